@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: run test check format lint types floors lock interop-deps clean
+
+run: $(VENV)/ready
+	$(BIN)/pillarbox demo
+
+test: check
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Formatting, lint, types, floors and the RFC index; no tests.
+check: $(VENV)/ready
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/rfcs.py
+
+format: $(VENV)/ready
+	$(BIN)/ruff format src tests bench tools
+	$(BIN)/ruff check --fix src tests bench tools
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Pillarbox needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock: $(VENV)/ready
+	(head -1 requirements.lock; $(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | LC_ALL=C sort -f) > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+# Debian's packages that only the interoperability tests and the benchmarks use.
+interop-deps:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl </dev/null
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,62 @@
+"""A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Address:
+    """`local` is unquoted text; `domain` is lower case, U-labels or A-labels as it came, or an address
+    literal in brackets. An empty domain is allowed for `postmaster` only (RFC 5321 §4.1.1.3)."""
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        local = self.local if is_dot_string(self.local) else quote_local(self.local)
+        return f"{local}@{self.domain}" if self.domain else local
+
+
+_ATEXT = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
+)
+
+
+def is_dot_string(local: str) -> bool:
+    """Whether `local` can stand without quotes (RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3 for non-ASCII)."""
+    if not local or local[0] == "." or local[-1] == "." or ".." in local:
+        return False
+    return all(char in _ATEXT or char > "\x7f" for char in local)
+
+
+def quote_local(local: str) -> str:
+    """As a Quoted-string (RFC 5321 §4.1.2)."""
+    return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def canonical_domain(domain: str) -> str:
+    """The form under which domains are stored and compared: A-labels, lower case, no final dot.
+
+    Raises ValueError if it is not a host name (RFC 5321 §4.1.2, RFC 5890). Address literals pass unchanged.
+    """
+    if domain.startswith("["):
+        return domain.lower()
+    try:
+        ascii_form = (
+            domain.rstrip(".").encode("idna").decode("ascii").lower()
+            if not domain.isascii()
+            else domain.rstrip(".").lower()
+        )
+    except UnicodeError as error:
+        raise ValueError(f"not a domain name: {domain}") from error
+    labels = ascii_form.split(".")
+    if len(ascii_form) > 253 or not ascii_form:
+        raise ValueError(f"not a domain name: {domain}")
+    for label in labels:
+        if (
+            not 0 < len(label) <= 63
+            or not label.replace("-", "").replace("_", "").isalnum()
+            or label[0] == "-"
+            or label[-1] == "-"
+        ):
+            raise ValueError(f"not a domain name: {domain}")
+    return ascii_form

@@ -1,0 +1,29 @@
+"""The three failures that cross package borders. Anything else that is raised is our bug.
+
+Each protocol maps them to its wire in one place (CONVENTIONS, "Results and errors").
+"""
+
+
+class Failure(Exception):
+    """Something expected went wrong. `text` is public: plain English, no secrets, no internals.
+
+    `code` is an IMAP response code without brackets (RFC 5530: "NONEXISTENT", "OVERQUOTA", "INUSE", ...)
+    or "" where none fits; SMTP and POP3 map it to their own codes.
+    """
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+class RemoteError(Failure):
+    """The peer is wrong: bad syntax, broken protocol."""
+
+
+class Refused(Failure):
+    """We decline, and trying again will not help: no such mailbox, not allowed, too large."""
+
+
+class Unavailable(Failure):
+    """It may work later: full disk, locked or damaged file, too busy."""

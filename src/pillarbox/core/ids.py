@@ -1,0 +1,19 @@
+"""Identifiers that people see: the queue id in `250 2.0.0 Ok: queued as ID`, IMAP object ids (RFC 8474)."""
+
+_ALPHABET = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
+"""No vowels: no words by accident; no lower case: easy to read out."""
+
+
+def format_queue_id(epoch_us: int, entropy: int) -> str:
+    """Time in microseconds and 20 random bits, about 15 characters, sorted by time."""
+    number = epoch_us << 20 | (entropy & 0xFFFFF)
+    digits = []
+    while number:
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def object_id(kind: str, account: int, number: int) -> bytes:
+    """`kind` is "M" for a mailbox, "E" for a message's content, "T" for a thread (RFC 8474 §4, §5)."""
+    return f"{kind}{account:x}-{number:x}".encode()
