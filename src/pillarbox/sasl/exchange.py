@@ -1,0 +1,83 @@
+"""What a SASL exchange is made of: the outcomes of a step, and base64 as protocols carry it (RFC 4422 §3).
+
+A mechanism is a step machine. `start` takes the initial response, `respond` each further one; both return
+a `Challenge` to send, the `Credentials` to verify, or a `SaslError` to refuse. A machine serves one
+exchange. Nothing here verifies a password, and no identity or password is prepared (see `saslprep`).
+"""
+
+import binascii
+from dataclasses import dataclass
+from typing import Protocol
+
+from pillarbox.core.secret import Secret
+
+MAX_IDENTITY_OCTETS = 255
+"""RFC 4616 §2: at least 255 octets must be accepted."""
+MAX_PASSWORD_OCTETS = 1024
+
+
+@dataclass(slots=True)
+class Challenge:
+    """Send `data` (not yet base64) and pass the client's answer to `respond`."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Credentials:
+    """What the client claims. An empty `authzid` means: act as `username` (RFC 4422 §3.4.1)."""
+
+    authzid: str
+    username: str
+    password: Secret
+
+
+@dataclass(slots=True)
+class SaslError:
+    """The client's message breaks the mechanism's rules. `text` is public plain English."""
+
+    text: str
+
+
+Step = Challenge | Credentials | SaslError
+
+
+class Mechanism(Protocol):
+    """The shape of every step machine."""
+
+    def start(self, initial: bytes | None) -> Step:
+        """`initial` is the decoded initial response, None if the client sent none."""
+
+    def respond(self, response: bytes) -> Step:
+        """The decoded answer to the last challenge."""
+
+
+def decode_base64(encoded: bytes) -> bytes | None:
+    """Strictly: no white space, no missing padding (RFC 4422 §4, RFC 4648 §3). None if malformed.
+
+    Example: `b"dGlt"` -> `b"tim"`.
+    """
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True) if encoded else b""
+    except binascii.Error:
+        return None
+
+
+def encode_base64(data: bytes) -> bytes:
+    """Without line ends."""
+    return binascii.b2a_base64(data, newline=False)
+
+
+def decode_initial(encoded: bytes) -> bytes | None:
+    """An initial response on a command line, where "=" stands for an empty one (RFC 4954 §4)."""
+    return b"" if encoded == b"=" else decode_base64(encoded)
+
+
+def decode_text(octets: bytes, max_octets: int) -> str | None:
+    """Strict UTF-8 of 1 to `max_octets` octets without NUL (RFC 4616 §2), else None."""
+    if not 0 < len(octets) <= max_octets or b"\0" in octets:
+        return None
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
