@@ -1,0 +1,98 @@
+"""Server responses and their parts in wire form (RFC 3501 §7, §9).
+
+Functions named after a response give it whole, with CRLF; those named after a part or a response code give just that.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from pillarbox.core.flags import SYSTEM_FLAG_TEXT
+from pillarbox.imap.seqset import format_seqset
+from pillarbox.imap.utf7 import encode_utf7
+from pillarbox.mime.wire import nstring, string
+
+_ATOM = re.compile(rb"[!#$&'+-\[\]^-z|}~]+")
+_NOT_TEXT = dict.fromkeys((*range(32), 127), " ")
+
+
+def astring(octets: bytes) -> bytes:
+    """As it is if it can be, else a quoted string or a literal. Never an atom that reads as NIL."""
+    if _ATOM.fullmatch(octets) is not None and octets.upper() != b"NIL":
+        return octets
+    return string(octets)
+
+
+def mailbox(name: str) -> bytes:
+    """A mailbox name in modified UTF-7."""
+    return astring(encode_utf7(name))
+
+
+def flag_list(system: int, keywords: Iterable[bytes] = (), recent: bool = False) -> bytes:
+    """`system` is bits of `core.flags`: `b"(\\\\Seen \\\\Recent $Junk)"`."""
+    names = [SYSTEM_FLAG_TEXT[system]] if system else []
+    if recent:
+        names.append(b"\\Recent")
+    return b"(%b)" % b" ".join([*names, *keywords])
+
+
+def status_text(status: bytes, text: str, code: bytes = b"") -> bytes:
+    """`OK [CODE] text`, without tag and CRLF. What is not printable ASCII in `text` becomes a space or "?"."""
+    printable = text.translate(_NOT_TEXT).encode("ascii", "replace")
+    return b"%b [%b] %b" % (status, code, printable) if code else b"%b %b" % (status, printable)
+
+
+def capability(names: Sequence[bytes]) -> bytes:
+    return b"* CAPABILITY %b\r\n" % b" ".join(names)
+
+
+def enabled(names: Sequence[bytes]) -> bytes:
+    return b"* ENABLED %b\r\n" % b" ".join(names) if names else b"* ENABLED\r\n"
+
+
+def listing(
+    attributes: Sequence[bytes], separator: str, name: str, response: bytes = b"LIST"
+) -> bytes:
+    """A LIST or LSUB response; an empty `separator` is NIL: the name is flat."""
+    delimiter = nstring(separator.encode("ascii") if separator else None)
+    return b"* %b (%b) %b %b\r\n" % (response, b" ".join(attributes), delimiter, mailbox(name))
+
+
+def status(name: str, items: Mapping[str, int]) -> bytes:
+    values = b" ".join(b"%b %d" % (item.encode("ascii"), items[item]) for item in items)
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name), values)
+
+
+def search(numbers: Iterable[int], response: bytes = b"SEARCH") -> bytes:
+    """A SEARCH or SORT response."""
+    return b" ".join([b"* " + response, *(b"%d" % number for number in numbers)]) + b"\r\n"
+
+
+def namespace(prefix: str, separator: str) -> bytes:
+    """One personal namespace, no others (RFC 2342 §5)."""
+    descriptor = string(encode_utf7(prefix)), string(separator.encode("ascii"))
+    return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % descriptor
+
+
+def identity(parameters: Mapping[str, str] | None) -> bytes:
+    """The ID response (RFC 2971 §3.2)."""
+    if not parameters:
+        return b"* ID NIL\r\n"
+    pairs = (string(word.encode()) for pair in parameters.items() for word in pair)
+    return b"* ID (%b)\r\n" % b" ".join(pairs)
+
+
+def appenduid(uidvalidity: int, uid: int) -> bytes:
+    """Response code (RFC 4315 §3)."""
+    return b"APPENDUID %d %d" % (uidvalidity, uid)
+
+
+def copyuid(uidvalidity: int, source_uids: Iterable[int], target_uids: Iterable[int]) -> bytes:
+    """Response code (RFC 4315 §3); the UIDs of both ascend and belong together one by one."""
+    sets = format_seqset(source_uids), format_seqset(target_uids)
+    return b"COPYUID %d %b %b" % (uidvalidity, *sets)
+
+
+def permanentflags(system: int, keywords: Iterable[bytes], new_keywords: bool) -> bytes:
+    """Response code; `new_keywords`: the client can make new ones (`\\*`)."""
+    star = (b"\\*",) if new_keywords else ()
+    return b"PERMANENTFLAGS " + flag_list(system, (*keywords, *star))

@@ -1,0 +1,432 @@
+"""The server's side of an IMAP connection (RFC 3501), without I/O: fits `core.engine.Engine`.
+
+The engine frames and parses, keeps the protocol's state, and refuses by itself whatever is malformed, too large or
+illegal in the present state. A `Command` it gives out is to be answered: any untagged responses, then `send_tagged`;
+until then `next_event` says PAUSED and pipelined commands wait. The tagged answer moves the state: OK to LOGIN,
+AUTHENTICATE, SELECT, CLOSE..., NO to SELECT (RFC 3501 §3); OK to STARTTLS sets `wants_tls`, OK to LOGOUT `closing`.
+A SELECT that the engine refuses with NO leaves the selected state also, without an event. It does not interpret commands, and does not know who the user is or what capabilities are announced.
+
+Once `closing` is set, everything sent is ignored, so that a command may end after the connection.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from enum import Enum
+
+from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.core.errors import Failure, Refused, RemoteError
+from pillarbox.imap.events import (
+    AppendAborted,
+    AppendData,
+    AppendEnd,
+    AppendStart,
+    AuthResponse,
+    Command,
+    Event,
+    IdleDone,
+)
+from pillarbox.imap.framing import Frame, Framer, LineTooLong, LiteralHeader
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor, decode_base64
+from pillarbox.imap.limits import Limits
+from pillarbox.imap.responses import status_text
+from pillarbox.imap.syntax_mailbox import parse_append
+from pillarbox.imap.table import COMMANDS, Row, State
+
+_TAG = re.compile(rb"[!#$&',-\[\]^-z|}~]+")  # RFC 3501 §9: ASTRING-CHARs but "+"
+_COMMAND_NAME = re.compile(rb" ((?:UID )?[%b]+)" % ATOM_CLASS, re.IGNORECASE)
+
+_TLS_RECORD = b"\x16"
+_OTHER_PROTOCOL = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|EHLO|HELO|LHLO) ", re.IGNORECASE
+)
+"""Words of HTTP and SMTP with which a first command begins that we do not know."""
+
+_STATE_AFTER: dict[tuple[str, bytes], State] = {
+    ("LOGIN", b"OK"): State.AUTHENTICATED,
+    ("AUTHENTICATE", b"OK"): State.AUTHENTICATED,
+    ("SELECT", b"OK"): State.SELECTED,
+    ("EXAMINE", b"OK"): State.SELECTED,
+    # RFC 3501 §6.3.1: a SELECT that fails leaves no mailbox selected
+    ("SELECT", b"NO"): State.AUTHENTICATED,
+    ("EXAMINE", b"NO"): State.AUTHENTICATED,
+    ("CLOSE", b"OK"): State.AUTHENTICATED,
+    ("UNSELECT", b"OK"): State.AUTHENTICATED,
+    ("LOGOUT", b"OK"): State.LOGOUT,
+}
+
+
+class _Expects(Enum):
+    """What the engine waits for."""
+
+    COMMAND = "a command"
+    ANSWER = "the answer to the command that it gave out"
+    APPEND_GO = "the answer to AppendStart"
+    MESSAGE = "octets of APPEND's message"
+    APPEND_REST = "the end of the line after the message"
+    AUTH_RESPONSE = "a line of AUTHENTICATE"
+    DONE = "the end of IDLE"
+
+
+_FROM_PEER = frozenset(_Expects) - {_Expects.ANSWER, _Expects.APPEND_GO}
+
+
+class Server:
+    """`tls`: the connection is encrypted from the start. `commands`: what there is, see `table`."""
+
+    __slots__ = (
+        "_at_end",
+        "_bad_commands",
+        "_commands",
+        "_expects",
+        "_first",
+        "_framer",
+        "_limits",
+        "_literal_synchronises",
+        "_name",
+        "_out",
+        "_tag",
+        "closing",
+        "state",
+        "tls",
+        "wants_tls",
+    )
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        tls: bool = False,
+        commands: Mapping[bytes, Row] = COMMANDS,
+    ) -> None:
+        self.state = State.NOT_AUTHENTICATED
+        self.tls = tls
+        self.closing = False
+        self.wants_tls = False
+        self._limits = limits or Limits()
+        self._commands = commands
+        self._framer = Framer(self._limits.line)
+        self._out: list[bytes] = []
+        self._expects = _Expects.COMMAND
+        self._tag = b"*"
+        self._name = ""  # of the command given out
+        self._literal_synchronises = False  # APPEND's
+        self._first = True  # no command has been read
+        self._bad_commands = 0
+        self._at_end = False
+
+    # Input
+
+    def receive(self, data: bytes) -> None:
+        """See `core.engine`. Commands that are complete when the stream ends are still given out; an APPEND that
+        it cuts short gives no more events."""
+        if data:
+            self._framer.feed(data)
+        else:
+            self._at_end = True
+
+    def next_event(self) -> Event | Wait:
+        """See `core.engine`."""
+        while not self.closing and not self.wants_tls and self._expects in _FROM_PEER:
+            event = self._read()
+            if event is NEED_DATA and self._at_end:
+                self.closing = True
+            elif event is not None:
+                return event
+        return PAUSED
+
+    def _read(self) -> Event | Wait | None:
+        """None: something was read, and the engine has dealt with it."""
+        match self._expects:
+            case _Expects.MESSAGE:
+                return self._read_message()
+            case _Expects.AUTH_RESPONSE:
+                return self._read_auth_response()
+        if self._first and self._framer.starts_with(_TLS_RECORD):
+            self.bye("This port does not begin with TLS")
+            return None
+        piece = self._framer.next_command()
+        if piece is None:
+            return NEED_DATA
+        match self._expects:
+            case _Expects.APPEND_REST:
+                return self._end_append(piece)
+            case _Expects.DONE:
+                return self._end_idle(piece)
+        match piece:
+            case Frame():
+                return self._read_command(piece)
+            case LiteralHeader():
+                return self._read_literal_header(piece)
+            case LineTooLong():
+                tag = _TAG.match(piece.text)
+                self._tag = tag[0] if tag else b"*"
+                self._bad("The command line is too long")
+        return None
+
+    def _read_command(self, frame: Frame) -> Event | None:
+        cursor = Cursor(frame.text, frame.literals)
+        row = self._read_name(cursor)
+        if row is None:
+            return None
+        try:
+            args = row.parse(cursor)
+            cursor.end()
+        except Failure as failure:
+            self._refuse(failure, row)
+            return None
+        self._accept(row, _Expects.ANSWER)
+        return Command(self._tag, row.name, args)
+
+    def _read_name(self, cursor: Cursor) -> Row | None:
+        """The row of a command that is legal now; None: it is not, and that has been answered."""
+        self._tag, text = b"*", cursor.text
+        tag = _TAG.match(text)
+        if tag is None:  # RFC 3501 §7.1.3: BAD is untagged if the tag is not known
+            self._bad("Expected a tag" if text else "The line is empty")
+            return None
+        self._tag = tag[0]
+        name = _COMMAND_NAME.match(text, tag.end())
+        row = self._commands.get(name[1].upper()) if name else None
+        if name is None or row is None:
+            if self._first and _OTHER_PROTOCOL.match(text):
+                self.bye("This is an IMAP server")
+            else:
+                self._bad("Unknown command" if name else "Expected a command after the tag")
+            return None
+        if self.state not in row.states:
+            self._bad(f"Not allowed in the {self.state.value} state")
+            return None
+        if row.name == "STARTTLS" and self.tls:  # RFC 9051 §6.2.1
+            self._bad("TLS is already active")
+            return None
+        cursor.position = name.end()
+        return row
+
+    def _accept(self, row: Row, expects: _Expects) -> None:
+        self._name = row.name
+        self._first = False
+        self._bad_commands = 0
+        self._expects = expects
+
+    def _refuse(self, failure: Failure, row: Row) -> None:
+        """Answer the command being read: BAD if it is wrong, NO if it only cannot be."""
+        if isinstance(failure, RemoteError):
+            self._bad(failure.text)
+        else:
+            self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
+            self.state = _STATE_AFTER.get((row.name, b"NO"), self.state)
+
+    def _bad(self, text: str) -> None:
+        self._queue_status(self._tag, b"BAD", text)
+        self._first = False
+        self._bad_commands += 1
+        if self._bad_commands > self._limits.bad_commands:
+            self.bye("Too many bad commands")
+
+    # Literals and APPEND
+
+    def _read_literal_header(self, header: LiteralHeader) -> Event | None:
+        cursor = Cursor(header.text, header.literals)
+        row = self._read_name(cursor)
+        if row is None:
+            self._drop_literal(header)
+            return None
+        # A literal that is the first argument of APPEND is the mailbox's name.
+        is_first = not header.literals and header.text.startswith(b" {", cursor.position)
+        if row.name == "APPEND" and not is_first:
+            return self._start_append(header, row, cursor)
+        limits = self._limits
+        most = limits.literals if self._logged_in() else limits.literals_before_login
+        if header.total > most or len(header.literals) >= limits.literal_count:
+            self._bad("The command has too many or too large literals")
+            self._drop_literal(header)
+            return None
+        self._framer.accept_literal()
+        if header.synchronising:
+            self._out.append(b"+ OK\r\n")
+        return None
+
+    def _drop_literal(self, header: LiteralHeader) -> None:
+        self._framer.refuse_literal(header.synchronising)
+        limits = self._limits
+        most = limits.skipped_literal if self._logged_in() else limits.literals_before_login
+        if not header.synchronising and header.size > most:
+            self.bye("The literal is too large", b"TOOBIG")
+
+    def _logged_in(self) -> bool:
+        return self.state is not State.NOT_AUTHENTICATED
+
+    def _start_append(self, header: LiteralHeader, row: Row, cursor: Cursor) -> Event | None:
+        try:
+            if header.size > self._limits.message:  # RFC 7889 §4
+                raise Refused("The message is too large", "TOOBIG")
+            append = parse_append(cursor)
+            cursor.end()
+        except Failure as failure:
+            self._refuse(failure, row)
+            self._drop_literal(header)
+            return None
+        self._accept(row, _Expects.APPEND_GO)
+        self._literal_synchronises = header.synchronising
+        return AppendStart(self._tag, append.mailbox, append.flags, append.date_time, append.size)
+
+    def _read_message(self) -> Event | Wait | None:
+        chunk = self._framer.take_chunk()
+        if chunk is None:
+            return NEED_DATA
+        if chunk:
+            return AppendData(chunk)
+        self._expects = _Expects.APPEND_REST
+        return None
+
+    def _end_append(self, piece: Frame | LiteralHeader | LineTooLong) -> Event:
+        if isinstance(piece, Frame) and piece.text.endswith(b"\n"):
+            self._expects = _Expects.ANSWER
+            return AppendEnd()
+        self._expects = _Expects.COMMAND
+        self._bad("Expected the end of the command after the message")
+        if isinstance(piece, LiteralHeader):
+            self._drop_literal(piece)
+        return AppendAborted()
+
+    def continue_append(self) -> None:
+        """Go on after AppendStart: the message follows."""
+        if self.closing:
+            return
+        self._ensure(self._expects is _Expects.APPEND_GO, "continue_append without AppendStart")
+        if self._literal_synchronises:
+            self._out.append(b"+ OK\r\n")
+        self._framer.stream_literal()
+        self._expects = _Expects.MESSAGE
+
+    # AUTHENTICATE, IDLE, STARTTLS
+
+    def challenge(self, data: bytes = b"") -> None:
+        """Send a challenge of AUTHENTICATE, not yet in base64; an AuthResponse follows."""
+        if self.closing:
+            return
+        self._ensure(self._answers("AUTHENTICATE"), "challenge without AUTHENTICATE")
+        self._out.append(b"+ %b\r\n" % b64encode(data))
+        self._expects = _Expects.AUTH_RESPONSE
+
+    def _read_auth_response(self) -> Event | Wait:
+        line = self._framer.next_line(self._limits.auth_line)
+        if line is None:
+            return NEED_DATA
+        self._expects = _Expects.ANSWER
+        if isinstance(line, LineTooLong):
+            return AuthResponse(None, "The line is too long")
+        if line == b"*":  # RFC 3501 §6.2.2: the client cancels, and MUST get BAD
+            return AuthResponse(None, "AUTHENTICATE cancelled")
+        try:
+            return AuthResponse(decode_base64(line))
+        except RemoteError as error:
+            return AuthResponse(None, error.text)
+
+    def continue_idle(self) -> None:
+        """Go into IDLE (RFC 2177). Untagged responses may follow at any time, until IdleDone."""
+        if self.closing:
+            return
+        self._ensure(self._answers("IDLE"), "continue_idle without IDLE")
+        self._out.append(b"+ idling\r\n")
+        self._expects = _Expects.DONE
+
+    def _end_idle(self, piece: Frame | LiteralHeader | LineTooLong) -> Event:
+        self._expects = _Expects.ANSWER
+        if isinstance(piece, LiteralHeader):
+            self._drop_literal(piece)
+        return IdleDone(isinstance(piece, Frame) and piece.text.upper() == b"DONE")
+
+    def tls_started(self) -> None:
+        """See `core.engine`. The client's state is as before; nothing that came in the clear is left."""
+        self.wants_tls = False
+        self.tls = True
+        self._framer.clear()
+
+    # Output
+
+    def data_to_send(self) -> list[bytes]:
+        """See `core.engine`."""
+        out, self._out = self._out, []
+        return out
+
+    def send_greeting(self, text: str, code: bytes = b"", status: bytes = b"OK") -> None:
+        """The first thing to send. `status` is OK, PREAUTH (already authenticated) or BYE (not welcome)."""
+        self._queue_status(b"*", status, text, code)
+        if status == b"PREAUTH":
+            self.state = State.AUTHENTICATED
+        elif status == b"BYE":
+            self.closing = True
+
+    def send(self, response: bytes) -> None:
+        """One whole untagged response, with `* ` and CRLF, as `responses` gives them."""
+        if not self.closing:
+            self._out.append(response)
+
+    def send_rendered(self, pieces: list[bytes]) -> None:
+        """Many untagged responses, cut anywhere."""
+        if not self.closing:
+            self._out += pieces
+
+    def send_untagged(self, status: bytes, text: str, code: bytes = b"") -> None:
+        """An untagged OK, NO, BAD or BYE; for a BYE that closes the connection at once there is `bye`."""
+        if not self.closing:
+            self._queue_status(b"*", status, text, code)
+
+    def send_tagged(self, status: bytes, text: str, code: bytes = b"") -> None:
+        """The end of the command given out: OK, NO or BAD. `code` is without brackets.
+
+        After AppendStart or within APPEND's data it refuses the message; what comes of it is thrown away.
+        """
+        if self.closing:
+            return
+        match self._expects:
+            case _Expects.ANSWER:
+                pass
+            case _Expects.APPEND_GO:
+                self._framer.refuse_literal(self._literal_synchronises)
+            case _Expects.MESSAGE | _Expects.APPEND_REST:
+                self._framer.refuse_rest()
+            case _:
+                self._ensure(False, "send_tagged without a command")
+        self._expects = _Expects.COMMAND
+        if status == b"OK" and self._name == "STARTTLS":
+            if self._framer.buffered:
+                # Commands injected in the clear before the handshake (CVE-2011-0411).
+                self._queue_status(self._tag, b"BAD", "Nothing may follow STARTTLS")
+                self.closing = True
+                return
+            self.wants_tls = True
+        self._queue_status(self._tag, status, text, code)
+        self.state = _STATE_AFTER.get((self._name, status), self.state)
+        self.closing = self.state is State.LOGOUT
+
+    def bye(self, text: str, code: bytes = b"") -> None:
+        """Say BYE and close, whatever is going on."""
+        if not self.closing:
+            self._queue_status(b"*", b"BYE", text, code)
+            self.closing = True
+
+    def _queue_status(self, tag: bytes, status: bytes, text: str, code: bytes = b"") -> None:
+        self._out.append(b"%b %b\r\n" % (tag, status_text(status, text, code)))
+
+    def _answers(self, name: str) -> bool:
+        return self._expects is _Expects.ANSWER and self._name == name
+
+    @staticmethod
+    def _ensure(holds: bool, misuse: str) -> None:
+        if not holds:
+            raise RuntimeError(misuse)
+
+    # Time
+
+    def timeout(self) -> float | None:
+        """See `core.engine`. None while the peer waits for us."""
+        if self._expects not in _FROM_PEER:
+            return None
+        return self._limits.autologout_s if self._logged_in() else self._limits.login_timeout_s
+
+    def timed_out(self) -> None:
+        """See `core.engine`."""
+        self.bye("Idle for too long")  # RFC 3501 §7.1.5

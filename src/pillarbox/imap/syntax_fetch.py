@@ -1,0 +1,135 @@
+"""FETCH and its items (RFC 3501 §6.4.5). A new item without arguments is one more name in `_ITEMS`."""
+
+import re
+from dataclasses import dataclass
+
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.responses import astring
+from pillarbox.imap.seqset import SeqSet
+
+MAX_ITEMS = 1000
+"""Our limit for the items of one FETCH, each counted once."""
+
+
+@dataclass(slots=True, frozen=True)
+class Section:
+    """What of a message. `part` is empty for the message itself; `text` is "", "HEADER", "HEADER.FIELDS",
+    "HEADER.FIELDS.NOT", "TEXT" or "MIME"; `fields` are upper case, each once, in the order given."""
+
+    part: tuple[int, ...] = ()
+    text: str = ""
+    fields: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class FetchItem:
+    """`name` is that of the RFC, "BODY[]" for all with a section in brackets. `label` is the item's name in the
+    response, origin octet included. `section` is there for every item whose value is octets of the message,
+    RFC822 too; `partial` is (first octet from 0, count). `sets_seen`: the flag `\\Seen` is implicitly set."""
+
+    name: str
+    label: bytes
+    section: Section | None = None
+    partial: tuple[int, int] | None = None
+    sets_seen: bool = False
+
+
+@dataclass(slots=True)
+class Fetch:
+    """Macros are expanded; no item stands twice; for UID FETCH the items always hold UID (RFC 3501 §6.4.8)."""
+
+    sequence: SeqSet
+    items: tuple[FetchItem, ...]
+    uid: bool = False
+
+
+def _plain_items(*names: str) -> dict[bytes, FetchItem]:
+    return {name.encode("ascii"): FetchItem(name, name.encode("ascii")) for name in names}
+
+
+_ITEMS: dict[bytes, FetchItem] = {
+    **_plain_items("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"),
+    **_plain_items("ENVELOPE", "BODY", "BODYSTRUCTURE"),
+    # RFC 3501 §6.4.5: functionally equivalent to BODY[], BODY.PEEK[HEADER], BODY[TEXT]
+    b"RFC822": FetchItem("RFC822", b"RFC822", Section(), sets_seen=True),
+    b"RFC822.HEADER": FetchItem("RFC822.HEADER", b"RFC822.HEADER", Section(text="HEADER")),
+    b"RFC822.TEXT": FetchItem("RFC822.TEXT", b"RFC822.TEXT", Section(text="TEXT"), sets_seen=True),
+}
+
+_UID = _ITEMS[b"UID"]
+_FAST = (_ITEMS[b"FLAGS"], _ITEMS[b"INTERNALDATE"], _ITEMS[b"RFC822.SIZE"])
+_MACROS: dict[bytes, tuple[FetchItem, ...]] = {
+    b"FAST": _FAST,
+    b"ALL": (*_FAST, _ITEMS[b"ENVELOPE"]),
+    b"FULL": (*_FAST, _ITEMS[b"ENVELOPE"], _ITEMS[b"BODY"]),
+}
+
+_NAME = re.compile(rb"[A-Za-z0-9.]+")
+_SECTION = re.compile(
+    rb"\[(?:([1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*)(?:\.(HEADER|TEXT|MIME))?|(HEADER|TEXT))?"
+    rb"(?:(?<=HEADER)(\.FIELDS(?:\.NOT)?) )?",
+    re.IGNORECASE,
+)
+_PARTIAL = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
+
+
+def parse_fetch(cursor: Cursor, uid: bool = False) -> Fetch:
+    cursor.space()
+    sequence = cursor.sequence_set()
+    cursor.space()
+    return Fetch(sequence, _parse_items(cursor, uid), uid)
+
+
+def _parse_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
+    items: list[FetchItem] = [_UID] if uid else []
+    if cursor.text.startswith(b"(", cursor.position):
+        items += cursor.parenthesised(lambda: _parse_item(cursor), "data items")
+    else:
+        match = _NAME.match(cursor.text, cursor.position)
+        macro = _MACROS.get(match[0].upper()) if match else None
+        if match and macro:
+            cursor.position = match.end()
+            items += macro
+        else:
+            items.append(_parse_item(cursor))
+    unique = tuple(dict.fromkeys(items))
+    if len(unique) > MAX_ITEMS:
+        raise RemoteError(f"FETCH takes at most {MAX_ITEMS} data items")
+    return unique
+
+
+def _parse_item(cursor: Cursor) -> FetchItem:
+    name = cursor.take(_NAME, "a data item")[0].upper()
+    if cursor.text.startswith(b"[", cursor.position) and name in (b"BODY", b"BODY.PEEK"):
+        return _parse_body(cursor, name == b"BODY.PEEK")
+    item = _ITEMS.get(name)
+    if item is None:
+        raise RemoteError("Unknown data item" if name != b"BODY.PEEK" else "Expected a section")
+    return item
+
+
+def _parse_body(cursor: Cursor, peek: bool) -> FetchItem:
+    part_text, part_kind, kind, fields_suffix = cursor.take(_SECTION, "a section").groups()
+    fields: tuple[bytes, ...] = ()
+    part_numbers = tuple(int(number) for number in part_text.split(b".")) if part_text else ()
+    text = (part_kind or kind or b"").upper()
+    label = b".".join(piece for piece in (part_text, text) if piece)
+    if fields_suffix:
+        fields = _parse_field_names(cursor)
+        text += fields_suffix.upper()
+        label += b"%b (%b)" % (fields_suffix.upper(), b" ".join(astring(name) for name in fields))
+    cursor.require(b"]", 'a section and "]"')
+    label = b"BODY[%b]" % label
+    partial = None
+    if cursor.text.startswith(b"<", cursor.position):
+        first, count = cursor.take(_PARTIAL, "a partial like <0.2048>").groups()
+        partial = (int(first), int(count))
+        label += b"<%d>" % partial[0]
+    section = Section(part_numbers, text.decode("ascii"), fields)
+    return FetchItem("BODY[]", label, section, partial, sets_seen=not peek)
+
+
+def _parse_field_names(cursor: Cursor) -> tuple[bytes, ...]:
+    names = cursor.parenthesised(lambda: cursor.astring("a field name"), "a list of field names")
+    return tuple(dict.fromkeys(name.upper() for name in names))

@@ -1,0 +1,128 @@
+"""Commands about mailboxes: SELECT to APPEND (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
+
+import re
+from dataclasses import dataclass
+
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor, FlagList
+
+STATUS_ITEMS = frozenset((b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"))
+
+_USE_ATTRIBUTE = re.compile(rb"\\[%b]+" % ATOM_CLASS)
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """The argument of SELECT, EXAMINE, DELETE, SUBSCRIBE and UNSUBSCRIBE."""
+
+    mailbox: str
+
+
+@dataclass(slots=True)
+class Create:
+    """`special_use` holds attributes as written, with their backslash: `b"\\\\Sent"`."""
+
+    mailbox: str
+    special_use: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class Rename:
+    mailbox: str
+    new_mailbox: str
+
+
+@dataclass(slots=True)
+class List:
+    """Of LIST and LSUB, as written: INBOX is in no particular case here, and an empty `pattern` asks for the
+    separator (RFC 3501 §6.3.8)."""
+
+    reference: str
+    pattern: str
+
+
+@dataclass(slots=True)
+class Status:
+    """`items` are upper case, each once, in the order given."""
+
+    mailbox: str
+    items: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Append:
+    """All of APPEND but the message, which has `size` octets. `date_time` is packed (`core.dates`) or None."""
+
+    mailbox: str
+    flags: FlagList
+    date_time: int | None
+    size: int
+
+
+def parse_mailbox(cursor: Cursor) -> Mailbox:
+    cursor.space()
+    return Mailbox(cursor.mailbox())
+
+
+def parse_create(cursor: Cursor) -> Create:
+    cursor.space()
+    mailbox = cursor.new_mailbox()
+    if not cursor.skip(b" "):
+        return Create(mailbox)
+    cursor.require(b"(", "a list of parameters")
+    if cursor.word("USE") != b"USE":
+        raise RemoteError("CREATE takes no parameter but USE")
+    cursor.space()
+    if cursor.skip(b"()"):
+        attributes = []
+    else:
+        attributes = cursor.parenthesised(
+            lambda: cursor.take(_USE_ATTRIBUTE, "a special-use attribute")[0],
+            "a list of special-use attributes",
+        )
+    cursor.require(b")", '")"')
+    return Create(mailbox, tuple(attributes))
+
+
+def parse_rename(cursor: Cursor) -> Rename:
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    return Rename(mailbox, cursor.new_mailbox())
+
+
+def parse_list(cursor: Cursor) -> List:
+    cursor.space()
+    reference = cursor.list_mailbox()
+    cursor.space()
+    return List(reference, cursor.list_mailbox())
+
+
+def parse_status(cursor: Cursor) -> Status:
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    items = cursor.parenthesised(lambda: _status_item(cursor), "a list of status items")
+    return Status(mailbox, tuple(dict.fromkeys(items)))
+
+
+def _status_item(cursor: Cursor) -> str:
+    item = cursor.word("a status item")
+    if item not in STATUS_ITEMS:
+        raise RemoteError("Unknown status item")
+    return item.decode("ascii")
+
+
+def parse_append(cursor: Cursor) -> Append:
+    """Up to and with the header of the message's literal."""
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    flags, date_time = FlagList(), None
+    if cursor.text.startswith(b"(", cursor.position):
+        flags = cursor.flags()
+        cursor.space()
+    if cursor.text.startswith(b'"', cursor.position):
+        date_time = cursor.date_time()
+        cursor.space()
+    return Append(mailbox, flags, date_time, cursor.literal_size())

@@ -1,0 +1,223 @@
+"""SEARCH, SORT and THREAD (RFC 3501 §6.4.4, RFC 5256). A new search key is one more row in `_KEYS`.
+
+Texts are decoded here, from the charset that the command names, so that the rest of the server sees `str` only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pillarbox.core.errors import Refused, RemoteError
+from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.seqset import SeqSet
+
+MAX_DEPTH = 50
+"""Our limit for nested parentheses, NOT and OR."""
+
+SORT_KEYS = frozenset((b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO"))
+THREAD_ALGORITHMS = frozenset((b"ORDEREDSUBJECT", b"REFERENCES"))
+
+# RFC 3501 §6.4.4: US-ASCII MUST be supported. By IANA name; the value is Python's codec.
+CHARSETS: dict[str, str] = {
+    "US-ASCII": "ascii",
+    "UTF-8": "utf-8",
+    **{f"ISO-8859-{part}": f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
+    **{f"WINDOWS-{page}": f"cp{page}" for page in range(1250, 1259)},
+    "KOI8-R": "koi8-r",
+    "KOI8-U": "koi8-u",
+    "BIG5": "big5",
+    "GB2312": "gb2312",
+    "GBK": "gbk",
+    "GB18030": "gb18030",
+    "EUC-JP": "euc-jp",
+    "ISO-2022-JP": "iso2022-jp",
+    "SHIFT_JIS": "shift-jis",
+    "EUC-KR": "euc-kr",
+}
+
+
+@dataclass(slots=True)
+class Key:
+    """One condition, under its RFC name. A set of message numbers is called "SEQUENCE".
+
+    `argument`: None for keys without one; text for BCC, BODY, CC, FROM, SUBJECT, TEXT, TO, KEYWORD, UNKEYWORD; (field
+    name, text) for HEADER; days since 1970-01-01 for the six of dates; octets for LARGER, SMALLER; the set for UID,
+    SEQUENCE.
+    """
+
+    name: str
+    argument: "str | int | tuple[str, str] | SeqSet | None" = None
+
+
+@dataclass(slots=True)
+class Not:
+    key: "Program"
+
+
+@dataclass(slots=True)
+class Or:
+    left: "Program"
+    right: "Program"
+
+
+@dataclass(slots=True)
+class And:
+    """Two keys or more."""
+
+    keys: "list[Program]"
+
+
+Program = Key | Not | Or | And
+
+
+@dataclass(slots=True)
+class Search:
+    program: Program
+    uid: bool = False
+
+
+@dataclass(slots=True)
+class SortKey:
+    name: str
+    reverse: bool = False
+
+
+@dataclass(slots=True)
+class Sort:
+    criteria: tuple[SortKey, ...]
+    program: Program
+    uid: bool = False
+
+
+@dataclass(slots=True)
+class Thread:
+    algorithm: str
+    program: Program
+    uid: bool = False
+
+
+Argument = Callable[[Cursor, str], "str | int | tuple[str, str] | SeqSet"]
+
+
+def _text(cursor: Cursor, codec: str) -> str:
+    octets = cursor.astring("a text")
+    try:
+        return octets.decode(codec)
+    except UnicodeDecodeError:
+        raise RemoteError("A text is not in the charset of this command") from None
+
+
+def _header(cursor: Cursor, codec: str) -> tuple[str, str]:
+    name = cursor.astring("a field name").decode("ascii", "replace")
+    cursor.space()
+    return name, _text(cursor, codec)
+
+
+def _keyword(cursor: Cursor, codec: str) -> str:
+    return cursor.atom("a keyword").decode("ascii")
+
+
+def _date(cursor: Cursor, codec: str) -> int:
+    return cursor.date()
+
+
+def _number(cursor: Cursor, codec: str) -> int:
+    return cursor.number()
+
+
+def _uids(cursor: Cursor, codec: str) -> SeqSet:
+    return cursor.sequence_set()
+
+
+_FLAG_KEYS = (b"ANSWERED", b"DELETED", b"DRAFT", b"FLAGGED", b"SEEN")
+_KEYS: dict[bytes, Argument | None] = {
+    **dict.fromkeys((b"ALL", b"NEW", b"OLD", b"RECENT", *_FLAG_KEYS)),
+    **dict.fromkeys(b"UN" + name for name in _FLAG_KEYS),
+    **dict.fromkeys((b"BCC", b"BODY", b"CC", b"FROM", b"SUBJECT", b"TEXT", b"TO"), _text),
+    **dict.fromkeys((b"KEYWORD", b"UNKEYWORD"), _keyword),
+    **dict.fromkeys((b"BEFORE", b"ON", b"SINCE"), _date),
+    **dict.fromkeys((b"SENTBEFORE", b"SENTON", b"SENTSINCE"), _date),
+    **dict.fromkeys((b"LARGER", b"SMALLER"), _number),
+    b"HEADER": _header,
+    b"UID": _uids,
+}
+
+
+def parse_search(cursor: Cursor, uid: bool = False) -> Search:
+    # DEVIATES: RFC 3501 §6.4.4 because without CHARSET clients send UTF-8, of which US-ASCII is a part
+    codec = "utf-8"
+    if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
+        cursor.position += 9
+        codec = _codec(cursor)
+    return Search(_parse_program(cursor, codec), uid)
+
+
+def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
+    cursor.space()
+    criteria = cursor.parenthesised(lambda: _sort_key(cursor), "a list of sort keys")
+    cursor.space()
+    return Sort(tuple(criteria), _parse_program(cursor, _codec(cursor)), uid)
+
+
+def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
+    cursor.space()
+    algorithm = cursor.word("a threading algorithm")
+    if algorithm not in THREAD_ALGORITHMS:
+        raise RemoteError("Unknown threading algorithm")
+    cursor.space()
+    return Thread(algorithm.decode("ascii"), _parse_program(cursor, _codec(cursor)), uid)
+
+
+def _sort_key(cursor: Cursor) -> SortKey:
+    name = cursor.word("a sort key")
+    reverse = name == b"REVERSE"
+    if reverse:
+        cursor.space()
+        name = cursor.word("a sort key")
+    if name not in SORT_KEYS:
+        raise RemoteError("Unknown sort key")
+    return SortKey(name.decode("ascii"), reverse)
+
+
+def _codec(cursor: Cursor) -> str:
+    charset = cursor.astring("a charset").decode("ascii", "replace").upper()
+    codec = CHARSETS.get(charset)
+    if codec is None:  # RFC 3501 §6.4.4: MUST be a NO, SHOULD list the charsets that are known
+        known = " ".join(CHARSETS)
+        raise Refused("This charset is not supported", f"BADCHARSET ({known})")
+    return codec
+
+
+def _parse_program(cursor: Cursor, codec: str) -> Program:
+    cursor.space()
+    return _all_of(cursor.spaced(lambda: _parse_key(cursor, codec, 0)))
+
+
+def _all_of(keys: list[Program]) -> Program:
+    return keys[0] if len(keys) == 1 else And(keys)
+
+
+def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
+    if depth > MAX_DEPTH:
+        raise RemoteError("The search is nested too deeply")
+    first = cursor.text[cursor.position : cursor.position + 1]
+    if first == b"(":
+        keys = cursor.parenthesised(lambda: _parse_key(cursor, codec, depth + 1), "search keys")
+        return _all_of(keys)
+    if first.isdigit() or first == b"*":
+        return Key("SEQUENCE", cursor.sequence_set())
+    name = cursor.word("a search key")
+    if name == b"NOT":
+        cursor.space()
+        return Not(_parse_key(cursor, codec, depth + 1))
+    if name == b"OR":
+        cursor.space()
+        left = _parse_key(cursor, codec, depth + 1)
+        cursor.space()
+        return Or(left, _parse_key(cursor, codec, depth + 1))
+    if name not in _KEYS:
+        raise RemoteError("Unknown search key")
+    take_argument = _KEYS[name]
+    if take_argument is None:
+        return Key(name.decode("ascii"))
+    cursor.space()
+    return Key(name.decode("ascii"), take_argument(cursor, codec))
