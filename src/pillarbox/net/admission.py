@@ -1,0 +1,40 @@
+"""How many connections a server and one client address may have."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Admitted(Protocol):
+    """What a shutdown needs of a connection."""
+
+    def stop(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Admission:
+    """Counts the connections of all services of a process."""
+
+    most: int
+    most_per_address: int
+    connections: set[Admitted] = field(default_factory=set)
+    by_address: dict[str, int] = field(default_factory=dict)
+
+    def admit(self, connection: Admitted, address: str) -> bool:
+        """Count a new connection in, or say no."""
+        held = self.by_address.get(address, 0)
+        if len(self.connections) >= self.most or held >= self.most_per_address:
+            return False
+        self.by_address[address] = held + 1
+        self.connections.add(connection)
+        return True
+
+    def leave(self, connection: Admitted, address: str) -> None:
+        """Count a connection out that was admitted."""
+        self.connections.discard(connection)
+        held = self.by_address.get(address, 0) - 1
+        if held > 0:
+            self.by_address[address] = held
+        else:
+            self.by_address.pop(address, None)

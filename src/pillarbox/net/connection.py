@@ -1,0 +1,466 @@
+"""The one driver for all protocols: feeds an engine, lets a session answer, writes once a turn.
+
+A session's `handle` is a coroutine. It is stepped once by hand: what can be answered at once costs no task; a task is
+made only when it suspends, and the engine's input waits until it is done. Reading stops while a peer does not read
+our answers, or sends faster than we handle.
+"""
+
+import asyncio
+import logging
+import ssl
+import types
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pillarbox.core.engine import Engine, Wait
+from pillarbox.net.admission import Admission
+from pillarbox.net.tls import TlsLayer
+
+EVENTS_A_TURN = 64
+"""After so many events other connections get their turn."""
+
+READ_AHEAD_OCTETS = 256 * 1024
+"""Input that may wait while a handler is at work."""
+
+WRITE_HIGH_OCTETS = 256 * 1024
+WRITE_LOW_OCTETS = 64 * 1024
+
+WRITE_STALL_S = 120.0
+"""A peer that takes none of our output for this long is cut off."""
+
+LONGEST_NAP_S = 60.0
+"""Time-outs are looked at as often as this, since a new state may have a shorter one."""
+
+CLOSE_WAIT_S = 5.0
+"""How long the last words may take to leave."""
+
+log = logging.getLogger("pillarbox.net")
+
+
+class Session(Protocol):
+    """A service's side of one connection."""
+
+    engine: Engine[Any]
+
+    def opened(self) -> None:
+        """The peer is there (with implicit TLS: after the handshake): queue the greeting."""
+
+    async def handle(self, event: Any) -> None:
+        """Answer one event by the engine."""
+
+    def failed(self, event: Any) -> None:
+        """`handle` raised what it should not: answer that we have a bug, if an answer is due."""
+
+    def stop(self) -> None:
+        """The server shuts down: queue the protocol's parting words and set `engine.closing`."""
+
+    def closed(self) -> None:
+        """The connection is gone: let go of everything. Called once."""
+
+
+@dataclass(slots=True)
+class Service:
+    """What a listener does with connections."""
+
+    name: str
+    """For logs: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
+    new_session: Callable[["Connection"], Session]
+    turned_away: bytes
+    """What a peer gets instead of a greeting when there are too many connections."""
+    implicit_tls: bool
+    tls: Callable[[], ssl.SSLContext]
+    """The present context, asked for at each handshake."""
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was stepped by hand and now waits for `waiting`."""
+    while True:
+        try:
+            value = yield waiting
+        except BaseException as error:
+            step: Callable[[], Any] = lambda error=error: coroutine.throw(error)  # noqa: E731
+        else:
+            step = lambda value=value: coroutine.send(value)  # noqa: E731
+        try:
+            waiting = step()
+        except StopIteration:
+            return
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection."""
+
+    __slots__ = (
+        "_admission",
+        "_buffered",
+        "_closing",
+        "_drain_waiters",
+        "_eof",
+        "_last_event",
+        "_loop",
+        "_opened",
+        "_reading_paused",
+        "_session",
+        "_stopping",
+        "_task",
+        "_timer",
+        "_tls",
+        "_transport",
+        "_turn_scheduled",
+        "_write_paused",
+        "id",
+        "local",
+        "peer",
+        "service",
+    )
+
+    def __init__(self, service: Service, number: str, admission: Admission) -> None:
+        self.service = service
+        self.id = number
+        """For logs and traces."""
+        self.peer: tuple[str, int] = ("", 0)
+        """Address and port of the client."""
+        self.local: tuple[str, int] = ("", 0)
+        self._admission = admission
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._tls: TlsLayer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._buffered = 0
+        self._last_event = self._loop.time()
+        self._opened = self._eof = self._closing = self._stopping = False
+        self._reading_paused = self._write_paused = self._turn_scheduled = False
+
+    # What sessions use
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether what is said is encrypted."""
+        return self._tls is not None and self._tls.established
+
+    @property
+    def tls_version(self) -> str:
+        """Such as "TLSv1.3"; '' without TLS."""
+        return self._tls.version() if self._tls and self._tls.established else ""
+
+    @property
+    def tls_cipher(self) -> str:
+        """The cipher suite; '' without TLS."""
+        return self._tls.cipher() if self._tls and self._tls.established else ""
+
+    def flush(self) -> None:
+        """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
+        session, transport = self._session, self._transport
+        if session is None or transport is None or transport.is_closing():
+            return
+        parts = session.engine.data_to_send()
+        if parts:
+            if self._tls is not None:
+                try:
+                    self._tls.send(parts)
+                except ssl.SSLError:
+                    self.abort()
+                    return
+                transport.write(self._tls.outgoing())
+            elif len(parts) == 1:
+                transport.write(parts[0])
+            else:
+                transport.writelines(parts)
+
+    async def drained(self) -> None:
+        """Flush, and wait until the peer has taken enough. Raises ConnectionError when it is gone."""
+        self.flush()
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError
+        if self._write_paused:
+            waiter = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            await waiter
+
+    def wake(self) -> None:
+        """Something outside of `handle` changed the engine: take its events and output up again."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._scheduled_turn)
+
+    def stop(self) -> None:
+        """Part from the peer once the present command is done."""
+        self._stopping = True
+        if self._task is None:
+            self._say_stop()
+
+    def abort(self) -> None:
+        """Cut the connection off at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.peer = tuple(transport.get_extra_info("peername", ("", 0))[:2])
+        self.local = tuple(transport.get_extra_info("sockname", ("", 0))[:2])
+        if not self._admission.admit(self, self.peer[0]):
+            self._turn_away(transport)
+            return
+        transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
+        self._session = self.service.new_session(self)
+        if self.service.implicit_tls:
+            self._tls = TlsLayer(self.service.tls())
+        else:
+            self._open()
+        self._set_timer()
+
+    def _open(self) -> None:
+        assert self._session is not None
+        self._opened = True
+        self._session.opened()
+        self._turn()
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        """Too many connections: say so (where that needs no handshake) and close."""
+        log.warning("%s %s: too many connections (%s)", self.id, self.peer[0], self.service.name)
+        if not self.service.implicit_tls:
+            transport.write(self.service.turned_away)
+        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if session is None or self._closing:
+            return
+        if self._tls is not None:
+            plain = self._decrypt(data)
+            if plain is None:
+                return
+            data = plain
+        if data:
+            session.engine.receive(data)
+            if self._task is not None:
+                self._buffered += len(data)
+                if self._buffered > READ_AHEAD_OCTETS:
+                    self._pause_reading()
+                return
+        self._turn()
+
+    def _decrypt(self, data: bytes) -> bytes | None:
+        """None: nothing for the engine yet, or the connection is over."""
+        assert self._tls is not None
+        assert self._transport is not None
+        was_established = self._tls.established
+        try:
+            plain = self._tls.receive(data)
+        except EOFError:
+            self.eof_received()
+            return None
+        except ssl.SSLError as error:
+            log.info("%s %s: TLS: %s", self.id, self.peer[0], error.reason or error)
+            self._transport.write(self._tls.outgoing())  # the alert
+            self._transport.close()
+            return None
+        outgoing = self._tls.outgoing()
+        if outgoing:
+            self._transport.write(outgoing)
+        if self._tls.established and not was_established:
+            self._last_event = self._loop.time()
+            if self._opened:
+                assert self._session is not None
+                self._session.engine.tls_started()
+            else:
+                self._open()
+        return plain
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; what it sent is still answered."""
+        if self._session is None or self._eof:
+            return False
+        self._eof = True
+        self._session.engine.receive(b"")
+        if self._task is None:
+            self._turn()
+        return True
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._watch_stall(-1)
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.wake()
+
+    def _watch_stall(self, left_before: int) -> None:
+        """Cut off a peer that took nothing of our output since the last look."""
+        transport = self._transport
+        if transport is None or not self._write_paused:
+            return
+        left = transport.get_write_buffer_size()
+        if left == left_before:
+            log.info("%s %s: does not read; closed", self.id, self.peer[0])
+            transport.abort()
+            return
+        self._loop.call_later(WRITE_STALL_S, self._watch_stall, left)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport = None
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                waiter.set_exception(ConnectionResetError())
+        self._drain_waiters.clear()
+        if self._task is None:
+            self._let_go()
+        # else the handler goes on: a commit may be under way; what it wants to say is dropped
+
+    def _let_go(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.closed()
+            self._admission.leave(self, self.peer[0])
+
+    # Turns
+
+    def _scheduled_turn(self) -> None:
+        self._turn_scheduled = False
+        if self._task is None:
+            self._turn()
+        else:
+            self.flush()
+
+    def _turn(self) -> None:
+        """Let the session answer events until there is none, one has to wait, or others are due."""
+        session = self._session
+        if session is None or self._transport is None or not self._opened:
+            return
+        engine = session.engine
+        events = 0
+        while not engine.closing:
+            if self._write_paused:
+                self._pause_reading()
+                break
+            if events >= EVENTS_A_TURN:
+                self._pause_reading()
+                self.wake()
+                break
+            event = engine.next_event()
+            if event.__class__ is Wait:
+                self._resume_reading()
+                break
+            events += 1
+            if not self._step(session, event):
+                break
+        if events:
+            self._last_event = self._loop.time()
+        self.flush()
+        if engine.closing:
+            if self._task is None:
+                self._close()
+        elif engine.wants_tls and self._tls is None:
+            self._tls = TlsLayer(self.service.tls())
+        elif self._eof and self._task is None and not self._turn_scheduled:
+            self._close()
+
+    def _step(self, session: Session, event: Any) -> bool:
+        """Handle one event; False when a task goes on with it."""
+        coroutine = session.handle(event)
+        try:
+            waiting = coroutine.send(None)
+        except StopIteration:
+            return True
+        except Exception:
+            self._report(session, event)
+            return True
+        self._task = self._loop.create_task(self._finish(session, event, coroutine, waiting))
+        return False
+
+    async def _finish(
+        self,
+        session: Session,
+        event: Any,
+        coroutine: Coroutine[Any, Any, None],
+        waiting: Any,
+    ) -> None:
+        try:
+            await _resume(coroutine, waiting)
+        except ConnectionError:
+            pass  # the peer is gone; `connection_lost` knows
+        except Exception:
+            self._report(session, event)
+        finally:
+            self._task = None
+            self._buffered = 0
+            self._last_event = self._loop.time()
+            if self._transport is None:
+                self._let_go()
+            elif self._stopping:
+                self._say_stop()
+            else:
+                self.wake()
+
+    def _report(self, session: Session, event: Any) -> None:
+        log.exception("%s %s: a bug in %s", self.id, self.peer[0], type(event).__name__)
+        session.failed(event)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None and not self._eof:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # Endings
+
+    def _set_timer(self) -> None:
+        session = self._session
+        timeout = session.engine.timeout() if session is not None else None
+        nap = LONGEST_NAP_S if timeout is None else min(timeout, LONGEST_NAP_S)
+        self._timer = self._loop.call_later(nap, self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        """Silence counts from the last whole event: single octets do not keep a connection."""
+        session = self._session
+        if session is None or self._transport is None or self._closing:
+            return
+        timeout = session.engine.timeout()
+        if timeout is None or self._task is not None or self._write_paused:
+            self._set_timer()
+            return
+        left = self._last_event + timeout - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(min(left, LONGEST_NAP_S), self._look_at_time)
+            return
+        if self._opened:
+            session.engine.timed_out()
+            self.flush()
+        self._close()
+
+    def _say_stop(self) -> None:
+        if self._session is None or self._closing:
+            return
+        if self._opened:
+            self._session.stop()
+            self.flush()
+        self._close()
+
+    def _close(self) -> None:
+        """Close once all is written, or after a while in any case."""
+        if self._closing or self._transport is None:
+            return
+        self._closing = True
+        if self._tls is not None and self._tls.established:
+            self._tls.end()
+            self._transport.write(self._tls.outgoing())
+        self._loop.call_later(CLOSE_WAIT_S, self.abort)
+        self._transport.close()

@@ -1,0 +1,82 @@
+"""Listening sockets: bound by address, closed with a drain."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+
+from pillarbox.net.admission import Admission
+from pillarbox.net.connection import Connection, Service
+
+BACKLOG = 1024
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """ "127.0.0.1:25" or "[::1]:25" as host and port (0 to 65535; 0 lets the system choose).
+
+    Raises ValueError with what is wrong.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f'"{text}": put an IPv6 address in brackets, like "[::1]:25"')
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{text}" must look like "127.0.0.1:25" or "[::]:25"')
+    return host, int(port)
+
+
+def bind(address: str) -> socket.socket:
+    """A bound socket, not yet listening. Raises OSError, ValueError."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # An IPv4 address of its own in the configuration must stay free ("0.0.0.0:25" beside "[::]:25").
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+class Listeners:
+    """All listening sockets of a process."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._servers: list[asyncio.Server] = []
+        self._numbers = itertools.count(1)
+
+    async def listen(self, sock: socket.socket, service: Service) -> None:
+        """Accept connections for a service."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self._factory(service), sock=sock, backlog=BACKLOG, start_serving=True
+        )
+        self._servers.append(server)
+
+    def _factory(self, service: Service) -> Callable[[], Connection]:
+        admission = self._admission
+
+        def accept() -> Connection:
+            return Connection(service, f"{next(self._numbers):x}", admission)
+
+        return accept
+
+    async def close(self, drain_s: float) -> None:
+        """Accept no more, part from every peer after its present command, cut off what is left after `drain_s`."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._admission.connections):
+            connection.stop()
+        deadline = asyncio.get_running_loop().time() + drain_s
+        while self._admission.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self._admission.connections):
+            connection.abort()
+        await asyncio.sleep(0)

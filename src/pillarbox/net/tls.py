@@ -1,0 +1,86 @@
+"""TLS over octets that somebody else moves (`ssl.MemoryBIO`), and the settings for server contexts.
+
+TLS 1.2 and 1.3 only (RFC 8996, RFC 9325 §3.1.1).
+"""
+
+import ssl
+from pathlib import Path
+
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2)."""
+
+_READ_OCTETS = 65536
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context for accepted connections. Raises OSError or ssl.SSLError when the files are no good."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class TlsLayer:
+    """The server's side of TLS on one connection."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "established")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.established = False
+
+    def receive(self, octets: bytes) -> bytes:
+        """Take octets from the peer; returns what they say in the clear, maybe b"".
+
+        Raises ssl.SSLError when the peer breaks the protocol, EOFError when it ends TLS (close_notify).
+        """
+        self._incoming.write(octets)
+        if not self.established:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                return b""
+            self.established = True
+        plain: list[bytes] = []
+        while True:
+            try:
+                chunk = self._object.read(_READ_OCTETS)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                chunk = b""
+            if not chunk:
+                if plain:
+                    break  # what came before the end first; the next call raises
+                raise EOFError
+            plain.append(chunk)
+        return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def send(self, parts: list[bytes]) -> None:
+        """Encrypt; `outgoing` has the result."""
+        self._object.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def outgoing(self) -> bytes:
+        """Octets for the peer."""
+        return self._outgoing.read()
+
+    def end(self) -> None:
+        """Say close_notify (RFC 8446 §6.1)."""
+        try:
+            self._object.unwrap()
+        except (ssl.SSLError, ValueError):
+            return  # the peer's own close_notify is not waited for
+
+    def version(self) -> str:
+        """Such as "TLSv1.3"."""
+        return self._object.version() or ""
+
+    def cipher(self) -> str:
+        """The name of the cipher suite."""
+        cipher = self._object.cipher()
+        return cipher[0] if cipher else ""

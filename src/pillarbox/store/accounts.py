@@ -1,0 +1,223 @@
+"""The open account files of one worker: `accounts/<2 hex>/<account id>.db`, each with its lock file.
+
+A file has a writer (used by the committer alone) and, once somebody reads, a reader: a reader sees the last
+commit and never waits for a writer. Files are opened at first use and closed when too many are open.
+"""
+
+import fcntl
+import os
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from pillarbox.core.errors import Failure, Unavailable
+from pillarbox.store import database, mailboxes
+from pillarbox.store.tx import Tx
+
+_DESCRIPTORS_PER_FILE = 7  # database and WAL for writer and reader, shared memory, lock
+_DESCRIPTORS_FOR_OTHERS = 4096  # sockets, journal, directory
+MOST_OPEN_FILES = 4000
+
+
+class AccountFile:
+    """One account's file, open. Not for use by two threads at a time."""
+
+    __slots__ = (
+        "account",
+        "busy",
+        "keyword_names",
+        "lock_descriptor",
+        "path",
+        "pins",
+        "reader",
+        "vfs",
+        "wal_pages",
+        "writer",
+    )
+
+    def __init__(self, account: int, path: Path, vfs: str | None) -> None:
+        self.account = account
+        self.path = path
+        self.vfs = vfs
+        self.lock_descriptor = os.open(
+            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            self.writer = database.connect(path, vfs=vfs)
+        except BaseException:
+            os.close(self.lock_descriptor)
+            raise
+        self.reader: apsw.Connection | None = None
+        self.busy = False
+        """The committer is at work on it, perhaps in a thread."""
+        self.pins = 0
+        """How many users (sessions, a checkpoint) need it to stay open."""
+        self.wal_pages = 0
+        self.keyword_names: dict[int, tuple[bytes, ...]] = {0: ()}
+        self.writer.set_wal_hook(self._committed)
+
+    def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def read_tx(self, now_s: int) -> Tx:
+        """A view of the last commit. Open a transaction around it to see one moment in several queries."""
+        if self.reader is None:
+            self.reader = database.connect(self.path, vfs=self.vfs, cache_kib=2048)
+        return Tx(self.account, self.reader, self.keyword_names, now_s)
+
+    def write_tx(self, now_s: int) -> Tx:
+        return Tx(self.account, self.writer, self.keyword_names, now_s)
+
+    def try_lock(self) -> bool:
+        """Take the lock between processes without waiting."""
+        try:
+            fcntl.flock(self.lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def lock(self) -> None:
+        """Wait for the lock between processes (in a thread: blocks)."""
+        fcntl.flock(self.lock_descriptor, fcntl.LOCK_EX)
+
+    def unlock(self) -> None:
+        fcntl.flock(self.lock_descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+        self.writer.close()
+        os.close(self.lock_descriptor)
+
+
+class Accounts:
+    """The pool. `generation` counts unclean stops; a file behind it is put in order before its first use."""
+
+    def __init__(
+        self,
+        folder: Path,
+        generation: int,
+        vfs: str | None,
+        put_in_order: Callable[[Tx, int], None],
+    ) -> None:
+        self._folder = folder
+        self._generation = generation
+        self._vfs = vfs
+        self._put_in_order = put_in_order
+        self._open: OrderedDict[int, AccountFile] = OrderedDict()
+        self._most = most_open_files()
+        self.unusable: set[int] = set()
+        """Accounts whose journal could not be replayed: opening them would give numbers twice."""
+
+    def path(self, account: int) -> Path:
+        return account_path(self._folder, account)
+
+    def get(self, account: int, now_s: int) -> AccountFile:
+        """The account's file, opened or made if need be. Raises Unavailable."""
+        file = self._open.get(account)
+        if file is not None:
+            self._open.move_to_end(account)
+            return file
+        if account in self.unusable:
+            raise Unavailable("the mail file could not be recovered; ask the administrator")
+        if len(self._open) >= self._most:
+            self._close_idle()
+        file = self._open_file(account, now_s)
+        self._open[account] = file
+        return file
+
+    def _open_file(self, account: int, now_s: int) -> AccountFile:
+        path = self.path(account)
+        is_new = not path.exists()
+        try:
+            if is_new:
+                if not path.parent.exists():
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    database.sync_folder(path.parent.parent)
+                database.create(path, "account", vfs=self._vfs)
+            file = AccountFile(account, path, self._vfs)
+        except OSError as error:
+            raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
+        try:
+            self._prepare(file, now_s)
+        except apsw.Error as error:
+            file.close()
+            raise database.unavailable(error, path) from error
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _prepare(self, file: AccountFile, now_s: int) -> None:
+        """Migrate, give a new file its mailboxes, and deal with an unclean stop, once and durably."""
+        writer = file.writer
+        row = writer.execute(
+            "SELECT generation FROM account_state WHERE account = ?", (file.account,)
+        ).fetchone()
+        if row is not None and row[0] >= self._generation:
+            database.migrate(writer, "account")
+            return
+        file.lock()
+        try:
+            database.migrate(writer, "account")
+            database.set_synchronous(writer, database.FULL)
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                tx = file.write_tx(now_s)
+                if not mailboxes.make_first(tx, self._generation):
+                    self._put_in_order(tx, self._generation)
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+            database.set_synchronous(writer, database.NORMAL)
+        finally:
+            file.unlock()
+
+    def _close_idle(self) -> None:
+        """Close the tenth of the files that nobody used for longest."""
+        wanted = max(1, self._most // 10)
+        for account, file in list(self._open.items()):
+            if not file.busy and not file.pins:
+                del self._open[account]
+                file.close()
+                wanted -= 1
+                if not wanted:
+                    return
+
+    def forget(self, account: int) -> None:
+        """Close one file, if it is open and nobody is at work on it (its account was removed)."""
+        file = self._open.get(account)
+        if file is not None and not file.busy and not file.pins:
+            del self._open[account]
+            file.close()
+
+    def close(self) -> None:
+        while self._open:
+            _, file = self._open.popitem()
+            try:
+                file.close()
+            except (apsw.Error, Failure):
+                continue  # a damaged file must not keep the others open
+
+
+def account_path(folder: Path, account: int) -> Path:
+    """The file of an account below `folder` (accounts/)."""
+    name = f"{account:08x}"
+    return folder / name[-2:] / f"{name}.db"
+
+
+def most_open_files() -> int:
+    """How many account files this process may hold open; raises its descriptor limit as far as it goes."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES * _DESCRIPTORS_PER_FILE + 4 * _DESCRIPTORS_FOR_OTHERS
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if limit > _soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    available = max(limit, _soft) - min(_DESCRIPTORS_FOR_OTHERS, max(limit, _soft) // 2)
+    return max(4, min(MOST_OPEN_FILES, available // _DESCRIPTORS_PER_FILE))

@@ -1,0 +1,362 @@
+"""Group commit: everything that waits becomes durable together, and each caller is answered after that.
+
+Units of work wait per account. A group for an account is one transaction with a savepoint for each unit. If all its
+units are appends, it is committed without a sync and its records go to the journal, with one fdatasync for all
+accounts of the turn; if one unit needs more (flags, renames, large bodies), the group is committed at FULL in a
+thread, which makes the appends in it durable too. A unit may run twice: when the disk makes a whole group fail,
+its units are rerun one by one. A failed sync of the journal is fatal: the process must stop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from pillarbox.core.errors import Failure, Unavailable
+from pillarbox.store import database
+from pillarbox.store.accounts import AccountFile, Accounts
+from pillarbox.store.journal import SEGMENT_OCTETS, Journal, Segment
+from pillarbox.store.tx import Tx
+
+MOST_UNITS_A_GROUP = 256
+"""Units that one account's transaction takes; the rest wait for the next."""
+
+MOST_MESSAGES_A_TURN = 1024
+"""Units between two syncs of the journal: bounds what an unclean stop can make vanish (`recovery.UIDS_SKIPPED`)."""
+
+CHECKPOINT_PAGES = 1000
+"""WAL pages after which a file is checkpointed in the background."""
+
+log = logging.getLogger("pillarbox.store")
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One unit of work that waits: `work` runs in the transaction; `journalled` gives the octets of its journal
+    records from its result, or None where only a synced commit makes it durable."""
+
+    work: Callable[[Tx], Any]
+    journalled: Callable[[Any], bytes] | None
+    journal_octets: int
+    done: "asyncio.Future[Any]"
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Applied:
+    """A group whose transaction went through."""
+
+    units: list[Unit]
+    changed: set[int] = field(default_factory=set)
+
+
+Notify = Callable[[int, set[int]], None]
+
+
+class Committer:
+    """The only writer of account files in this process. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        journal: Journal,
+        clock: Callable[[], float],
+        notify: Notify,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._accounts = accounts
+        self._journal = journal
+        self._clock = clock
+        self._notify = notify
+        self._on_fatal = on_fatal
+        self._waiting: dict[int, list[Unit]] = {}
+        self._turn_task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="commit")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._checkpointing: set[int] = set()
+        self._failed: BaseException | None = None
+
+    def submit(self, account: int, unit: Unit) -> None:
+        """Let a unit wait for the next turn; `unit.done` tells its end."""
+        if self._failed is not None:
+            unit.done.set_exception(Unavailable("the server is stopping", "UNAVAILABLE"))
+            return
+        waiting = self._waiting.get(account)
+        if waiting is None:
+            self._waiting[account] = [unit]
+        else:
+            waiting.append(unit)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._turn_task is None:
+            self._turn_task = asyncio.get_running_loop().create_task(self._turns())
+
+    async def _turns(self) -> None:
+        try:
+            while ready := self._take_ready():
+                await self._turn(ready)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._turn_task = None
+
+    def _take_ready(self) -> list[tuple[AccountFile, list[Unit]]]:
+        """Groups of accounts that nobody is at work on, up to a turn's worth."""
+        ready = []
+        total = 0
+        for account in list(self._waiting):
+            if total >= MOST_MESSAGES_A_TURN:
+                break
+            try:
+                file = self._accounts.get(account, int(self._clock()))
+            except Failure as failure:
+                for unit in self._waiting.pop(account):
+                    unit.error = failure
+                    _settle(unit)
+                continue
+            if file.busy:
+                continue
+            units = self._waiting.pop(account)
+            if len(units) > MOST_UNITS_A_GROUP:
+                self._waiting[account] = units[MOST_UNITS_A_GROUP:]
+                del units[MOST_UNITS_A_GROUP:]
+            file.busy = True
+            total += len(units)
+            ready.append((file, units))
+        return ready
+
+    async def _turn(self, ready: list[tuple[AccountFile, list[Unit]]]) -> None:
+        """Apply groups; those of appends alone wait for one sync of the journal, the others go to threads."""
+        journalled: list[tuple[AccountFile, list[Unit]]] = []
+        needed = 0
+        for file, units in ready:
+            if all(unit.journalled is not None for unit in units) and file.try_lock():
+                journalled.append((file, units))
+                needed += sum(unit.journal_octets for unit in units)
+            else:
+                self._start(self._commit_synced(file, units))
+        if not journalled:
+            await asyncio.sleep(0)
+            return
+        try:
+            self._journal.reserve(needed)
+        except Unavailable as failure:
+            for file, units in journalled:
+                file.unlock()
+                self._finish(file, _fail_all(units, failure))
+            return
+        records: list[bytes] = []
+        accounts: set[int] = set()
+        applied: list[tuple[AccountFile, _Applied]] = []
+        since_pause = 0
+        for file, units in journalled:
+            try:
+                group = self._apply(file, units, database.NORMAL)
+            finally:
+                file.unlock()
+            applied.append((file, group))
+            good = [unit for unit in group.units if unit.error is None]
+            if good:
+                accounts.add(file.account)
+                records += [unit.journalled(unit.result) for unit in good if unit.journalled]
+            since_pause += len(units)
+            if since_pause >= 64:  # about 10 ms
+                since_pause = 0
+                await asyncio.sleep(0)
+        if records:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
+        for file, group in applied:
+            self._finish(file, group)
+        if self._journal.used_octets > SEGMENT_OCTETS:
+            self._cut_journal()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit_synced(self, file: AccountFile, units: list[Unit]) -> None:
+        """One group at FULL: the statements run here, what may block (lock, COMMIT) in a thread."""
+        loop = asyncio.get_running_loop()
+        try:
+            if not file.try_lock():
+                await loop.run_in_executor(self._threads, file.lock)
+            try:
+                group = await self._apply_synced(file, units)
+            finally:
+                file.unlock()
+        except BaseException as error:
+            self._finish(file, _fail_all(units, error))
+            self._fail(error)
+            raise
+        self._finish(file, group)
+
+    async def _apply_synced(self, file: AccountFile, units: list[Unit]) -> _Applied:
+        loop = asyncio.get_running_loop()
+        try:
+            database.set_synchronous(file.writer, database.FULL)
+            group = self._begin(file, units)
+            await loop.run_in_executor(self._threads, file.writer.execute, "COMMIT")
+            return group
+        except apsw.Error as error:
+            _roll_back(file)
+            if len(units) == 1:
+                return _fail_all(units, database.unavailable(error))
+            alone = [await self._apply_synced(file, [unit]) for unit in units]
+            return _Applied(units, set().union(*(group.changed for group in alone)))
+
+    def _apply(self, file: AccountFile, units: list[Unit], level: str) -> _Applied:
+        """One transaction for a group, and one for each unit where the disk made that fail."""
+        try:
+            database.set_synchronous(file.writer, level)
+            group = self._begin(file, units)
+            file.writer.execute("COMMIT")
+            return group
+        except apsw.Error as error:
+            _roll_back(file)
+            if len(units) == 1:
+                return _fail_all(units, database.unavailable(error))
+            alone = [self._apply(file, [unit], level) for unit in units]
+            return _Applied(units, set().union(*(group.changed for group in alone)))
+
+    def _begin(self, file: AccountFile, units: list[Unit]) -> _Applied:
+        """Run the units in a transaction that stays open. Raises apsw.Error if all of it is lost."""
+        execute = file.writer.execute
+        execute("BEGIN IMMEDIATE")
+        group = _Applied(units)
+        now_s = int(self._clock())
+        for unit in units:
+            tx = file.write_tx(now_s)
+            unit.result = unit.error = None
+            execute("SAVEPOINT unit")
+            try:
+                unit.result = unit.work(tx)
+                execute("RELEASE unit")
+                group.changed |= tx.changed
+            except Exception as error:
+                if database.is_disk_error(error) or not file.writer.in_transaction:
+                    raise
+                execute("ROLLBACK TO unit")
+                execute("RELEASE unit")
+                if isinstance(error, apsw.Error):
+                    log.error("account %d: %s", file.account, error)
+                    unit.error = database.unavailable(error)
+                else:
+                    unit.error = error
+        return group
+
+    def _finish(self, file: AccountFile, group: _Applied) -> None:
+        """Answer the callers, tell the sessions, and take up what came for this account meanwhile."""
+        file.busy = False
+        for unit in group.units:
+            _settle(unit)
+        if group.changed:
+            self._notify(file.account, group.changed)
+        if file.wal_pages >= CHECKPOINT_PAGES and file.account not in self._checkpointing:
+            self._start(self._checkpoint(file))
+        if file.account in self._waiting:
+            self._wake()
+
+    async def _checkpoint(self, file: AccountFile) -> None:
+        self._checkpointing.add(file.account)
+        file.pins += 1
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._background, checkpoint, file)
+            file.wal_pages = 0
+        except apsw.Error as error:
+            log.warning("checkpoint of account %d failed: %s", file.account, error)
+        finally:
+            file.pins -= 1
+            self._checkpointing.discard(file.account)
+
+    def _cut_journal(self) -> None:
+        """Between two writes only: the next one starts a new segment."""
+        segment = self._journal.cut()
+        if segment is not None:
+            self._start(self._retire(segment))
+
+    async def _retire(self, segment: Segment) -> None:
+        """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
+        loop = asyncio.get_running_loop()
+        for account in segment.accounts:
+            try:
+                file = self._accounts.get(account, int(self._clock()))
+                file.pins += 1
+                try:
+                    await loop.run_in_executor(self._background, checkpoint, file)
+                finally:
+                    file.pins -= 1
+            except (apsw.Error, Failure) as error:
+                log.error("journal %s stays: account %d: %s", segment.path.name, account, error)
+                return
+        await loop.run_in_executor(self._background, self._journal.remove, segment)
+
+    def _fail(self, error: BaseException) -> None:
+        """No more acknowledgements: what is on the disk is not known."""
+        if isinstance(error, asyncio.CancelledError) or self._failed is not None:
+            return
+        self._failed = error
+        for units in self._waiting.values():
+            for unit in units:
+                unit.error = Unavailable("the server is stopping", "UNAVAILABLE")
+                _settle(unit)
+        self._waiting.clear()
+        self._on_fatal(error)
+
+    async def _quiet(self) -> None:
+        while self._turn_task is not None or self._tasks:
+            await asyncio.wait([*self._tasks, *([self._turn_task] if self._turn_task else [])])
+
+    async def close(self) -> None:
+        """Finish what waits, sync every file that the journal names, and remove the journal."""
+        await self._quiet()
+        if self._failed is None:
+            self._cut_journal()
+            await self._quiet()
+        self._threads.shutdown()
+        self._background.shutdown()
+
+
+def checkpoint(file: AccountFile) -> None:
+    """Move what is in the WAL into the file, synced, by a connection of its own. Blocks.
+
+    A reader of an older moment can keep a checkpoint from doing anything; then a commit at FULL syncs the WAL.
+    """
+    connection = database.connect(file.path, vfs=file.vfs)
+    try:
+        in_wal, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if done < in_wal:
+            database.set_synchronous(connection, database.FULL)
+            connection.execute("UPDATE account_state SET generation = generation")
+    finally:
+        connection.close()
+
+
+def _roll_back(file: AccountFile) -> None:
+    if file.writer.in_transaction:
+        file.writer.execute("ROLLBACK")
+
+
+def _fail_all(units: list[Unit], error: BaseException) -> _Applied:
+    for unit in units:
+        unit.error = error
+    return _Applied(units)
+
+
+def _settle(unit: Unit) -> None:
+    if unit.done.done():
+        return  # the caller went away; the commit decides
+    if unit.error is not None:
+        unit.done.set_exception(unit.error)
+    else:
+        unit.done.set_result(unit.result)

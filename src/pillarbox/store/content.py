@@ -1,0 +1,148 @@
+"""A message as the store keeps it: its octets and all that is rendered from them once, at delivery.
+
+A `Content` is made once for all recipients; fields that delivery puts in front (`prefix`: Return-Path, Delivered-To)
+change nothing but the header block, since offsets count from the start of the body.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pillarbox.mime.message import Message, parse_message
+
+PIECE_OCTETS = 512 * 1024
+"""Bodies are kept in pieces of this size."""
+
+PIECE_BITS = 12
+"""A body has at most 4096 pieces: 2 GiB."""
+
+COMMON_FIELDS: tuple[bytes, ...] = (
+    b"date",
+    b"from",
+    b"sender",
+    b"reply-to",
+    b"to",
+    b"cc",
+    b"bcc",
+    b"message-id",
+    b"in-reply-to",
+    b"references",
+    b"subject",
+    b"content-type",
+    b"content-transfer-encoding",
+    b"content-description",
+    b"mime-version",
+    b"importance",
+    b"priority",
+    b"x-priority",
+    b"newsgroups",
+    b"lines",
+    b"list-id",
+    b"list-post",
+    b"list-subscribe",
+    b"list-unsubscribe",
+    b"x-label",
+    b"x-mailer",
+    b"user-agent",
+    b"auto-submitted",
+    b"disposition-notification-to",
+    b"x-spam-flag",
+    b"x-spam-status",
+)
+"""What clients ask for in their lists; a field's code in a shape is its place here plus one. Only ever append."""
+
+FIELD_CODES = {name: code for code, name in enumerate(COMMON_FIELDS, 1)}
+
+LARGEST_COMMON_FIELDS = 16 * 1024
+"""Octets; with more, `fields` says nothing and readers look into the header block."""
+
+_HASH_MASK = (1 << 63) - 1
+
+
+def hash_message_id(message_id: bytes) -> int:
+    """A Message-ID as 63 bits, for threading. Collisions only thread two messages wrongly."""
+    return int.from_bytes(blake2b(message_id, digest_size=8).digest(), "big") & _HASH_MASK
+
+
+@dataclass(slots=True)
+class Content:
+    """The columns of one message, ready to insert."""
+
+    octets: bytes | memoryview
+    header_size: int
+    envelope: bytes
+    bodystructure: bytes
+    preview: str
+    shape: bytes | None
+    fields: bytes
+    parts: bytes
+    sent: int | None
+    subject: str
+    is_reply: bool
+    from_key: str
+    to_key: str
+    cc_key: str
+    message_id: int
+    references: tuple[int, ...]
+
+    @property
+    def header(self) -> bytes:
+        """The header block with its blank line."""
+        return bytes(self.octets[: self.header_size])
+
+    @property
+    def body_size(self) -> int:
+        """Octets behind the header block."""
+        return len(self.octets) - self.header_size
+
+    def body_piece(self, number: int) -> bytes:
+        """The piece of the body with this number, from 0; empty behind the end."""
+        start = self.header_size + number * PIECE_OCTETS
+        return bytes(self.octets[start : start + PIECE_OCTETS])
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the body has, 0 for an empty one."""
+        return -(-self.body_size // PIECE_OCTETS)
+
+
+def make_content(octets: bytes | memoryview) -> Content:
+    """Parse a message and render all that the store keeps. Over 256 KiB, call it in a thread."""
+    return content_of(parse_message(octets), octets)
+
+
+def content_of(message: Message, octets: bytes | memoryview) -> Content:
+    """The same for a message that was parsed already."""
+    shape, fields = _common_fields(message, octets)
+    references = tuple(hash_message_id(reference) for reference in message.references)
+    return Content(
+        octets,
+        message.header_size,
+        message.envelope,
+        message.bodystructure,
+        message.preview,
+        shape,
+        fields,
+        message.parts,
+        message.sent,
+        message.base_subject,
+        message.is_reply,
+        message.from_key,
+        message.to_key,
+        message.cc_key,
+        hash_message_id(message.message_id) if message.message_id else 0,
+        references,
+    )
+
+
+def _common_fields(message: Message, octets: bytes | memoryview) -> tuple[bytes | None, bytes]:
+    codes = bytearray()
+    found = []
+    for name, start, end in message.fields:
+        code = FIELD_CODES.get(name)
+        if code is not None:
+            codes.append(code)
+            found.append(bytes(octets[start:end]))
+    joined = b"\0".join(found)
+    if joined.count(b"\0") != max(0, len(found) - 1) or len(joined) > LARGEST_COMMON_FIELDS:
+        return None, b""
+    return bytes(codes), joined

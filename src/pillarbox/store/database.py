@@ -1,0 +1,142 @@
+"""SQLite files: opened with our settings, made from a template, migrated by numbered scripts.
+
+`apsw` runs a string of several statements lazily and stops at the first row, so settings are made one by
+one and are checked to hold. Account files are opened through SQLite only: closing any other descriptor of
+such a file would drop SQLite's POSIX locks on it.
+"""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from pillarbox.core.errors import Unavailable
+
+FULL = "FULL"
+NORMAL = "NORMAL"
+
+BUSY_TIMEOUT_MS = 5000
+
+_ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
+
+
+def connect(path: Path, *, vfs: str | None = None, cache_kib: int = 512) -> apsw.Connection:
+    """Open an existing file in WAL mode at synchronous NORMAL. Raises Unavailable."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        _set(connection, "journal_mode", "wal")
+        _set(connection, "synchronous", 1, give="NORMAL")
+        connection.pragma("cache_size", -cache_kib)
+        connection.pragma("temp_store", "MEMORY")
+        connection.pragma("trusted_schema", "OFF")
+        # Only the cleanest transactions: no checkpoint on commit, the committer does it in a thread.
+        connection.wal_autocheckpoint(0)
+        connection.pragma("journal_size_limit", 4 << 20)
+    except apsw.Error as error:
+        raise unavailable(error, path) from error
+    return connection
+
+
+def set_synchronous(connection: apsw.Connection, level: str) -> None:
+    """FULL or NORMAL for the transactions that follow; not inside one."""
+    connection.pragma("synchronous", level)
+
+
+def _set(connection: apsw.Connection, name: str, value: int | str, give: str | None = None) -> None:
+    connection.pragma(name, give if give is not None else value)
+    if connection.pragma(name) != value:
+        raise apsw.SQLError(f"the setting {name} does not hold")
+
+
+def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
+    """What a client may be told of an error of the database."""
+    if isinstance(error, apsw.FullError):
+        return Unavailable("the disk is full", "UNAVAILABLE")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return Unavailable("the mail file is damaged; ask the administrator", "UNAVAILABLE")
+    if isinstance(error, apsw.BusyError):
+        return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
+    name = f" ({path.name})" if path else ""
+    return Unavailable(f"the mail file cannot be used now{name}", "UNAVAILABLE")
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether the disk, not the unit of work, made a transaction fail."""
+    return isinstance(error, _ERRORS_OF_THE_DISK)
+
+
+def migrate(connection: apsw.Connection, kind: str) -> None:
+    """Run the scripts `schema/KIND-NNNN.sql` above the file's version, each in a transaction of its own.
+
+    Raises Unavailable when the file was made by a newer version of Pillarbox.
+    """
+    scripts = schema_scripts(kind)
+    version = connection.pragma("user_version")
+    if not isinstance(version, int) or version > len(scripts):
+        raise Unavailable(f"this {kind} file was made by a newer version of Pillarbox")
+    for number in range(version + 1, len(scripts) + 1):
+        with connection:
+            for _ in connection.execute(scripts[number - 1]):
+                pass
+            connection.pragma("user_version", number)
+
+
+def schema_scripts(kind: str) -> list[str]:
+    """The texts of `schema/KIND-0001.sql`, `KIND-0002.sql`, ... in order."""
+    folder = resources.files("pillarbox.store") / "schema"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(f"{kind}-"))
+    return [(folder / name).read_text("utf-8") for name in names]
+
+
+def create(path: Path, kind: str, *, vfs: str | None = None) -> None:
+    """Make a new file with the newest schema, in WAL mode, wholly on the disk under its name or not at all."""
+    unfinished = path.with_name(path.name + ".new")
+    for leftover in (unfinished, Path(f"{unfinished}-wal"), Path(f"{unfinished}-shm")):
+        leftover.unlink(missing_ok=True)
+    try:
+        connection = apsw.Connection(str(unfinished), vfs=vfs)
+        try:
+            connection.pragma("page_size", 4096)
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "FULL")
+            migrate(connection, kind)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            connection.close()
+        os.chmod(unfinished, 0o600)
+        sync_file(unfinished)
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except apsw.Error as error:
+        raise unavailable(error, path) from error
+
+
+def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connection:
+    """Open, make or migrate one of the files that there is one of (directory, queue, run), at FULL."""
+    if not path.exists():
+        create(path, kind, vfs=vfs)
+    connection = connect(path, vfs=vfs)
+    migrate(connection, kind)
+    set_synchronous(connection, FULL)
+    connection.wal_autocheckpoint(1000)
+    return connection
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file by its name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """fsync a folder, so that a name made or removed in it stays so."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

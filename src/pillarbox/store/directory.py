@@ -1,0 +1,288 @@
+"""Who lives here (`directory.db`): domains, accounts with their credentials, aliases.
+
+Read inline (an indexed read takes microseconds) and always afresh, so a change made by another process counts at
+once. Addresses are kept canonical: lower case (local parts are case-insensitive here, as nearly everywhere),
+domains in A-labels. Writes are durable when they return, and block for a sync.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from pillarbox.core.address import canonical_domain
+from pillarbox.core.errors import Refused
+from pillarbox.store import database
+
+
+@dataclass(slots=True)
+class Account:
+    """One account. `password_hash` and `scram_sha256` are secrets, kept out of the repr by their wrapper's absence:
+    they are read by `credentials` alone."""
+
+    id: int
+    address: str
+    enabled: bool
+    referral: str
+    quota_octets: int | None
+    quota_messages: int | None
+    version: int
+    created: int
+
+
+_ACCOUNT = "account, address, enabled, referral, quota_octets, quota_messages, version, created"
+
+
+def canonical_address(address: str) -> str:
+    """Lower case with the domain in A-labels: "Bob@Exämple.org" -> "bob@xn--exmple-cua.org".
+
+    Raises Refused with what is wrong.
+    """
+    local, at, domain = address.strip().rpartition("@")
+    if not at or not local or any(char <= " " or char == "\x7f" for char in local):
+        raise Refused(f'"{address}" is not a mail address; it must look like name@example.org')
+    if len(local.encode()) > 64:
+        raise Refused(f'the part of "{address}" before the @ is longer than 64 octets')
+    try:
+        return f"{local.lower()}@{canonical_domain(domain)}"
+    except ValueError as error:
+        raise Refused(f'"{domain}" is not a domain name') from error
+
+
+class Directory:
+    """The built-in directory."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
+        self._connection = database.open_single(path, "directory", vfs=vfs)
+        self._clock = clock
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def data_version(self) -> int:
+        """Changes whenever another connection has changed the directory; for caches over it."""
+        return int(self._connection.pragma("data_version"))
+
+    # Domains
+
+    def domains(self) -> list[str]:
+        """All, sorted."""
+        return [row[0] for row in self._rows("SELECT domain FROM domain ORDER BY domain")]
+
+    def is_local(self, domain: str) -> bool:
+        """Whether we are the final destination for a canonical domain."""
+        return self._row("SELECT 1 FROM domain WHERE domain = ?", domain) is not None
+
+    def add_domain(self, domain: str) -> str:
+        """Returns the canonical form. Raises Refused."""
+        try:
+            domain = canonical_domain(domain)
+        except ValueError as error:
+            raise Refused(f'"{domain}" is not a domain name') from error
+        if self.is_local(domain):
+            raise Refused(f"the domain {domain} exists already")
+        self._write("INSERT INTO domain VALUES (?, ?)", domain, int(self._clock()))
+        return domain
+
+    def remove_domain(self, domain: str) -> None:
+        """Only without accounts; its aliases go with it. Raises Refused."""
+        domain = self._known_domain(domain)
+        if self._row("SELECT 1 FROM account WHERE address LIKE ? ESCAPE '!'", _at(domain)):
+            raise Refused(f"the domain {domain} still has accounts; remove them first")
+        with self._connection:
+            self._write("DELETE FROM alias WHERE alias LIKE ? ESCAPE '!'", _at(domain))
+            self._write("DELETE FROM domain WHERE domain = ?", domain)
+
+    def _known_domain(self, domain: str) -> str:
+        try:
+            domain = canonical_domain(domain)
+        except ValueError as error:
+            raise Refused(f'"{domain}" is not a domain name') from error
+        if not self.is_local(domain):
+            raise Refused(
+                f"there is no domain {domain}; add it with: pillarbox domain add {domain}"
+            )
+        return domain
+
+    # Accounts
+
+    def accounts(self, domain: str | None = None) -> list[Account]:
+        """All, or those of a canonical domain, sorted by address."""
+        if domain is None:
+            rows = self._rows(f"SELECT {_ACCOUNT} FROM account ORDER BY address")
+        else:
+            rows = self._rows(
+                f"SELECT {_ACCOUNT} FROM account WHERE address LIKE ? ESCAPE '!' ORDER BY address",
+                _at(domain),
+            )
+        return [_account(row) for row in rows]
+
+    def account(self, address: str) -> Account | None:
+        """By canonical address."""
+        row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE address = ?", address)
+        return _account(row) if row else None
+
+    def account_by_id(self, number: int) -> Account | None:
+        row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE account = ?", number)
+        return _account(row) if row else None
+
+    def known_account(self, address: str) -> Account:
+        """By address as a person typed it. Raises Refused."""
+        canonical = canonical_address(address)
+        account = self.account(canonical)
+        if account is None:
+            raise Refused(f"there is no account {canonical}")
+        return account
+
+    def account_for_login(self, name: str) -> Account | None:
+        """By address, or by the part before the @ where only one account has it."""
+        if "@" in name:
+            try:
+                return self.account(canonical_address(name))
+            except Refused:
+                return None
+        pattern = name.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_") + "@%"
+        rows = self._rows(
+            f"SELECT {_ACCOUNT} FROM account WHERE address LIKE ? ESCAPE '!' LIMIT 2", pattern
+        )
+        return _account(rows[0]) if len(rows) == 1 else None
+
+    def add_account(self, address: str, password_hash: str, scram_sha256: str) -> Account:
+        """Raises Refused: not an address, no such domain, exists (as an account or an alias)."""
+        canonical = canonical_address(address)
+        self._known_domain(canonical.rpartition("@")[2])
+        if self.account(canonical):
+            raise Refused(f"the account {canonical} exists already")
+        if self.alias_targets(canonical):
+            raise Refused(f"{canonical} is an alias; remove that first")
+        self._write(
+            "INSERT INTO account (address, password_hash, scram_sha256, enabled, referral, version, created)"
+            " VALUES (?, ?, ?, 1, '', 1, ?)",
+            canonical,
+            password_hash,
+            scram_sha256,
+            int(self._clock()),
+        )
+        account = self.account(canonical)
+        assert account is not None
+        return account
+
+    def credentials(self, account: int) -> tuple[str, str]:
+        """(Argon2id hash, SCRAM verifier); empty texts where there is no password."""
+        row = self._row(
+            "SELECT password_hash, scram_sha256 FROM account WHERE account = ?", account
+        )
+        return (row[0], row[1]) if row else ("", "")
+
+    def set_password(self, account: int, password_hash: str, scram_sha256: str) -> None:
+        """Replaces the password and voids all proofs of login."""
+        self._write(
+            "UPDATE account SET password_hash = ?, scram_sha256 = ?, version = version + 1 WHERE account = ?",
+            password_hash,
+            scram_sha256,
+            account,
+        )
+
+    def set_enabled(self, account: int, *, enabled: bool) -> None:
+        """A disabled account gets mail but cannot log in; all proofs of login become void."""
+        self._write(
+            "UPDATE account SET enabled = ?, version = version + 1 WHERE account = ?",
+            enabled,
+            account,
+        )
+
+    def remove_account(self, account: int) -> None:
+        """Its mail is the caller's to remove; aliases that point to it stay and are told by `config check`."""
+        with self._connection:
+            self._write("DELETE FROM app_password WHERE account = ?", account)
+            self._write("DELETE FROM account WHERE account = ?", account)
+
+    # Aliases
+
+    def aliases(self) -> list[tuple[str, str]]:
+        """(alias, target) pairs, sorted."""
+        return [
+            (row[0], row[1])
+            for row in self._rows("SELECT alias, target FROM alias ORDER BY alias, target")
+        ]
+
+    def alias_targets(self, alias: str) -> list[str]:
+        """Targets of a canonical address or "@domain", sorted."""
+        return [
+            row[0]
+            for row in self._rows("SELECT target FROM alias WHERE alias = ? ORDER BY target", alias)
+        ]
+
+    def add_alias(self, alias: str, target: str) -> tuple[str, str]:
+        """`alias` is an address or "@domain" (catch-all). Returns both canonical. Raises Refused."""
+        alias, target = self.canonical_alias(alias), canonical_address(target)
+        self._known_domain(alias.rpartition("@")[2])
+        if self.account(alias):
+            raise Refused(f"{alias} is an account; an alias needs an address of its own")
+        if alias == target:
+            raise Refused("an alias cannot point to itself")
+        if target in self.alias_targets(alias):
+            raise Refused(f"{alias} points to {target} already")
+        self._write("INSERT INTO alias VALUES (?, ?, ?)", alias, target, int(self._clock()))
+        return alias, target
+
+    def remove_alias(self, alias: str, target: str | None = None) -> None:
+        """One target of an alias, or all. Raises Refused."""
+        alias = self.canonical_alias(alias)
+        targets = self.alias_targets(alias)
+        if not targets:
+            raise Refused(f"there is no alias {alias}")
+        if target is None:
+            self._write("DELETE FROM alias WHERE alias = ?", alias)
+            return
+        target = canonical_address(target)
+        if target not in targets:
+            raise Refused(f"the alias {alias} does not point to {target}")
+        self._write("DELETE FROM alias WHERE alias = ? AND target = ?", alias, target)
+
+    @staticmethod
+    def canonical_alias(alias: str) -> str:
+        """An address, or "@domain". Raises Refused."""
+        if alias.startswith("@"):
+            return canonical_address("x" + alias)[1:]
+        return canonical_address(alias)
+
+    # The store's own
+
+    def generation(self) -> int:
+        """How many unclean stops there have been."""
+        row = self._row("SELECT value FROM meta WHERE name = 'generation'")
+        return int(row[0]) if row else 0
+
+    def save_generation(self, generation: int) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", generation)
+
+    def _row(self, sql: str, *values: str | int) -> Any:
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+    def _rows(self, sql: str, *values: str | int) -> list[Any]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+    def _write(self, sql: str, *values: str | int | bool) -> None:
+        try:
+            self._connection.execute(sql, values)
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+
+def _account(row: Any) -> Account:
+    number, address, enabled, *rest = row
+    return Account(number, address, bool(enabled), *rest)
+
+
+def _at(domain: str) -> str:
+    """A LIKE pattern for addresses of a domain, with ! as escape."""
+    return "%@" + domain.replace("_", "!_")

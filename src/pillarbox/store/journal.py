@@ -1,0 +1,239 @@
+"""The redo journal of a worker: appends that were acknowledged but may still be missing from their account files.
+
+Account files are committed without a sync; what makes an append durable is its record here and one fdatasync for all
+that waits. Segments are `journal/WORKER-NNNNNN.log`. A segment is removed once every account file that it names is
+synced; a clean stop removes all, so a segment found at start means an unclean stop (`recovery`).
+
+A record: length and CRC-32 of the rest (4 octets each), the fixed numbers, the variable texts, header fields put in
+front, message. The first record that does not check ends a segment: it was never acknowledged.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from zlib import crc32
+
+from pillarbox.core.errors import Unavailable
+from pillarbox.store.database import sync_folder
+from pillarbox.store.messages import Append, Appended
+
+SEGMENT_OCTETS = 64 << 20
+"""A segment that is this long is followed by a new one."""
+
+ALLOCATION_OCTETS = 8 << 20
+"""Room is taken in steps of this, so that a full disk shows before anything was changed."""
+
+MAGIC = b"pillarbox journal 1\n"
+
+_FRAME = struct.Struct("<II")
+_NUMBERS = struct.Struct("<QIIIQqQIHHI")
+# account, mailbox, uidvalidity, uid, modseq, internaldate, savedate, flags, then the lengths of
+# keywords, delivery key and prefix
+
+
+@dataclass(slots=True)
+class Record:
+    """One append, with all that was given to it."""
+
+    account: int
+    mailbox: int
+    uidvalidity: int
+    uid: int
+    modseq: int
+    internaldate: int
+    savedate: int
+    flags: int
+    keywords: tuple[bytes, ...]
+    delivery_key: str
+    prefix: bytes
+    octets: bytes
+
+
+def format_record(account: int, item: Append, given: Appended, savedate: int) -> bytes:
+    """The octets of a record, framed."""
+    words = b" ".join(item.keywords)
+    key = item.delivery_key.encode()
+    rest = b"".join(
+        (
+            _NUMBERS.pack(
+                account,
+                item.mailbox,
+                given.uidvalidity,
+                given.uid,
+                given.modseq,
+                item.internaldate,
+                savedate,
+                item.flags,
+                len(words),
+                len(key),
+                len(item.prefix),
+            ),
+            words,
+            key,
+            item.prefix,
+            item.content.octets,
+        )
+    )
+    return _FRAME.pack(len(rest), crc32(rest)) + rest
+
+
+def read_records(octets: bytes) -> Iterator[Record]:
+    """The records of a segment, up to the first that does not check."""
+    if not octets.startswith(MAGIC):
+        return
+    position = len(MAGIC)
+    while position + _FRAME.size <= len(octets):
+        length, checksum = _FRAME.unpack_from(octets, position)
+        position += _FRAME.size
+        rest = octets[position : position + length]
+        if length < _NUMBERS.size or len(rest) < length or crc32(rest) != checksum:
+            return
+        position += length
+        *numbers, words_size, key_size, prefix_size = _NUMBERS.unpack_from(rest)
+        start = _NUMBERS.size
+        words = rest[start : start + words_size]
+        start += words_size
+        key = rest[start : start + key_size]
+        start += key_size
+        prefix = rest[start : start + prefix_size]
+        yield Record(
+            *numbers, tuple(words.split()), key.decode(), prefix, rest[start + prefix_size :]
+        )
+
+
+class JournalFile(Protocol):
+    """What a segment needs of a file; tests have one that loses what was not synced."""
+
+    def allocate(self, size: int) -> None:
+        """Take room up to `size` octets. Raises OSError."""
+
+    def write(self, offset: int, octets: bytes) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def allocate(self, size: int) -> None:
+        os.posix_fallocate(self._descriptor, 0, size)
+
+    def write(self, offset: int, octets: bytes) -> None:
+        view = memoryview(octets)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            offset += written
+            view = view[written:]
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_file(path: Path) -> JournalFile:
+    """A new, real file."""
+    return _File(path)
+
+
+class OpenFile(Protocol):
+    """How a journal gets its files."""
+
+    def __call__(self, path: Path) -> JournalFile: ...
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment that is full: which accounts must be synced before it may go."""
+
+    path: Path
+    accounts: set[int]
+
+
+class Journal:
+    """The journal of one worker. `reserve`, then `write` (blocks, for a thread)."""
+
+    def __init__(self, folder: Path, worker: str, open_file: OpenFile = open_file) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._open_file = open_file
+        self._number = 0
+        self._file: JournalFile | None = None
+        self._segment: Segment | None = None
+        self._offset = 0
+        self._allocated = 0
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def used_octets(self) -> int:
+        """How long the present segment is."""
+        return self._offset
+
+    def reserve(self, octets: int) -> None:
+        """Make sure that so many octets can be written. Raises Unavailable (disk full): nothing has changed then."""
+        try:
+            if self._file is None:
+                self._start_segment()
+            assert self._file is not None
+            wanted = self._offset + octets
+            if wanted > self._allocated:
+                size = -(-wanted // ALLOCATION_OCTETS) * ALLOCATION_OCTETS
+                self._file.allocate(size)
+                self._allocated = size
+        except OSError as error:
+            raise Unavailable("the disk is full", "UNAVAILABLE") from error
+
+    def _start_segment(self) -> None:
+        self._number += 1
+        path = self._folder / f"{self._worker}-{self._number:06d}.log"
+        file = self._open_file(path)
+        try:
+            file.allocate(ALLOCATION_OCTETS)
+            file.write(0, MAGIC)
+            file.sync()
+            sync_folder(self._folder)
+        except OSError:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        self._file = file
+        self._segment = Segment(path, set())
+        self._offset = len(MAGIC)
+        self._allocated = ALLOCATION_OCTETS
+
+    def write(self, records: list[bytes], accounts: set[int]) -> None:
+        """Append records within what was reserved and make them durable. Blocks. An OSError is fatal: after
+        a failed sync nobody knows what is on the disk."""
+        assert self._file is not None
+        assert self._segment is not None
+        octets = b"".join(records)
+        self._segment.accounts |= accounts
+        self._file.write(self._offset, octets)
+        self._file.sync()
+        self._offset += len(octets)
+
+    def cut(self) -> Segment | None:
+        """End the present segment, if any, and return it; the caller syncs its accounts, then calls `remove`."""
+        if self._file is None:
+            return None
+        self._file.close()
+        self._file = None
+        segment, self._segment = self._segment, None
+        return segment
+
+    def remove(self, segment: Segment) -> None:
+        """Delete a segment whose accounts are all synced."""
+        segment.path.unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+
+def segments(folder: Path) -> list[Path]:
+    """All segments of all workers, in order of name."""
+    return sorted(folder.glob("*.log")) if folder.is_dir() else []

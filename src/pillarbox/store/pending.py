@@ -1,0 +1,117 @@
+"""Local deliveries that were accepted but could not be done at once (`queue.db`, tables of their own).
+
+A message is here once, with one row for each recipient that still lacks it; committed before the 250. Doing a
+delivery again is harmless: its key is (queue id, recipient).
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from pillarbox.store import database
+
+FIRST_RETRY_S = 5
+LONGEST_RETRY_S = 300
+
+
+@dataclass(slots=True)
+class PendingDelivery:
+    """One recipient's."""
+
+    queue_id: str
+    recipient: str
+    account: int
+    prefix: bytes
+    attempts: int
+    internaldate: int
+    octets: bytes
+
+    @property
+    def key(self) -> str:
+        """What makes this delivery known in the account's file."""
+        return f"{self.queue_id}/{self.recipient}"
+
+
+class Pending:
+    """The table. Its functions block for a sync at most; call the writing ones in a thread."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
+        self._connection = database.open_single(path, "queue", vfs=vfs)
+        self._clock = clock
+        self._mutex = threading.Lock()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def add(
+        self,
+        queue_id: str,
+        sender: str,
+        internaldate: int,
+        octets: bytes,
+        recipients: list[tuple[str, int, bytes]],
+    ) -> None:
+        """Keep a message for (recipient, account, prefix) rows, durably. Raises Unavailable."""
+        try:
+            with self._mutex, self._connection:
+                self._connection.execute(
+                    "INSERT INTO queued_message VALUES (?, ?, ?, ?)",
+                    (queue_id, sender, internaldate, octets),
+                )
+                self._connection.executemany(
+                    "INSERT INTO pending VALUES (?, ?, ?, ?, 0, ?, '')",
+                    [
+                        (queue_id, recipient, account, prefix, int(self._clock()) + FIRST_RETRY_S)
+                        for recipient, account, prefix in recipients
+                    ],
+                )
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+    def due(self, *, limit: int = 16, everything: bool = False) -> list[PendingDelivery]:
+        """Deliveries whose next try has come (or all), oldest first. Raises Unavailable."""
+        now_s = int(self._clock())
+        try:
+            with self._mutex:
+                rows: list[Any] = self._connection.execute(
+                    "SELECT p.queue_id, p.recipient, p.account, p.prefix, p.attempts, q.received, q.octets"
+                    " FROM pending AS p JOIN queued_message AS q ON q.queue_id = p.queue_id"
+                    " WHERE p.next_try <= ? ORDER BY p.next_try LIMIT ?",
+                    (1 << 60 if everything else now_s, limit),
+                ).fetchall()
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+        return [PendingDelivery(*row) for row in rows]
+
+    def done(self, delivery: PendingDelivery) -> None:
+        """Forget a delivery, and the message with its last one."""
+        with self._mutex, self._connection:
+            self._connection.execute(
+                "DELETE FROM pending WHERE queue_id = ? AND recipient = ?",
+                (delivery.queue_id, delivery.recipient),
+            )
+            self._connection.execute(
+                "DELETE FROM queued_message WHERE queue_id = ?"
+                " AND NOT EXISTS (SELECT 1 FROM pending WHERE queue_id = queued_message.queue_id)",
+                (delivery.queue_id,),
+            )
+
+    def failed(self, delivery: PendingDelivery, error: str) -> None:
+        """Try a delivery again later: after 5 s, doubling up to 5 minutes."""
+        delay = min(FIRST_RETRY_S << min(delivery.attempts, 10), LONGEST_RETRY_S)
+        with self._mutex, self._connection:
+            self._connection.execute(
+                "UPDATE pending SET attempts = attempts + 1, next_try = ?, error = ?"
+                " WHERE queue_id = ? AND recipient = ?",
+                (int(self._clock()) + delay, error, delivery.queue_id, delivery.recipient),
+            )
+
+    def count(self) -> int:
+        """How many deliveries wait."""
+        with self._mutex:
+            row: Any = self._connection.execute("SELECT count(*) FROM pending").fetchone()
+        return int(row[0])

@@ -1,0 +1,159 @@
+"""What is done after an unclean stop: the journals are replayed, and numbers that may have been seen are skipped.
+
+A commit without a sync can be lost with the power, always together with all that came after it in the same file. Each
+append that was acknowledged is in a journal with its UID and ModSeq; it is applied if its ModSeq is above the file's,
+so a second replay changes nothing. An append that was lost and not acknowledged may have been seen by a session:
+its UID and ModSeq are never given again, since every file skips more numbers than could have been waiting.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from pillarbox.core import flags as flag
+from pillarbox.core.errors import Unavailable
+from pillarbox.store import journal, mailboxes, messages
+from pillarbox.store.accounts import Accounts
+from pillarbox.store.commit import checkpoint
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append, Numbers
+from pillarbox.store.tx import Tx
+
+UIDS_SKIPPED = 4096
+"""More than the appends that can wait for a sync in one mailbox (commit.MOST_MESSAGES_A_TURN, several workers)."""
+
+log = logging.getLogger("pillarbox.store")
+
+Progress = Callable[[int, int], None]
+
+
+def put_in_order(tx: Tx, generation: int) -> None:
+    """Skip numbers in every mailbox and drop half-written bodies, once for each unclean stop."""
+    for (content,) in tx.rows("SELECT content FROM staged WHERE account = ?", (tx.account,)):
+        messages.discard_staged(tx, content)
+    row = tx.row(
+        "UPDATE account_state SET generation = ?, modseq = modseq + ?, next_content = next_content + ?"
+        " WHERE account = ? RETURNING modseq",
+        (generation, UIDS_SKIPPED, UIDS_SKIPPED, tx.account),
+    )
+    assert row is not None
+    modseq = row[0]
+    for mailbox, uidnext in tx.rows(
+        "SELECT mailbox, uidnext FROM mailbox WHERE account = ?", (tx.account,)
+    ):
+        # A client may hold a message with one of these UIDs: it learns that it vanished (RFC 7162 §3.2.10).
+        mailboxes.record_change(
+            tx, mailbox, modseq, [(uidnext, uidnext + UIDS_SKIPPED - 1)], mailboxes.EXPUNGED
+        )
+        tx.execute(
+            "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ? WHERE account = ? AND mailbox = ?",
+            (UIDS_SKIPPED, modseq, tx.account, mailbox),
+        )
+
+
+def apply_record(tx: Tx, record: journal.Record) -> bool:
+    """Do one append again if the file lacks it; False if it has it, or its mailbox is gone."""
+    state = tx.row(
+        "SELECT modseq, next_content FROM account_state WHERE account = ?", (tx.account,)
+    )
+    assert state is not None
+    if record.modseq <= state[0]:
+        return False
+    content = make_content(record.octets)
+    item = Append(
+        record.mailbox,
+        content,
+        record.internaldate,
+        record.flags,
+        record.keywords,
+        record.prefix,
+        record.delivery_key,
+    )
+    row = tx.row(
+        "UPDATE mailbox SET uidnext = max(uidnext, ?), messages = messages + 1, unseen = unseen + ?,"
+        " deleted = deleted + ?, octets = octets + ?, modseq = ?"
+        " WHERE account = ? AND mailbox = ? AND uidvalidity = ? RETURNING 1",
+        (
+            record.uid + 1,
+            0 if record.flags & flag.SEEN else 1,
+            1 if record.flags & flag.DELETED else 0,
+            item.size,
+            record.modseq,
+            tx.account,
+            record.mailbox,
+            record.uidvalidity,
+        ),
+    )
+    if row is None:
+        return False
+    tx.execute(
+        "UPDATE account_state SET modseq = ?, next_content = next_content + 1, messages = messages + 1,"
+        " octets = octets + ? WHERE account = ?",
+        (record.modseq, item.size, tx.account),
+    )
+    if item.delivery_key:
+        tx.execute(
+            "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)",
+            (tx.account, item.delivery_key, record.savedate),
+        )
+    messages.insert_message(tx, item, Numbers(record.uid, record.modseq, state[1], record.savedate))
+    return True
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay did. `segments` may be removed once the new generation is saved."""
+
+    missing: int = 0
+    """Messages that their files lacked."""
+    unusable: set[int] = field(default_factory=set)
+    """Accounts whose file could not be used: they must not be opened before a replay works."""
+    segments: list[Path] = field(default_factory=list)
+
+
+def replay(
+    accounts: Accounts, folder: Path, now_s: int, progress: Progress | None = None
+) -> Replayed:
+    """Apply the journals of all workers, merged by ModSeq, and sync the files. Blocks.
+
+    `accounts` must have been made with generation 0, so that numbers are skipped after the replay, not before.
+    """
+    result = Replayed()
+    records: dict[int, list[journal.Record]] = defaultdict(list)
+    named_by: dict[Path, set[int]] = {}
+    for path in journal.segments(folder):
+        named_by[path] = set()
+        for record in journal.read_records(path.read_bytes()):
+            records[record.account].append(record)
+            named_by[path].add(record.account)
+    for number, account in enumerate(sorted(records), 1):
+        if accounts.path(account).exists():  # else the account was removed
+            try:
+                result.missing += _replay_account(accounts, account, records[account], now_s)
+            except (apsw.Error, Unavailable) as error:
+                log.error("the journal of account %d cannot be replayed: %s", account, error)
+                result.unusable.add(account)
+        if progress:
+            progress(number, len(records))
+    result.segments = [path for path, names in named_by.items() if not names & result.unusable]
+    return result
+
+
+def _replay_account(
+    accounts: Accounts, account: int, records: list[journal.Record], now_s: int
+) -> int:
+    file = accounts.get(account, now_s)
+    records.sort(key=lambda record: record.modseq)
+    file.lock()
+    try:
+        tx = file.write_tx(now_s)
+        with file.writer:
+            missing = sum(apply_record(tx, record) for record in records)
+        checkpoint(file)
+    finally:
+        file.unlock()
+    return missing

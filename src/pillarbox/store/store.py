@@ -1,0 +1,205 @@
+"""The store of one server, as its sessions see it. See the package for the rules."""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store import database, messages, recovery
+from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.commit import Committer, Unit
+from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.directory import Directory
+from pillarbox.store.journal import Journal, OpenFile, format_record
+from pillarbox.store.journal import open_file as open_journal_file
+from pillarbox.store.messages import Append, Appended
+from pillarbox.store.notify import Listener, Notifier
+from pillarbox.store.pending import Pending
+from pillarbox.store.tx import Tx
+
+T = TypeVar("T")
+
+LARGEST_JOURNALLED = 64 * 1024
+"""Octets of a message that still goes through the journal; larger ones are written once, at FULL."""
+
+
+class Store:
+    """Mail, directory and queue of one server. Made by `Store.open`, used on one event loop."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        vfs: str | None = None,
+        open_journal: OpenFile = open_journal_file,
+        on_fatal: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
+        """Open, recovering from an unclean stop first. Blocks. Raises Refused if another server uses `data_dir`
+        and Unavailable if its files cannot be used."""
+        self.data_dir = data_dir
+        self.clock = clock
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock_folder(data_dir)
+        try:
+            self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
+            self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
+            folder = data_dir / "accounts"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            generation, replayed = _recover(
+                folder, data_dir / "journal", self.directory, int(clock()), vfs
+            )
+            self.recovered_messages = replayed.missing
+            """How many acknowledged messages the start found in the journal only."""
+            self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
+            self._accounts.unusable = replayed.unusable
+            self._notifier = Notifier()
+            self._committer = Committer(
+                self._accounts,
+                Journal(data_dir / "journal", "1", open_journal),
+                clock,
+                self._notifier.notify,
+                on_fatal,
+            )
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    async def close(self) -> None:
+        """Finish what waits and close all files; the next start then needs no recovery."""
+        await self._committer.close()
+        self._accounts.close()
+        self.pending.close()
+        self.directory.close()
+        os.close(self._lock)
+
+    async def read(self, account: int, work: Callable[[Tx], T]) -> T:
+        """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Never suspends.
+
+        Raises what `work` raises, and Unavailable.
+        """
+        try:
+            tx = self._accounts.get(account, int(self.clock())).read_tx(int(self.clock()))
+            tx.execute("BEGIN")
+            try:
+                return work(tx)
+            finally:
+                tx.execute("COMMIT")
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+    async def write(self, account: int, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a write transaction; it is durable when this returns. It may run twice.
+
+        Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._committer.submit(account, Unit(work, None, 0, future))
+        return await future
+
+    async def append(self, account: int, item: Append) -> Appended:
+        """Add a message to a mailbox; it is durable when this returns.
+
+        Raises Refused TRYCREATE or LIMIT, and Unavailable.
+        """
+        if item.size > LARGEST_JOURNALLED:
+            return await self._append_large(account, item)
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        clock = self.clock
+
+        def journalled(given: Appended) -> bytes:
+            return format_record(account, item, given, int(clock())) if given.uid else b""
+
+        unit = Unit(lambda tx: messages.append(tx, item), journalled, item.size + 512, future)
+        self._committer.submit(account, unit)
+        return await future
+
+    async def _append_large(self, account: int, item: Append) -> Appended:
+        """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
+        if item.content.body_size <= 2 * PIECE_OCTETS:
+            return await self.write(account, lambda tx: messages.append(tx, item))
+        content = await self._write_soon(account, messages.stage)
+        try:
+            for piece in range(item.content.pieces):
+                await self._write_soon(
+                    account,
+                    lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
+                        tx, item.content, content, piece
+                    ),
+                )
+            return await self.write(account, lambda tx: messages.append(tx, item, content))
+        except (Refused, Unavailable, asyncio.CancelledError):
+            self._committer.submit(
+                account,
+                Unit(
+                    lambda tx: messages.discard_staged(tx, content),
+                    lambda _: b"",
+                    0,
+                    asyncio.get_running_loop().create_future(),
+                ),
+            )
+            raise
+
+    async def _write_soon(self, account: int, work: Callable[[Tx], T]) -> T:
+        """A write that a later `write` to the same account makes durable."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._committer.submit(account, Unit(work, lambda _: b"", 0, future))
+        return await future
+
+    async def write_lazily(self, account: int, work: Callable[[Tx], T]) -> T:
+        """A write that may be lost with the power; for what nobody was promised (the mark of \\Recent)."""
+        return await self._write_soon(account, work)
+
+    def subscribe(self, account: int, listener: Listener) -> Callable[[], None]:
+        """Get hints about an account's mailboxes; returns the function that ends it."""
+        return self._notifier.subscribe(account, listener)
+
+    def remove_account_files(self, account: int) -> None:
+        """Delete the mail of an account that the directory no longer has."""
+        self._accounts.forget(account)
+        remove_account_files(self.data_dir, account)
+
+
+def remove_account_files(data_dir: Path, account: int) -> None:
+    """Delete the files of an account."""
+    path = account_path(data_dir / "accounts", account)
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock")):
+        name.unlink(missing_ok=True)
+
+
+def _lock_folder(data_dir: Path) -> int:
+    """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Refused(
+            f"another Pillarbox uses {data_dir}; stop it, or give this one another data_dir"
+        ) from error
+    return descriptor
+
+
+def _recover(
+    accounts: Path, journal: Path, directory: Directory, now_s: int, vfs: str | None
+) -> tuple[int, recovery.Replayed]:
+    """Replay what an unclean stop left. The new generation is saved before the journal goes."""
+    generation = directory.generation()
+    pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
+    try:
+        replayed = recovery.replay(pool, journal, now_s)
+    finally:
+        pool.close()
+    if replayed.segments or replayed.unusable:
+        generation += 1
+        directory.save_generation(generation)
+        for path in replayed.segments:
+            path.unlink()
+        database.sync_folder(journal)
+    return generation, replayed
