@@ -1,0 +1,60 @@
+"""Octets to text by the names that charsets have in mail (RFC 2046 §4.1.2).
+
+Only names from a fixed table are looked up: Python's codec registry would search the disk for each unknown name and
+remember it for ever, and offers codecs that are no charsets.
+"""
+
+from encodings.aliases import aliases
+
+_NOT_CHARSETS = frozenset(
+    "base64_codec bz2_codec hex_codec quopri_codec rot_13 uu_codec zlib_codec mbcs oem".split()
+)
+
+# What is called by the first name is in practice often the second, its superset.
+_SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932"}
+
+# Missing in Python's table of aliases, or called otherwise by mail programs.
+_UNALIASED = ("koi8_u", "koi8_t", "cp720", "cp737", "cp874", "mac_croatian", "mac_romanian")
+_EXTRA = {
+    "utf8mb4": "utf_8",
+    "iso_8859_8_i": "iso8859_8",
+    "iso_8859_6_i": "iso8859_6",
+    "x_sjis": "cp932",
+    "x_gbk": "gb18030",
+    "x_mac_roman": "mac_roman",
+    "windows_874": "cp874",
+    "windows_949": "cp949",
+    "windows_936": "gb18030",
+    "x_windows_949": "cp949",
+}
+_TO_UNDERSCORE = str.maketrans("-:. ", "____")
+
+
+def _codec_table() -> dict[str, str]:
+    codecs = {name: codec for name, codec in aliases.items() if codec not in _NOT_CHARSETS}
+    codecs |= {codec: codec for codec in (*codecs.values(), *_UNALIASED)} | _EXTRA
+    return {name: _SUPERSETS.get(codec, codec) for name, codec in codecs.items()}
+
+
+_CODECS = _codec_table()
+
+
+def decode_guess(octets: bytes) -> str:
+    """As UTF-8 or else, octet for octet, as Latin-1."""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+def decode_charset(octets: bytes, charset: bytes) -> str:
+    """As `charset` (any case), with U+FFFD for what is invalid in it. An unknown charset is guessed, and so is
+    US-ASCII, which is what broken senders say about anything."""
+    key = charset.decode("ascii", "replace").lower().translate(_TO_UNDERSCORE)
+    codec = _CODECS.get(key, "ascii")
+    if codec == "ascii":
+        return decode_guess(octets)
+    text = octets.decode(codec, "replace")
+    if codec == "utf_7":  # the one codec that lets lone surrogates through, which no UTF-8 can hold
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

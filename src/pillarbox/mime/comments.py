@@ -1,0 +1,39 @@
+"""Comments of structured fields (RFC 5322 §3.2.2)."""
+
+import re
+
+_DELIMITER = re.compile(rb"[()]|\\.", re.DOTALL)
+# What stands before the next comment: text and quoted strings, in which a parenthesis means nothing.
+_BEFORE_COMMENT = re.compile(rb'(?:[^"(\\]++|\\.?|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
+
+
+def comment_end(value: bytes, start: int) -> int:
+    """Offset after the comment whose parenthesis opens at `start`; comments nest, and one that is never closed goes
+    to the end of the value."""
+    depth = 0
+    for match in _DELIMITER.finditer(value, start):
+        delimiter = match[0]
+        if delimiter == b"(":
+            depth += 1
+        elif delimiter == b")":
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    return len(value)
+
+
+def remove_comments(value: bytes) -> bytes:
+    """Each comment outside of quoted strings becomes a space: `b"1 (one)"` -> `b"1  "`."""
+    if b"(" not in value:
+        return value
+    pieces = []
+    position = 0
+    while position < len(value):
+        match = _BEFORE_COMMENT.match(value, position)
+        assert match is not None  # it matches the empty string too
+        pieces.append(match[0])
+        position = match.end()
+        if position < len(value):
+            pieces.append(b" ")
+            position = comment_end(value, position)
+    return b"".join(pieces)
