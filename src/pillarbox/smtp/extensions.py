@@ -1,0 +1,88 @@
+"""The service extensions that the server speaks (RFC 5321 §2.2, §4.1.1.1). One row adds one.
+
+A row says what the EHLO reply shows, None for nothing in this situation, and which MAIL and RCPT
+parameters the extension brings, with the syntax of their values.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pillarbox.smtp.options import ServerOptions
+
+
+@dataclass(slots=True, frozen=True)
+class Situation:
+    """On what an offer depends."""
+
+    options: ServerOptions
+    tls: bool
+
+    @property
+    def auth_offered(self) -> bool:
+        return bool(self.options.mechanisms) and (self.tls or self.options.cleartext_auth)
+
+
+Offer = Callable[[Situation], str | None]
+Syntax = Mapping[bytes, re.Pattern[bytes]]
+"""Upper-case parameter -> what its whole value must match; the value of a parameter without "=" is b""."""
+
+_XTEXT = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
+"""RFC 3461 §4."""
+
+
+@dataclass(slots=True, frozen=True)
+class Extension:
+    offer: Offer
+    mail_parameters: Syntax = field(default_factory=dict)
+    rcpt_parameters: Syntax = field(default_factory=dict)
+
+
+def _always(line: str) -> Offer:
+    return lambda situation: line
+
+
+def _size(situation: Situation) -> str:
+    return f"SIZE {situation.options.size_limit_bytes}"
+
+
+def _starttls(situation: Situation) -> str | None:
+    # RFC 3207 §4.2: not after the handshake
+    return "STARTTLS" if situation.options.starttls and not situation.tls else None
+
+
+def _auth(situation: Situation) -> str | None:
+    return f"AUTH {' '.join(situation.options.mechanisms)}" if situation.auth_offered else None
+
+
+EXTENSIONS: tuple[Extension, ...] = (
+    # RFC 2920
+    Extension(_always("PIPELINING")),
+    # RFC 1870 §3: size-value is 1*20DIGIT
+    Extension(_size, {b"SIZE": re.compile(rb"[0-9]{1,20}")}),
+    # RFC 3207
+    Extension(_starttls),
+    # RFC 4954 §5
+    Extension(_auth, {b"AUTH": re.compile(rb"<>|" + _XTEXT)}),
+    # RFC 2034
+    Extension(_always("ENHANCEDSTATUSCODES")),
+    # RFC 6152
+    Extension(_always("8BITMIME"), {b"BODY": re.compile(rb"(?i:7BIT|8BITMIME)")}),
+    # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
+    Extension(_always("HELP")),
+)
+
+
+def ehlo_lines(situation: Situation) -> list[str]:
+    """The lines of the EHLO reply after the first, in the order of the table."""
+    offers = (extension.offer(situation) for extension in EXTENSIONS)
+    return [line for line in offers if line is not None]
+
+
+MAIL_PARAMETERS: Syntax = MappingProxyType(
+    {name: syntax for row in EXTENSIONS for name, syntax in row.mail_parameters.items()}
+)
+RCPT_PARAMETERS: Syntax = MappingProxyType(
+    {name: syntax for row in EXTENSIONS for name, syntax in row.rcpt_parameters.items()}
+)
