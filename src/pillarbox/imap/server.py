@@ -4,7 +4,8 @@ The engine frames and parses, keeps the protocol's state, and refuses by itself 
 illegal in the present state. A `Command` it gives out is to be answered: any untagged responses, then `send_tagged`;
 until then `next_event` says PAUSED and pipelined commands wait. The tagged answer moves the state: OK to LOGIN,
 AUTHENTICATE, SELECT, CLOSE..., NO to SELECT (RFC 3501 §3); OK to STARTTLS sets `wants_tls`, OK to LOGOUT `closing`.
-A SELECT that the engine refuses with NO leaves the selected state also, without an event. It does not interpret commands, and does not know who the user is or what capabilities are announced.
+A SELECT that the engine itself refuses with NO leaves the selected state also, without an event. The engine does not
+interpret commands, and does not know who the user is or what capabilities are announced.
 
 Once `closing` is set, everything sent is ignored, so that a command may end after the connection.
 """

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pillarbox.core.errors import RemoteError
+from pillarbox.core.secret import Secret
 from pillarbox.imap.grammar import Cursor
 
 MAX_ID_PAIRS = 30
@@ -12,7 +13,7 @@ MAX_ID_PAIRS = 30
 @dataclass(slots=True)
 class Login:
     userid: str
-    password: str = field(repr=False)
+    password: Secret
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ def parse_login(cursor: Cursor) -> Login:
     cursor.space()
     userid = cursor.utf8_astring("a user name")
     cursor.space()
-    return Login(userid, cursor.utf8_astring("a password"))
+    return Login(userid, Secret(cursor.utf8_astring("a password")))
 
 
 def parse_authenticate(cursor: Cursor) -> Authenticate:
