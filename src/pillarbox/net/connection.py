@@ -78,13 +78,12 @@ def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any
     """Go on with a coroutine that was stepped by hand and now waits for `waiting`."""
     while True:
         try:
-            value = yield waiting
-        except BaseException as error:
-            step: Callable[[], Any] = lambda error=error: coroutine.throw(error)  # noqa: E731
-        else:
-            step = lambda value=value: coroutine.send(value)  # noqa: E731
-        try:
-            waiting = step()
+            try:
+                value = yield waiting
+            except BaseException as error:
+                waiting = coroutine.throw(error)
+            else:
+                waiting = coroutine.send(value)
         except StopIteration:
             return
 

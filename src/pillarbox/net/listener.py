@@ -5,30 +5,16 @@ import itertools
 import socket
 from collections.abc import Callable
 
+from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Connection, Service
 
 BACKLOG = 1024
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """ "127.0.0.1:25" or "[::1]:25" as host and port (0 to 65535; 0 lets the system choose).
-
-    Raises ValueError with what is wrong.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f'"{text}": put an IPv6 address in brackets, like "[::1]:25"')
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{text}" must look like "127.0.0.1:25" or "[::]:25"')
-    return host, int(port)
-
-
 def bind(address: str) -> socket.socket:
     """A bound socket, not yet listening. Raises OSError, ValueError."""
-    host, port = parse_address(address)
+    host, port = parse_endpoint(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -75,7 +61,7 @@ class Listeners:
         for connection in list(self._admission.connections):
             connection.stop()
         deadline = asyncio.get_running_loop().time() + drain_s
-        while self._admission.connections and asyncio.get_running_loop().time() < deadline:
+        while self._admission.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for connection in list(self._admission.connections):
             connection.abort()

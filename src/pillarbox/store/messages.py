@@ -381,10 +381,10 @@ def store_flags(
 def _new_flags(tx: Tx, old: int, mode: str, system: int, names: Sequence[bytes]) -> int:
     if mode == "=":
         return system | keywords.set_id(tx, tuple(names)) << flag.KEYWORD_SHIFT
-    bits = old & flag.SYSTEM_MASK
+    bits: int = old & flag.SYSTEM_MASK
     bits = bits | system if mode == "+" else bits & ~system
     if not names:
-        return old & ~flag.SYSTEM_MASK | bits
+        return (old & ~flag.SYSTEM_MASK) | bits
     present = list(keywords.names_of(tx, old))
     lower = {name.lower() for name in names}
     rest = [name for name in present if name.lower() not in lower]
@@ -429,7 +429,7 @@ def _copy_range(tx: Tx, mailbox: int, uid_range: tuple[int, int], target: int, m
     )
     if row is None:
         raise Refused("there is no such mailbox", "TRYCREATE")
-    start = int(row[0]) - count
+    start: int = row[0] - count
     tx.execute(
         "INSERT INTO message SELECT account, ?, ? + row_number() OVER (ORDER BY uid), content, flags, ?,"
         f" size, internaldate, ?, NULL FROM message{where}",

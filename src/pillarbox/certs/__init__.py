@@ -1,0 +1,1 @@
+"""Certificates: those of the configuration, or ones that a private CA signs at the first start."""

@@ -1,0 +1,106 @@
+"""Finding, reading and checking the configuration file."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
+
+SMALLEST_MESSAGE_LIMIT = 65_536
+"""RFC 5321 §4.5.3.1.7 demands 64 KiB."""
+LARGEST_MESSAGE_LIMIT = 1 << 30
+
+
+def find_config(option: str | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """--config FILE, else $PILLARBOX_CONFIG, else ./pillarbox.toml, else /etc/pillarbox/pillarbox.toml.
+
+    Raises Refused if there is none.
+    """
+    named = option or environment.get("PILLARBOX_CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise Refused(f"there is no configuration file {path}")
+        return path
+    for path in (Path("pillarbox.toml"), Path("/etc/pillarbox/pillarbox.toml")):
+        if path.is_file():
+            return path
+    raise Refused(
+        "there is no configuration: make one with `pillarbox config example > pillarbox.toml`,"
+        " or name one with --config FILE"
+    )
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a file. Raises Refused with all that is wrong, a line each."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path} is not UTF-8 text") from error
+    try:
+        config = msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{path} is not valid TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise Refused(f"{path}: {_in_plain_words(str(error))}") from error
+    base = path.resolve().parent
+    config.data_dir = str(base / config.data_dir)
+    for section, name in (
+        (config.tls, "certificate"),
+        (config.tls, "key"),
+        (config.outbound, "smarthost_password_file"),
+    ):
+        value = getattr(section, name)
+        if value:
+            setattr(section, name, str(base / value))
+    problems = list(find_problems(config))
+    if problems:
+        raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
+    return config
+
+
+def _in_plain_words(text: str) -> str:
+    """msgspec says: Expected `int`, got `str` - at `$.smtp.max_message_size`."""
+    message, _, place = text.partition(" - at `$.")
+    place = place.rstrip("`")
+    message = message.replace("Object contains unknown field", "there is no setting")
+    message = message.replace("Object missing required field", "this setting is missing:")
+    return f"{place}: {message}" if place else message
+
+
+def find_problems(config: Config) -> Iterator[str]:
+    """What a type cannot say, in one line each, with what to do."""
+    try:
+        canonical_domain(config.hostname)
+    except ValueError:
+        yield f'hostname: "{config.hostname}" is not a host name; use one like "mail.example.org"'
+    for service in config.listen.__struct_fields__:
+        for address in getattr(config.listen, service):
+            try:
+                parse_endpoint(address)
+            except ValueError as error:
+                yield f"listen.{service}: {error}"
+    if bool(config.tls.certificate) != bool(config.tls.key):
+        yield "tls: certificate and key go together; set both or neither"
+    for name in ("certificate", "key"):
+        file = getattr(config.tls, name)
+        if file and not os.access(file, os.R_OK):
+            yield f"tls.{name}: {file} cannot be read"
+    if not SMALLEST_MESSAGE_LIMIT <= config.smtp.max_message_size <= LARGEST_MESSAGE_LIMIT:
+        yield f"smtp.max_message_size: must be {SMALLEST_MESSAGE_LIMIT} to {LARGEST_MESSAGE_LIMIT} (bytes)"
+    if config.imap.hierarchy_separator not in ("/", "."):
+        yield 'imap.hierarchy_separator: must be "/" or "."'
+    if not 0 <= config.workers <= 256:
+        yield "workers: must be 0 (one for each core) to 256"
+    if not 1 <= config.outbound.mx_port <= 65535:
+        yield "outbound.mx_port: must be 1 to 65535"
+    if config.security.connections_per_address < 1:
+        yield "security.connections_per_address: must be 1 or more"
