@@ -12,7 +12,7 @@ from itertools import islice
 from pillarbox.mime.comments import comment_end
 
 MAX_ADDRESSES = 1000
-"""Entries of one list, group markers included; the rest of the list is not looked at."""
+"""After so many entries of one list, group markers included, the rest of it is not looked at."""
 
 _MAX_TOKENS = 10 * MAX_ADDRESSES
 """Likewise of words and specials: so many are in that many usual addresses."""
@@ -52,7 +52,7 @@ _Token = tuple[bool, str, bytes]
 
 
 def parse_address_list(raw: bytes) -> list[AddressStructure]:
-    """The entries of an unfolded address list in order, at most MAX_ADDRESSES.
+    """The entries of an unfolded address list in order; each group that starts also ends.
 
     `b'"Doe, J" <j@example.org>'` -> `[AddressStructure(b"Doe, J", None, b"j", b"example.org")]`.
     """
@@ -90,7 +90,7 @@ def _parse_tolerant(raw: bytes) -> list[AddressStructure]:
             mailbox.in_angle = True
         elif octets == b">":
             mailbox.in_angle = False
-        elif mailbox.in_route() and octets in b",:":
+        elif mailbox.in_angle and (octets == b":" or (octets == b"," and mailbox.in_route())):
             mailbox.add(token)
         elif octets == b":":
             if in_group:
@@ -108,7 +108,6 @@ def _parse_tolerant(raw: bytes) -> list[AddressStructure]:
             break
     else:
         mailbox.append_to(entries)
-    del entries[MAX_ADDRESSES - in_group :]
     if in_group:
         entries.append(AddressStructure(None, None, None, None))
     return entries
@@ -119,14 +118,13 @@ def _tokens(raw: bytes) -> Iterator[_Token]:
     spaced = False
     while position < end:
         match = _TOKEN.match(raw, position)
-        if match is None:  # a lone backslash before a special
-            position += 1
-            continue
-        kind, octets = match.lastgroup or "", match[match.lastgroup or 0]
+        assert match is not None  # each octet begins one of the alternatives
+        kind = match.lastgroup or ""
+        octets = match[kind]
         position = match.end()
         if kind == "space":
             spaced = True
-        elif octets == b"(" and kind == "special":
+        elif kind == "special" and octets == b"(":
             position = comment_end(raw, match.start())
             yield spaced, "comment", _unquote(raw[match.end() : position].removesuffix(b")"))
             spaced = True
@@ -216,7 +214,8 @@ def _join(tokens: list[_Token]) -> bytes:
 
 def _phrase(tokens: list[_Token]) -> bytes:
     """Words with one space where white space was."""
-    return b"".join([b" " + octets if spaced else octets for spaced, _, octets in tokens]).strip()
+    rest = [b" " + octets if spaced else octets for spaced, _, octets in tokens[1:]]
+    return b"".join([octets for _, _, octets in tokens[:1]] + rest)
 
 
 def _unquote(octets: bytes) -> bytes:

@@ -7,8 +7,9 @@ remember it for ever, and offers codecs that are no charsets.
 from encodings.aliases import aliases
 
 _NOT_CHARSETS = frozenset(
-    "base64_codec bz2_codec hex_codec quopri_codec rot_13 uu_codec zlib_codec mbcs oem".split()
+    ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec")
 )
+"""Of the codecs in Python's table of aliases."""
 
 # What is called by the first name is in practice often the second, its superset.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932"}

@@ -224,20 +224,18 @@ class _Builder:
     def _push(self, part: Part) -> None:
         self.count += 1
         part.lines = -self._lines_before(part.body_start + self.header_size)
+        is_container = part.is_multipart or _may_contain_message(part)
+        if self.count >= MAX_PARTS or (is_container and len(self.stack) >= MAX_DEPTH):
+            part.type, part.subtype, part.parameters = _OPAQUE
         boundary = None
-        if part.is_multipart or _may_contain_message(part):
-            if len(self.stack) >= MAX_DEPTH or self.count >= MAX_PARTS:
-                part.type, part.subtype, part.parameters = _OPAQUE
-            elif part.is_multipart:
-                boundary = (part.parameter(b"boundary") or b"").rstrip()
-                if not boundary:  # RFC 2045 §5.2: unusable
-                    part.type, part.subtype, part.parameters = _PLAIN
-                elif (
-                    boundary in self.levels
-                ):  # also the boundary of what encloses it, which it cannot leave
-                    boundary = None
-                else:
-                    self.levels[boundary] = len(self.stack)
+        if part.is_multipart:
+            boundary = (part.parameter(b"boundary") or b"").rstrip()
+            if not boundary:  # RFC 2045 §5.2: unusable
+                part.type, part.subtype, part.parameters = _PLAIN
+            elif boundary in self.levels:  # of what encloses it, whose delimiters remain its own
+                boundary = None
+            else:
+                self.levels[boundary] = len(self.stack)
         self.stack.append((part, boundary or None))
 
     def _close_down_to(self, height: int, end: int) -> None:
