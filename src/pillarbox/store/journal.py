@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from zlib import crc32
 
 from pillarbox.core.errors import Unavailable
@@ -92,16 +92,36 @@ def read_records(octets: bytes) -> Iterator[Record]:
         if length < _NUMBERS.size or len(rest) < length or crc32(rest) != checksum:
             return
         position += length
-        numbers: Any = _NUMBERS.unpack_from(rest)
-        words_size, key_size, prefix_size = numbers[8:]
-        start = _NUMBERS.size
-        words: Any = rest[start : start + words_size]
-        start += words_size
-        key = rest[start : start + key_size]
-        start += key_size
-        prefix = rest[start : start + prefix_size]
-        words = tuple(words.split())
-        yield Record(*numbers[:8], words, key.decode(), prefix, rest[start + prefix_size :])
+        (
+            account,
+            mailbox,
+            uidvalidity,
+            uid,
+            modseq,
+            internaldate,
+            savedate,
+            flags,
+            words_size,
+            key_size,
+            prefix_size,
+        ) = _NUMBERS.unpack_from(rest)
+        key_start = _NUMBERS.size + words_size
+        prefix_start = key_start + key_size
+        octets_start = prefix_start + prefix_size
+        yield Record(
+            account,
+            mailbox,
+            uidvalidity,
+            uid,
+            modseq,
+            internaldate,
+            savedate,
+            flags,
+            keywords=tuple(rest[_NUMBERS.size : key_start].split()),
+            delivery_key=rest[key_start:prefix_start].decode(),
+            prefix=rest[prefix_start:octets_start],
+            octets=rest[octets_start:],
+        )
 
 
 class JournalFile(Protocol):

@@ -1,0 +1,161 @@
+"""`pillarbox check`: reads a whole store and says what is wrong, in plain words. Changes nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+
+from pillarbox.core.errors import Failure
+from pillarbox.store import database, journal
+from pillarbox.store.accounts import account_path
+from pillarbox.store.content import PIECE_BITS
+
+_TABLES = {"directory.db": "directory", "queue.db": "queue"}
+
+_RULES: tuple[tuple[str, str], ...] = (
+    (
+        "SELECT 'the mailbox ' || name || ' counts ' || messages || ' messages, but has ' ||"
+        " (SELECT count(*) FROM message AS m WHERE m.account = b.account AND m.mailbox = b.mailbox)"
+        " FROM mailbox AS b WHERE messages !="
+        " (SELECT count(*) FROM message AS m WHERE m.account = b.account AND m.mailbox = b.mailbox)",
+        "message counts",
+    ),
+    (
+        "SELECT 'the mailbox ' || name || ' counts ' || octets || ' octets, but its messages have ' || total"
+        " FROM (SELECT name, octets, (SELECT coalesce(sum(size), 0) FROM message AS m"
+        " WHERE m.account = b.account AND m.mailbox = b.mailbox) AS total FROM mailbox AS b) WHERE octets != total",
+        "octet counts",
+    ),
+    (
+        "SELECT 'the mailbox ' || name || ' counts its unseen or deleted messages wrongly' FROM mailbox AS b"
+        " WHERE (unseen, deleted) != (SELECT coalesce(sum(flags & 8 = 0), 0), coalesce(sum(flags & 4 != 0), 0)"
+        " FROM message AS m WHERE m.account = b.account AND m.mailbox = b.mailbox)",
+        "flag counts",
+    ),
+    (
+        "SELECT 'the mailbox ' || name || ' would give the number ' || uidnext || ' again' FROM mailbox AS b"
+        " WHERE uidnext <= (SELECT max(uid) FROM message AS m WHERE m.account = b.account AND m.mailbox = b.mailbox)",
+        "UIDNEXT",
+    ),
+    (
+        "SELECT 'a message in mailbox ' || mailbox || ' (UID ' || uid || ') is in no mailbox that exists'"
+        " FROM message AS m WHERE NOT EXISTS"
+        " (SELECT 1 FROM mailbox AS b WHERE b.account = m.account AND b.mailbox = m.mailbox)",
+        "messages without a mailbox",
+    ),
+    (
+        "SELECT 'the message UID ' || uid || ' in mailbox ' || mailbox || ' has lost its ' || CASE"
+        " WHEN r.content IS NULL THEN 'structure' WHEN h.content IS NULL THEN 'header'"
+        " WHEN f.content IS NULL THEN 'header fields' ELSE 'sort keys' END"
+        " FROM message AS m LEFT JOIN rendered AS r ON r.content = m.content"
+        " LEFT JOIN header AS h ON h.content = m.content LEFT JOIN fields AS f ON f.content = m.content"
+        " LEFT JOIN sort_key AS k ON k.content = m.content WHERE r.content IS NULL OR h.content IS NULL"
+        " OR f.content IS NULL OR k.content IS NULL",
+        "contents",
+    ),
+    (
+        "SELECT 'the message UID ' || m.uid || ' in mailbox ' || m.mailbox || ' should have ' || r.size"
+        " || ' octets, but has ' || (length(h.octets) + (SELECT coalesce(sum(length(octets)), 0) FROM body"
+        f" WHERE id BETWEEN r.content << {PIECE_BITS} AND ((r.content + 1) << {PIECE_BITS}) - 1))"
+        " FROM message AS m JOIN rendered AS r ON r.content = m.content JOIN header AS h ON h.content = m.content"
+        " WHERE r.size != length(h.octets) + (SELECT coalesce(sum(length(octets)), 0) FROM body"
+        f" WHERE id BETWEEN r.content << {PIECE_BITS} AND ((r.content + 1) << {PIECE_BITS}) - 1)"
+        " OR r.size != m.size",
+        "sizes",
+    ),
+    (
+        "SELECT 'a change number in mailbox ' || mailbox || ' is above the highest of the account'"
+        " FROM message AS m WHERE modseq > (SELECT modseq FROM account_state AS s WHERE s.account = m.account)",
+        "ModSeq",
+    ),
+    (
+        "SELECT 'the account counts ' || messages || ' messages and ' || octets || ' octets, but its mailboxes have '"
+        " || (SELECT coalesce(sum(messages), 0) || ' and ' || coalesce(sum(octets), 0) FROM mailbox)"
+        " FROM account_state WHERE (messages, octets) !="
+        " (SELECT coalesce(sum(messages), 0), coalesce(sum(octets), 0) FROM mailbox)",
+        "account counts",
+    ),
+    (
+        "SELECT 'a flag set of UID ' || uid || ' in mailbox ' || mailbox || ' is unknown' FROM message"
+        " WHERE flags >> 5 != 0 AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
+        "keywords",
+    ),
+)
+"""(query that gives one line for each problem, what it is about)."""
+
+MOST_LINES_A_RULE = 20
+
+
+def check_store(
+    data_dir: Path, progress: Callable[[int, int], None] | None = None
+) -> Iterator[str]:
+    """Yields one line for each problem. Read-only; the server may run. `progress` gets (done, all) accounts."""
+    for name in _TABLES:
+        if not (data_dir / name).exists():
+            yield f"{name} is missing in {data_dir}"
+        else:
+            yield from _check_file(data_dir / name, name, ())
+    if not (data_dir / "directory.db").exists():
+        return
+    accounts = _known_accounts(data_dir / "directory.db")
+    for number, (account, address) in enumerate(accounts, 1):
+        path = account_path(data_dir / "accounts", account)
+        if path.exists():  # else it never got mail
+            yield from _check_file(path, address, _RULES)
+        if progress:
+            progress(number, len(accounts))
+    known = {account_path(data_dir / "accounts", account).name for account, _ in accounts}
+    for path in sorted((data_dir / "accounts").glob("*/*.db")):
+        if path.name not in known:
+            yield f"{path.relative_to(data_dir)} belongs to no account"
+    yield from _check_journal(data_dir / "journal", {account for account, _ in accounts})
+
+
+def _known_accounts(path: Path) -> list[tuple[int, str]]:
+    try:
+        connection = _open(path)
+        try:
+            rows = connection.execute("SELECT account, address FROM account ORDER BY address")
+            return [(int(row[0]), str(row[1])) for row in rows]  # type: ignore[arg-type]
+        finally:
+            connection.close()
+    except (apsw.Error, Failure):
+        return []
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(database.BUSY_TIMEOUT_MS)
+    connection.pragma("query_only", "ON")
+    return connection
+
+
+def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    try:
+        connection = _open(path)
+    except apsw.Error as error:
+        yield f"{who}: {path.name} cannot be opened: {error}"
+        return
+    try:
+        connection.execute("BEGIN")  # one moment, while the server goes on
+        for (line,) in connection.execute("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                yield f"{who}: {path.name} is damaged: {line}"
+        for query, _about in rules:
+            for (line,) in connection.execute(f"{query} LIMIT {MOST_LINES_A_RULE}"):
+                yield f"{who}: {line}"
+    except apsw.Error as error:
+        yield f"{who}: {path.name} is damaged: {error}"
+    finally:
+        connection.close()
+
+
+def _check_journal(folder: Path, accounts: set[int]) -> Iterator[str]:
+    for path in journal.segments(folder):
+        octets = path.read_bytes()
+        if octets and not octets.startswith(journal.MAGIC):
+            yield f"journal/{path.name} is not a journal"
+        for record in journal.read_records(octets):
+            if record.account not in accounts:
+                yield f"journal/{path.name} has mail for an account that was removed"
+                break
