@@ -112,8 +112,7 @@ class Framer:
             return line
         header = _literal_header(line)
         if header is None:
-            text = self._text + line if self._text else line
-            frame = Frame(text, self._literals)
+            frame = Frame(self._text + line, self._literals)
             self._next_command()
             return frame
         self._left, synchronising = header
@@ -175,24 +174,32 @@ class Framer:
     def _ready(self) -> bool:
         """Whether the buffer now starts at a line: consumes literals and all that is to be skipped."""
         while self._reading is not _Reading.LINE:
-            if self._reading is _Reading.SKIPPED_LINE:
-                if not self._skip_to_line_end():
-                    return False
-                continue
-            if self._reading is _Reading.SKIPPED_LITERAL:
-                skipped = min(self._left, len(self._buffer))
-                del self._buffer[:skipped]
-                self._left -= skipped
-                if self._left:
-                    return False
-                self._skip_line(in_command=True)
-                continue
-            if len(self._buffer) < self._left:
+            match self._reading:
+                case _Reading.SKIPPED_LINE:
+                    done = self._skip_to_line_end()
+                case _Reading.SKIPPED_LITERAL:
+                    done = self._skip_literal()
+                case _:
+                    done = self._take_literal()
+            if not done:
                 return False
-            self._literals.append(bytes(self._buffer[: self._left]))
-            del self._buffer[: self._left]
-            self._left = 0
-            self._reading = _Reading.LINE
+        return True
+
+    def _take_literal(self) -> bool:
+        if len(self._buffer) < self._left:
+            return False
+        self._literals.append(bytes(self._buffer[: self._left]))
+        del self._buffer[: self._left]
+        self._reading = _Reading.LINE
+        return True
+
+    def _skip_literal(self) -> bool:
+        skipped = min(self._left, len(self._buffer))
+        del self._buffer[:skipped]
+        self._left -= skipped
+        if self._left:
+            return False
+        self._skip_line(in_command=True)
         return True
 
     def _take_line(self, limit: int) -> bytes | LineTooLong | None:

@@ -69,7 +69,7 @@ class _Expects(Enum):
     DONE = "the end of IDLE"
 
 
-_FROM_PEER = frozenset(_Expects) - {_Expects.ANSWER, _Expects.APPEND_GO}
+_FROM_SERVICE = (_Expects.ANSWER, _Expects.APPEND_GO)
 
 
 class Server:
@@ -128,7 +128,7 @@ class Server:
 
     def next_event(self) -> Event | Wait:
         """See `core.engine`."""
-        while not self.closing and not self.wants_tls and self._expects in _FROM_PEER:
+        while not self.closing and not self.wants_tls and self._expects not in _FROM_SERVICE:
             event = self._read()
             if event is NEED_DATA and self._at_end:
                 self.closing = True
@@ -160,8 +160,8 @@ class Server:
             case LiteralHeader():
                 return self._read_literal_header(piece)
             case LineTooLong():
-                tag = _TAG.match(piece.text)
-                self._tag = tag[0] if tag else b"*"
+                tag, space, _ = piece.text.partition(b" ")
+                self._tag = tag if space and _TAG.fullmatch(tag) else b"*"
                 self._bad("The command line is too long")
         return None
 
@@ -295,7 +295,8 @@ class Server:
         """Go on after AppendStart: the message follows."""
         if self.closing:
             return
-        self._ensure(self._expects is _Expects.APPEND_GO, "continue_append without AppendStart")
+        if self._expects is not _Expects.APPEND_GO:
+            raise RuntimeError("continue_append without AppendStart")
         if self._literal_synchronises:
             self._out.append(b"+ OK\r\n")
         self._framer.stream_literal()
@@ -307,7 +308,8 @@ class Server:
         """Send a challenge of AUTHENTICATE, not yet in base64; an AuthResponse follows."""
         if self.closing:
             return
-        self._ensure(self._answers("AUTHENTICATE"), "challenge without AUTHENTICATE")
+        if not self._answers("AUTHENTICATE"):
+            raise RuntimeError("challenge without AUTHENTICATE")
         self._out.append(b"+ %b\r\n" % b64encode(data))
         self._expects = _Expects.AUTH_RESPONSE
 
@@ -329,7 +331,8 @@ class Server:
         """Go into IDLE (RFC 2177). Untagged responses may follow at any time, until IdleDone."""
         if self.closing:
             return
-        self._ensure(self._answers("IDLE"), "continue_idle without IDLE")
+        if not self._answers("IDLE"):
+            raise RuntimeError("continue_idle without IDLE")
         self._out.append(b"+ idling\r\n")
         self._expects = _Expects.DONE
 
@@ -390,7 +393,7 @@ class Server:
             case _Expects.MESSAGE | _Expects.APPEND_REST:
                 self._framer.refuse_rest()
             case _:
-                self._ensure(False, "send_tagged without a command")
+                raise RuntimeError("send_tagged without a command")
         self._expects = _Expects.COMMAND
         if status == b"OK" and self._name == "STARTTLS":
             if self._framer.buffered:
@@ -415,16 +418,11 @@ class Server:
     def _answers(self, name: str) -> bool:
         return self._expects is _Expects.ANSWER and self._name == name
 
-    @staticmethod
-    def _ensure(holds: bool, misuse: str) -> None:
-        if not holds:
-            raise RuntimeError(misuse)
-
     # Time
 
     def timeout(self) -> float | None:
         """See `core.engine`. None while the peer waits for us."""
-        if self._expects not in _FROM_PEER:
+        if self._expects in _FROM_SERVICE:
             return None
         return self._limits.autologout_s if self._logged_in() else self._limits.login_timeout_s
 
