@@ -1,0 +1,65 @@
+"""What CAPA shows (RFC 2449 §5, §6). One row adds a capability."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pillarbox import __version__
+from pillarbox.pop3.options import ServerOptions
+
+
+@dataclass(slots=True, frozen=True)
+class Situation:
+    """On what a capability depends."""
+
+    options: ServerOptions
+    tls: bool
+    logged_in: bool
+
+    @property
+    def login_allowed(self) -> bool:
+        """Passwords may pass on this connection."""
+        return self.tls or self.options.cleartext_login
+
+
+Capability = Callable[[Situation], str | None]
+"""The line that CAPA shows, None for none in this situation."""
+
+
+def _always(line: str) -> Capability:
+    return lambda situation: line
+
+
+def _user(situation: Situation) -> str | None:
+    return "USER" if situation.login_allowed else None
+
+
+def _sasl(situation: Situation) -> str | None:
+    if not situation.login_allowed or not situation.options.mechanisms:
+        return None
+    return f"SASL {' '.join(situation.options.mechanisms)}"
+
+
+def _stls(situation: Situation) -> str | None:
+    # RFC 2595 §4: "present and permitted in the current state"
+    permitted = situation.options.stls and not situation.tls and not situation.logged_in
+    return "STLS" if permitted else None
+
+
+CAPABILITIES: tuple[Capability, ...] = (
+    _always("TOP"),
+    _always("UIDL"),
+    _user,
+    _sasl,
+    _stls,
+    _always("RESP-CODES"),
+    _always("AUTH-RESP-CODE"),  # RFC 3206 §4
+    _always("PIPELINING"),
+    _always("EXPIRE NEVER"),
+    _always(f"IMPLEMENTATION Pillarbox-{__version__}"),
+)
+
+
+def capability_lines(situation: Situation) -> list[bytes]:
+    """The lines of the CAPA response, each with CRLF, in the order of the table."""
+    lines = (capability(situation) for capability in CAPABILITIES)
+    return [f"{line}\r\n".encode("ascii") for line in lines if line is not None]
