@@ -116,7 +116,7 @@ def _known_accounts(path: Path) -> list[tuple[int, str]]:
         connection = _open(path)
         try:
             rows = connection.execute("SELECT account, address FROM account ORDER BY address")
-            return [(int(row[0]), str(row[1])) for row in rows]  # type: ignore[arg-type]
+            return [(int(row[0]), str(row[1])) for row in rows]
         finally:
             connection.close()
     except (apsw.Error, Failure):

@@ -158,15 +158,25 @@ class _File:
         os.close(self._descriptor)
 
 
-def open_file(path: Path) -> JournalFile:
-    """A new, real file."""
-    return _File(path)
+class JournalFiles(Protocol):
+    """The folder's files, for a journal."""
+
+    def open(self, path: Path) -> JournalFile:
+        """A new file."""
+
+    def remove(self, path: Path) -> None:
+        """Durably."""
 
 
-class OpenFile(Protocol):
-    """How a journal gets its files."""
+class RealFiles:
+    """Files of the operating system."""
 
-    def __call__(self, path: Path) -> JournalFile: ...
+    def open(self, path: Path) -> JournalFile:
+        return _File(path)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 @dataclass(slots=True)
@@ -180,10 +190,10 @@ class Segment:
 class Journal:
     """The journal of one worker. `reserve`, then `write` (blocks, for a thread)."""
 
-    def __init__(self, folder: Path, worker: str, open_file: OpenFile = open_file) -> None:
+    def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
         self._folder = folder
         self._worker = worker
-        self._open_file = open_file
+        self._files = files
         self._number = 0
         self._file: JournalFile | None = None
         self._segment: Segment | None = None
@@ -213,7 +223,7 @@ class Journal:
     def _start_segment(self) -> None:
         self._number += 1
         path = self._folder / f"{self._worker}-{self._number:06d}.log"
-        file = self._open_file(path)
+        file = self._files.open(path)
         try:
             file.allocate(ALLOCATION_OCTETS)
             file.write(0, MAGIC)
@@ -250,8 +260,7 @@ class Journal:
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment whose accounts are all synced."""
-        segment.path.unlink(missing_ok=True)
-        sync_folder(self._folder)
+        self._files.remove(segment.path)
 
 
 def segments(folder: Path) -> list[Path]:

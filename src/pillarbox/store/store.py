@@ -11,13 +11,12 @@ from typing import TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, messages, recovery
+from pillarbox.store import database, messages, reclaim, recovery
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory
-from pillarbox.store.journal import Journal, OpenFile, format_record
-from pillarbox.store.journal import open_file as open_journal_file
+from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier
 from pillarbox.store.pending import Pending
@@ -38,7 +37,7 @@ class Store:
         *,
         clock: Callable[[], float] = time.time,
         vfs: str | None = None,
-        open_journal: OpenFile = open_journal_file,
+        journal_files: JournalFiles | None = None,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
         """Open, recovering from an unclean stop first. Blocks. Raises Refused if another server uses `data_dir`
@@ -62,7 +61,7 @@ class Store:
             self._notifier = Notifier()
             self._committer = Committer(
                 self._accounts,
-                Journal(data_dir / "journal", "1", open_journal),
+                Journal(data_dir / "journal", "1", journal_files or RealFiles()),
                 clock,
                 self._notifier.notify,
                 on_fatal,
@@ -160,10 +159,38 @@ class Store:
         """Get hints about an account's mailboxes; returns the function that ends it."""
         return self._notifier.subscribe(account, listener)
 
+    async def reclaim(self, account: int) -> int:
+        """Give back the space of messages that were expunged long ago; returns how many there were.
+
+        Raises Unavailable.
+        """
+        path = self._accounts.path(account)
+        if not path.exists():
+            return 0
+        now_s = int(self.clock())
+        contents = await asyncio.to_thread(_find_reclaimable, account, path, now_s)
+        for start in range(0, len(contents), reclaim.SLICE):
+            part = contents[start : start + reclaim.SLICE]
+            await self._write_soon(account, lambda tx, part=part: reclaim.reclaim(tx, part))  # type: ignore[misc]
+        await self._write_soon(account, reclaim.forget_old)
+        return len(contents)
+
     def remove_account_files(self, account: int) -> None:
         """Delete the mail of an account that the directory no longer has."""
         self._accounts.forget(account)
         remove_account_files(self.data_dir, account)
+
+
+def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:
+    """Grows with the account: blocks, for a thread."""
+    try:
+        connection = database.connect(path)
+        try:
+            return reclaim.find_reclaimable(Tx(account, connection, {}, now_s))
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise database.unavailable(error, path) from error
 
 
 def remove_account_files(data_dir: Path, account: int) -> None:

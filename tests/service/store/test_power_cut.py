@@ -1,0 +1,246 @@
+"""A power cut at any point loses nothing that was acknowledged, and no number ever means two things."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+import pytest
+from power import Disk, PowerJournalFiles, PowerVFS
+
+from pillarbox.core.dates import pack_date
+from pillarbox.store import commit, messages
+from pillarbox.store.check import check_store
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+NOW = 1_790_000_000
+ACCOUNTS = (1, 2, 3)
+CUTS = 120
+
+
+def message(number: int, size: int = 300) -> bytes:
+    head = b"From: a@example.org\r\nSubject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\n" % (
+        number,
+        number,
+    )
+    return head + b"x" * size + b"\r\n"
+
+
+@dataclass
+class Promises:
+    """What the outside world knows at a moment: acknowledged messages, flags, and every number seen."""
+
+    kept: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    flagged: set[tuple[int, int]] = field(default_factory=set)
+    expunged: set[tuple[int, int]] = field(default_factory=set)
+    seen: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    modseq: dict[int, int] = field(default_factory=dict)
+
+
+def inbox(tx) -> dict[int, tuple[bytes, int, int]]:
+    rows = messages.select(
+        tx, 1, [(1, messages.MOST_UIDS)], ("uid", "header", "content", "size", "flags", "modseq")
+    )
+    return {
+        uid: (header + messages.body(tx, content, 0, size), flags, modseq)
+        for uid, header, content, size, flags, modseq in rows
+    }
+
+
+async def look(store: Store, disk: Disk) -> None:
+    """Another session looks at everything, acknowledged or not."""
+    for account in ACCOUNTS:
+        found = await store.read(account, inbox)
+        disk.note(("seen", account, {uid: row[0] for uid, row in found.items()}))
+        highest = max((row[2] for row in found.values()), default=0)
+        disk.note(("modseq", account, highest))
+
+
+async def work(store: Store, disk: Disk, dice: random.Random) -> None:
+    """Appends of all sizes, flag changes and expunges, by several clients at once."""
+
+    async def client(start: int) -> None:
+        for number in range(start, start + 12):
+            account = dice.choice(ACCOUNTS)
+            size = dice.choice((10, 300, 3000, 70_000, 1_300_000) if number % 6 == 0 else (10, 300))
+            octets = message(number, size)
+            item = Append(1, make_content(octets), pack_date(NOW))
+            given = await store.append(account, item)
+            disk.note(("kept", account, given.uid, octets))
+            choice = dice.random()
+            uids = [(given.uid, given.uid)]
+            if choice < 0.3:
+                await store.write(
+                    account, lambda tx, uids=uids: messages.store_flags(tx, 1, uids, "+", 2, [])
+                )
+                disk.note(("flagged", account, given.uid))
+            elif choice < 0.4:
+                await store.write(
+                    account, lambda tx, uids=uids: messages.expunge(tx, 1, uids, only_deleted=False)
+                )
+                disk.note(("expunged", account, given.uid))
+
+    async def onlooker() -> None:
+        for _ in range(60):
+            await look(store, disk)
+            await asyncio.sleep(0.001)
+
+    watching = asyncio.ensure_future(onlooker())
+    await asyncio.gather(*(client(100 * number) for number in range(4)))
+    await watching
+
+
+def promises(disk: Disk, until: int) -> Promises:
+    made = Promises()
+    for event in disk.events[:until]:
+        match event.note:
+            case ("kept", account, uid, octets):
+                made.kept[account, uid] = octets
+            case ("flagged", account, uid):
+                made.flagged.add((account, uid))
+            case ("expunged", account, uid):
+                made.expunged.add((account, uid))
+            case ("seen", account, found):
+                made.seen.update({(account, uid): octets for uid, octets in found.items()})
+            case ("modseq", account, modseq):
+                made.modseq[account] = max(modseq, made.modseq.get(account, 0))
+    return made
+
+
+async def verify(folder: Path, made: Promises) -> list[str]:
+    """What is wrong after recovery; [] is what it should be."""
+    wrong = []
+    store = Store(folder, clock=lambda: NOW)
+    try:
+        state = {account: await store.read(account, inbox) for account in ACCOUNTS}
+        for (account, uid), octets in made.kept.items():
+            row = state[account].get(uid)
+            if (account, uid) in made.expunged:
+                if row is not None:
+                    wrong.append(f"{account}/{uid} came back")
+            elif row is None:
+                # An expunge that was under way and not yet acknowledged may have happened.
+                if (account, uid) not in made.flagged and _may_be_expunged(folder, account, uid):
+                    continue
+                wrong.append(f"{account}/{uid} is lost")
+            elif row[0] != octets:
+                wrong.append(f"{account}/{uid} is another message")
+            elif (account, uid) in made.flagged and not row[1] & 2:
+                wrong.append(f"{account}/{uid} lost its flag")
+        for (account, uid), octets in made.seen.items():
+            row = state[account].get(uid)
+            if row is not None and row[0] != octets:
+                wrong.append(f"{account}/{uid} meant another message before")
+        for account in ACCOUNTS:
+            given = await store.append(
+                account, Append(1, make_content(message(9999)), pack_date(NOW))
+            )
+            if (account, given.uid) in made.seen or (account, given.uid) in made.kept:
+                wrong.append(f"{account}/{given.uid} was given twice")
+            if given.modseq <= made.modseq.get(account, 0):
+                wrong.append(f"{account}: ModSeq {given.modseq} was given twice")
+    finally:
+        await store.close()
+    wrong += [line for line in check_store(folder) if "belongs to no account" not in line]
+    return wrong
+
+
+def _may_be_expunged(folder: Path, account: int, uid: int) -> bool:
+    path = next((folder / "accounts").glob(f"*/{account:08x}.db"))
+    connection = apsw.Connection(str(path))
+    row = connection.execute(
+        "SELECT 1 FROM change WHERE kind = 2 AND ? BETWEEN first_uid AND last_uid", (uid,)
+    ).fetchone()
+    connection.close()
+    return row is not None
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Disk, PowerVFS]]:
+    log = Disk(tmp_path / "disk")
+    vfs = PowerVFS(f"power-{id(log)}", log)
+    # Short segments and frequent checkpoints, so that cuts fall into those too.
+    monkeypatch.setattr(commit, "SEGMENT_OCTETS", 8_000)
+    monkeypatch.setattr(commit, "CHECKPOINT_PAGES", 60)
+    yield log, vfs
+    vfs.unregister()
+
+
+def run_and_cut(disk: Disk, vfs: PowerVFS, tmp_path: Path, cuts: int) -> list[str]:
+    """Run the load once, then verify what each of many cuts leaves, once and after a second recovery."""
+
+    async def load() -> None:
+        store = Store(
+            disk.root, clock=lambda: NOW, vfs=vfs.name, journal_files=PowerJournalFiles(disk)
+        )
+        for account in ACCOUNTS:
+            await store.append(account, Append(1, make_content(message(account)), pack_date(NOW)))
+        disk.note(("begin",))
+        await work(store, disk, random.Random(7))
+        disk.note(("end",))
+        await store.close()
+
+    asyncio.run(load())
+    marks = [
+        index for index, event in enumerate(disk.events) if event.note in (("begin",), ("end",))
+    ]
+    dice = random.Random(11)
+    points = sorted(dice.sample(range(marks[0], len(disk.events)), cuts))
+    wrong = []
+    for point in points:
+        folder = tmp_path / f"cut-{point}"
+        disk.image(point, folder, dice if point % 2 else None)
+        problems = asyncio.run(verify(folder, promises(disk, point)))
+        wrong += [f"cut at {point} of {len(disk.events)}: {problem}" for problem in problems]
+        if wrong:
+            break
+    return wrong
+
+
+def test_power_cut_at_any_point_keeps_every_promise(disk, tmp_path: Path) -> None:
+    log, vfs = disk
+    assert run_and_cut(log, vfs, tmp_path, CUTS) == []
+
+
+def test_the_same_run_without_syncs_loses_mail(disk, tmp_path: Path) -> None:
+    log, vfs = disk
+    log.syncs = False
+    assert run_and_cut(log, vfs, tmp_path, CUTS) != []
+
+
+def test_second_replay_changes_nothing(disk, tmp_path: Path, monkeypatch) -> None:
+    """A crash between the replay and the removal of the journal: the next start replays it again."""
+    log, vfs = disk
+    monkeypatch.setattr(commit, "SEGMENT_OCTETS", 1 << 30)
+
+    async def load() -> None:
+        store = Store(
+            log.root, clock=lambda: NOW, vfs=vfs.name, journal_files=PowerJournalFiles(log)
+        )
+        for number in range(20):
+            await store.append(1, Append(1, make_content(message(number)), pack_date(NOW)))
+        log.note(("end",))
+        await store.close()
+
+    asyncio.run(load())
+    end = next(index for index, event in enumerate(log.events) if event.note == ("end",))
+    folder = tmp_path / "cut"
+    log.image(end, folder, None)
+    segments = {path: path.read_bytes() for path in (folder / "journal").iterdir()}
+    assert segments
+
+    async def state() -> dict[int, tuple[bytes, int, int]]:
+        store = Store(folder, clock=lambda: NOW)
+        found = await store.read(1, inbox)
+        await store.close()
+        return found
+
+    first = asyncio.run(state())
+    assert len(first) == 20
+    for path, octets in segments.items():
+        path.write_bytes(octets)
+    assert asyncio.run(state()) == first
