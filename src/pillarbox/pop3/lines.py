@@ -43,10 +43,7 @@ class CommandLines:
         """The next line without its end, None if it is not complete. `limit` counts the end as CRLF."""
         end = self._buffer.find(b"\n", self._start)
         if end < 0:
-            if self._dropped or len(self) > limit:
-                self._dropped += len(self)
-                self.clear_buffer()
-            return ENDLESS if self._dropped > MAX_DROPPED_OCTETS else None
+            return self._partial(limit)
         line = self._buffer[self._start : end].removesuffix(b"\r")
         size = self._dropped + end + 1 - self._start
         self._start = end + 1
@@ -55,6 +52,15 @@ class CommandLines:
         self._dropped = 0
         return ENDLESS if size > MAX_DROPPED_OCTETS + 1 else TOO_LONG
 
-    def clear_buffer(self) -> None:
-        self._buffer = b""
+    def _partial(self, limit: int) -> BadLine | None:
+        # Consumed input goes now: an idle session shall hold none.
+        self._buffer = self._buffer[self._start :]
         self._start = 0
+        if self._dropped or len(self._buffer) > limit:
+            self._dropped += len(self._buffer)
+            self._buffer = b""
+        return ENDLESS if self._dropped > MAX_DROPPED_OCTETS else None
+
+    def clear(self) -> None:
+        self._buffer = b""
+        self._start = self._dropped = 0

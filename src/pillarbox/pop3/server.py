@@ -290,7 +290,7 @@ class Pop3Server:
 
     def _close(self) -> None:
         self.closing = True
-        self._lines.clear_buffer()
+        self._lines.clear()
 
     def _accept(self, outcome: _Ok) -> None:
         self._output.append(_line("+OK", outcome.text))

@@ -59,12 +59,14 @@ class CommandLines:
         return TOO_LONG if size <= MAX_DROPPED_OCTETS else ENDLESS
 
     def _partial(self, limit: int) -> BadLine | None:
-        self._searched = max(self._start, len(self._buffer) - 1)
-        if self._dropped or len(self) > limit:
-            # Keep the last octet: it may be the CR of the line's end.
-            self._dropped += len(self._buffer) - 1 - self._start
-            self._start = len(self._buffer) - 1
-            self.feed(b"")
+        # Consumed input goes now: an idle session shall hold none.
+        self._buffer = self._buffer[self._start :]
+        self._start = 0
+        if self._dropped or len(self._buffer) > limit:
+            # The last octet stays: it may be the CR of the line's end.
+            self._dropped += len(self._buffer) - 1
+            self._buffer = self._buffer[-1:]
+        self._searched = max(0, len(self._buffer) - 1)
         return ENDLESS if self._dropped > MAX_DROPPED_OCTETS else None
 
     def take(self) -> bytes:
