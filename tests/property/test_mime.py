@@ -5,6 +5,7 @@ from email import policy
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from pathlib import Path
+from time import process_time
 
 import pytest
 from hypothesis import example, given, settings
@@ -108,14 +109,15 @@ def check_structure(body: list, *, extended: bool) -> None:
     assert len(body) == basic + (4 if extended else 0)
 
 
-def check_spans(part: Part) -> None:
+def check_spans(part: Part, body: bytes) -> None:
     assert part.header_start <= part.body_start <= part.end
+    assert part.lines == body.count(b"\n", part.body_start, part.end)
     previous = part.body_start
     for child in part.children:
         assert previous <= child.header_start
         assert child.end <= part.end
         previous = child.end
-        check_spans(child)
+        check_spans(child, body)
 
 
 def check_numbers(message: Parsed) -> None:
@@ -149,7 +151,7 @@ def check(octets: bytes) -> Parsed:
     check_envelope(parse_wire(message.envelope))
     check_structure(parse_wire(message.body), extended=False)
     check_structure(parse_wire(message.bodystructure), extended=True)
-    check_spans(message.root)
+    check_spans(message.root, octets[message.header_size :])
     check_numbers(message)
     assert message.root.header_start == -message.header_size
     assert message.root.end == len(octets) - message.header_size
@@ -157,24 +159,87 @@ def check(octets: bytes) -> Parsed:
         assert octets[start:end].lower().startswith(name)
         assert end <= message.header_size
     assert len(message.preview) <= 200
-    for text in (message.preview, message.base_subject, message.from_key, search_text(octets, message.root)):  # fmt: skip
+    for text in (message.preview, message.base_subject, message.from_key):
         text.encode()
+    search_text(octets, message.root).encode()
     return message
 
 
 # --- anything goes ---
 
 FRAGMENTS = st.sampled_from(
-    [b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b" ", b"\t", b"\0", b"\xff", b"\xc3\xa4", b"\\", b'"', b"(", b")"]
-    + [b"<", b">", b"@", b",", b";", b":", b".", b"[", b"]", b"=", b"*0*=", b"*1=", b"''%41", b"a", b"b", b"x y"]
-    + [b"--b", b"\r\n--b\r\n", b"\n--b--\n", b"\r\n--c\r\n", b"--c--", b"Content-Type:", b"multipart/mixed"]
-    + [b"Content-Type: multipart/mixed; boundary=b\r\n", b'content-type: multipart/digest; boundary="c"\n']
-    + [b"Content-Type: message/rfc822\r\n\r\n", b"Content-Type: message/global\n\n", b"text/html", b"; charset="]
-    + [b"Content-Type: text/html; charset=utf-7\r\n\r\n", b"<!-- <p> &#55296;", b"+2AA-", b"Content-Language: "]
-    + [b"Content-Transfer-Encoding: base64\r\n", b"Content-Disposition: ", b"Content-ID:", b"attachment", b"boundary"]
-    + [b"From: ", b"To: ", b"Cc: ", b"Subject: Re: ", b"[fwd: ", b"Date: 1 Jan ", b"2024 1:", b"References: "]
-    + [b"=?utf-8?Q?=C3?=", b"=?iso-2022-jp?B?GyRC?=", b"Message-ID: <a@b>", b"In-Reply-To:", b"Sender: "]
-)  # fmt: skip
+    [
+        *(
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\r\n\r\n",
+            b"\n\n",
+            b" ",
+            b"\t",
+            b"\0",
+            b"\xff",
+            b"\xc3\xa4",
+            b"\\",
+        ),
+        *(
+            b'"',
+            b"(",
+            b")",
+            b"<",
+            b">",
+            b"@",
+            b",",
+            b";",
+            b":",
+            b".",
+            b"[",
+            b"]",
+            b"=",
+            b"a",
+            b"b",
+            b"x y",
+        ),
+        *(b"--b", b"\r\n--b\r\n", b"\n--b--\n", b"\r\n--c\r\n", b"--c--", b"Content-Type:"),
+        b"Content-Type: multipart/mixed; boundary=b\r\n",
+        b'content-type: multipart/digest; boundary="c"\n',
+        *(
+            b"Content-Type: message/rfc822\r\n\r\n",
+            b"Content-Type: message/global\n\n",
+            b"multipart/mixed",
+        ),
+        *(
+            b"Content-Type: text/html; charset=utf-7\r\n\r\n",
+            b"<!-- <p> &#55296;",
+            b"+2AA-",
+            b"text/html",
+        ),
+        *(
+            b"Content-Transfer-Encoding: base64\r\n",
+            b"Content-Disposition: ",
+            b"Content-ID:",
+            b"attachment",
+        ),
+        *(b"Content-Language: ", b"boundary", b"; charset=", b"*0*=", b"*1=", b"''%41"),
+        *(
+            b"From: ",
+            b"To: ",
+            b"Cc: ",
+            b"Subject: Re: ",
+            b"[fwd: ",
+            b"Date: 1 Jan ",
+            b"2024 1:",
+            b"References: ",
+        ),
+        *(
+            b"=?utf-8?Q?=C3?=",
+            b"=?iso-2022-jp?B?GyRC?=",
+            b"Message-ID: <a@b>",
+            b"In-Reply-To:",
+            b"Sender: ",
+        ),
+    ]
+)
 SOUP = st.lists(FRAGMENTS | st.binary(max_size=8), max_size=40).map(b"".join)
 
 
@@ -210,9 +275,35 @@ def test_line_ends_change_nothing_but_lengths(octets: bytes) -> None:
 # --- the short ways agree with the long ones ---
 
 ADDRESS_WORD = st.sampled_from(
-    [b"a", b"b.c", b"Joe", b"=?utf-8?Q?x?=", b'"A, B"', b'" q "', b'""', b"<a@b.example>", b"<a.b@c>", b"c@d.example"]
-    + [b",", b" ", b"  ", b".", b"@", b"<", b">", b"\xc3\xa4", b"(c)", b"g:", b";", b'"']
-)  # fmt: skip
+    [
+        *(
+            b"a",
+            b"b.c",
+            b"Joe",
+            b"=?utf-8?Q?x?=",
+            b'"A, B"',
+            b'" q "',
+            b'""',
+            b"<a@b.example>",
+            b"<a.b@c>",
+        ),
+        *(
+            b"c@d.example",
+            b",",
+            b" ",
+            b"  ",
+            b".",
+            b"@",
+            b"<",
+            b">",
+            b"\xc3\xa4",
+            b"(c)",
+            b"g:",
+            b";",
+            b'"',
+        ),
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -325,6 +416,22 @@ def vectors(pattern: str) -> list:
     return [pytest.param(path, id=f"{path.parent.name}-{path.stem}") for path in found]
 
 
+DIFFERENT = {
+    "msg_15": "inner multipart with the boundary of the outer",
+    "msg_16": "message/delivery-status holds no message",
+    "msg_17": "multipart without parts",
+    "msg_25": "multipart without a boundary",
+    "msg_31": "multipart without parts",
+    "msg_36": "message/external-body holds no message",
+    "msg_37": "delimiter lines with nothing between them",
+    "msg_39": "inner multipart with the boundary of the outer",
+    "msg_41": "multipart without a boundary",
+    "msg_42": "multipart without parts",
+    "msg_43": "message/delivery-status holds no message",
+}
+"""Where RFC 3501, or better sense, wants another tree than CPython gives, and why."""
+
+
 @pytest.mark.parametrize("path", vectors("email-cpython/msg_*.txt"))
 def test_messages_of_the_email_package(path: Path) -> None:
     octets = path.read_bytes()
@@ -336,9 +443,6 @@ def test_messages_of_the_email_package(path: Path) -> None:
     assert our_shape(ours.root) == cpython_shape(theirs)
 
 
-DIFFERENT: dict[str, str] = {}
-
-
 @pytest.mark.parametrize("path", vectors("mime-mail-parser/*/*.eml"))
 def test_messages_of_mail_parser(path: Path) -> None:
     octets = path.read_bytes()
@@ -348,7 +452,7 @@ def test_messages_of_mail_parser(path: Path) -> None:
 
 # --- time ---
 
-N = 20_000
+N = 60_000
 HOSTILE = {
     "nested multiparts": lambda n: b"".join(
         b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(n // 40)
@@ -382,8 +486,6 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_work_is_linear_in_the_size(name: str) -> None:
-    from time import process_time
-
     def best_of_three(octets: bytes) -> float:
         times = []
         for _ in range(3):

@@ -119,6 +119,15 @@ def _may_contain_message(part: Part) -> bool:
     return part.type == b"message" and part.subtype in (b"rfc822", b"global")
 
 
+@dataclass(slots=True)
+class _OpenPart:
+    part: Part
+    boundary: bytes | None = None
+    """Whose delimiter lines are its own; of a multipart that is not closed."""
+    outer_level: int | None = None
+    """Where in the stack the multipart with the same boundary is that encloses this one."""
+
+
 class _Builder:
     """The parts that are open while the delimiter lines of a message go by. Offsets here are in `octets`."""
 
@@ -126,14 +135,14 @@ class _Builder:
         self.octets = octets
         self.header_size = header_size
         self.count = 0
-        self.stack: list[
-            tuple[Part, bytes | None]
-        ] = []  # each part and the boundary that it registered
-        self.levels: dict[bytes, int] = {}  # boundary -> place of its multipart in the stack
-        self.position = (
-            header_size - 1
-        )  # of the line end after which the next delimiter line is looked for
-        self.blank = -1  # end of the last header block found: the next one ends there or later
+        self.stack: list[_OpenPart] = []
+        # Boundary -> place of its multipart in the stack. Of two with the same boundary, which the RFC forbids
+        # and Outlook Express for Macintosh sends, the inner one until it is closed.
+        self.levels: dict[bytes, int] = {}
+        # Of the line end from which on the next delimiter line is looked for.
+        self.position = header_size - 1
+        # End of the header block found last; one that starts before it ends there too.
+        self.blank = -1
         self.counted = header_size  # line ends are counted up to here
         self.lines = 0
 
@@ -146,13 +155,12 @@ class _Builder:
                 break
             line_start, level, is_close = delimiter
             self._close_down_to(level + 1, self._before_line_end(line_start))
-            multipart, boundary = self.stack[level]
             if is_close:
-                del self.levels[boundary or b""]
-                self.stack[level] = (multipart, None)
-            else:
-                default = _MESSAGE if multipart.subtype == b"digest" else _PLAIN
-                self._open(multipart, min(self.position + 1, len(self.octets)), default)
+                self._forget_boundary(self.stack[level])
+                continue
+            multipart = self.stack[level].part
+            default = _MESSAGE if multipart.subtype == b"digest" else _PLAIN
+            self._open(multipart, min(self.position + 1, len(self.octets)), default)
         self._close_down_to(0, len(self.octets))
 
     def _next_delimiter(self, limit: int) -> tuple[int, int, bool] | None:
@@ -162,20 +170,18 @@ class _Builder:
         DEVIATES: RFC 2046 §5.1.1 would be content with a line that only begins with the boundary; but then the
         boundary "a" of a multipart would match "ab" of another.
         """
-        octets = self.octets
-        while (found := octets.find(b"\n--", self.position, limit + 2)) >= 0:
-            line_end = octets.find(b"\n", found + 3)
-            if line_end < 0:
-                line_end = len(octets)
-            self.position = line_end
-            text = octets[found + 3 : line_end].rstrip(b" \t\r")
-            level = self.levels.get(text)
+        octets, levels, position = self.octets, self.levels, self.position
+        while (found := octets.find(b"\n--", position, limit + 2)) >= 0:
+            position = octets.find(b"\n", found + 3)
+            if position < 0:
+                position = len(octets)
+            text = octets[found + 3 : position].rstrip(b" \t\r")
+            is_close = text not in levels and text.endswith(b"--")
+            level = levels.get(text[:-2] if is_close else text)
             if level is not None:
-                return found + 1, level, False
-            if text.endswith(b"--"):
-                level = self.levels.get(text[:-2])
-                if level is not None:
-                    return found + 1, level, True
+                self.position = position
+                return found + 1, level, is_close
+        self.position = position
         return None
 
     def _before_line_end(self, line_start: int) -> int:
@@ -227,29 +233,38 @@ class _Builder:
         is_container = part.is_multipart or _may_contain_message(part)
         if self.count >= MAX_PARTS or (is_container and len(self.stack) >= MAX_DEPTH):
             part.type, part.subtype, part.parameters = _OPAQUE
-        boundary = None
+        open_part = _OpenPart(part)
         if part.is_multipart:
             boundary = (part.parameter(b"boundary") or b"").rstrip()
-            if not boundary:  # RFC 2045 §5.2: unusable
-                part.type, part.subtype, part.parameters = _PLAIN
-            elif boundary in self.levels:  # of what encloses it, whose delimiters remain its own
-                boundary = None
-            else:
+            if boundary:
+                open_part.boundary = boundary
+                open_part.outer_level = self.levels.get(boundary)
                 self.levels[boundary] = len(self.stack)
-        self.stack.append((part, boundary or None))
+            else:  # RFC 2045 §5.2: unusable
+                part.type, part.subtype, part.parameters = _PLAIN
+        self.stack.append(open_part)
+
+    def _forget_boundary(self, multipart: _OpenPart) -> None:
+        if multipart.boundary is None:
+            return
+        if multipart.outer_level is None:
+            del self.levels[multipart.boundary]
+        else:
+            self.levels[multipart.boundary] = multipart.outer_level
+        multipart.boundary = None
 
     def _close_down_to(self, height: int, end: int) -> None:
         """The parts above `height` end at `end`, or at the body of the innermost: after its header."""
         if len(self.stack) <= height:
             return
-        end = max(end - self.header_size, self.stack[-1][0].body_start)
+        end = max(end - self.header_size, self.stack[-1].part.body_start)
         lines = self._lines_before(end + self.header_size)
         while len(self.stack) > height:
-            part, boundary = self.stack.pop()
+            open_part = self.stack.pop()
+            self._forget_boundary(open_part)
+            part = open_part.part
             part.end = end
             part.lines += lines
-            if boundary is not None:
-                del self.levels[boundary]
             if part.is_multipart and not part.children:  # RFC 3501 §9 body-type-mpart needs one
                 part.children.append(Part(end, end, end, *_PLAIN))
 

@@ -4,10 +4,14 @@ The store runs on real files; from the log, the disk can be rebuilt as a power c
 """
 
 import random
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
+
+
+SYNC_S = 0.002
 
 
 @dataclass(slots=True)
@@ -134,6 +138,7 @@ class PowerJournalFile:
         self._disk.events.append(Event("write", self._path, offset, octets))
 
     def sync(self) -> None:
+        time.sleep(SYNC_S)  # time for others to look at what is committed but not yet durable
         if self._disk.syncs:
             self._disk.events.append(Event("sync", self._path))
 

@@ -165,15 +165,17 @@ def test_boundary_that_begins_another_is_not_it() -> None:
     assert [body_of(octets, message, part) for part in message.root.children] == [b"--bb", b"two"]
 
 
-def test_inner_multipart_with_the_boundary_of_the_outer_has_no_parts() -> None:
+def test_of_two_multiparts_with_the_same_boundary_the_inner_comes_first() -> None:
     octets = (
         b"Content-Type: multipart/mixed; boundary=b\n\n--b\n"
-        b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhi\n--b--\n"
+        b"Content-Type: multipart/related; boundary=b\n\n--b\n\nin\n--b--\n--b\n\nout\n--b--\n"
     )
-    assert shape(parse_message(octets).root) == (
+    message = parse_message(octets)
+    assert shape(message.root) == (
         b"multipart/mixed",
-        [(b"multipart/mixed", [b"text/plain"]), b"text/plain"],
+        [(b"multipart/related", [b"text/plain"]), b"text/plain"],
     )
+    assert body_of(octets, message, message.root.children[1]) == b"out"
 
 
 def test_depth_is_bounded() -> None:

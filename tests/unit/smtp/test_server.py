@@ -400,6 +400,18 @@ def test_starttls() -> None:
     assert session.code(b"STARTTLS") == "503 5.5.1"
 
 
+def test_starttls_forgets_who_was_authenticated() -> None:
+    options = ServerOptions(
+        HOST, 1000, starttls=True, mechanisms=("PLAIN",), cleartext_auth=True, requires_auth=True
+    )
+    session = greeted(options)
+    session.say(b"AUTH PLAIN AGEAYg==\r\nSTARTTLS\r\n")
+    session.engine.tls_started()
+    session.say(b"EHLO x\r\n")
+    assert not session.engine.authenticated
+    assert session.code(b"MAIL FROM:<a@b>") == "530 5.7.0"
+
+
 def test_plain_text_behind_starttls_is_never_read() -> None:
     session = greeted()
     assert session.codes(b"STARTTLS\r\nMAIL FROM:<evil@b>\r\n") == ["554 5.5.1"]
