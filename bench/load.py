@@ -1,0 +1,149 @@
+"""The load: one process with raw sockets, as cheap as Python makes it, the same for every server.
+
+`python -m bench.load smtp HOST PORT SESSIONS MESSAGES ACCOUNTS SIZE SEED` and so on; prints JSON.
+"""
+
+import asyncio
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+DOMAIN = "example.test"
+
+
+def make_message(dice: random.Random, number: int, size: int) -> bytes:
+    """A plain message of `size` octets with a usual header."""
+    head = (
+        f"Received: from client.example.net (client.example.net [192.0.2.{number % 250}])\r\n"
+        f"\tby relay.example.net (Postfix) with ESMTPS id {dice.getrandbits(40):X}\r\n"
+        f"\tfor <user@{DOMAIN}>; Mon, 23 Nov 2026 10:00:{number % 60:02d} +0000\r\n"
+        f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.net; s=2026;\r\n"
+        f"\tt=1795428000; h=From:To:Subject:Date; bh={'a' * 43}=;\r\n\tb={'b' * 300}\r\n"
+        f"From: Sender {number % 97} <sender{number % 97}@example.net>\r\n"
+        f"To: User <user@{DOMAIN}>\r\n"
+        f"Subject: Report {number} of the week, with a usual subject\r\n"
+        "Date: Mon, 23 Nov 2026 10:00:00 +0000\r\n"
+        f"Message-ID: <{dice.getrandbits(64):x}.{number}@example.net>\r\n"
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        "Content-Transfer-Encoding: 7bit\r\n\r\n"
+    ).encode()
+    words = (
+        "lorem",
+        "ipsum",
+        "dolor",
+        "sit",
+        "amet",
+        "consectetur",
+        "adipiscing",
+        "elit",
+        "sed",
+        "do",
+    )
+    lines = []
+    length = len(head)
+    while length < size:
+        line = " ".join(dice.choices(words, k=10))[: max(0, min(76, size - length - 2))] + "\r\n"
+        lines.append(line)
+        length += len(line)
+    return head + "".join(lines).encode()
+
+
+class _Sender(asyncio.Protocol):
+    """One SMTP session that sends its messages one after another, waiting for every reply."""
+
+    def __init__(self, jobs: list[tuple[bytes, bytes]], done: "asyncio.Future[None]") -> None:
+        self._jobs = jobs
+        self._done = done
+        self._step = 0
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(RuntimeError(f"connection lost: {exc}"))
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        if not received.endswith(b"\r\n"):
+            self._received = received
+            return
+        last = received[received.rfind(b"\n", 0, -1) + 1 :]
+        if last[3:4] == b"-":
+            self._received = received
+            return
+        self._received = b""
+        self._reply(last)
+
+    def _reply(self, line: bytes) -> None:
+        assert self._transport is not None
+        if line[:1] not in b"23":
+            self._done.set_exception(RuntimeError(line.decode()))
+            return
+        write = self._transport.write
+        step = self._step
+        self._step = step + 1
+        if step == 0:
+            write(b"EHLO load.example.net\r\n")
+        elif step == 1 or step == 5:
+            if not self._jobs:
+                write(b"QUIT\r\n")
+                self._step = 6
+                return
+            write(b"MAIL FROM:<sender@example.net>\r\n")
+            self._step = 2
+        elif step == 2:
+            write(b"RCPT TO:<" + self._jobs[-1][0] + b">\r\n")
+        elif step == 3:
+            write(b"DATA\r\n")
+        elif step == 4:
+            write(self._jobs.pop()[1])
+        else:
+            self._transport.close()
+            if not self._done.done():
+                self._done.set_result(None)
+
+
+async def send(
+    host: str, port: int, sessions: int, messages: int, accounts: int, size: int, seed: int
+) -> float:
+    """Seconds until every message has its 250."""
+    dice = random.Random(seed)
+    bodies = [make_message(dice, number, size) + b".\r\n" for number in range(200)]
+    jobs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(sessions)]
+    for number in range(messages):
+        user = f"user{dice.randrange(accounts)}@{DOMAIN}".encode()
+        jobs[number % sessions].append((user, bodies[number % len(bodies)]))
+    loop = asyncio.get_running_loop()
+    begin = time.monotonic()
+    waiting = []
+    for part in jobs:
+        done: asyncio.Future[None] = loop.create_future()
+        await loop.create_connection(lambda part=part, done=done: _Sender(part, done), host, port)  # type: ignore[misc]
+        waiting.append(done)
+    await asyncio.gather(*waiting)
+    return time.monotonic() - begin
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one load in this process and prints seconds and CPU seconds."""
+    kind, host, *numbers = arguments
+    loads: dict[str, Callable[..., object]] = {"smtp": send}
+    try:
+        import uvloop
+
+        uvloop.install()
+    except ImportError:
+        pass
+    seconds = asyncio.run(loads[kind](host, *map(int, numbers)))  # type: ignore[arg-type]
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,82 @@
+"""Pillarbox as the benchmark runs it: `pillarbox serve` with a configuration file, nothing special."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.load import DOMAIN
+from bench.process import Tree, wait_for_port
+
+SMTP_PORT = 13525
+IMAP_PORT = 13143
+POP3_PORT = 13110
+
+
+class PillarboxServer:
+    """One running server with `accounts` accounts, user0 and so on, password "password"."""
+
+    name = "Pillarbox"
+
+    def __init__(self, folder: Path, accounts: int) -> None:
+        self.folder = folder
+        self._accounts = accounts
+        self._process: subprocess.Popen[bytes] | None = None
+        self.smtp = ("127.0.0.1", SMTP_PORT)
+        self.imap = ("127.0.0.1", IMAP_PORT)
+        self.pop3 = ("127.0.0.1", POP3_PORT)
+
+    def start(self) -> None:
+        """Makes the accounts and starts the server; returns when all ports answer."""
+        from pillarbox.auth.passwords import hash_password
+        from pillarbox.core.secret import Secret
+        from pillarbox.store.directory import Directory
+
+        self.folder.mkdir(parents=True)
+        data = self.folder / "data"
+        data.mkdir()
+        directory = Directory(data / "directory.db", clock=time.time)
+        directory.add_domain(DOMAIN)
+        hashed = hash_password(Secret("password"))
+        for number in range(self._accounts):
+            directory.add_account(f"user{number}@{DOMAIN}", *hashed)
+        directory.close()
+        (self.folder / "pillarbox.toml").write_text(f"""
+hostname = "mail.{DOMAIN}"
+data_dir = "data"
+workers = 1
+[listen]
+smtp = ["127.0.0.1:{SMTP_PORT}"]
+imap = ["127.0.0.1:{IMAP_PORT}"]
+pop3 = ["127.0.0.1:{POP3_PORT}"]
+[security]
+allow_cleartext_login = true
+""")
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pillarbox",
+                "serve",
+                "--config",
+                str(self.folder / "pillarbox.toml"),
+            ],
+            stdout=(self.folder / "out").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        for port in (SMTP_PORT, IMAP_PORT, POP3_PORT):
+            wait_for_port(port)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(40)
+
+    def trees(self) -> list[Tree]:
+        """Whose CPU and memory counts."""
+        assert self._process is not None
+        return [Tree(self._process.pid)]
+
+    def is_quiet(self) -> bool:
+        """Local mail is where it belongs before its 250."""
+        return True
