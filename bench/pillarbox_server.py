@@ -1,5 +1,6 @@
 """Pillarbox as the benchmark runs it: `pillarbox serve` with a configuration file, nothing special."""
 
+import os
 import subprocess
 import sys
 import time
@@ -52,6 +53,10 @@ pop3 = ["127.0.0.1:{POP3_PORT}"]
 [security]
 allow_cleartext_login = true
 """)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """With what is there."""
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -71,6 +76,14 @@ allow_cleartext_login = true
         if self._process is not None:
             self._process.terminate()
             self._process.wait(40)
+
+    def stop_and_count(self) -> float:
+        """Stop cleanly; the CPU seconds of the process over its whole life."""
+        assert self._process is not None
+        self._process.terminate()
+        _, status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_utime + usage.ru_stime
 
     def trees(self) -> list[Tree]:
         """Whose CPU and memory counts."""
