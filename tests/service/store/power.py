@@ -10,7 +10,6 @@ from pathlib import Path
 
 import apsw
 
-
 SYNC_S = 0.002
 
 

@@ -1,0 +1,395 @@
+"""The store's promises to sessions: appends, flags, copies, expunges, and what happens when the disk fails."""
+
+import asyncio
+import fcntl
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pillarbox.core import flags as flag
+from pillarbox.core.dates import pack_date
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store import changes, content, keywords, mailboxes, messages, reclaim
+from pillarbox.store.accounts import account_path
+from pillarbox.store.check import check_store
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+NOW = 1_790_000_000
+ALL = [(1, messages.MOST_UIDS)]
+
+
+@asynccontextmanager
+async def opened(folder: Path, **options) -> AsyncIterator[Store]:
+    store = Store(folder, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def run(folder: Path, scenario: Callable[[Store], Awaitable[None]], **options) -> None:
+    async def main() -> None:
+        async with opened(folder, clock=lambda: NOW, **options) as store:
+            await scenario(store)
+
+    asyncio.run(main())
+
+
+def item(number: int = 1, size: int = 50, mailbox: int = 1, **options) -> Append:
+    octets = b"From: a@b.example\r\nSubject: %d\r\n\r\n" % number + b"x" * size
+    return Append(mailbox, content.make_content(octets), pack_date(NOW), **options)
+
+
+def fill(store: Store, count: int) -> Awaitable[list[messages.Appended]]:
+    return asyncio.gather(*(store.append(1, item(number)) for number in range(count)))
+
+
+def test_uids_and_modseqs_grow_in_order_of_append(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        given = await fill(store, 600)
+        assert [one.uid for one in given] == list(range(1, 601))
+        assert len({one.modseq for one in given}) == 600
+        box = (await store.read(1, mailboxes.all_mailboxes))[0]
+        assert (box.messages, box.unseen, box.uidnext) == (600, 600, 601)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 600_000, 1_500_000, 3_000_001])
+def test_bodies_of_any_size_come_back_octet_for_octet(tmp_path: Path, size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    octets = b"Subject: x\r\n\r\n" + body
+
+    async def scenario(store: Store) -> None:
+        one = Append(1, content.make_content(octets), pack_date(NOW), prefix=b"Return-Path: <>\r\n")
+        given = await store.append(1, one)
+
+        def look(tx):
+            (row,) = messages.select(
+                tx, 1, [(given.uid, given.uid)], ("header", "content", "size", "header_size")
+            )
+            return row, messages.body(tx, row[1], 0, row[2]), messages.body(tx, row[1], 600_000, 77)
+
+        row, found, part = await store.read(1, look)
+        assert row[0] == b"Return-Path: <>\r\nSubject: x\r\n\r\n"
+        assert found == body
+        assert part == body[600_000:600_077]
+        assert row[2] == row[3] + size
+
+    run(tmp_path, scenario)
+    assert list(check_store(tmp_path)) == [f"accounts/01/{1:08x}.db belongs to no account"]
+
+
+def test_a_refused_unit_leaves_the_others_of_its_group_alone(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        results = await asyncio.gather(
+            store.append(1, item(1)),
+            store.append(1, item(2, mailbox=99)),
+            store.append(1, item(3)),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], Refused)
+        assert results[1].code == "TRYCREATE"
+        assert [one.uid for one in (results[0], results[2])] == [1, 2]
+
+    run(tmp_path, scenario)
+
+
+def test_a_delivery_key_makes_the_second_delivery_add_nothing(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        first = await store.append(1, item(delivery_key="Q1/bob@example.test"))
+        second = await store.append(1, item(delivery_key="Q1/bob@example.test"))
+        assert (first.uid, second.uid) == (1, 0)
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1]
+
+    run(tmp_path, scenario)
+
+
+def test_flags_are_set_where_they_differ_and_only_there(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 5)
+        first = await store.write(
+            1, lambda tx: messages.store_flags(tx, 1, [(2, 3)], "+", flag.SEEN, [b"$Todo"])
+        )
+        again = await store.write(
+            1, lambda tx: messages.store_flags(tx, 1, [(2, 2)], "+", flag.SEEN, [b"$TODO"])
+        )
+        assert first > 0
+        assert again == 0
+        replaced = await store.write(
+            1, lambda tx: messages.store_flags(tx, 1, ALL, "=", flag.FLAGGED, [])
+        )
+
+        def look(tx):
+            rows = messages.select(tx, 1, ALL, ("uid", "flags", "modseq"))
+            return rows, [keywords.format_flags(tx, row[1]) for row in rows], mailboxes.by_id(tx, 1)
+
+        rows, texts, box = await store.read(1, look)
+        assert texts == [b"\\Flagged"] * 5
+        assert {row[2] for row in rows} == {replaced}
+        assert box.unseen == 5
+
+    run(tmp_path, scenario)
+
+
+def test_keywords_keep_their_first_spelling_and_are_limited(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 1)
+        for number in range(keywords.MOST_KEYWORDS):
+            await store.write(
+                1, lambda tx, n=number: messages.store_flags(tx, 1, ALL, "=", 0, [b"Key%d" % n])
+            )
+        with pytest.raises(Refused, match="at most"):
+            await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 0, [b"more"]))
+        await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 0, [b"KEY7"]))
+        (row,) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        assert (await store.read(1, lambda tx: keywords.format_flags(tx, row[0]))) == b"Key255 Key7"
+
+    run(tmp_path, scenario)
+
+
+def test_changes_since_tell_a_session_all_that_it_lacks(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 10)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        assert await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext)) is None
+        await store.write(1, lambda tx: messages.store_flags(tx, 1, [(2, 4)], "+", flag.SEEN, []))
+        await store.write(
+            1, lambda tx: messages.expunge(tx, 1, [(3, 3), (7, 8)], only_deleted=False)
+        )
+        await store.append(1, item(11))
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
+        assert found is not None
+        assert found.vanished == [(3, 3), (7, 8)]
+        assert [row[0] for row in found.flags] == [2, 4]
+        assert [row[0] for row in found.new] == [11]
+
+    run(tmp_path, scenario)
+
+
+def test_old_flag_changes_are_forgotten_and_then_all_flags_are_read(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 2)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+
+        def many(tx):
+            for number in range(changes.FLAG_CHANGES_KEPT + 10):
+                messages.store_flags(tx, 1, [(1, 1)], "+" if number % 2 == 0 else "-", 2, [])
+            changes.trim(tx, 1)
+
+        await store.write(1, many)
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
+        assert found is not None
+        assert [row[0] for row in found.flags] == [1]
+
+    run(tmp_path, scenario)
+
+
+def test_copies_share_their_content_and_keep_flags_and_dates(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 6)
+        await store.write(1, lambda tx: messages.store_flags(tx, 1, [(4, 4)], "+", 9, [b"$Fwd"]))
+        sources, first = await store.write(
+            1, lambda tx: messages.copy(tx, 1, [(2, 2), (4, 5), (90, 99)], 3)
+        )
+        assert (sources, first) == ([2, 4, 5], 1)
+        columns = ("content", "flags", "internaldate", "size")
+        copied = await store.read(1, lambda tx: messages.select(tx, 3, ALL, columns))
+        original = await store.read(1, lambda tx: messages.select(tx, 1, [(2, 2), (4, 5)], columns))
+        assert copied == original
+
+    run(tmp_path, scenario)
+
+
+def test_move_takes_the_sources_away(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 4)
+        await store.write(1, lambda tx: messages.move(tx, 1, [(2, 3)], 4))
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 4]
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 4))) == [1, 2]
+
+    run(tmp_path, scenario)
+
+
+def test_counters_hold_after_random_work(tmp_path: Path) -> None:
+    dice = random.Random(5)
+
+    def ranges() -> list[tuple[int, int]]:
+        start = dice.randrange(1, 60)
+        return [(start, start + dice.randrange(10)), (start + 20, start + 25)]
+
+    async def scenario(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        account = store.directory.add_account("a@example.test", "", "").id
+        for _ in range(150):
+            box, other = dice.randrange(1, 5), dice.randrange(1, 5)
+            where = ranges()
+            kind = dice.randrange(6)
+            if kind < 2:
+                await store.append(
+                    account, item(1, dice.randrange(200), box, flags=dice.choice([0, 8, 12]))
+                )
+            elif kind == 2:
+                await store.write(
+                    account,
+                    lambda tx, b=box, w=where: messages.store_flags(
+                        tx, b, w, dice.choice("+-="), dice.choice([4, 8, 3]), [b"k"]
+                    ),
+                )
+            elif kind == 3 and box != other:
+                await store.write(
+                    account, lambda tx, b=box, o=other, w=where: messages.copy(tx, b, w, o)
+                )
+            elif kind == 4 and box != other:
+                await store.write(
+                    account, lambda tx, b=box, o=other, w=where: messages.move(tx, b, w, o)
+                )
+            else:
+                await store.write(account, lambda tx, b=box, w=where: messages.expunge(tx, b, w))
+
+    run(tmp_path, scenario)
+    assert list(check_store(tmp_path)) == []
+
+
+def test_two_units_on_one_account_see_each_other_in_order(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await asyncio.gather(
+            store.append(1, item(1)),
+            store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, [])),
+            store.append(1, item(2)),
+        )
+        rows = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("uid", "flags")))
+        assert rows == [(1, flag.SEEN), (2, 0)]
+
+    run(tmp_path, scenario)
+
+
+def test_hints_name_the_mailboxes_that_changed(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        seen: list[set[int]] = []
+        end = store.subscribe(1, seen.append)
+        await fill(store, 3)
+        await store.write(1, lambda tx: messages.copy(tx, 1, [(1, 1)], 3))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        end()
+        await store.append(1, item(9))
+        await asyncio.sleep(0)
+        assert set().union(*seen) == {1, 3}
+
+    run(tmp_path, scenario)
+
+
+def test_a_lock_of_another_process_only_delays(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 1)
+        descriptor = os.open(account_path(tmp_path / "accounts", 1).with_suffix(".lock"), os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        waiting = asyncio.ensure_future(store.append(1, item(2)))
+        other = await store.append(2, item(1))
+        assert other.uid == 1
+        assert not waiting.done()
+        os.close(descriptor)
+        assert (await waiting).uid == 2
+
+    run(tmp_path, scenario)
+
+
+def test_two_servers_cannot_share_a_data_folder(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        with pytest.raises(Refused, match="another Pillarbox"):
+            Store(tmp_path)
+
+    run(tmp_path, scenario)
+
+
+class FullVFS(apsw.VFS):
+    """A disk that is full while `full`."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.name = f"full-{id(self)}"
+        super().__init__(self.name, base="")
+
+    def xOpen(self, name, flags):
+        return FullFile(self, name, flags)
+
+
+class FullFile(apsw.VFSFile):
+    def __init__(self, disk: FullVFS, name, flags) -> None:
+        super().__init__("", name, flags)
+        self.disk = disk
+
+    def xWrite(self, data, offset):
+        if self.disk.full:
+            raise apsw.FullError("full")
+        super().xWrite(data, offset)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
+    vfs = FullVFS()
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 3)
+        vfs.full = True
+        for work in (
+            store.append(1, item(4)),
+            store.append(1, item(5, 100_000)),
+            store.append(1, item(5, 2_000_000)),
+            store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, [])),
+        ):
+            with pytest.raises(Unavailable):
+                await work
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+        vfs.full = False
+        assert (await store.append(1, item(6))).uid == 4
+        assert (await store.append(1, item(6, 2_000_000))).uid == 5
+
+    run(tmp_path, scenario, vfs=vfs.name)
+    vfs.unregister()
+    problems = [line for line in check_store(tmp_path) if "belongs to no account" not in line]
+    assert problems == []
+
+
+def test_a_damaged_file_stops_its_account_alone(tmp_path: Path) -> None:
+    async def first(store: Store) -> None:
+        await store.append(1, item(1))
+        await store.append(2, item(1))
+
+    run(tmp_path, first)
+    path = account_path(tmp_path / "accounts", 1)
+    path.write_bytes(b"not a database" * 1000)
+
+    async def second(store: Store) -> None:
+        with pytest.raises(Unavailable):
+            await store.append(1, item(2))
+        with pytest.raises(Unavailable):
+            await store.read(1, mailboxes.all_mailboxes)
+        assert (await store.append(2, item(2))).uid == 2
+
+    run(tmp_path, second)
+
+
+def test_space_of_expunged_messages_is_given_back_after_a_while(tmp_path: Path) -> None:
+    now = [float(NOW)]
+
+    async def main() -> None:
+        async with opened(tmp_path, clock=lambda: now[0]) as store:
+            await fill(store, 4)
+            await store.write(1, lambda tx: messages.copy(tx, 1, [(1, 1)], 3))
+            await store.write(1, lambda tx: messages.expunge(tx, 1, [(1, 2)], only_deleted=False))
+            assert await store.reclaim(1) == 0
+            now[0] += reclaim.KEPT_S + 10
+            assert await store.reclaim(1) == 1
+            (row,) = await store.read(1, lambda tx: messages.select(tx, 3, ALL, ("header", "body")))
+            assert row[0].startswith(b"From:")
+
+    asyncio.run(main())
+    assert [line for line in check_store(tmp_path) if "belongs to no account" not in line] == []
