@@ -83,6 +83,8 @@ class Content:
     cc_key: str
     message_id: int
     references: tuple[int, ...]
+    line_ends_added: int
+    """Octets that POP3 adds to end every line, the last one too, with CRLF (RFC 1939 §3)."""
 
     @property
     def header(self) -> bytes:
@@ -131,7 +133,21 @@ def content_of(message: Message, octets: bytes | memoryview) -> Content:
         message.cc_key,
         hash_message_id(message.message_id) if message.message_id else 0,
         references,
+        count_line_ends_added(octets),
     )
+
+
+def count_line_ends_added(octets: bytes | memoryview) -> int:
+    """How many octets longer a message is once every line ends with CRLF: `b"a\nb"` -> 3."""
+    if not octets:
+        return 0
+    added = 0 if octets[-1] == 10 else 2
+    for start in range(0, len(octets), PIECE_OCTETS):
+        piece = bytes(octets[start : start + PIECE_OCTETS])
+        added += piece.count(b"\n") - piece.count(b"\r\n")
+        if start and piece[0] == 10 and octets[start - 1] == 13:
+            added -= 1  # a CRLF across two pieces
+    return added
 
 
 def _common_fields(message: Message, octets: bytes | memoryview) -> tuple[bytes | None, bytes]:

@@ -156,6 +156,8 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
         "INSERT INTO header VALUES (?, ?, ?, ?)",
         (account, number, item.prefix + content.header, content.parts),
     )
+    if content.line_ends_added:
+        execute("INSERT INTO line_end VALUES (?, ?, ?)", (account, number, content.line_ends_added))
     if with_body:
         for piece in range(content.pieces):
             insert_body_piece(tx, content, number, piece)
@@ -244,6 +246,7 @@ _COLUMNS = {
     "header": "h.octets",
     "parts": "h.parts",
     "body": "b.octets",
+    "line_ends_added": "e.added",
     "sent": "k.sent",
     "subject": "k.subject",
     "is_reply": "k.is_reply",
@@ -253,13 +256,15 @@ _COLUMNS = {
     "message_id": "k.message_id",
     "refs": "k.refs",
 }
-"""What `select` can give. `body` is the first piece, None for an empty body; dates are packed (core.dates)."""
+"""What `select` can give. `body` is the first piece, None for an empty body; `line_ends_added` is None for 0;
+dates are packed (core.dates)."""
 
 _JOINS = {
     "r": " JOIN rendered AS r ON r.content = m.content",
     "f": " JOIN fields AS f ON f.content = m.content",
     "h": " JOIN header AS h ON h.content = m.content",
     "b": f" LEFT JOIN body AS b ON b.id = m.content << {PIECE_BITS}",
+    "e": " LEFT JOIN line_end AS e ON e.content = m.content",
     "k": " JOIN sort_key AS k ON k.content = m.content",
 }
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, messages, reclaim, recovery
+from pillarbox.store import database, maildrop, messages, reclaim, recovery
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit
 from pillarbox.store.content import PIECE_OCTETS
@@ -159,6 +159,11 @@ class Store:
         """Get hints about an account's mailboxes; returns the function that ends it."""
         return self._notifier.subscribe(account, listener)
 
+    def lock_maildrop(self, account: int) -> int | None:
+        """Take the maildrop of an account whose file was opened for one POP3 session: the descriptor that holds it
+        until it is closed, or None where another session has it. Raises Unavailable."""
+        return maildrop.try_lock(self.data_dir / "accounts", account)
+
     async def reclaim(self, account: int) -> int:
         """Give back the space of messages that were expunged long ago; returns how many there were.
 
@@ -195,8 +200,10 @@ def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:
 
 def remove_account_files(data_dir: Path, account: int) -> None:
     """Delete the files of an account."""
-    path = account_path(data_dir / "accounts", account)
-    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock")):
+    folder = data_dir / "accounts"
+    path = account_path(folder, account)
+    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
+    for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)
 
 

@@ -107,6 +107,13 @@ CREATE TABLE body (
     octets  BLOB NOT NULL
 );
 
+-- How many octets POP3 adds to a content with bare LFs or without a final CRLF (RFC 1939 §3); most have no row.
+CREATE TABLE line_end (
+    account INTEGER NOT NULL,
+    content INTEGER PRIMARY KEY,
+    added   INTEGER NOT NULL
+);
+
 -- Keys for SORT and THREAD (RFC 5256); Message-IDs as 63-bit hashes, `refs` an array of them, 8 octets each.
 CREATE TABLE sort_key (
     account    INTEGER NOT NULL,
