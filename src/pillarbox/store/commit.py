@@ -203,7 +203,7 @@ class Committer:
     async def _apply_synced(self, file: AccountFile, units: list[Unit]) -> _Applied:
         loop = asyncio.get_running_loop()
         try:
-            database.set_synchronous(file.writer, database.FULL)
+            file.set_synchronous(database.FULL)
             group = self._begin(file, units)
             await loop.run_in_executor(self._threads, file.writer.execute, "COMMIT")
             return group
@@ -217,7 +217,7 @@ class Committer:
     def _apply(self, file: AccountFile, units: list[Unit], level: str) -> _Applied:
         """One transaction for a group, and one for each unit where the disk made that fail."""
         try:
-            database.set_synchronous(file.writer, level)
+            file.set_synchronous(level)
             group = self._begin(file, units)
             file.writer.execute("COMMIT")
             return group

@@ -6,6 +6,7 @@ such a file would drop SQLite's POSIX locks on it.
 """
 
 import os
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def migrate(connection: apsw.Connection, kind: str) -> None:
             connection.pragma("user_version", number)
 
 
+def is_current(connection: apsw.Connection, kind: str) -> bool:
+    """Whether a file has the newest schema."""
+    return bool(connection.pragma("user_version") == len(schema_scripts(kind)))
+
+
+@cache
 def schema_scripts(kind: str) -> list[str]:
     """The texts of `schema/KIND-0001.sql`, `KIND-0002.sql`, ... in order."""
     folder = resources.files("pillarbox.store") / "schema"
@@ -111,6 +118,21 @@ def create(path: Path, kind: str, *, vfs: str | None = None) -> None:
         sync_folder(path.parent)
     except apsw.Error as error:
         raise unavailable(error, path) from error
+
+
+def create_copy(path: Path, octets: bytes) -> None:
+    """Make a new file from the octets of an empty one, wholly on the disk under its name or not at all.
+
+    Raises OSError.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
 
 
 def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connection:
