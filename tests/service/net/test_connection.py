@@ -1,0 +1,295 @@
+"""The driver, with an engine of one line a command over real sockets."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.net import connection as connection_module
+from pillarbox.net.admission import Admission
+from pillarbox.net.connection import Connection, Service
+from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.tls import server_context
+
+
+class LineEngine:
+    """One line is one event; each is answered by `answer`."""
+
+    def __init__(self) -> None:
+        self.closing = self.wants_tls = self.secure = False
+        self.waiting = False
+        self.buffer = b""
+        self.output: list[bytes] = []
+        self.silence_s: float | None = None
+
+    def receive(self, data: bytes) -> None:
+        self.buffer += data
+
+    def next_event(self) -> bytes | Wait:
+        if self.waiting:
+            return PAUSED
+        line, end, rest = self.buffer.partition(b"\n")
+        if not end:
+            return NEED_DATA
+        self.buffer = rest
+        self.waiting = True
+        return line.strip()
+
+    def answer(self, data: bytes) -> None:
+        self.waiting = False
+        self.output.append(data)
+
+    def data_to_send(self) -> list[bytes]:
+        output, self.output = self.output, []
+        return output
+
+    def tls_started(self) -> None:
+        self.wants_tls = False
+        self.secure = True
+
+    def timeout(self) -> float | None:
+        return self.silence_s
+
+    def timed_out(self) -> None:
+        self.output.append(b"silence\n")
+        self.closing = True
+
+
+class EchoSession:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.engine = LineEngine()
+        self.was_closed = 0
+        self.failures: list[bytes] = []
+
+    def opened(self) -> None:
+        self.engine.output.append(b"hello\n")
+
+    async def handle(self, event: bytes) -> None:
+        engine = self.engine
+        if event == b"sleep":
+            await asyncio.sleep(0.05)
+        elif event == b"bug":
+            raise ZeroDivisionError
+        elif event == b"late bug":
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+        elif event == b"flood":
+            for _ in range(200):
+                engine.output.append(b"x" * 65536)
+                await self.connection.drained()
+        elif event == b"tls":
+            engine.wants_tls = True
+        elif event == b"quit":
+            engine.closing = True
+        engine.answer(b"<" + event + (b" secure" if engine.secure else b"") + b">\n")
+
+    def failed(self, event: bytes) -> None:
+        self.failures.append(event)
+        self.engine.answer(b"our bug\n")
+
+    def stop(self) -> None:
+        self.engine.output.append(b"stopping\n")
+        self.engine.closing = True
+
+    def closed(self) -> None:
+        self.was_closed += 1
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.sessions: list[EchoSession] = []
+        self.admission = Admission(100, 100)
+        self.listeners = Listeners(self.admission)
+        self.port = 0
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_pem.write_to_path(folder / "key.pem")
+        for number, blob in enumerate(issued.cert_chain_pems):
+            blob.write_to_path(folder / "cert.pem", append=number > 0)
+        self.context = server_context(folder / "cert.pem", folder / "key.pem")
+        self.client_context = ssl.create_default_context()
+        authority.configure_trust(self.client_context)
+
+    def session(self, connection: Connection) -> EchoSession:
+        made = EchoSession(connection)
+        self.sessions.append(made)
+        return made
+
+    async def start(self, implicit_tls: bool = False) -> None:
+        service = Service("echo", self.session, b"too many\n", implicit_tls, lambda: self.context)
+        sock = bind("127.0.0.1:0")
+        self.port = sock.getsockname()[1]
+        await self.listeners.listen(sock, service)
+
+    async def connect(self, **options) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, **options)
+
+
+def run(
+    folder: Path, scenario: Callable[[Rig], Awaitable[None]], *, implicit_tls: bool = False
+) -> Rig:
+    async def main() -> Rig:
+        rig = Rig(folder)
+        await rig.start(implicit_tls)
+        try:
+            await asyncio.wait_for(scenario(rig), 20)
+        finally:
+            await rig.listeners.close(1)
+        return rig
+
+    return asyncio.run(main())
+
+
+def test_pipelined_commands_are_answered_in_order_though_one_waits(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"a\nsleep\nb\nquit\nnever\n")
+        assert await reader.read() == b"hello\n<a>\n<sleep>\n<b>\n<quit>\n"
+
+    run(tmp_path, scenario)
+
+
+def test_a_long_pipeline_is_answered_wholly(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"c\n" * 5000 + b"quit\n")
+        assert (await reader.read()).count(b"<c>") == 5000
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("command", [b"bug", b"late bug"])
+def test_a_bug_is_answered_and_the_session_goes_on(tmp_path: Path, command: bytes) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(command + b"\nnext\nquit\n")
+        assert await reader.read() == b"hello\nour bug\n<next>\n<quit>\n"
+
+    rig = run(tmp_path, scenario)
+    assert rig.sessions[0].failures == [command]
+
+
+def test_what_was_sent_before_the_end_of_input_is_answered(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"sleep\nb\n")
+        writer.write_eof()
+        assert await reader.read() == b"hello\n<sleep>\n<b>\n"
+
+    rig = run(tmp_path, scenario)
+    assert rig.sessions[0].was_closed == 1
+
+
+def test_starttls_and_implicit_tls(tmp_path: Path) -> None:
+    async def upgrade(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        await reader.readline()
+        writer.write(b"tls\n")
+        assert await reader.readline() == b"<tls>\n"
+        await writer.start_tls(rig.client_context, server_hostname="localhost")
+        writer.write(b"a\nquit\n")
+        assert await reader.read() == b"<a secure>\n<quit secure>\n"
+
+    async def implicit(rig: Rig) -> None:
+        reader, writer = await rig.connect(ssl=rig.client_context, server_hostname="localhost")
+        writer.write(b"a\nquit\n")
+        assert await reader.read() == b"hello\n<a>\n<quit>\n"
+        assert not rig.admission.connections or await asyncio.sleep(0.05) is None
+
+    run(tmp_path, upgrade)
+    run(tmp_path, implicit, implicit_tls=True)
+
+
+def test_garbage_instead_of_a_handshake_closes_that_connection_alone(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await reader.read()
+        reader, writer = await rig.connect(ssl=rig.client_context, server_hostname="localhost")
+        writer.write(b"quit\n")
+        assert (await reader.read()).endswith(b"<quit>\n")
+
+    run(tmp_path, scenario, implicit_tls=True)
+
+
+def test_silence_ends_a_connection_and_single_octets_do_not_keep_it(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        original = LineEngine.timeout
+        LineEngine.timeout = lambda self: 0.3
+        try:
+            reader, writer = await rig.connect()
+
+            async def drip() -> None:
+                while True:
+                    writer.write(b"x")
+                    await asyncio.sleep(0.05)
+
+            task = asyncio.ensure_future(drip())
+            begin = asyncio.get_running_loop().time()
+            assert await reader.read() == b"hello\nsilence\n"
+            assert asyncio.get_running_loop().time() - begin < 2
+            task.cancel()
+        finally:
+            LineEngine.timeout = original
+
+    run(tmp_path, scenario)
+
+
+def test_a_peer_that_does_not_read_holds_little_memory_and_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "WRITE_STALL_S", 0.2)
+
+    async def scenario(rig: Rig) -> None:
+        _reader, writer = await rig.connect(limit=1024)
+        writer.transport.pause_reading()
+        writer.write(b"flood\n")
+        await asyncio.sleep(0.1)
+        (session,) = rig.sessions
+        held = session.connection._transport.get_write_buffer_size()
+        assert 0 < held < 1_000_000
+        for _ in range(100):
+            if session.was_closed:
+                break
+            await asyncio.sleep(0.05)
+        assert session.was_closed == 1
+
+    run(tmp_path, scenario)
+
+
+def test_too_many_connections_are_turned_away_by_address(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.admission.most_per_address = 2
+        kept = [await rig.connect() for _ in range(2)]
+        for reader, _ in kept:
+            assert await reader.readline() == b"hello\n"
+        reader, _ = await rig.connect()
+        assert await reader.read() == b"too many\n"
+        kept[0][1].write(b"quit\n")
+        await kept[0][0].read()
+        await asyncio.sleep(0.05)
+        reader, _ = await rig.connect()
+        assert await reader.readline() == b"hello\n"
+
+    run(tmp_path, scenario)
+
+
+def test_shutdown_lets_a_command_finish_and_says_goodbye(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        idle, _ = await rig.connect()
+        busy, writer = await rig.connect()
+        assert await idle.readline() == b"hello\n"
+        assert await busy.readline() == b"hello\n"
+        writer.write(b"sleep\nnever\n")
+        await asyncio.sleep(0.02)
+        await rig.listeners.close(2)
+        assert await idle.read() == b"stopping\n"
+        assert await busy.read() == b"<sleep>\nstopping\n"
+
+    rig = run(tmp_path, scenario)
+    assert [session.was_closed for session in rig.sessions] == [1, 1]
