@@ -5,7 +5,9 @@ from typing import Protocol
 
 
 class Admitted(Protocol):
-    """What a shutdown needs of a connection."""
+    """What a shutdown, or the end of an account, needs of a connection."""
+
+    account: int
 
     def stop(self) -> None: ...
 

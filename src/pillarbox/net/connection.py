@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_turn_scheduled",
         "_write_paused",
+        "account",
         "id",
         "local",
         "peer",
@@ -122,6 +123,8 @@ class Connection(asyncio.Protocol):
         self.peer: tuple[str, int] = ("", 0)
         """Address and port of the client."""
         self.local: tuple[str, int] = ("", 0)
+        self.account = 0
+        """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self._admission = admission
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -373,7 +376,7 @@ class Connection(asyncio.Protocol):
         coroutine = session.handle(event)
         try:
             waiting = coroutine.send(None)
-        except StopIteration:
+        except (StopIteration, ConnectionError):
             return True
         except Exception:
             self._report(session, event)

@@ -61,9 +61,9 @@ class Stuffer:
 
 def first_lines(body: bytes, count: int) -> bytes:
     """The first `count` lines of a message's body, for TOP (RFC 1939 §7): all of it if it has fewer."""
+    if count > body.count(b"\n"):
+        return body
     end = 0
     for _ in range(count):
         end = body.find(b"\n", end) + 1
-        if not end:
-            return body
     return body[:end]

@@ -1,0 +1,234 @@
+"""One POP3 connection: what the engine asks is answered from the maildrop (RFC 1939, 2449, 3206, 5034).
+
+Deletions are made at QUIT, all or none; without QUIT none is. Flags of IMAP are not touched. Large messages leave in
+pieces, each only when the client has taken the one before.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pillarbox.auth.login import Authenticator
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.secret import Secret
+from pillarbox.net.connection import Connection
+from pillarbox.pop3 import events
+from pillarbox.pop3.multiline import Stuffer, first_lines
+from pillarbox.pop3.options import ServerOptions
+from pillarbox.pop3.server import Pop3Server
+from pillarbox.pop3d.maildrop import (
+    PIECE_OCTETS,
+    READ_AHEAD_OCTETS,
+    Maildrop,
+    Pieces,
+    open_maildrop,
+)
+from pillarbox.sasl.exchange import Challenge, Mechanism, SaslError, Step
+from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.store.store import Store
+
+LISTING_SLICE = 1000
+"""Lines of a listing that are made in one go."""
+
+ALL_LINES = 1 << 62
+
+TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"
+"""What a client gets that cannot be served now (RFC 3206 §4)."""
+
+log = logging.getLogger("pillarbox.pop3d")
+
+
+@dataclass(slots=True)
+class Pop3Context:
+    """What all sessions share."""
+
+    store: Store
+    authenticator: Authenticator
+    allow_cleartext_login: bool
+
+
+class Pop3Session:
+    """A `net.connection.Session`."""
+
+    __slots__ = ("_connection", "_context", "_exchange", "_maildrop", "_streaming", "engine")
+
+    def __init__(self, connection: Connection, context: Pop3Context) -> None:
+        implicit = connection.service.implicit_tls
+        options = ServerOptions(stls=not implicit, cleartext_login=context.allow_cleartext_login)
+        self.engine = Pop3Server(options, tls=implicit)
+        self._connection = connection
+        self._context = context
+        self._exchange: Mechanism | None = None
+        self._maildrop: Maildrop | None = None
+        self._streaming = False  # in the middle of a message: there is no way to report an error
+
+    # What the connection calls
+
+    def opened(self) -> None:
+        self.engine.send_ok("Pillarbox ready.")
+
+    async def handle(self, event: events.Event) -> None:
+        """Every refusal and failure becomes a reply here."""
+        try:
+            if isinstance(event, events.Retrieve):
+                await self._retrieve(event.number)
+            elif isinstance(event, events.Login):
+                await self._log_in(event.username, event.password)
+            elif isinstance(event, events.Auth):
+                self._exchange = MECHANISMS[event.mechanism]()
+                await self._go_on(self._exchange.start(event.initial))
+            elif isinstance(event, events.AuthResponse):
+                assert self._exchange is not None
+                await self._go_on(self._exchange.respond(event.data))
+            else:
+                await self._transaction(event)
+        except Refused as error:
+            self._fail(error.text, "SYS/PERM")
+        except Unavailable as error:
+            self._fail(error.text, "SYS/TEMP")
+
+    def failed(self, event: events.Event) -> None:
+        self._fail("Internal error; it has been logged", "SYS/TEMP")
+
+    def stop(self) -> None:
+        self.engine.shut_down()
+
+    def closed(self) -> None:
+        if self._maildrop is not None:
+            self._maildrop.close()
+
+    def _fail(self, text: str, code: str) -> None:
+        if self._streaming:
+            # A final dot would make the client take half a message for a whole one.
+            self._connection.abort()
+        else:
+            self.engine.send_err(text, code)
+
+    # AUTHORIZATION
+
+    async def _go_on(self, step: Step) -> None:
+        """The next step of an AUTH exchange (RFC 5034 §4)."""
+        if isinstance(step, Challenge):
+            self.engine.send_challenge(step.data)
+            return
+        self._exchange = None
+        if isinstance(step, SaslError):
+            self.engine.send_err(step.text)
+        elif step.authzid not in ("", step.username):
+            self.engine.send_err("Nobody may act for others here", "AUTH")
+        else:
+            await self._log_in(step.username, step.password)
+
+    async def _log_in(self, username: str, password: Secret) -> None:
+        connection = self._connection
+        account = await self._context.authenticator.login(username, password, connection.peer[0])
+        if account is None:
+            self.engine.send_err("Wrong user name or password", "AUTH")
+            return
+        self._maildrop = await open_maildrop(self._context.store, account.id)
+        if self._maildrop is None:
+            self.engine.send_err("Another session has this maildrop", "IN-USE")
+            return
+        log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
+        connection.account = account.id
+        self.engine.send_ok("Logged in.")
+
+    # TRANSACTION
+
+    async def _transaction(self, event: events.Event) -> None:
+        maildrop, engine = self._present_maildrop, self.engine
+        if isinstance(event, events.Stat):
+            engine.send_ok(f"{maildrop.present} {maildrop.octets}")
+        elif isinstance(event, events.List):
+            await self._list(event.number, f"{maildrop.present} messages:", maildrop.size)
+        elif isinstance(event, events.Uidl):
+            await self._list(event.number, "", maildrop.uidl)
+        elif isinstance(event, events.Top):
+            if self._has(event.number):
+                pieces = await maildrop.pieces(event.number)
+                await self._stream("", pieces, event.lines)
+        elif isinstance(event, events.Delete):
+            if self._has(event.number):
+                maildrop.mark_deleted(event.number)
+                engine.send_ok("Marked as deleted.")
+        elif isinstance(event, events.Reset):
+            maildrop.reset()
+            engine.send_ok()
+        else:
+            await self._quit()
+
+    @property
+    def _present_maildrop(self) -> Maildrop:
+        assert self._maildrop is not None  # the engine knows who is logged in
+        return self._maildrop
+
+    def _has(self, number: int) -> bool:
+        """Whether there is such a message; the refusal is sent if not."""
+        if self._present_maildrop.has(number):
+            return True
+        self.engine.send_err("There is no such message")
+        return False
+
+    async def _list(self, number: int | None, text: str, value: Callable[[int], object]) -> None:
+        """The answer to LIST and UIDL (RFC 1939 §5, §7)."""
+        engine = self.engine
+        if number is not None:
+            if self._has(number):
+                engine.send_ok(f"{number} {value(number)}")
+            return
+        numbers = self._present_maildrop.numbers()
+        engine.start_multiline(text)
+        for start in range(0, len(numbers), LISTING_SLICE):
+            if start:
+                await self._give_way()
+            lines = [f"{each} {value(each)}\r\n" for each in numbers[start : start + LISTING_SLICE]]
+            engine.send_rendered(["".join(lines).encode("ascii")])
+        engine.end_multiline()
+
+    async def _retrieve(self, number: int) -> None:
+        if not self._has(number):
+            return
+        maildrop = self._present_maildrop
+        size = maildrop.size(number)
+        if size <= READ_AHEAD_OCTETS:
+            self.engine.send_message(await maildrop.message(number))
+        else:
+            pieces = await maildrop.pieces(number)
+            await self._stream(f"{size} octets", pieces, ALL_LINES)
+
+    async def _stream(self, text: str, pieces: Pieces, lines: int) -> None:
+        """A message up to so many lines of its body, in pieces."""
+        engine, stuffer = self.engine, Stuffer()
+        engine.start_multiline(text)
+        self._streaming = True
+        engine.send_rendered([stuffer.feed(pieces.header)])
+        while lines > 0:
+            piece = await pieces.read()
+            part = first_lines(piece, lines)
+            lines -= part.count(b"\n")
+            engine.send_rendered([stuffer.feed(part)])
+            if len(piece) < PIECE_OCTETS:
+                break
+            await self._give_way()
+        engine.send_rendered([stuffer.finish()])
+        self._streaming = False
+        engine.end_multiline()
+
+    async def _give_way(self) -> None:
+        """Between slices: the client takes what there is, and others get their turn."""
+        await self._connection.drained()
+        await asyncio.sleep(0)
+
+    async def _quit(self) -> None:
+        """RFC 1939 §6: the UPDATE state."""
+        maildrop = self._present_maildrop
+        try:
+            await maildrop.update()
+        except Unavailable as error:
+            log.error("%s: deletions were not made: %s", self._connection.id, error.text)
+            self.engine.send_err("Some deleted messages not removed", "SYS/TEMP")
+        else:
+            self.engine.send_ok("Logging out.")
+        finally:
+            maildrop.close()  # before the answer leaves: the client may come back at once
