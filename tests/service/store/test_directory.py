@@ -105,15 +105,15 @@ def test_pending_deliveries_come_due_with_growing_delays(tmp_path: Path) -> None
     now = [NOW]
     pending = Pending(tmp_path / "queue.db", clock=lambda: now[0])
     pending.add("Q1", "s@x", 5, b"message", [("a@x", 1, b"P1"), ("b@x", 2, b"P2")])
-    assert pending.due() == []
+    assert pending.due(16) == []
     now[0] += 6
-    one, two = pending.due()
+    one, two = pending.due(16)
     assert (one.octets, one.prefix, one.key) == (b"message", b"P1", "Q1/a@x")
     pending.done(one)
     pending.failed(two, "full")
-    assert pending.due() == []
+    assert pending.due(16) == []
     now[0] += 6
-    assert [entry.recipient for entry in pending.due()] == ["b@x"]
+    assert [entry.recipient for entry in pending.due(16)] == ["b@x"]
     pending.done(two)
     assert pending.count() == 0
     assert pending.due(everything=True) == []
