@@ -1,0 +1,109 @@
+"""`pillarbox serve` as a process of its own, to be killed, starved and flooded."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from pillarbox.auth.passwords import hash_password
+from pillarbox.core.secret import Secret
+from pillarbox.store.directory import Directory
+
+DOMAIN = "example.test"
+PASSWORD = "password"
+
+
+@cache
+def credentials() -> tuple[str, str]:
+    return hash_password(Secret(PASSWORD))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+class ServerProcess:
+    """One server with accounts user0, user1 and so on; lab mode, no TLS needed."""
+
+    def __init__(self, folder: Path, accounts: int, extra: str = "") -> None:
+        self.folder = folder
+        self.smtp, self.submission, self.imap, self.pop3 = free_ports(4)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "data").mkdir(exist_ok=True)
+        directory = Directory(folder / "data" / "directory.db", clock=time.time)
+        directory.add_domain(DOMAIN)
+        for number in range(accounts):
+            directory.add_account(f"user{number}@{DOMAIN}", *credentials())
+        directory.close()
+        (folder / "pillarbox.toml").write_text(f"""
+hostname = "mail.{DOMAIN}"
+data_dir = "data"
+[listen]
+smtp = ["127.0.0.1:{self.smtp}"]
+submission = ["127.0.0.1:{self.submission}"]
+imap = ["127.0.0.1:{self.imap}"]
+pop3 = ["127.0.0.1:{self.pop3}"]
+[security]
+allow_cleartext_login = true
+{extra}
+""")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        """Returns when all ports answer. `before` runs in the new process (limits)."""
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pillarbox",
+                "serve",
+                "--config",
+                str(self.folder / "pillarbox.toml"),
+            ],
+            stdout=(self.folder / "out").open("ab"),
+            stderr=subprocess.STDOUT,
+            preexec_fn=before,
+        )
+        for port in (self.smtp, self.submission, self.imap, self.pop3):
+            self._wait_for(port)
+
+    def _wait_for(self, port: int) -> None:
+        end = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            except OSError:
+                assert self.process is not None
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise AssertionError((self.folder / "out").read_text()[-3000:]) from None
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(40)
+
+    def pss_kib(self) -> int:
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+    def descriptors(self) -> int:
+        assert self.process is not None
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))

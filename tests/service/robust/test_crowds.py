@@ -1,0 +1,179 @@
+"""Many, slow and greedy clients do not harm others: memory, time-outs, stalls."""
+
+import asyncio
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients import Imap, Smtp
+from serverprocess import DOMAIN, ServerProcess
+
+IDLE = 5000
+MIB = 1024
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    made = ServerProcess(tmp_path, 5)
+    made.start()
+    yield made
+    made.kill()
+
+
+def raise_descriptor_limit() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= hard < IDLE * 2 + 100:
+        pytest.skip(f"this machine allows {hard} open files; the test needs {IDLE * 2 + 100}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def slowest_noop(port: int, seconds: float) -> float:
+    """The longest that a NOOP took, over some time."""
+    imap = await Imap.connect(port, 0)
+    worst = 0.0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        begin = time.perf_counter()
+        await imap.command("NOOP")
+        worst = max(worst, time.perf_counter() - begin)
+        await asyncio.sleep(0.005)
+    imap.close()
+    return worst
+
+
+@pytest.mark.slow
+def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None:
+    raise_descriptor_limit()
+
+    async def scenario() -> None:
+        ports = (server.smtp, server.imap, server.pop3)
+        idle = []
+        for number in range(IDLE):
+            source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", ports[number % 3], local_addr=(source, 0), limit=512
+            )
+            idle.append((reader, writer))
+        for reader, _ in idle:
+            assert await reader.readline()
+        assert server.pss_kib() < 250 * MIB
+        smtp = await Smtp.connect(server.smtp)
+        message = b"Subject: x\r\n\r\nhello\r\n"
+        assert (await smtp.send([f"user1@{DOMAIN}"], message)).startswith("250")
+        assert await slowest_noop(server.imap, 1) < 0.1
+        for _, writer in idle:
+            writer.close()
+        for _ in range(100):
+            if server.descriptors() < 200:
+                break
+            await asyncio.sleep(0.1)
+        assert server.descriptors() < 200
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_never_reads_stalls_nobody(server: ServerProcess) -> None:
+    async def scenario() -> None:
+        imap = await Imap.connect(server.imap, 1)
+        body = b"Subject: big\r\n\r\n" + b"x" * 70 * 20_000
+        for _ in range(5):
+            await imap.command("APPEND INBOX", body)
+        imap.close()
+        before = server.pss_kib()
+        for _ in range(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.imap, limit=1024)
+            await reader.readline()
+            writer.write(f"a LOGIN user1@{DOMAIN} password\r\nb SELECT INBOX\r\n".encode())
+            writer.write(b"c FETCH 1:* BODY.PEEK[]\r\n" * 50)
+            writer.transport.pause_reading()
+        await asyncio.sleep(1)
+        assert await slowest_noop(server.imap, 2) < 0.1
+        assert server.pss_kib() - before < 60 * MIB
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"x" * 65536,
+        b"NOOP\r\n" * 10000,
+        b"\0" * 65536,
+        b"\r\n" * 30000,
+        b"a APPEND INBOX {99999999999}\r\n" * 100,
+        b"EHLO x\r\n" * 8000,
+    ],
+)
+def test_floods_end_and_stall_nobody(server: ServerProcess, flood: bytes) -> None:
+    async def pour(port: int) -> None:
+        try:
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                writer.write(flood)
+                await writer.drain()
+        except ConnectionError:
+            return
+
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(slowest_noop(server.imap, 2.5))
+        await asyncio.gather(
+            *(pour(port) for port in (server.smtp, server.imap, server.pop3, server.submission)),
+            return_exceptions=True,
+        )
+        assert await watch < 0.3  # the flood takes a core of its own from two
+
+    asyncio.run(scenario())
+    assert server.pss_kib() < 120 * MIB
+
+
+def test_a_full_disk_refuses_and_service_resumes(tmp_path: Path) -> None:
+    """A limit on file size stands for the disk: growing a file fails, as it does on a full disk."""
+    server = ServerProcess(tmp_path, 2)
+    limit = 9 << 20  # the journal takes 8 MiB at its start
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    server.start(limit_files)
+
+    async def fill() -> int:
+        smtp = await Smtp.connect(server.smtp)
+        kept = 0
+        body = b"Subject: fill\r\n\r\n" + (b"y" * 70 + b"\r\n") * 14000
+        for _ in range(40):
+            reply = await smtp.send([f"user0@{DOMAIN}"], body)
+            if not reply.startswith("250"):
+                assert reply.startswith("4"), reply
+                break
+            kept += 1
+        else:
+            raise AssertionError("the limit was never met")
+        small = await smtp.send([f"user1@{DOMAIN}"], b"Subject: other\r\n\r\nx\r\n")
+        assert small.startswith("250"), small  # another account's file has room
+        imap = await Imap.connect(server.imap, 0)
+        await imap.command("SELECT INBOX")
+        answer = (await imap.command("APPEND INBOX", body))[-1]
+        assert answer.startswith(b"NO "), answer
+        assert len(await imap.mailbox()) == kept
+        return kept
+
+    kept = asyncio.run(fill())
+    assert server.process is not None
+    resource.prlimit(
+        server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
+
+    async def resume() -> None:
+        smtp = await Smtp.connect(server.smtp)
+        reply = await smtp.send([f"user0@{DOMAIN}"], b"Subject: room\r\n\r\nagain\r\n")
+        assert reply.startswith("250"), reply
+        imap = await Imap.connect(server.imap, 0)
+        assert len(await imap.mailbox()) == kept + 1
+
+    asyncio.run(resume())
+    assert server.stop() == 0
+    assert os.path.exists(tmp_path / "data")

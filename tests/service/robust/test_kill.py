@@ -1,0 +1,116 @@
+"""SIGKILL at random moments: whatever had its 250 or OK is there afterwards, once, octet for octet."""
+
+import asyncio
+import random
+import re
+from pathlib import Path
+
+import pytest
+from clients import Imap, Smtp
+from serverprocess import DOMAIN, ServerProcess
+
+from pillarbox.store.check import check_store
+
+ROUNDS = 20
+SENDERS = 20
+ACCOUNTS = 5
+
+
+def make_message(number: int, dice: random.Random) -> bytes:
+    size = dice.choice((100, 1000, 4000, 100_000)) if dice.random() < 0.2 else 500
+    lines = (b"%d %x" % (number, dice.getrandbits(200)) for _ in range(size // 50))
+    return b"Subject: test %d\r\nMessage-ID: <%d@kill.example>\r\n\r\n%b\r\n" % (
+        number,
+        number,
+        b"\r\n".join(lines),
+    )
+
+
+class Ledger:
+    """What was acknowledged, over all rounds."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, bytes] = {}
+        self.acknowledged: set[tuple[int, int]] = set()
+        self.appended: dict[tuple[int, int], bytes] = {}
+        self.flagged: set[tuple[int, int]] = set()
+        self.number = 0
+
+    def next(self, dice: random.Random) -> tuple[int, bytes]:
+        self.number += 1
+        self.sent[self.number] = make_message(self.number, dice)
+        return self.number, self.sent[self.number]
+
+
+async def sender(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+    smtp = await Smtp.connect(server.smtp)
+    while True:
+        number, message = ledger.next(dice)
+        users = dice.sample(range(ACCOUNTS), dice.choice((1, 1, 1, 3)))
+        reply = await smtp.send([f"user{user}@{DOMAIN}" for user in users], message)
+        assert reply.startswith("250 2.0.0"), reply
+        ledger.acknowledged.update((number, user) for user in users)
+
+
+async def reader(server: ServerProcess, ledger: Ledger, user: int, dice: random.Random) -> None:
+    imap = await Imap.connect(server.imap, user)
+    await imap.command("SELECT INBOX")
+    while True:
+        _, message = ledger.next(dice)
+        answer = (await imap.command("APPEND INBOX (\\Seen)", message))[-1]
+        match = re.match(rb"OK \[APPENDUID \d+ (\d+)\]", answer)
+        assert match, answer
+        uid = int(match[1])
+        ledger.appended[user, uid] = message
+        answer = (await imap.command(f"UID STORE {uid} +FLAGS.SILENT (\\Flagged $Kept)"))[-1]
+        assert answer.startswith(b"OK"), answer
+        ledger.flagged.add((user, uid))
+
+
+async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+    work = [sender(server, ledger, dice) for _ in range(SENDERS)]
+    work += [reader(server, ledger, user, dice) for user in range(2)]
+    tasks = [asyncio.ensure_future(one) for one in work]
+    await asyncio.sleep(dice.uniform(0.1, 0.7))
+    server.kill()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        assert isinstance(result, ConnectionError | asyncio.IncompleteReadError), repr(result)
+
+
+async def verify(server: ServerProcess, ledger: Ledger) -> None:
+    for user in range(ACCOUNTS):
+        imap = await Imap.connect(server.imap, user)
+        found = await imap.mailbox()
+        imap.close()
+        by_number: dict[int, int] = {}
+        for octets, _ in found.values():
+            match = re.search(rb"Subject: test (\d+)\r\n", octets)
+            assert match
+            number = int(match[1])
+            by_number[number] = by_number.get(number, 0) + 1
+            assert octets.endswith(ledger.sent[number])
+        for number, who in ledger.acknowledged:
+            if who == user:
+                assert by_number.get(number) == 1, f"message {number} of user {user}"
+        for (who, uid), message in ledger.appended.items():
+            if who == user:
+                assert found[uid][0] == message
+        for who, uid in ledger.flagged:
+            if who == user:
+                assert {b"\\Flagged", b"$Kept", b"\\Seen"} <= found[uid][1]
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, ACCOUNTS)
+    ledger = Ledger()
+    dice = random.Random(2026)
+    for _ in range(ROUNDS):
+        server.start()
+        asyncio.run(one_round(server, ledger, dice))
+    server.start()
+    asyncio.run(verify(server, ledger))
+    assert server.stop() == 0
+    assert list(check_store(tmp_path / "data")) == []
+    assert len(ledger.acknowledged) > ROUNDS * SENDERS
