@@ -413,14 +413,16 @@ class Connection(asyncio.Protocol):
         session.failed(event)
 
     def _pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None and not self._eof:
+        transport = self._transport
+        if not self._reading_paused and transport is not None and not transport.is_closing():
             self._reading_paused = True
-            self._transport.pause_reading()
+            transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None:
+        transport = self._transport
+        if self._reading_paused and transport is not None and not transport.is_closing():
             self._reading_paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
 
     # Endings
 
