@@ -1,0 +1,71 @@
+"""The configuration file: every error in one clear line, with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from pillarbox.config.load import find_config, load_config
+from pillarbox.core.errors import Refused
+
+GOOD = 'hostname = "mail.example.org"\ndata_dir = "data"\n'
+
+
+def load(folder: Path, text: str):
+    path = folder / "pillarbox.toml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert config.data_path == tmp_path / "data"
+    assert config.smtp.max_message_size == 10_240_000
+    assert config.listen.smtp == []
+    assert not config.security.allow_cleartext_login
+    assert config.imap.hierarchy_separator == "/"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hostname = ", "not valid TOML"),
+        ('data_dir = "x"', "hostname"),
+        (GOOD + "color = 1", "color"),
+        (GOOD + '[smtp]\nmax_message_size = "big"', "smtp.max_message_size"),
+        (GOOD + "[smtp]\nmax_message_size = 10", "65536"),
+        (GOOD + '[listen]\nsmtp = ["25"]', "listen.smtp"),
+        (GOOD + '[listen]\nimap = ["::1:143"]', "brackets"),
+        (GOOD + '[tls]\ncertificate = "c.pem"', "go together"),
+        (GOOD + '[tls]\ncertificate = "c.pem"\nkey = "k.pem"', "cannot be read"),
+        (GOOD + '[imap]\nhierarchy_separator = "#"', "hierarchy_separator"),
+        (GOOD.replace("mail.example.org", "-x-"), "hostname"),
+        (GOOD + "[listen]\nftp = []", "ftp"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(Refused) as caught:
+        load(tmp_path, text)
+    assert words in caught.value.text
+    assert all(line.startswith(str(tmp_path)) for line in caught.value.text.splitlines())
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        load(tmp_path, GOOD + 'workers = -1\n[listen]\nsmtp = ["x"]\npop3 = ["y"]')
+    assert len(caught.value.text.splitlines()) == 3
+
+
+def test_the_file_is_found_by_option_then_environment_then_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text(GOOD)
+    assert find_config("a.toml", {"PILLARBOX_CONFIG": "b.toml"}) == Path("a.toml")
+    assert find_config(None, {"PILLARBOX_CONFIG": "b.toml"}) == Path("b.toml")
+    with pytest.raises(Refused, match="config example"):
+        find_config(None, {})
+    (tmp_path / "pillarbox.toml").write_text(GOOD)
+    assert find_config(None, {}) == Path("pillarbox.toml")
+    with pytest.raises(Refused, match="no configuration file"):
+        find_config("missing.toml", {})
