@@ -41,7 +41,9 @@ log = logging.getLogger("pillarbox.net")
 class Session(Protocol):
     """A service's side of one connection."""
 
-    engine: Engine[Any]
+    @property
+    def engine(self) -> Engine[Any]:
+        """The server side of the protocol."""
 
     def opened(self) -> None:
         """The peer is there (with implicit TLS: after the handshake): queue the greeting."""

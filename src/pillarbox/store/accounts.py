@@ -206,6 +206,10 @@ class Accounts:
                 if not wanted:
                     return
 
+    def open_accounts(self) -> list[int]:
+        """Whose files are open."""
+        return list(self._open)
+
     def forget(self, account: int) -> None:
         """Close one file, if it is open and nobody is at work on it (its account was removed)."""
         file = self._open.get(account)

@@ -149,14 +149,22 @@ class Directory:
         )
         return _account(rows[0]) if len(rows) == 1 else None
 
-    def add_account(self, address: str, password_hash: str, scram_sha256: str) -> Account:
-        """Raises Refused: not an address, no such domain, exists (as an account or an alias)."""
+    def ensure_new_account(self, address: str) -> str:
+        """The canonical form of an address that an account can be made for.
+
+        Raises Refused: not an address, no such domain, exists (as an account or an alias).
+        """
         canonical = canonical_address(address)
         self._known_domain(canonical.rpartition("@")[2])
         if self.account(canonical):
             raise Refused(f"the account {canonical} exists already")
         if self.alias_targets(canonical):
             raise Refused(f"{canonical} is an alias; remove that first")
+        return canonical
+
+    def add_account(self, address: str, password_hash: str, scram_sha256: str) -> Account:
+        """Raises Refused as `ensure_new_account` does."""
+        canonical = self.ensure_new_account(address)
         self._write(
             "INSERT INTO account (address, password_hash, scram_sha256, enabled, referral, version, created)"
             " VALUES (?, ?, ?, 1, '', 1, ?)",

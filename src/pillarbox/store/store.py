@@ -180,10 +180,12 @@ class Store:
         await self._write_soon(account, reclaim.forget_old)
         return len(contents)
 
-    def remove_account_files(self, account: int) -> None:
-        """Delete the mail of an account that the directory no longer has."""
-        self._accounts.forget(account)
-        remove_account_files(self.data_dir, account)
+    def forget_removed_accounts(self) -> None:
+        """Close and delete the files of accounts that the directory no longer has. Raises Unavailable."""
+        for account in self._accounts.open_accounts():
+            if self.directory.account_by_id(account) is None:
+                self._accounts.forget(account)
+                remove_account_files(self.data_dir, account)
 
 
 def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""The application: the only place that constructs the parts and puts them together."""

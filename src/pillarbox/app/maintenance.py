@@ -1,0 +1,71 @@
+"""What a running server does by itself: parting from removed accounts, giving space back, renewing certificates."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from pillarbox.certs.present import Certificates
+from pillarbox.core.errors import Failure
+from pillarbox.net.admission import Admission
+from pillarbox.store.store import Store
+
+DIRECTORY_EVERY_S = 1.0
+HOUSEKEEPING_EVERY_S = 3600.0
+
+log = logging.getLogger("pillarbox.app")
+
+
+class Maintenance:
+    """Two tasks, from `start` to `stop`."""
+
+    def __init__(self, store: Store, admission: Admission, certificates: Certificates) -> None:
+        self._store = store
+        self._admission = admission
+        self._certificates = certificates
+        self._directory_version = store.directory.data_version()
+        self._leaving = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(_repeat(DIRECTORY_EVERY_S, self._look_at_directory)),
+            asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _look_at_directory(self) -> None:
+        """Accounts that were disabled or removed lose their sessions, removed ones their files."""
+        version = self._store.directory.data_version()
+        if version == self._directory_version and not self._leaving:
+            return
+        self._directory_version = version
+        self._leaving = False
+        for connection in list(self._admission.connections):
+            if connection.account:
+                account = self._store.directory.account_by_id(connection.account)
+                if account is None or not account.enabled:
+                    connection.stop()
+                    self._leaving = True
+        self._store.forget_removed_accounts()
+
+    async def _keep_house(self) -> None:
+        await asyncio.to_thread(self._certificates.refresh)
+        for account in self._store.directory.accounts():
+            reclaimed = await self._store.reclaim(account.id)
+            if reclaimed:
+                log.info("%s: %d expunged messages are gone for good", account.address, reclaimed)
+
+
+async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await work()
+        except Failure as error:
+            log.warning("maintenance: %s", error.text)
+        except Exception:
+            log.exception("a bug in maintenance")

@@ -1,0 +1,112 @@
+"""Running a server in the foreground: event loop, signals, log, exit code."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from pillarbox.app.server import Server
+from pillarbox.config.schema import Config
+
+STOPPED, FATAL = 0, 1
+"""Exit codes."""
+
+log = logging.getLogger("pillarbox.app")
+
+
+def run(config: Config, announce: Callable[[Server], None]) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. `announce` is called once all ports answer.
+
+    Raises Refused and Unavailable when the server cannot start.
+    """
+    os.umask(0o077)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, announce))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where the platform has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(config: Config, announce: Callable[[Server], None]) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    failures: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        stopping.set()
+
+    server = Server(config, on_fatal=fail)
+
+    def stop() -> None:
+        if stopping.is_set():
+            server.cut_off()  # asked twice
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    _warn(config)
+    await server.start()
+    try:
+        announce(server)
+        await stopping.wait()
+        log.info("stopping")
+    finally:
+        await server.stop()
+    if failures:
+        log.critical("stopped: the store failed: %s", failures[0])
+        return FATAL
+    log.info("stopped")
+    return STOPPED
+
+
+def announce_in_log(server: Server) -> None:
+    """What `serve` says once it runs."""
+    for service, addresses in server.addresses.items():
+        for host, port in addresses:
+            shown = f"[{host}]" if ":" in host else host
+            log.info("%s listens on %s:%d", service, shown, port)
+    log.info("ready")
+
+
+def _warn(config: Config) -> None:
+    if config.security.allow_cleartext_login:
+        log.warning(
+            "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
+        )
+    if config.workers > 1:
+        log.warning("workers = %d: this version runs one process", config.workers)
+    if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
+        log.warning("nothing to do: [listen] names no address")
+
+
+class _LineFormatter(logging.Formatter):
+    """One line for each event, whatever strangers put into it; only the stack of a bug has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if not record.message.isprintable():
+            record.message = record.message.encode("unicode_escape").decode("ascii")
+        return super().formatMessage(record)
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Of the process; for `serve` and `demo`."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = _LineFormatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger("pillarbox")
+    root.handlers = [handler]
+    root.setLevel(level)
+    root.propagate = False

@@ -1,0 +1,59 @@
+"""The certificate that listeners present, made anew when its files change; the private CA's when none is configured."""
+
+import datetime
+import logging
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from pillarbox.certs.private_ca import ensure_certificate
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.net.tls import server_context
+
+log = logging.getLogger("pillarbox.certs")
+
+
+class Certificates:
+    """One for each process. Opening blocks: it may make keys."""
+
+    def __init__(self, config: Config, now: Callable[[], datetime.datetime]) -> None:
+        """Raises Refused when the files are no good."""
+        self._config = config
+        self._now = now
+        try:
+            self._paths = self._find()
+            self._stamp = _stamp(self._paths)
+            self._context = server_context(*self._paths)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise Refused(f"the TLS certificate cannot be used: {error}") from error
+
+    def context(self) -> ssl.SSLContext:
+        """The present one, for the next handshake."""
+        return self._context
+
+    def refresh(self) -> None:
+        """Take up new files and renew what the private CA signed; keeps what there is when they are no good."""
+        try:
+            self._paths = self._find()
+            stamp = _stamp(self._paths)
+            if stamp != self._stamp:
+                self._context = server_context(*self._paths)
+                self._stamp = stamp
+                log.info("the new TLS certificate %s is in use", self._paths[0])
+        except (OSError, ValueError) as error:
+            log.error("the new TLS certificate cannot be used, the old one stays: %s", error)
+
+    def _find(self) -> tuple[Path, Path]:
+        tls = self._config.tls
+        if tls.certificate:
+            return Path(tls.certificate), Path(tls.key)
+        return ensure_certificate(
+            self._config.data_path / "tls", self._config.hostname, self._now()
+        )
+
+
+def _stamp(paths: tuple[Path, Path]) -> tuple[tuple[int, int], ...]:
+    """Changes with the content of the files."""
+    found = [path.stat() for path in paths]
+    return tuple((status.st_mtime_ns, status.st_ino) for status in found)

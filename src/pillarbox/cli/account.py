@@ -1,0 +1,113 @@
+"""pillarbox account ..."""
+
+import datetime
+
+import click
+
+from pillarbox.auth.passwords import hash_password
+from pillarbox.cli.common import (
+    ask_new_password,
+    config_option,
+    directory_of,
+    json_option,
+    open_directory,
+    password_option,
+    read_config,
+    show_table,
+)
+from pillarbox.core.errors import Refused
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.store import remove_account_files
+
+
+@click.group(epilog="Example: pillarbox account add alice@example.org")
+def account() -> None:
+    """The people who get mail here."""
+
+
+@account.command(epilog="Example: pillarbox account add alice@example.org")
+@click.argument("address")
+@password_option
+@config_option
+def add(address: str, password_stdin: bool) -> None:
+    """Make an account with the mailboxes INBOX, Sent, Drafts, Trash, Junk and Archive."""
+    with open_directory() as directory:
+        directory.ensure_new_account(address)  # before a password is asked for
+        added = directory.add_account(address, *hash_password(ask_new_password(password_stdin)))
+        click.echo(f"The account {added.address} was added.")
+
+
+@account.command("list", epilog="Example: pillarbox account list example.org --json")
+@click.argument("domain", required=False)
+@json_option
+@config_option
+def list_(domain: str | None, as_json: bool) -> None:
+    """List the accounts, or those of DOMAIN."""
+    with open_directory() as directory:
+        canonical = canonical_address(f"x@{domain}").partition("@")[2] if domain else None
+        rows = [
+            (each.address, each.enabled, _day(each.created))
+            for each in directory.accounts(canonical)
+        ]
+    show_table(("address", "enabled", "created"), rows, as_json=as_json)
+
+
+def _day(epoch_s: int) -> str:
+    return datetime.datetime.fromtimestamp(epoch_s, datetime.UTC).strftime("%Y-%m-%d")
+
+
+@account.command(epilog="Example: pillarbox account passwd alice@example.org")
+@click.argument("address")
+@password_option
+@config_option
+def passwd(address: str, password_stdin: bool) -> None:
+    """Set a new password. The old one is void at once; sessions that are logged in go on."""
+    with open_directory() as directory:
+        known = directory.known_account(address)
+        directory.set_password(known.id, *hash_password(ask_new_password(password_stdin)))
+        click.echo(f"{known.address} has a new password.")
+
+
+@account.command(epilog="Example: pillarbox account disable alice@example.org")
+@click.argument("address")
+@config_option
+def disable(address: str) -> None:
+    """Let nobody log in. Mail still comes in; a running server ends the sessions within a second."""
+    _set_enabled(address, enabled=False)
+
+
+@account.command(epilog="Example: pillarbox account enable alice@example.org")
+@click.argument("address")
+@config_option
+def enable(address: str) -> None:
+    """Allow logins again."""
+    _set_enabled(address, enabled=True)
+
+
+def _set_enabled(address: str, *, enabled: bool) -> None:
+    with open_directory() as directory:
+        known = directory.known_account(address)
+        directory.set_enabled(known.id, enabled=enabled)
+        click.echo(f"{known.address} is {'enabled' if enabled else 'disabled'}.")
+
+
+@account.command(epilog="Example: pillarbox account remove alice@example.org --yes")
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(address: str, yes: bool) -> None:
+    """Remove an account and delete all its mail, for good.
+
+    A running server ends the account's sessions within a second. Aliases that point to it stay;
+    `pillarbox config check` names them.
+    """
+    config = read_config()
+    with directory_of(config) as directory:
+        known = directory.known_account(address)
+        if not yes and not click.confirm(
+            f"Delete {known.address} and all its mail for good?", err=True
+        ):
+            raise Refused("nothing was removed")
+        directory.remove_account(known.id)
+        remove_account_files(config.data_path, known.id)
+        click.echo(f"The account {known.address} and its mail were removed.")

@@ -1,0 +1,50 @@
+"""pillarbox alias ..."""
+
+import click
+
+from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+
+
+@click.group(epilog="Example: pillarbox alias add info@example.org alice@example.org")
+def alias() -> None:
+    """Addresses whose mail goes to others.
+
+    An alias may have several targets, and a target may be an alias. The alias @example.org gets all
+    mail of the domain that nothing else takes (catch-all).
+    """
+
+
+@alias.command(epilog="Example: pillarbox alias add info@example.org alice@example.org")
+@click.argument("name", metavar="ALIAS")
+@click.argument("target")
+@config_option
+def add(name: str, target: str) -> None:
+    """Let mail for ALIAS go to TARGET, too."""
+    with open_directory() as directory:
+        name, target = directory.add_alias(name, target)
+        click.echo(f"Mail for {name} goes to {target}.")
+
+
+@alias.command("list", epilog="Example: pillarbox alias list --json")
+@json_option
+@config_option
+def list_(as_json: bool) -> None:
+    """List the aliases, a line for each target."""
+    with open_directory() as directory:
+        rows = directory.aliases()
+    show_table(("alias", "target"), rows, as_json=as_json)
+
+
+@alias.command(epilog="Example: pillarbox alias remove info@example.org")
+@click.argument("name", metavar="ALIAS")
+@click.argument("target", required=False)
+@config_option
+def remove(name: str, target: str | None) -> None:
+    """Remove one TARGET of an alias, or all of it."""
+    with open_directory() as directory:
+        directory.remove_alias(name, target)
+        click.echo(
+            f"The alias {name} was removed."
+            if target is None
+            else f"{name} no longer goes to {target}."
+        )

@@ -1,0 +1,34 @@
+"""pillarbox check"""
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from pillarbox.cli.common import config_option, read_config
+from pillarbox.core.errors import Refused
+from pillarbox.store.check import check_store
+
+
+@click.command(epilog="Example: pillarbox check")
+@config_option
+def check() -> None:
+    """Read the whole store and say what is wrong. Changes nothing; the server may run.
+
+    Exit code 1 when something is wrong.
+    """
+    config = read_config()
+    if not (config.data_path / "accounts").is_dir():
+        raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
+    found = 0
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("accounts", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        for problem in check_store(config.data_path, show):
+            found += 1
+            click.echo(problem)
+    if found:
+        raise Refused("1 problem found" if found == 1 else f"{found} problems found")
+    click.echo("The store is in order.")

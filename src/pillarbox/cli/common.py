@@ -1,0 +1,107 @@
+"""What the commands share: --config, --json, passwords, the directory, tables."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pillarbox.auth.passwords import check_new_password
+from pillarbox.config.load import find_config, load_config
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.core.secret import Secret
+from pillarbox.store.directory import Directory
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_UNLIMITED_WIDTH = 10_000
+"""Into a file or pipe, a line of a table is one line."""
+
+
+def _remember(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.find_root().obj = value
+
+
+def config_option(function: Function) -> Function:
+    """--config, before or after the command."""
+    return click.option(
+        "--config", metavar="FILE", expose_value=False, callback=_remember, help="Configuration."
+    )(function)
+
+
+def json_option(function: Function) -> Function:
+    """--json, the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def password_option(function: Function) -> Function:
+    """--password-stdin, the argument `password_stdin`."""
+    return click.option(
+        "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
+    )(function)
+
+
+def read_config() -> Config:
+    """The configuration that the command line names. Raises Refused."""
+    return load_config(find_config(click.get_current_context().find_root().obj))
+
+
+@contextmanager
+def open_directory() -> Iterator[Directory]:
+    """The directory of the configured server, whether it runs or not. Raises Refused, Unavailable."""
+    with directory_of(read_config()) as directory:
+        yield directory
+
+
+@contextmanager
+def directory_of(config: Config) -> Iterator[Directory]:
+    """The directory of a server, made if there is none. Raises Unavailable."""
+    os.umask(0o077)
+    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = Directory(config.data_path / "directory.db", clock=time.time)
+    try:
+        yield directory
+    finally:
+        directory.close()
+
+
+def ask_new_password(from_stdin: bool) -> Secret:
+    """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
+    if from_stdin:
+        text = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        raise Refused("there is no terminal to ask for the password; use --password-stdin")
+    password = Secret(text)
+    check_new_password(password)
+    return password
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
+    """Rows for people, or as a JSON list of objects whose keys are the column names."""
+    if as_json:
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row))
+    width = None if sys.stdout.isatty() else _UNLIMITED_WIDTH
+    Console(width=width, highlight=False, markup=False).print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

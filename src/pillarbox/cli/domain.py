@@ -1,0 +1,58 @@
+"""pillarbox domain ..."""
+
+import sys
+
+import click
+
+from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+
+
+@click.group(epilog="Example: pillarbox domain add example.org")
+def domain() -> None:
+    """The domains whose mail is kept here."""
+
+
+@domain.command(epilog="Example: pillarbox domain add example.org --postmaster alice@example.org")
+@click.argument("name", metavar="DOMAIN")
+@click.option("--postmaster", metavar="ADDRESS", help="Who gets mail for postmaster@DOMAIN.")
+@config_option
+def add(name: str, postmaster: str | None) -> None:
+    """Take in mail for DOMAIN.
+
+    Every domain must accept mail for its postmaster (RFC 5321 §4.5.1). Without --postmaster, ADDRESS
+    is asked for on a terminal; if there is none, the domain's first account gets that mail.
+    """
+    with open_directory() as directory:
+        name = directory.add_domain(name)
+        click.echo(f"The domain {name} was added.")
+        if postmaster is None and sys.stdin.isatty():
+            question = f"Who gets mail for postmaster@{name}? (empty: the first account)"
+            postmaster = click.prompt(question, default="", show_default=False)
+        if postmaster:
+            _, target = directory.add_alias(f"postmaster@{name}", postmaster)
+            click.echo(f"Mail for postmaster@{name} goes to {target}.")
+            if directory.account(target) is None:
+                click.echo(f"There is no account {target} yet: pillarbox account add {target}")
+        else:
+            click.echo(f"Mail for postmaster@{name} will go to the first account of {name};")
+            click.echo(f"to change that: pillarbox alias add postmaster@{name} ADDRESS")
+
+
+@domain.command("list", epilog="Example: pillarbox domain list --json")
+@json_option
+@config_option
+def list_(as_json: bool) -> None:
+    """List the domains."""
+    with open_directory() as directory:
+        rows = [(name, len(directory.accounts(name))) for name in directory.domains()]
+    show_table(("domain", "accounts"), rows, as_json=as_json)
+
+
+@domain.command(epilog="Example: pillarbox domain remove example.org")
+@click.argument("name", metavar="DOMAIN")
+@config_option
+def remove(name: str) -> None:
+    """Take in no more mail for DOMAIN. Its accounts must be gone; its aliases go with it."""
+    with open_directory() as directory:
+        directory.remove_domain(name)
+        click.echo(f"The domain {name} was removed.")

@@ -1,0 +1,19 @@
+"""pillarbox serve"""
+
+import click
+
+from pillarbox.app.run import announce_in_log, log_to_stderr, run
+from pillarbox.cli.common import config_option, read_config
+
+
+@click.command(epilog="Example: pillarbox serve --config /etc/pillarbox/pillarbox.toml")
+@config_option
+def serve() -> int:
+    """Run the mail server in the foreground until SIGTERM or Ctrl-C.
+
+    The log goes to stderr. A stop finishes the commands in hand, for at most 30 seconds; a second
+    Ctrl-C does not wait. Exit code 1: the server could not start, or its disk failed.
+    """
+    config = read_config()
+    log_to_stderr()
+    return run(config, announce_in_log)

@@ -1,0 +1,56 @@
+"""`pillarbox config example`: all settings with their defaults and what they mean. A test keeps it true."""
+
+EXAMPLE = """\
+# Pillarbox. Every setting is shown with its default, but hostname, data_dir and [listen], which you choose.
+# Paths are relative to the folder of this file.
+
+# The name of this machine as others know it: it greets with it, and the certificate must have it.
+hostname = "mail.example.org"
+
+# Where everything is kept: mail, accounts, keys. Readable by the server's user only.
+data_dir = "/var/lib/pillarbox"
+
+# Server processes; 0: one for each core. This version always runs one.
+workers = 0
+
+# Addresses and ports. A missing or empty list: that service is off.
+[listen]
+smtp        = ["0.0.0.0:25", "[::]:25"]     # mail from other servers
+submission  = ["0.0.0.0:587", "[::]:587"]   # mail from users, STARTTLS
+submissions = ["0.0.0.0:465", "[::]:465"]   # mail from users, TLS from the start
+imap        = ["0.0.0.0:143", "[::]:143"]   # STARTTLS
+imaps       = ["0.0.0.0:993", "[::]:993"]
+pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
+pop3s       = ["0.0.0.0:995", "[::]:995"]
+
+# PEM files; new ones are taken up within the hour. Both empty: a private CA (data_dir/tls/ca.pem) signs
+# a certificate for hostname, localhost, 127.0.0.1 and ::1.
+[tls]
+certificate = ""
+key         = ""
+
+[smtp]
+# Octets of the largest message that is taken in.
+max_message_size = 10240000
+
+# Mail to other hosts. This version does not send any yet.
+[outbound]
+smarthost               = ""    # "host:port"; empty: straight to the recipients' servers
+smarthost_username      = ""
+smarthost_password_file = ""
+mx_port                 = 25    # another value is for test networks
+
+[dns]
+# "ip:port" of DNS servers; empty: the system's.
+servers = []
+
+[security]
+# true: passwords may pass unencrypted, on port 25 too. Only for a laboratory: every start warns.
+allow_cleartext_login = false
+# Connections that one client address may have at once, over all services.
+connections_per_address = 200
+
+[imap]
+# What IMAP clients see between the parts of a mailbox name: "/" or ".".
+hierarchy_separator = "/"
+"""
