@@ -27,3 +27,10 @@ class Refused(Failure):
 
 class Unavailable(Failure):
     """It may work later: full disk, locked or damaged file, too busy."""
+
+
+class DiskFull(Unavailable):
+    """There is no room now; for protocols that have words of their own for it."""
+
+    def __init__(self) -> None:
+        super().__init__("the disk is full", "UNAVAILABLE")

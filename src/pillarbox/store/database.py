@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import DiskFull, Unavailable
 
 FULL = "FULL"
 NORMAL = "NORMAL"
@@ -54,7 +54,7 @@ def _set(connection: apsw.Connection, name: str, value: int | str, give: str | N
 def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     """What a client may be told of an error of the database."""
     if isinstance(error, apsw.FullError):
-        return Unavailable("the disk is full", "UNAVAILABLE")
+        return DiskFull()
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return Unavailable("the mail file is damaged; ask the administrator", "UNAVAILABLE")
     if isinstance(error, apsw.BusyError):

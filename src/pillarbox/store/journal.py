@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import DiskFull
 from pillarbox.store.database import sync_folder
 from pillarbox.store.messages import Append, Appended
 
@@ -207,7 +207,7 @@ class Journal:
         return self._offset
 
     def reserve(self, octets: int) -> None:
-        """Make sure that so many octets can be written. Raises Unavailable (disk full): nothing has changed then."""
+        """Make sure that so many octets can be written. Raises DiskFull: nothing has changed then."""
         try:
             if self._file is None:
                 self._start_segment()
@@ -218,7 +218,7 @@ class Journal:
                 self._file.allocate(size)
                 self._allocated = size
         except OSError as error:
-            raise Unavailable("the disk is full", "UNAVAILABLE") from error
+            raise DiskFull from error
 
     def _start_segment(self) -> None:
         self._number += 1

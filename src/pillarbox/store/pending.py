@@ -72,20 +72,27 @@ class Pending:
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def due(self, *, limit: int = 16, everything: bool = False) -> list[PendingDelivery]:
-        """Deliveries whose next try has come (or all), oldest first. Raises Unavailable."""
-        now_s = int(self._clock())
+    def due(self, limit: int) -> list[PendingDelivery]:
+        """Deliveries whose next try has come, oldest first, at most `limit`. Raises Unavailable."""
         try:
             with self._mutex:
                 rows: list[Any] = self._connection.execute(
                     "SELECT p.queue_id, p.recipient, p.account, p.prefix, p.attempts, q.received, q.octets"
                     " FROM pending AS p JOIN queued_message AS q ON q.queue_id = p.queue_id"
                     " WHERE p.next_try <= ? ORDER BY p.next_try LIMIT ?",
-                    (1 << 60 if everything else now_s, limit),
+                    (int(self._clock()), limit),
                 ).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
         return [PendingDelivery(*row) for row in rows]
+
+    def make_all_due(self) -> None:
+        """Let the next try of all deliveries be now. Raises Unavailable."""
+        try:
+            with self._mutex, self._connection:
+                self._connection.execute("UPDATE pending SET next_try = ?", (int(self._clock()),))
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
 
     def done(self, delivery: PendingDelivery) -> None:
         """Forget a delivery, and the message with its last one."""

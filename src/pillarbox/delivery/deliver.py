@@ -1,0 +1,134 @@
+"""Local delivery: one message into the INBOX of each of its accounts, durable when it is acknowledged.
+
+With several accounts, those that cannot be written now stand in the pending table before the acknowledgement; if none
+can be written, the sender shall try again. The commit decides: a caller that goes away changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pillarbox.core.errors import DiskFull, Failure, Unavailable
+from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.trace import delivery_fields
+from pillarbox.store.content import Content
+from pillarbox.store.mailboxes import INBOX
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+LONGEST_WAIT_S = 20.0
+"""For one account of several, until its copy is left to the pending table."""
+
+log = logging.getLogger("pillarbox.delivery")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One message on its way to accounts of this server."""
+
+    queue_id: str
+    reverse_path: str
+    """Without angle brackets; "" is the null path."""
+    received: bytes
+    """The Received field of this server, whole."""
+    internaldate: int
+    """A packed date (core.dates)."""
+    content: Content
+    targets: Sequence[Target]
+    """One or more, no account twice."""
+
+
+async def deliver(store: Store, delivery: Delivery) -> int:
+    """Store a copy for each target; returns how many of them are only pending.
+
+    Raises Unavailable (DiskFull where that is why) if nobody got it, or if it is not certain that everybody will: the
+    sender must try again, though some may have got it then.
+    """
+    targets = delivery.targets
+    if len(targets) == 1:
+        try:
+            await store.append(targets[0].account, _append(delivery, targets[0]))
+        except Failure as failure:
+            log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
+            raise _temporary(failure) from failure
+        return 0
+    failures = await _deliver_to_each(store, delivery)
+    if not failures:
+        return 0
+    for target, error in failures:
+        known = isinstance(error, Failure)
+        text = str(error) if known else f"a bug: {error!r}"
+        log.warning(
+            "id=%s to %s: %s",
+            delivery.queue_id,
+            target.address,
+            text,
+            exc_info=None if known else error,
+        )
+    if len(failures) == len(targets):
+        raise _temporary(failures[0][1])
+    await _leave_pending(store, delivery, [target for target, _ in failures])
+    return len(failures)
+
+
+async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
+    """All at once, so that they become durable together; returns what failed or took too long."""
+    tasks = {
+        asyncio.ensure_future(
+            store.append(
+                target.account,
+                # What is given up here for being late may still be done: the key keeps it from being there twice.
+                _append(delivery, target, f"{delivery.queue_id}/{target.address}"),
+            )
+        ): target
+        for target in delivery.targets
+    }
+    try:
+        await asyncio.wait(tasks, timeout=LONGEST_WAIT_S)
+    finally:
+        late = [task for task in tasks if not task.done()]
+        for task in late:
+            task.cancel()
+    if late:
+        await asyncio.wait(late)
+    failures: list[tuple[Target, BaseException]] = []
+    for task, target in tasks.items():
+        if task.cancelled():
+            failures.append((target, Unavailable("the mail file is busy")))
+        elif (error := task.exception()) is not None:
+            failures.append((target, error))
+    return failures
+
+
+def _append(delivery: Delivery, target: Target, key: str = "") -> Append:
+    prefix = delivery_fields(delivery.reverse_path, target.address, delivery.received)
+    return Append(INBOX, delivery.content, delivery.internaldate, prefix=prefix, delivery_key=key)
+
+
+async def _leave_pending(store: Store, delivery: Delivery, targets: list[Target]) -> None:
+    rows = [
+        (
+            target.address,
+            target.account,
+            delivery_fields(delivery.reverse_path, target.address, delivery.received),
+        )
+        for target in targets
+    ]
+    await asyncio.to_thread(
+        store.pending.add,
+        delivery.queue_id,
+        delivery.reverse_path,
+        delivery.internaldate,
+        bytes(delivery.content.octets),
+        rows,
+    )
+
+
+def _temporary(error: BaseException) -> Unavailable:
+    """Refused is temporary here too: INBOX has no other reason than that it used all its numbers."""
+    if isinstance(error, DiskFull):
+        return DiskFull()
+    return Unavailable(
+        str(error) if isinstance(error, Failure) else "the mail cannot be stored now"
+    )

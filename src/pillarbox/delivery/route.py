@@ -1,0 +1,100 @@
+"""Where mail to an address goes, and whether an address belongs to an account (RFC 5321 §3.6, §4.5.1).
+
+A recipient is taken whole or refused: if a part of an alias leads to another host, nobody gets anything.
+"""
+
+import logging
+
+from pillarbox.core.address import Address, canonical_domain
+from pillarbox.core.errors import Refused
+from pillarbox.delivery.aliases import Target, expand
+from pillarbox.smtp.reply import MAILBOX_UNKNOWN, RELAY_DENIED, Reply
+from pillarbox.store.directory import Account, Directory, canonical_address
+
+POSTMASTER = "postmaster"
+
+# TODO(rfc): RFC 5321 §3.6.2 relaying comes with the queue for mail to other hosts.
+FORWARDS_ELSEWHERE = Reply(
+    451, "4.4.4", "This address forwards to another host, to which mail cannot be sent yet"
+)
+ALIAS_LOOP = Reply(451, "4.3.5", "The aliases of this address lead nowhere")
+NO_POSTMASTER = Reply(451, "4.3.5", "There is no account yet that could be postmaster")
+
+log = logging.getLogger("pillarbox.delivery")
+
+
+def resolve(directory: Directory, address: Address, hostname: str) -> list[Target] | Reply:
+    """The accounts that get mail for `address`, one target or more, or the refusing reply.
+
+    RELAY_DENIED says that the domain is not ours (address literals never are). `hostname` tells whose postmaster
+    `<postmaster>` without a domain is. Raises Unavailable.
+    """
+    local = address.local.lower()
+    try:
+        domain = (
+            canonical_domain(address.domain)
+            if address.domain
+            else _home_domain(directory, canonical_domain(hostname))
+        )
+    except ValueError:
+        return RELAY_DENIED
+    canonical = f"{local}@{domain}"
+    expansion = expand(directory, canonical)
+    if canonical in expansion.elsewhere and address.domain:
+        return RELAY_DENIED
+    for unknown in expansion.unknown:
+        if unknown != canonical:
+            log.warning("alias %s: there is no %s", canonical, unknown)
+    if expansion.endless:
+        problem = ALIAS_LOOP
+    elif expansion.elsewhere:
+        problem = FORWARDS_ELSEWHERE
+    elif expansion.targets:
+        return expansion.targets
+    else:
+        problem = MAILBOX_UNKNOWN if expansion.unknown else ALIAS_LOOP
+    if local == POSTMASTER:
+        return _any_postmaster(directory, canonical)
+    if problem is not MAILBOX_UNKNOWN:
+        log.warning("%s: %s (%s)", canonical, problem.text, ", ".join(expansion.elsewhere[:10]))
+    return problem
+
+
+def _home_domain(directory: Directory, hostname: str) -> str:
+    """The local domain that a host name is or is in, else the first local domain, else the host name."""
+    labels = hostname.split(".")
+    for start in range(len(labels)):
+        domain = ".".join(labels[start:])
+        if directory.is_local(domain):
+            return domain
+    domains = directory.domains()
+    return domains[0] if domains else hostname
+
+
+def _any_postmaster(directory: Directory, postmaster: str) -> list[Target] | Reply:
+    """Mail for a postmaster is always accepted (RFC 5321 §4.5.1): where its alias leads nowhere, by the oldest
+    account of the domain, else by the oldest of all."""
+    domain = postmaster.rpartition("@")[2]
+    accounts = directory.accounts(domain) or directory.accounts()
+    if not accounts:
+        log.error("%s: there is no account that could get this mail", postmaster)
+        return NO_POSTMASTER
+    oldest = min(accounts, key=lambda account: account.id)
+    log.warning("%s leads nowhere; its mail goes to %s", postmaster, oldest.address)
+    return [Target(oldest.id, oldest.address)]
+
+
+def owns(directory: Directory, account: Account, address: str) -> bool:
+    """Whether mail for `address` (any case) reaches `account`: then that account may also send as this address.
+
+    So it does for its own address, with any tag, and for aliases and catch-alls that lead to it, also among others.
+    Raises Unavailable.
+    """
+    try:
+        canonical = canonical_address(address)
+    except Refused:
+        return False
+    if canonical == account.address:
+        return True
+    targets = expand(directory, canonical).targets
+    return any(target.account == account.id for target in targets)

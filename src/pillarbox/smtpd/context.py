@@ -1,0 +1,51 @@
+"""What all SMTP sessions of a server share, and what kind of server each port is."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pillarbox.auth.login import Authenticator
+from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.smtp.options import ServerOptions
+from pillarbox.store.spool import SpoolRoom
+from pillarbox.store.store import Store
+
+SERVICES = ("smtp", "submission", "submissions")
+
+
+def _random_bits() -> int:
+    return random.getrandbits(20)
+
+
+@dataclass(slots=True)
+class SmtpContext:
+    """One for each server."""
+
+    store: Store
+    authenticator: Authenticator
+    hostname: str
+    max_message_size: int
+    """Octets, announced as SIZE."""
+    allow_cleartext_login: bool
+    """A laboratory: AUTH is offered without TLS, and on port 25."""
+    spool_room: SpoolRoom
+    clock: Callable[[], float] = time.time
+    entropy: Callable[[], int] = _random_bits
+    """20 random bits, for queue ids."""
+    options: dict[str, ServerOptions] = field(init=False)
+    """By name of the service."""
+
+    def __post_init__(self) -> None:
+        self.options = {name: self._options(name) for name in SERVICES}
+
+    def _options(self, service: str) -> ServerOptions:
+        is_submission = service != "smtp"
+        return ServerOptions(
+            self.hostname,
+            self.max_message_size,
+            starttls=True,
+            mechanisms=tuple(MECHANISMS) if is_submission or self.allow_cleartext_login else (),
+            cleartext_auth=self.allow_cleartext_login,
+            requires_auth=is_submission,
+        )

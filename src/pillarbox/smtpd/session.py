@@ -1,0 +1,356 @@
+"""One SMTP connection: what the engine asks, answered from directory, authentication and delivery.
+
+Local recipients are checked at RCPT and their mail is stored before the 250 (RFC 5321 §4.2.5). Whoever logged in may
+send as the addresses that lead to the account, and gets headers and line ends mended (RFC 6409 §8); strangers
+may send to local addresses only.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pillarbox.core.address import Address
+from pillarbox.core.dates import format_rfc5322_date, pack_date
+from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.core.ids import format_queue_id
+from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.delivery.route import owns, resolve
+from pillarbox.net.connection import Connection
+from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
+from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.smtp import reply as replies
+from pillarbox.smtp.data import LineEndNormalizer
+from pillarbox.smtp.events import (
+    Auth,
+    AuthResponse,
+    BodyChunk,
+    BodyEnd,
+    DataStart,
+    Event,
+    Hello,
+    Mail,
+    Quit,
+    Rcpt,
+    Reset,
+)
+from pillarbox.smtp.reply import Reply, format_reply
+from pillarbox.smtp.server import SmtpServer
+from pillarbox.smtpd.context import SmtpContext
+from pillarbox.smtpd.message import LARGEST_INLINE, Additions, Prepared, prepare
+from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.store.directory import Account
+from pillarbox.store.spool import Spool
+
+MOST_LOGIN_FAILURES = 3
+"""On one connection."""
+MOST_TARGETS = 2000
+"""Copies of one message."""
+
+TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
+"""For `net.connection.Service`."""
+
+# TODO(rfc): RFC 6409 §3.1 relaying for those who logged in comes with the queue.
+CANNOT_SEND_OUT = Reply(451, "4.4.4", "Mail to other hosts cannot be sent yet")
+TOO_MANY_LOGIN_FAILURES = Reply(
+    421, "4.7.0", "Too many failed logins, closing transmission channel"
+)
+ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
+
+log = logging.getLogger("pillarbox.smtpd")
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """A mail transaction (RFC 5321 §3.3)."""
+
+    reverse_path: Address | None
+    targets: dict[int, Target] = field(default_factory=dict)
+    """By account: who is reached in two ways gets one copy."""
+    recipients: list[str] = field(default_factory=list)
+    """As written."""
+    spool: Spool | None = None
+    normalizer: LineEndNormalizer | None = None
+    """Line ends are mended."""
+    problem: Reply | None = None
+    """The message cannot be taken; what is left of it is dropped as it comes."""
+
+    @property
+    def sender(self) -> str:
+        return str(self.reverse_path) if self.reverse_path else ""
+
+
+class SmtpSession:
+    """A `net.connection.Session` for the services "smtp", "submission" and "submissions"."""
+
+    def __init__(self, connection: Connection, context: SmtpContext) -> None:
+        service = connection.service
+        self.engine = SmtpServer(context.options[service.name], tls=service.implicit_tls)
+        self._connection = connection
+        self._context = context
+        self._directory = context.store.directory
+        self._transaction: _Transaction | None = None
+        self._hello = Hello(False, "")
+        self._origin: bytes | None = None
+        self._account: Account | None = None
+        self._mechanism: Mechanism | None = None
+        self._login_failures = 0
+
+    # What the driver calls
+
+    def opened(self) -> None:
+        self.engine.send(replies.greeting(self._context.hostname))
+
+    async def handle(self, event: Event) -> None:
+        try:
+            match event:
+                case BodyChunk():
+                    self._take(event.data)
+                case Mail():
+                    self._mail(event)
+                case Rcpt():
+                    self._rcpt(event)
+                case DataStart():
+                    self._data_start()
+                case BodyEnd():
+                    await self._body_end(event)
+                case Hello():
+                    self._end_transaction()
+                    self._hello = event
+                    self._origin = None
+                    self.engine.send(self.engine.hello_reply())
+                case Reset() | Quit():
+                    self._end_transaction()
+                case Auth():
+                    self._mechanism = MECHANISMS[event.mechanism]()
+                    await self._authenticate(self._mechanism.start(event.initial))
+                case AuthResponse():
+                    assert self._mechanism is not None
+                    await self._authenticate(self._mechanism.respond(event.data))
+        except Unavailable as failure:
+            self._log("temporary failure at %s: %s", type(event).__name__, failure.text)
+            self.engine.send(_temporary(event, failure))
+
+    def failed(self, event: Event) -> None:
+        if isinstance(event, BodyChunk):
+            self._refuse_message(replies.LOCAL_ERROR)
+            return
+        with suppress(RuntimeError):  # it was answered before it failed
+            self.engine.send(_temporary(event, None))
+
+    def stop(self) -> None:
+        self.engine.shut_down()
+
+    def closed(self) -> None:
+        self._end_transaction()
+
+    # Mail transactions
+
+    @property
+    def _submitter(self) -> Account | None:
+        """Who logged in. STARTTLS makes the engine forget it (RFC 3207 §4.2)."""
+        return self._account if self.engine.authenticated else None
+
+    def _mail(self, event: Mail) -> None:
+        self._end_transaction()
+        path = event.reverse_path
+        submitter = self._submitter
+        if submitter is not None:
+            now = self._directory.account_by_id(submitter.id)
+            if now is None or not now.enabled or now.version != submitter.version:
+                self.engine.send(ACCOUNT_CHANGED)
+                return
+            if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
+                self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
+                return
+        self._transaction = _Transaction(path)
+        self.engine.send(replies.SENDER_OK)
+
+    def _is_own(self, submitter: Account, address: str) -> bool:
+        return owns(self._directory, submitter, address)
+
+    def _rcpt(self, event: Rcpt) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        found = resolve(self._directory, event.forward_path, self._context.hostname)
+        if isinstance(found, Reply):
+            if found is replies.RELAY_DENIED and self._submitter is not None:
+                found = CANNOT_SEND_OUT
+            self._refuse(f"recipient <{event.raw}>", found)
+            return
+        if len(transaction.targets) + len(found) > MOST_TARGETS and transaction.targets:
+            self.engine.send(replies.TOO_MANY_RECIPIENTS)
+            return
+        for target in found:
+            transaction.targets.setdefault(target.account, target)
+        transaction.recipients.append(event.raw)
+        self.engine.send(replies.RECIPIENT_OK)
+
+    def _refuse(self, what: str, reply: Reply) -> None:
+        self._log("refused %s: %d %s", what, reply.code, reply.text)
+        self.engine.send(reply)
+
+    def _data_start(self) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        transaction.spool = Spool(self._context.spool_room)
+        if self._submitter is not None:
+            transaction.normalizer = LineEndNormalizer()
+        self.engine.send(replies.START_MAIL_INPUT)
+
+    def _take(self, chunk: bytes) -> None:
+        transaction = self._transaction
+        if transaction is None or transaction.spool is None:
+            return  # refused already
+        if transaction.normalizer is not None:
+            chunk = transaction.normalizer.feed(chunk)
+        try:
+            transaction.spool.write(chunk)
+        except OSError as error:
+            self._log("the message cannot be spooled: %s", error)
+            self._refuse_message(replies.STORAGE_FULL)
+
+    def _refuse_message(self, reply: Reply) -> None:
+        """At its end, and let go of what came of it."""
+        transaction = self._transaction
+        if transaction is not None:
+            transaction.problem = reply
+            if transaction.spool is not None:
+                transaction.spool.close()
+                transaction.spool = None
+
+    def _end_transaction(self) -> None:
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None and transaction.spool is not None:
+            transaction.spool.close()
+
+    async def _body_end(self, event: BodyEnd) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        try:
+            reply = await self._accept(transaction, event)
+        finally:
+            self._end_transaction()
+        if reply.positive:
+            self.engine.send(reply)
+        else:
+            self._refuse(f"message from <{transaction.sender}>", reply)
+
+    async def _accept(self, transaction: _Transaction, event: BodyEnd) -> Reply:
+        """Everything between the end of the data and its reply."""
+        if event.too_big:
+            return replies.TOO_BIG
+        if transaction.problem is not None:
+            return transaction.problem
+        if event.bare_cr_or_lf and transaction.normalizer is None:
+            return replies.BARE_CR_OR_LF_IN_DATA  # RFC 5321 §2.3.8
+        context = self._context
+        now = context.clock()
+        date = pack_date(int(now))
+        queue_id = format_queue_id(int(now * 1_000_000), context.entropy())
+        prepared = await self._prepare(transaction, queue_id, date)
+        if isinstance(prepared, Reply):
+            return prepared
+        submitter = self._submitter
+        if submitter is not None:
+            for author in prepared.authors:
+                if not self._is_own(submitter, author):
+                    return replies.SENDER_NOT_YOURS
+        size = len(prepared.content.octets)
+        recipients = transaction.recipients
+        recipient = recipients[0] if len(recipients) == 1 else ""
+        received = format_received(self._received_from(), queue_id, recipient, date)
+        sender = transaction.sender
+        targets = list(transaction.targets.values())
+        pending = await deliver(
+            context.store, Delivery(queue_id, sender, received, date, prepared.content, targets)
+        )
+        log.info(
+            "id=%s from=<%s> to=%d copies=%d pending=%d size=%d client=%s connection=%s user=%s",
+            queue_id,
+            sender,
+            len(recipients),
+            len(targets),
+            pending,
+            size,
+            self._connection.peer[0],
+            self._connection.id,
+            submitter.address if submitter is not None else "-",
+        )
+        return replies.queued(queue_id)
+
+    async def _prepare(
+        self, transaction: _Transaction, queue_id: str, date: int
+    ) -> Prepared | Reply:
+        spool = transaction.spool
+        assert spool is not None
+        additions = None
+        try:
+            if transaction.normalizer is not None:
+                spool.write(transaction.normalizer.finish())
+                if spool.size > self._context.max_message_size:
+                    return replies.TOO_BIG  # mended line ends are longer
+                additions = Additions(
+                    format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
+                )
+            octets = spool.octets()
+        except OSError as error:
+            self._log("the message cannot be spooled: %s", error)
+            return replies.STORAGE_FULL
+        addresses = [target.address for target in transaction.targets.values()]
+        if len(octets) <= LARGEST_INLINE:
+            return prepare(octets, addresses, additions)
+        return await asyncio.to_thread(prepare, octets, addresses, additions)
+
+    def _received_from(self) -> bytes:
+        """The beginning of Received, made once for all messages until EHLO or AUTH change it."""
+        if self._origin is None:
+            connection = self._connection
+            submitter = self._submitter
+            origin = Origin(
+                self._hello.domain,
+                self._hello.extended,
+                connection.peer[0] if submitter is None else "",
+                f"{connection.tls_version} {connection.tls_cipher}" if connection.is_tls else "",
+                submitter is not None,
+            )
+            self._origin = format_origin(origin, self._context.hostname)
+        return self._origin
+
+    # Authentication
+
+    async def _authenticate(self, step: Step) -> None:
+        """One step of an exchange (RFC 4954 §4)."""
+        match step:
+            case Challenge():
+                self.engine.send_challenge(step.data)
+            case SaslError():
+                self.engine.send(Reply(501, "5.5.2", step.text))
+            case Credentials():
+                await self._log_in(step)
+
+    async def _log_in(self, credentials: Credentials) -> None:
+        account = await self._context.authenticator.login(
+            credentials.username, credentials.password, self._connection.peer[0]
+        )
+        # RFC 4616 §2: nobody may act as somebody else here
+        authzid = credentials.authzid.lower()
+        if account is None or authzid not in ("", credentials.username.lower(), account.address):
+            self._login_failures += 1
+            is_last = self._login_failures >= MOST_LOGIN_FAILURES
+            self.engine.send(TOO_MANY_LOGIN_FAILURES if is_last else replies.AUTHENTICATION_FAILED)
+            return
+        self._account = account
+        self._origin = None
+        self.engine.send(replies.AUTHENTICATED)
+
+    def _log(self, text: str, *values: object) -> None:
+        log.info("%s %s: " + text, self._connection.id, self._connection.peer[0], *values)
+
+
+def _temporary(event: Event, failure: Unavailable | None) -> Reply:
+    """What answers an event that could not be handled now."""
+    if isinstance(event, Auth | AuthResponse):
+        return replies.AUTHENTICATION_UNAVAILABLE
+    return replies.STORAGE_FULL if isinstance(failure, DiskFull) else replies.LOCAL_ERROR
