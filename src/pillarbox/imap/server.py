@@ -415,6 +415,16 @@ class Server:
     def _queue_status(self, tag: bytes, status: bytes, text: str, code: bytes = b"") -> None:
         self._out.append(b"%b %b\r\n" % (tag, status_text(status, text, code)))
 
+    def deselect(self) -> None:
+        """The selected mailbox is no more: back to the authenticated state, without a word to the client."""
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether `send_tagged` is due, now or later."""
+        return self._expects in (*_FROM_SERVICE, _Expects.MESSAGE, _Expects.APPEND_REST)
+
     def _answers(self, name: str) -> bool:
         return self._expects is _Expects.ANSWER and self._name == name
 

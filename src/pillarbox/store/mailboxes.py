@@ -312,6 +312,15 @@ def claim_recent(tx: Tx, mailbox: int) -> int:
     return int(row[0])
 
 
+def count_recent(tx: Tx, mailbox: Mailbox) -> int:
+    """How many messages are \\Recent to the next session."""
+    row = tx.row(
+        "SELECT count(*) FROM message WHERE account = ? AND mailbox = ? AND uid >= ?",
+        (tx.account, mailbox.id, mailbox.recent_uid),
+    )
+    return int(row[0]) if row else 0
+
+
 def set_special_use(tx: Tx, mailbox: int, special_use: str) -> None:
     """Give a mailbox a special use, or '' to take it away."""
     tx.execute(

@@ -1,0 +1,62 @@
+"""COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pillarbox.core.errors import Refused
+from pillarbox.imap import responses
+from pillarbox.imap.syntax_message import Copy
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.commands.append import target
+from pillarbox.imapd.names import from_wire
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.messages import Ranges
+from pillarbox.store.tx import Tx
+
+_Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
+
+
+@dataclass(slots=True)
+class _Copied:
+    uidvalidity: int
+    sources: list[int]
+    first_new: int
+
+    @property
+    def code(self) -> bytes:
+        new = range(self.first_new, self.first_new + len(self.sources))
+        return responses.copyuid(self.uidvalidity, self.sources, new)
+
+
+async def copy(client: Client, args: Copy) -> Answer:
+    copied = await _transfer(client, args, messages.copy)
+    # RFC 4315 §3: no COPYUID where nothing was copied
+    return Answer("Copy completed.", copied.code if copied.sources else b"")
+
+
+async def move(client: Client, args: Copy) -> Answer:
+    client.ensure_writable()
+    copied = await _transfer(client, args, messages.move)
+    if copied.sources:
+        # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
+        client.engine.send_untagged(b"OK", "Moved.", copied.code)
+    return Answer("Move completed.")
+
+
+async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
+    selected = client.selected
+    slices = selected.view.slices(args.sequence, args.uid)
+    ranges = selected.view.uid_ranges(slices)
+    name = from_wire(args.mailbox, client.context.separator)
+
+    def work(tx: Tx) -> _Copied:
+        mailbox = mailboxes.by_id(tx, target(tx, name))
+        if not ranges:
+            return _Copied(mailbox.uidvalidity, [], 0)
+        copied = _Copied(mailbox.uidvalidity, *transfer(tx, selected.mailbox, ranges, mailbox.id))
+        if not args.uid and len(copied.sources) < sum(map(len, slices)):
+            # RFC 2180 §4.4.1
+            raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
+        return copied
+
+    return await client.write(work)

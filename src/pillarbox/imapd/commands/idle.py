@@ -1,0 +1,50 @@
+"""IDLE (RFC 2177)."""
+
+import logging
+
+from pillarbox.core.errors import Refused, RemoteError, Unavailable
+from pillarbox.imap.events import IdleDone
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.push import Push
+
+log = logging.getLogger("pillarbox.imapd")
+
+
+async def idle(client: Client, args: None) -> None:
+    selected = client.selected_mailbox
+    if selected is not None:
+        # Hints first, then a look: nothing falls between.
+        client.push = Push(
+            client.connection,
+            client.context.store,
+            client.account.id,
+            selected.mailbox,
+            lambda: look(client),
+        )
+        await look(client)
+    client.engine.continue_idle()
+
+
+async def look(client: Client) -> None:
+    """Tell of changes, if the mailbox can be read."""
+    try:
+        await client.sync(expunge=True)
+    except Unavailable as failure:
+        log.warning("%s: cannot look for changes: %s", client.connection.id, failure.text)
+    except Refused:
+        client.engine.bye("The selected mailbox was deleted")  # RFC 2180 §3.3
+
+
+async def done(client: Client, event: IdleDone) -> Answer:
+    await stop(client)
+    if not event.valid:
+        raise RemoteError("expected DONE")
+    return Answer("Idle completed.")
+
+
+async def stop(client: Client) -> None:
+    """Push no more."""
+    push, client.push = client.push, None
+    if push is not None:
+        push.close()
+        await push.finished()

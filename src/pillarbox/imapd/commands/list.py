@@ -1,0 +1,82 @@
+"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with RFC 3348 and RFC 6154 attributes."""
+
+from collections.abc import Iterable
+
+from pillarbox.imap import responses
+from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.names import to_wire
+from pillarbox.imapd.pattern import Pattern
+from pillarbox.store import mailboxes
+from pillarbox.store.mailboxes import INBOX_NAME, Name
+
+_SLICE = 200
+"""Names matched before others have their turn."""
+
+
+class _Matcher:
+    """Which names a LIST or LSUB asks for: reference and pattern are simply joined."""
+
+    def __init__(self, args: List, separator: str) -> None:
+        text = args.reference + args.pattern
+        self._separator = separator
+        # RFC 3501 §5.1: INBOX is the same in any case, also at the head of a longer name
+        if text[:5].upper() == "INBOX" and text[5:6] in ("", "*", "%", separator):
+            text = "INBOX" + text[5:]
+        self._pattern = Pattern(text, separator)
+        self._inbox = Pattern(text.upper(), separator)
+
+    def matches(self, name: Name) -> bool:
+        if name == INBOX_NAME:
+            return self._inbox.matches("INBOX")
+        return self._pattern.matches(to_wire(name, self._separator))
+
+
+async def list_mailboxes(client: Client, args: List) -> Answer:
+    separator = client.context.separator
+    if not args.pattern:  # RFC 3501 §6.3.8: asks for the separator
+        client.engine.send(responses.listing((b"\\Noselect",), separator, ""))
+        return Answer("List completed.")
+    found = await client.read(mailboxes.all_mailboxes)
+    attributes = {mailbox.name: mailbox.special_use.encode() for mailbox in found}
+    parents = _parents(attributes)
+    matcher = _Matcher(args, separator)
+    names = sorted({*attributes, *parents}, key=lambda name: (name != INBOX_NAME, name))
+    for number, name in enumerate(names, 1):
+        if matcher.matches(name):
+            words = [b"\\HasChildren" if name in parents else b"\\HasNoChildren"]
+            if name not in attributes:
+                words.insert(0, b"\\Noselect")
+            elif attributes[name]:
+                words.append(attributes[name])
+            client.engine.send(responses.listing(words, separator, to_wire(name, separator)))
+        if number % _SLICE == 0:
+            await client.pause()
+    return Answer("List completed.")
+
+
+async def list_subscribed(client: Client, args: List) -> Answer:
+    """A name that has been subscribed to is listed whether or not there is such a mailbox (RFC 3501 §6.3.9)."""
+    separator = client.context.separator
+    subscribed = await client.read(mailboxes.subscriptions)
+    matcher = _Matcher(args, separator)
+    found: dict[Name, tuple[bytes, ...]] = {}
+    for number, name in enumerate(subscribed, 1):
+        if matcher.matches(name):
+            found[name] = ()
+        else:
+            # RFC 3501 §6.3.9: "foo/bar" under the pattern "%" shows as "foo", which cannot be selected
+            for depth in range(1, len(name)):
+                if matcher.matches(name[:depth]):
+                    found.setdefault(name[:depth], (b"\\Noselect",))
+        if number % _SLICE == 0:
+            await client.pause()
+    for name in sorted(found, key=lambda name: (name != INBOX_NAME, name)):
+        text = to_wire(name, separator)
+        client.engine.send(responses.listing(found[name], separator, text, b"LSUB"))
+    return Answer("Lsub completed.")
+
+
+def _parents(names: Iterable[Name]) -> set[Name]:
+    """Every name that has others below it."""
+    return {name[:depth] for name in names for depth in range(1, len(name))}

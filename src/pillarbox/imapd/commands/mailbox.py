@@ -1,0 +1,89 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, NAMESPACE, STATUS (RFC 3501 §6.3)."""
+
+from pillarbox.core.errors import Refused
+from pillarbox.imap import responses
+from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.names import from_wire, new_from_wire
+from pillarbox.store import mailboxes
+from pillarbox.store.tx import Tx
+
+_SPECIAL_USES = {use.lower(): use for _, use in mailboxes.FIRST_MAILBOXES if use}
+"""What CREATE may ask for: \\All and \\Flagged are virtual mailboxes, which there are none of."""
+
+
+async def create(client: Client, args: Create) -> Answer:
+    name = new_from_wire(args.mailbox, client.context.separator)
+    special_use = _special_use(args.special_use)
+    await client.write(lambda tx: mailboxes.create(tx, name, special_use))
+    return Answer("Create completed.")
+
+
+def _special_use(attributes: tuple[bytes, ...]) -> str:
+    """Raises Refused USEATTR for what cannot be (RFC 6154 §3)."""
+    wanted = {attribute.decode("ascii").lower() for attribute in attributes}
+    if not wanted:
+        return ""
+    if len(wanted) > 1 or not wanted <= _SPECIAL_USES.keys():
+        raise Refused("a mailbox can have one of: " + " ".join(_SPECIAL_USES.values()), "USEATTR")
+    return _SPECIAL_USES[wanted.pop()]
+
+
+async def delete(client: Client, args: Mailbox) -> Answer:
+    name = from_wire(args.mailbox, client.context.separator)
+
+    def work(tx: Tx) -> int:
+        mailbox = mailboxes.find(tx, name)
+        mailboxes.delete(tx, name)
+        return mailbox.id if mailbox else 0
+
+    deleted = await client.write(work)
+    selected = client.selected_mailbox
+    if selected is not None and selected.mailbox == deleted:
+        client.engine.deselect()
+        client.selected_mailbox = None
+    return Answer("Delete completed.")
+
+
+async def rename(client: Client, args: Rename) -> Answer:
+    name = from_wire(args.mailbox, client.context.separator)
+    new_name = new_from_wire(args.new_mailbox, client.context.separator)
+    await client.write(lambda tx: mailboxes.rename(tx, name, new_name))
+    return Answer("Rename completed.")
+
+
+async def subscribe(client: Client, args: Mailbox) -> Answer:
+    name = new_from_wire(args.mailbox, client.context.separator)
+    await client.write(lambda tx: mailboxes.subscribe(tx, name))
+    return Answer("Subscribe completed.")
+
+
+async def unsubscribe(client: Client, args: Mailbox) -> Answer:
+    name = new_from_wire(args.mailbox, client.context.separator)
+    if not await client.write(lambda tx: mailboxes.unsubscribe(tx, name)):
+        raise Refused("you are not subscribed to that name", "NONEXISTENT")
+    return Answer("Unsubscribe completed.")
+
+
+async def namespace(client: Client, args: None) -> Answer:
+    client.engine.send(responses.namespace("", client.context.separator))
+    return Answer("Namespace completed.")
+
+
+async def status(client: Client, args: Status) -> Answer:
+    name = from_wire(args.mailbox, client.context.separator)
+
+    def work(tx: Tx) -> dict[str, int]:
+        mailbox = mailboxes.get(tx, name)
+        values = {
+            "MESSAGES": mailbox.messages,
+            "UIDNEXT": mailbox.uidnext,
+            "UIDVALIDITY": mailbox.uidvalidity,
+            "UNSEEN": mailbox.unseen,
+        }
+        if "RECENT" in args.items:
+            values["RECENT"] = mailboxes.count_recent(tx, mailbox)
+        return {item: values[item] for item in args.items}
+
+    client.engine.send(responses.status(args.mailbox, await client.read(work)))
+    return Answer("Status completed.")

@@ -1,0 +1,41 @@
+"""What the sessions of a server share, and what a search is given."""
+
+from array import array
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pillarbox.auth.login import Authenticator
+from pillarbox.imapd.view import Snapshots
+from pillarbox.store.spool import SpoolRoom
+from pillarbox.store.store import Store
+
+
+@dataclass(slots=True)
+class ImapContext:
+    """Made once by the application, for `imap` and `imaps` alike."""
+
+    store: Store
+    authenticator: Authenticator
+    spool_room: SpoolRoom
+    separator: str = "/"
+    """The hierarchy separator: one character, "/" or "."."""
+    max_message_size: int = 10_240_000
+    """Octets that APPEND takes."""
+    allow_cleartext_login: bool = False
+    """Whether a client may log in without TLS."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+
+
+@dataclass(slots=True)
+class SearchContext:
+    """What SEARCH, SORT and THREAD look at: one mailbox, as one session sees it."""
+
+    store: Store
+    account: int
+    mailbox: int
+    uids: "array[int]"
+    """The session's view, ascending; it may name messages that are gone by now."""
+    recent: Callable[[int], bool]
+    """Whether the message with a UID is \\Recent in this session."""
+    pause: Callable[[], Awaitable[None]]
+    """To be awaited between slices: lets others have their turn."""

@@ -1,0 +1,268 @@
+"""What FETCH renders: a list of items becomes columns to read and one template for all messages (RFC 3501 §7.4.2).
+
+A `Plan` is made once a command. Each item fills its places in the template a column at a time, so that a slice of
+messages costs a few list comprehensions and one formatting each.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+from pillarbox.core.dates import format_internaldate
+from pillarbox.imap.syntax_fetch import FetchItem, Section
+from pillarbox.imapd.body import body_of
+from pillarbox.imapd.sections import Message, fields_of, locate
+from pillarbox.imapd.selected import Selected
+from pillarbox.imapd.view import with_recent
+from pillarbox.store import messages
+from pillarbox.store.content import FIELD_CODES
+from pillarbox.store.tx import Tx
+
+UID = FetchItem("UID", b"UID")
+FLAGS = FetchItem("FLAGS", b"FLAGS")
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class Slice:
+    """Messages to render: the values of each column, in the order of the messages."""
+
+    tx: Tx
+    selected: Selected
+    mailbox: int
+    columns: dict[str, tuple[Any, ...]]
+
+
+Fill = Callable[[Slice], Sequence[Iterable[Any]]]
+"""Gives the values for each place of an item's template, for all messages of a slice."""
+
+
+@dataclass(slots=True, frozen=True)
+class Renderer:
+    """How one item is rendered. `weight` is the column that says how many octets are read for a message, if many."""
+
+    template: bytes
+    columns: tuple[str, ...]
+    fill: Fill
+    weight: str = ""
+
+
+class Plan:
+    """A compiled list of items. With `seen_modseq`, messages whose flags were changed under it show them, too."""
+
+    __slots__ = (
+        "_fills",
+        "_items",
+        "_seen_modseq",
+        "_template",
+        "columns",
+        "reads_content",
+        "sections",
+        "weight",
+    )
+
+    def __init__(self, items: Sequence[FetchItem], seen_modseq: int = 0) -> None:
+        renderers = [_renderer(item) for item in items]
+        pieces = b" ".join(renderer.template for renderer in renderers)
+        if seen_modseq and FLAGS not in items:
+            renderers.append(_newly_seen(seen_modseq))
+            pieces += renderers[-1].template
+        wanted = chain.from_iterable(renderer.columns for renderer in renderers)
+        self.columns = tuple(dict.fromkeys(("uid", *wanted)))
+        """For `messages.select`; the first is always the UID."""
+        self.reads_content = not {"uid", "flags", "modseq", "size", "internaldate"}.issuperset(
+            self.columns
+        )
+        """Whether more is read than the narrow rows of messages."""
+        weights = {renderer.weight for renderer in renderers}
+        self.weight = "size" if "size" in weights else max(weights, default="")
+        """The column that says how many octets are read for a message; "": few."""
+        self._items = items
+        self._seen_modseq = seen_modseq
+        self.sections = [item for item in items if item.section is not None]
+        self._template = b"* %%d FETCH (%b)\r\n" % pieces
+        self._fills = [renderer.fill for renderer in renderers]
+
+    def without_sections(self) -> "Plan":
+        """The plan for what is left when the sections are sent in another way."""
+        items = [item for item in self._items if item.section is None]
+        return Plan(items, self._seen_modseq)
+
+    def render(self, tx: Tx, selected: Selected, numbers: Iterable[int], rows: Rows) -> list[bytes]:
+        """The FETCH responses for rows of `columns`, at least one; `numbers` are their message numbers."""
+        columns = dict(zip(self.columns, zip(*rows, strict=True), strict=True))
+        part = Slice(tx, selected, selected.mailbox, columns)
+        values = chain.from_iterable([fill(part) for fill in self._fills])
+        template = self._template
+        return [template % message for message in zip(numbers, *values, strict=True)]
+
+
+# Items without a section
+
+
+def _flags(part: Slice) -> Sequence[Iterable[Any]]:
+    selected, flags = part.selected, part.columns["flags"]
+    selected.learn_flags(part.tx, flags)
+    texts = map(selected.flag_texts.__getitem__, flags)
+    uids, view = part.columns["uid"], selected.view
+    if not view.any_recent(uids[0], uids[-1]):
+        return (texts,)
+    return (
+        [
+            with_recent(text) if view.is_recent(uid) else text
+            for uid, text in zip(uids, texts, strict=True)
+        ],
+    )
+
+
+def _newly_seen(modseq: int) -> Renderer:
+    """FLAGS, where \\Seen was set by this command (RFC 3501 §6.4.5: SHOULD be included)."""
+
+    def fill(part: Slice) -> Sequence[Iterable[Any]]:
+        (texts,) = _flags(part)
+        changed = part.columns["modseq"]
+        return (
+            [
+                b" FLAGS (%b)" % text if of_row == modseq else b""
+                for text, of_row in zip(texts, changed, strict=True)
+            ],
+        )
+
+    return Renderer(b"%b", ("flags", "modseq"), fill)
+
+
+def _column(name: str, template: bytes) -> Renderer:
+    """An item that is a column as it stands."""
+    return Renderer(template, (name,), lambda part: (part.columns[name],))
+
+
+def _mapped(name: str, template: bytes, function: Callable[[Any], bytes]) -> Renderer:
+    return Renderer(template, (name,), lambda part: (map(function, part.columns[name]),))
+
+
+_PLAIN: dict[str, Renderer] = {
+    "UID": _column("uid", b"UID %d"),
+    "FLAGS": Renderer(b"FLAGS (%b)", ("flags",), _flags),
+    "INTERNALDATE": _mapped("internaldate", b"INTERNALDATE %b", format_internaldate),
+    "RFC822.SIZE": _column("size", b"RFC822.SIZE %d"),
+    "ENVELOPE": _column("envelope", b"ENVELOPE %b"),
+    "BODYSTRUCTURE": _column("bodystructure", b"BODYSTRUCTURE %b"),
+    "BODY": _mapped("bodystructure", b"BODY %b", body_of),
+}
+
+
+def _renderer(item: FetchItem) -> Renderer:
+    if item.section is None:
+        return _PLAIN[item.name]
+    label = item.label.replace(b"%", b"%%")
+    section = item.section
+    if item.partial is None and not section.part:
+        if section.text == "":
+            return Renderer(label + b" {%d}\r\n%b%b", ("header", "body"), _whole, "size")
+        if section.text == "HEADER":
+            return Renderer(label + b" %b", ("header",), _header, "header_size")
+        if section.text == "TEXT":
+            return Renderer(label + b" %b", ("body",), _text, "size")
+        codes = [FIELD_CODES.get(name.lower()) for name in section.fields]
+        if section.text == "HEADER.FIELDS" and None not in codes:
+            fill = _common_fields(section, bytes(code for code in codes if code))
+            return Renderer(label + b" %b", ("shape", "fields"), fill)
+    weight = "header_size" if section.text.startswith("HEADER") and not section.part else "size"
+    columns = (
+        ("header", "size", "parts")
+        if weight == "header_size"
+        else ("header", "size", "parts", "body")
+    )
+    return Renderer(label + b" %b", columns, _any_section(item, section), weight)
+
+
+# Sections
+
+
+def literal(octets: bytes) -> bytes:
+    """NUL is sent as 0x80, since no literal can carry it (RFC 3501 §4.3, §9 CHAR8)."""
+    return b"{%d}\r\n%b" % (len(octets), without_nul(octets))
+
+
+def without_nul(octets: bytes) -> bytes:
+    return octets.replace(b"\0", b"\x80") if b"\0" in octets else octets
+
+
+def _whole(part: Slice) -> Sequence[Iterable[Any]]:
+    headers = part.columns["header"]
+    bodies = [body or b"" for body in part.columns["body"]]
+    sizes = [len(header) + len(body) for header, body in zip(headers, bodies, strict=True)]
+    return sizes, map(without_nul, headers), map(without_nul, bodies)
+
+
+def _header(part: Slice) -> Sequence[Iterable[Any]]:
+    return (map(literal, part.columns["header"]),)
+
+
+def _text(part: Slice) -> Sequence[Iterable[Any]]:
+    return ([literal(body or b"") for body in part.columns["body"]],)
+
+
+def _any_section(item: FetchItem, section: Section) -> Fill:
+    """Sections of all kinds, also partial ones, of messages whose body is one piece at most."""
+
+    def render(header: bytes, size: int, parts: bytes, body: bytes | None) -> bytes:
+        span = locate(section, Message(header, size - len(header), parts))
+        if span is None:
+            return b"NIL"
+        octets = span.head + (body or b"")[span.start : span.end]
+        if section.fields:
+            octets = fields_of(section, octets)
+        if item.partial is not None:
+            first, count = item.partial
+            octets = octets[first : first + count]
+        return literal(octets)
+
+    def fill(part: Slice) -> Sequence[Iterable[Any]]:
+        columns = part.columns
+        headers = columns["header"]
+        bodies = columns.get("body") or (None,) * len(headers)
+        return (map(render, headers, columns["size"], columns["parts"], bodies),)
+
+    return fill
+
+
+def _common_fields(section: Section, codes: bytes) -> Fill:
+    """HEADER.FIELDS of fields that are stored apart from the header block, which is not read then."""
+    places: dict[bytes, Callable[[list[bytes]], Iterable[bytes]]] = {}
+
+    def pick(shape: bytes) -> Callable[[list[bytes]], Iterable[bytes]]:
+        wanted = [place for place, code in enumerate(shape) if code in codes]
+        if not wanted:
+            return lambda fields: ()
+        if len(wanted) == 1:
+            only = wanted[0]
+            return lambda fields: (fields[only],)
+        return itemgetter(*wanted)
+
+    def fill(part: Slice) -> Sequence[Iterable[Any]]:
+        columns = part.columns
+        values = []
+        for uid, shape, fields in zip(
+            columns["uid"], columns["shape"], columns["fields"], strict=True
+        ):
+            if shape is None:
+                octets = fields_of(section, _read_header(part, uid))
+            else:
+                take = places.get(shape)
+                if take is None:
+                    take = places[shape] = pick(shape)
+                octets = b"".join(take(fields.split(b"\0")))
+                octets += b"\r\n" if not octets or octets.endswith(b"\n") else b"\r\n\r\n"
+            values.append(b"{%d}\r\n%b" % (len(octets), octets))
+        return (values,)
+
+    return fill
+
+
+def _read_header(part: Slice, uid: int) -> bytes:
+    header: bytes = messages.select(part.tx, part.mailbox, [(uid, uid)], ("header",))[0][0]
+    return header

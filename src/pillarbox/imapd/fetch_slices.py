@@ -1,0 +1,112 @@
+"""Sending FETCH responses for any number of messages: slices of bounded size, between which others have their turn."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from pillarbox.imapd.client import Client
+from pillarbox.imapd.fetch_items import Plan
+from pillarbox.imapd.fetch_stream import stream_message
+from pillarbox.store import messages
+from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.tx import Tx
+
+LIGHT_ROWS = 1000
+"""Messages of a slice of which only the narrow rows are read."""
+ROWS = 256
+"""Messages of any other slice."""
+SLICE_OCTETS = 1 << 20
+"""Of header blocks and bodies that are read in one slice."""
+
+Positions = list[range]
+"""Ascending ranges of positions in the view."""
+
+
+async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
+    """Send FETCH responses; returns for how many messages. Those that are gone have none."""
+    told = 0
+    is_first = True
+    for part in cut(positions, ROWS if plan.reads_content else LIGHT_ROWS):
+        for piece, is_large in await _weigh(client, plan, part):
+            if not is_first:
+                await client.pause()
+            is_first = False
+            if is_large:
+                uid = client.selected.view.uids[piece[0].start]
+                told += await stream_message(client, plan, uid)
+            else:
+                told += await _send_slice(client, plan, piece)
+    return told
+
+
+def cut(positions: Positions, most: int) -> Iterator[Positions]:
+    """In parts of at most `most` positions."""
+    part: Positions = []
+    room = most
+    for whole in positions:
+        start = whole.start
+        while start < whole.stop:
+            stop = min(start + room, whole.stop)
+            part.append(range(start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield part
+                part, room = [], most
+    if part:
+        yield part
+
+
+async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Positions, bool]]:
+    """Cut a part where its messages are large; with each piece, whether it is one message too large for a slice."""
+    if not plan.weight:
+        return [(part, False)]
+    selected = client.selected
+    view = selected.view
+    ranges = view.uid_ranges(part)
+    columns = ("uid", plan.weight)
+    weights = await client.read(lambda tx: messages.select(tx, selected.mailbox, ranges, columns))
+    if sum(weight for _, weight in weights) <= SLICE_OCTETS and all(
+        weight <= PIECE_OCTETS for _, weight in weights
+    ):
+        return [(part, False)]
+    pieces: list[tuple[Positions, bool]] = []
+    octets = 0
+    for uid, weight in weights:
+        position = view.number(uid) - 1
+        one = range(position, position + 1)
+        if weight > PIECE_OCTETS:
+            pieces.append(([one], True))
+            octets = SLICE_OCTETS
+        elif octets + weight > SLICE_OCTETS or not pieces:
+            pieces.append(([one], False))
+            octets = weight
+        else:
+            last = pieces[-1][0]
+            if last[-1].stop == position:
+                last[-1] = range(last[-1].start, position + 1)
+            else:
+                last.append(one)
+            octets += weight
+    return pieces
+
+
+async def _send_slice(client: Client, plan: Plan, part: Positions) -> int:
+    selected = client.selected
+    view = selected.view
+    ranges = view.uid_ranges(part)
+
+    def work(tx: Tx) -> list[bytes]:
+        rows = messages.select(tx, selected.mailbox, ranges, plan.columns)
+        if not rows:
+            return []
+        numbers: Iterable[int]
+        if len(rows) == sum(map(len, part)):
+            numbers = chain.from_iterable(range(run.start + 1, run.stop + 1) for run in part)
+        else:
+            numbers = [view.number(row[0]) for row in rows]
+        return plan.render(tx, selected, numbers, rows)
+
+    responses = await client.read(work)
+    client.tell_keywords()
+    client.engine.send_rendered(responses)
+    return len(responses)

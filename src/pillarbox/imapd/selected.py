@@ -1,0 +1,48 @@
+"""The selected mailbox of a session, and the wire form of its flags."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pillarbox.core.flags import SYSTEM_FLAG_TEXT, SYSTEM_MASK
+from pillarbox.imap.responses import flag_list, permanentflags
+from pillarbox.imapd.view import View
+from pillarbox.store import keywords
+from pillarbox.store.tx import Tx
+
+
+@dataclass(slots=True)
+class Selected:
+    """What SELECT or EXAMINE opened."""
+
+    mailbox: int
+    view: View
+    read_only: bool
+    keywords: list[bytes]
+    """What the client was told in FLAGS."""
+    flag_texts: dict[int, bytes] = field(default_factory=lambda: dict(enumerate(SYSTEM_FLAG_TEXT)))
+    """Flags values in wire form, without parentheses."""
+    has_new_keywords: bool = False
+    """Whether `keywords` has some that the client was not told."""
+
+    def learn_flags(self, tx: Tx, values: Iterable[int]) -> None:
+        """Get the texts of flags values that are not yet known."""
+        for value in set(values).difference(self.flag_texts):
+            self.flag_texts[value] = keywords.format_flags(tx, value)
+            unknown = set(keywords.names_of(tx, value)).difference(self.keywords)
+            if unknown:
+                self.keywords = sorted(unknown.union(self.keywords))
+                self.has_new_keywords = True
+
+    def flag_responses(self) -> list[bytes]:
+        """FLAGS and PERMANENTFLAGS (RFC 3501 §7.2.6, §7.1)."""
+        self.has_new_keywords = False
+        permanent = (
+            permanentflags(0, (), new_keywords=False)
+            if self.read_only
+            else permanentflags(SYSTEM_MASK, self.keywords, new_keywords=True)
+        )
+        what = b"No permanent flags permitted." if self.read_only else b"Flags permitted."
+        return [
+            b"* FLAGS %b\r\n" % flag_list(SYSTEM_MASK, self.keywords),
+            b"* OK [%b] %b\r\n" % (permanent, what),
+        ]

@@ -1,0 +1,111 @@
+"""One IMAP connection: the service's side of `net.connection`. Every event has one way to its answer, and every
+failure one place where it becomes a response."""
+
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from pillarbox.core.errors import Failure, Refused, RemoteError, Unavailable
+from pillarbox.imap.events import (
+    AppendAborted,
+    AppendData,
+    AppendEnd,
+    AppendStart,
+    AuthResponse,
+    Command,
+    Event,
+    IdleDone,
+)
+from pillarbox.imap.table import State
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.commands import append, idle, login
+from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.table import COMMANDS
+from pillarbox.net.connection import Connection
+
+log = logging.getLogger("pillarbox.imapd")
+
+
+class ImapSession:
+    """Serves `imap` and `imaps`."""
+
+    __slots__ = ("_client", "engine")
+
+    def __init__(self, connection: Connection, context: ImapContext) -> None:
+        self._client = Client(connection, context)
+        self.engine = self._client.engine
+
+    def opened(self) -> None:
+        code = b"CAPABILITY " + b" ".join(self._client.capabilities())
+        self.engine.send_greeting("Pillarbox ready.", code)
+
+    async def handle(self, event: Event) -> None:
+        client = self._client
+        if self.engine.state is not State.SELECTED:
+            client.selected_mailbox = None  # the engine refused a SELECT by itself
+        match event:
+            case Command():
+                row = COMMANDS[event.name]
+                keeps_numbers = row.keeps_numbers and not getattr(event.args, "uid", False)
+                await self._answer(row.serve(client, event.args), row.tells, not keeps_numbers)
+            case AppendData():
+                await self._answer(append.receive(client, event))
+            case AppendStart():
+                await self._answer(append.start(client, event))
+            case AppendEnd():
+                await self._answer(append.finish(client))
+            case AppendAborted():
+                append.drop(client)
+            case AuthResponse():
+                await self._answer(login.respond(client, event))
+            case IdleDone():
+                await self._answer(idle.done(client, event))
+
+    async def _answer(
+        self, work: Awaitable[Answer | None], tells: bool = True, expunge: bool = True
+    ) -> None:
+        """Do it, tell of changes, and say how it ended."""
+        try:
+            answer = await work
+        except Failure as failure:
+            answer = _answer_of(failure)
+        if answer is None:
+            return
+        if tells and self._client.selected_mailbox is not None:
+            await self._tell_changes(expunge)
+        self.engine.send_tagged(answer.status, answer.text, answer.code)
+
+    async def _tell_changes(self, expunge: bool) -> None:
+        try:
+            await self._client.sync(expunge=expunge)
+        except Refused:
+            # RFC 2180 §3.3: there is nothing that the numbers of this session still mean
+            self.engine.bye("The selected mailbox was deleted")
+        except Unavailable as failure:
+            # The command was done all the same; the next one tells.
+            log.warning("%s: cannot look for changes: %s", self._client.connection.id, failure.text)
+
+    def failed(self, event: Any) -> None:
+        append.drop(self._client)
+        self._client.exchange = None
+        if self.engine.owes_answer:
+            self.engine.send_tagged(b"NO", "Internal error; it has been logged", b"SERVERBUG")
+
+    def stop(self) -> None:
+        self.engine.bye("The server is shutting down", b"UNAVAILABLE")
+
+    def closed(self) -> None:
+        client = self._client
+        append.drop(client)
+        if client.push is not None:
+            client.push.cancel()
+        client.selected_mailbox = None
+
+
+def _answer_of(failure: Failure) -> Answer:
+    """RFC 5530 codes are those of the failure."""
+    text = failure.text[:1].upper() + failure.text[1:]
+    if isinstance(failure, RemoteError):
+        return Answer(text, status=b"BAD")
+    code = failure.code or ("UNAVAILABLE" if isinstance(failure, Unavailable) else "")
+    return Answer(text, code.encode("ascii"), b"NO")

@@ -1,0 +1,67 @@
+"""The commands that are served: which function does it, and when the client is told of changes.
+
+Two bits say when EXPUNGE may be sent (RFC 3501 §7.4.1, §5.5): whether the command tells of changes at all, and whether
+it must keep message numbers as they are. The second does not count for the UID form of a command.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.commands import (
+    copy,
+    expunge,
+    fetch,
+    idle,
+    list,
+    login,
+    mailbox,
+    select,
+    store,
+)
+
+Handler = Callable[[Client, Any], Awaitable[Answer | None]]
+"""Gives the tagged answer; None: it comes with a later event."""
+
+
+@dataclass(slots=True, frozen=True)
+class Row:
+    """`tells`: changes are told before the answer. `keeps_numbers`: but not EXPUNGE."""
+
+    serve: Handler
+    tells: bool = True
+    keeps_numbers: bool = False
+
+
+COMMANDS: Mapping[str, Row] = {
+    "CAPABILITY": Row(login.capability),
+    "NOOP": Row(login.noop),
+    "LOGOUT": Row(login.logout, tells=False),
+    "ID": Row(login.identify),
+    "ENABLE": Row(login.enable),
+    "STARTTLS": Row(login.starttls, tells=False),
+    "LOGIN": Row(login.login, tells=False),
+    "AUTHENTICATE": Row(login.authenticate, tells=False),
+    "SELECT": Row(select.select, tells=False),
+    "EXAMINE": Row(select.examine, tells=False),
+    "CHECK": Row(select.check),
+    "CLOSE": Row(select.close, tells=False),
+    "UNSELECT": Row(select.unselect, tells=False),
+    "CREATE": Row(mailbox.create),
+    "DELETE": Row(mailbox.delete),
+    "RENAME": Row(mailbox.rename),
+    "SUBSCRIBE": Row(mailbox.subscribe),
+    "UNSUBSCRIBE": Row(mailbox.unsubscribe),
+    "NAMESPACE": Row(mailbox.namespace),
+    "STATUS": Row(mailbox.status),
+    "LIST": Row(list.list_mailboxes),
+    "LSUB": Row(list.list_subscribed),
+    "EXPUNGE": Row(expunge.expunge),
+    "COPY": Row(copy.copy),
+    "MOVE": Row(copy.move),
+    "FETCH": Row(fetch.fetch, keeps_numbers=True),
+    "STORE": Row(store.store, keeps_numbers=True),
+    "IDLE": Row(idle.idle, tells=False),
+}
+"""By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""

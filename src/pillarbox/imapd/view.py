@@ -1,0 +1,191 @@
+"""A session's view of its mailbox: the one owner of message numbers (RFC 3501 §2.3.1.2, §7.4.1). Pure.
+
+The view is what the client was told. Changes of the store come in by `apply`, which gives the untagged responses
+that tell the client of them; while a command forbids EXPUNGE, messages that are gone stay in the view and keep their
+numbers. The array of UIDs is never changed in place, so that sessions with equal views share one (`Snapshots`).
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
+from pillarbox.store.changes import Changes, merge
+
+Ranges = list[tuple[int, int]]
+
+
+class View:
+    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known."""
+
+    __slots__ = ("_recent", "_snapshot", "_vanished", "modseq", "own_modseqs", "uidnext", "uids")
+
+    def __init__(self, uids: "array[int]", uidnext: int, modseq: int) -> None:
+        self.uids = uids
+        self.uidnext = uidnext
+        self.modseq = modseq
+        self.own_modseqs: set[int] = set()
+        """ModSeqs of flag changes that this session made and reports by itself."""
+        self._vanished: Ranges = []  # expunged, and the client does not know
+        self._recent: Ranges = []
+        self._snapshot: Snapshot | None = None
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    # Numbers
+
+    def number(self, uid: int) -> int:
+        """The message number of a UID, 0 if the view does not have it."""
+        position = bisect_left(self.uids, uid)
+        return position + 1 if position < len(self.uids) and self.uids[position] == uid else 0
+
+    def slices(self, messages: SeqSet, uid: bool) -> list[range]:
+        """What a set of UIDs or message numbers means, as ascending ranges of positions (from 0) in `uids`.
+
+        Raises RemoteError for message numbers that do not exist; UIDs that do not are passed over.
+        """
+        if uid:
+            return uid_slices(messages, self.uids)
+        try:
+            return number_slices(messages, len(self.uids))
+        except ValueError as error:
+            raise RemoteError(f"No such message: {error}") from None
+
+    def uid_ranges(self, slices: Sequence[range]) -> Ranges:
+        """The same as inclusive ranges of UIDs. Between two UIDs of the view the store has no others."""
+        uids = self.uids
+        return [(uids[part.start], uids[part.stop - 1]) for part in slices if part]
+
+    # \Recent
+
+    def add_recent(self, first: int, last: int) -> None:
+        """Messages with these UIDs (inclusive), known or not yet known, are \\Recent in this session."""
+        self._recent = merge([*self._recent, (first, last)])
+
+    def is_recent(self, uid: int) -> bool:
+        return any(first <= uid <= last for first, last in self._recent)
+
+    def any_recent(self, first: int, last: int) -> bool:
+        """Whether one of these UIDs (inclusive) can be \\Recent."""
+        return any(first <= end and start <= last for start, end in self._recent)
+
+    @property
+    def recent(self) -> int:
+        """How many messages of the view are \\Recent."""
+        uids = self.uids
+        return sum(
+            bisect_right(uids, last) - bisect_left(uids, first) for first, last in self._recent
+        )
+
+    # Changes
+
+    def apply(
+        self, changes: Changes | None, flag_text: Callable[[int], bytes], *, expunge: bool
+    ) -> list[bytes]:
+        """Take in what changed (None: nothing) and return the untagged responses; EXPUNGE only with `expunge`.
+
+        `flag_text` gives the wire form of a flags value.
+        """
+        if changes is None and not (expunge and self._vanished):
+            return []
+        responses: list[bytes] = []
+        if changes is not None:
+            self.modseq = changes.mailbox.modseq
+            if changes.vanished:
+                self._vanished = merge(self._vanished + changes.vanished)
+        if expunge and self._vanished:
+            responses += [b"* %d EXPUNGE\r\n" % number for number in self._remove(self._vanished)]
+            self._vanished = []
+        if changes is not None:
+            self.uidnext = changes.mailbox.uidnext
+            if changes.new:
+                self.uids = self.uids + array("I", [row[0] for row in changes.new])
+                responses.append(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), self.recent))
+            responses += self._flag_responses(changes.flags, flag_text)
+        return responses
+
+    def _flag_responses(
+        self, changed: Iterable[tuple[int, int, int]], flag_text: Callable[[int], bytes]
+    ) -> list[bytes]:
+        responses = []
+        for uid, flags, modseq in changed:
+            number = self.number(uid)
+            if number and modseq not in self.own_modseqs:
+                text = with_recent(flag_text(flags)) if self.is_recent(uid) else flag_text(flags)
+                responses.append(b"* %d FETCH (FLAGS (%b))\r\n" % (number, text))
+        return responses
+
+    def _remove(self, ranges: Ranges) -> list[int]:
+        """Take messages out; returns their numbers in descending order, so that each is right when it is told."""
+        uids = self.uids
+        kept = array("I")
+        numbers: list[int] = []
+        position = 0
+        for first, last in ranges:
+            start = bisect_left(uids, first, position)
+            end = bisect_right(uids, last, start)
+            kept += uids[position:start]
+            numbers += range(start + 1, end + 1)
+            position = end
+        if numbers:
+            self.uids = kept + uids[position:]
+            numbers.reverse()
+        return numbers
+
+    # Sharing
+
+    def share(self, snapshots: "Snapshots", account: int, mailbox: int) -> None:
+        """Hold the same array as other sessions whose view is equal."""
+        if self._vanished or (self._snapshot is not None and self._snapshot.uids is self.uids):
+            return
+        self._snapshot = snapshots.share(account, mailbox, Snapshot(self.uids, self.uidnext))
+        self.uids = self._snapshot.uids
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Snapshot:
+    """All messages that a mailbox had at one time."""
+
+    uids: "array[int]"
+    uidnext: int
+
+
+class Snapshots:
+    """The newest snapshot of every mailbox that some session holds.
+
+    Under one UIDNEXT a mailbox only loses messages, so UIDNEXT and their number tell its UIDs.
+    """
+
+    __slots__ = ("_by_mailbox",)
+
+    def __init__(self) -> None:
+        self._by_mailbox: WeakValueDictionary[tuple[int, int], Snapshot] = WeakValueDictionary()
+
+    def find(self, account: int, mailbox: int, uidnext: int, messages: int) -> "array[int] | None":
+        """The UIDs of a mailbox in this state, if some session holds them."""
+        snapshot = self._by_mailbox.get((account, mailbox))
+        if snapshot is None or snapshot.uidnext != uidnext or len(snapshot.uids) != messages:
+            return None
+        return snapshot.uids
+
+    def share(self, account: int, mailbox: int, snapshot: Snapshot) -> Snapshot:
+        """The snapshot to hold: an equal one that is there already, or this."""
+        key = (account, mailbox)
+        known = self._by_mailbox.get(key)
+        if (
+            known is not None
+            and known.uidnext == snapshot.uidnext
+            and len(known.uids) == len(snapshot.uids)
+        ):
+            return known
+        self._by_mailbox[key] = snapshot
+        return snapshot
+
+
+def with_recent(flags: bytes) -> bytes:
+    """Flags without parentheses, and `\\Recent`."""
+    return flags + b" \\Recent" if flags else b"\\Recent"
