@@ -11,7 +11,7 @@ import ssl
 import types
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.admission import Admission
@@ -206,8 +206,8 @@ class Connection(asyncio.Protocol):
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods but not the class.
+        self._transport = transport = cast(asyncio.Transport, transport)
         self.peer = tuple(transport.get_extra_info("peername", ("", 0))[:2])
         self.local = tuple(transport.get_extra_info("sockname", ("", 0))[:2])
         if not self._admission.admit(self, self.peer[0]):
