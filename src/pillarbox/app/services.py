@@ -5,17 +5,23 @@ from collections.abc import Callable
 
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
+from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
-from pillarbox.pop3d.session import TURNED_AWAY as POP3_TURNED_AWAY
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
+from pillarbox.smtpd.context import SmtpContext
+from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})
 """RFC 8314 §3.3"""
 
-SMTP_TURNED_AWAY = b"421 4.3.2 Too many connections; try again later\r\n"
-IMAP_TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
+# What a peer gets that cannot be served now.
+SMTP_TURNED_AWAY = b"421 4.3.2 Too many connections; try again later\r\n"  # RFC 5321 §3.8
+IMAP_TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"  # RFC 5530 §3
+POP3_TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"  # RFC 3206 §4
 
 
 def make_services(
@@ -26,12 +32,40 @@ def make_services(
     tls: Callable[[], ssl.SSLContext],
 ) -> dict[str, Service]:
     """All services by the names of the configuration's [listen]."""
-    pop3 = Pop3Context(store, authenticator, config.security.allow_cleartext_login)
+    cleartext = config.security.allow_cleartext_login
+    smtp = SmtpContext(
+        store,
+        authenticator,
+        canonical_domain(config.hostname),
+        config.smtp.max_message_size,
+        cleartext,
+        spool_room,
+    )
+    imap = ImapContext(
+        store,
+        authenticator,
+        spool_room,
+        config.imap.hierarchy_separator,
+        config.smtp.max_message_size,
+        cleartext,
+    )
+    pop3 = Pop3Context(store, authenticator, cleartext)
+
+    def new_smtp(connection: Connection) -> Session:
+        return SmtpSession(connection, smtp)
+
+    def new_imap(connection: Connection) -> Session:
+        return ImapSession(connection, imap)
 
     def new_pop3(connection: Connection) -> Session:
         return Pop3Session(connection, pop3)
 
     makers: dict[str, tuple[Callable[[Connection], Session], bytes]] = {
+        "smtp": (new_smtp, SMTP_TURNED_AWAY),
+        "submission": (new_smtp, SMTP_TURNED_AWAY),
+        "submissions": (new_smtp, SMTP_TURNED_AWAY),
+        "imap": (new_imap, IMAP_TURNED_AWAY),
+        "imaps": (new_imap, IMAP_TURNED_AWAY),
         "pop3": (new_pop3, POP3_TURNED_AWAY),
         "pop3s": (new_pop3, POP3_TURNED_AWAY),
     }

@@ -33,9 +33,6 @@ LISTING_SLICE = 1000
 
 ALL_LINES = 1 << 62
 
-TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"
-"""What a client gets that cannot be served now (RFC 3206 §4)."""
-
 log = logging.getLogger("pillarbox.pop3d")
 
 

@@ -342,6 +342,7 @@ class SmtpSession:
             self.engine.send(TOO_MANY_LOGIN_FAILURES if is_last else replies.AUTHENTICATION_FAILED)
             return
         self._account = account
+        self._connection.account = account.id
         self._origin = None
         self.engine.send(replies.AUTHENTICATED)
 
