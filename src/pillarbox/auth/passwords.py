@@ -39,15 +39,15 @@ def check_new_password(password: Secret) -> None:
         raise Refused("the password has characters that cannot be typed everywhere") from error
 
 
-def hash_password(password: Secret) -> tuple[str, str]:
-    """(Argon2id hash, SCRAM-SHA-256 verifier as in RFC 5803 §2). Blocks."""
+def hash_password(password: Secret, hasher: argon2.PasswordHasher = _hasher) -> tuple[str, str]:
+    """(Argon2id hash, SCRAM-SHA-256 verifier as in RFC 5803 §2). Blocks. Only tests want another `hasher`."""
     verifier = derive_verifier(password, os.urandom(SCRAM_SALT_OCTETS), SCRAM_ITERATIONS, "sha256")
     salt, stored_key, server_key = (
         base64.b64encode(part).decode()
         for part in (verifier.salt, verifier.stored_key, verifier.server_key)
     )
     scram = f"SCRAM-SHA-256${verifier.iterations}:{salt}${stored_key}:{server_key}"
-    return _hasher.hash(_prepared(password)), scram
+    return hasher.hash(_prepared(password)), scram
 
 
 def verify_password(password_hash: str, password: Secret) -> bool:

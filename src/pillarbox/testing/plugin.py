@@ -1,1 +1,18 @@
-"""The pytest plugin."""
+"""The pytest plugin: the fixture `mailserver`."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pillarbox.testing.server import MailServer
+
+
+@pytest.fixture
+def mailserver() -> "Iterator[MailServer]":
+    """A `pillarbox.testing.MailServer`, fresh for each test, with alice@example.test and bob@example.test."""
+    from pillarbox.testing.server import MailServer
+
+    with MailServer() as server:
+        yield server

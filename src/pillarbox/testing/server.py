@@ -1,0 +1,244 @@
+"""`MailServer`: a whole server in a thread of the test's process, on free ports of 127.0.0.1, with TLS."""
+
+import asyncio
+import email
+import email.policy
+import re
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from email.message import EmailMessage
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import argon2
+
+from pillarbox.app.server import Server
+from pillarbox.auth.passwords import hash_password
+from pillarbox.config.schema import Config, Imap, Listen, Security
+from pillarbox.core.secret import Secret
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.directory import Directory, canonical_address
+from pillarbox.store.store import Store
+
+HOST = "127.0.0.1"
+PASSWORD = "pillarbox"
+ACCOUNTS = {"alice@example.test": PASSWORD, "bob@example.test": PASSWORD}
+SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+
+_LOOK_EVERY_S = 0.02
+_START_S = 30.0
+_CALL_S = 30.0
+_DRAIN_S = 1.0
+
+_quick_hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+_QUEUE_ID = re.compile(r"\sid ([0-9A-Z]+)\b")
+
+T = TypeVar("T")
+
+
+class MailServer:
+    """Started when it is made; `close` it, or use it in a `with`. Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        accounts: Mapping[str, str] = ACCOUNTS,
+        *,
+        hostname: str = "mail.example.test",
+        allow_cleartext_login: bool = False,
+        hierarchy_separator: str = "/",
+    ) -> None:
+        """`accounts` are passwords by address; their domains are made. `allow_cleartext_login` lets clients log in
+        without TLS, on port "smtp" too. Raises OSError and pillarbox.core.errors.Failure when it cannot start."""
+        self.host = HOST
+        self.ports: dict[str, int] = {}
+        """By service: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
+        self.accounts: dict[str, str] = {}
+        """Passwords by address."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="pillarbox-")
+        self.folder = Path(self._temporary.name)
+        """Where the server keeps its data; gone after `close`."""
+        self.ca_file = self.folder / "tls" / "ca.pem"
+        """The certificate that clients must trust."""
+        self._config = Config(
+            hostname,
+            str(self.folder),
+            listen=Listen(**{service: [f"{HOST}:0"] for service in SERVICES}),
+            security=Security(allow_cleartext_login, connections_per_address=10_000),
+            imap=Imap(hierarchy_separator),
+        )
+        self._outbox: list[tuple[str, EmailMessage]] = []
+        self._next_uid: dict[int, int] = {}
+        self._mutex = threading.Lock()
+        self._started: Future[None] = Future()
+        self._thread: threading.Thread | None = None
+        try:
+            self._directory = Directory(self.folder / "directory.db", clock=time.time)
+            for address, password in accounts.items():
+                self.add_account(address, password)
+            self._thread = threading.Thread(target=self._run, name="mailserver", daemon=True)
+            self._thread.start()
+            self._started.result(_START_S)
+        except BaseException:
+            self.close()
+            raise
+
+    # What tests use
+
+    def add_account(self, address: str, password: str = PASSWORD) -> None:
+        """Make an account, and its domain where that is new. Counts at once."""
+        canonical = canonical_address(address)
+        domain = canonical.rpartition("@")[2]
+        if not self._directory.is_local(domain):
+            self._directory.add_domain(domain)
+        hashes = hash_password(Secret(password), _quick_hasher)
+        self.accounts[self._directory.add_account(canonical, *hashes).address] = password
+
+    def add_alias(self, alias: str, target: str) -> None:
+        """Mail for `alias`, or for "@domain" (everything that has no other match), goes to `target` too."""
+        domain = alias.rpartition("@")[2]
+        if not self._directory.is_local(domain):
+            self._directory.add_domain(domain)
+        self._directory.add_alias(alias, target)
+
+    @property
+    def outbox(self) -> list[EmailMessage]:
+        """All mail that came into an INBOX so far, once for each account that got it, oldest first.
+
+        Who got it stands in `Delivered-To`, the envelope's sender in `Return-Path`.
+        """
+        return [message for _, message in self._arrived()]
+
+    def clear(self) -> None:
+        """Let `outbox` be empty; mailboxes keep their mail."""
+        with self._mutex:
+            self._collect_all()
+            self._outbox.clear()
+
+    def wait_for(
+        self,
+        predicate: Callable[[EmailMessage], bool] | None = None,
+        *,
+        subject: str | None = None,
+        to: str | None = None,
+        timeout: float = 10.0,
+    ) -> EmailMessage:
+        """The first mail of the outbox, there already or to come, that fits all that is given.
+
+        `subject` is the whole subject, `to` the address of the account that got it. Raises TimeoutError after
+        `timeout` seconds, naming what came instead.
+        """
+        recipient = canonical_address(to) if to else None
+        deadline = time.monotonic() + timeout
+        while True:
+            arrived = self._arrived()
+            for account, message in arrived:
+                if (
+                    (recipient is None or account == recipient)
+                    and (subject is None or message["Subject"] == subject)
+                    and (predicate is None or predicate(message))
+                ):
+                    return message
+            if time.monotonic() > deadline:
+                seen = [f"{message['Subject']!r} for {account}" for account, message in arrived]
+                raise TimeoutError(f"no such mail within {timeout:g} s; came: {', '.join(seen)}")
+            time.sleep(_LOOK_EVERY_S)
+
+    def client_context(self) -> ssl.SSLContext:
+        """For clients of Python's ssl module: trusts this server."""
+        return ssl.create_default_context(cafile=self.ca_file)
+
+    def run(self, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` with the store on the server's event loop; for what the protocols cannot do."""
+        assert self._server.store is not None
+        future = asyncio.run_coroutine_threadsafe(work(self._server.store), self._loop)
+        return future.result(_CALL_S)
+
+    def close(self) -> None:
+        """Stop the server and delete its data. Harmless when done before."""
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join()
+        if self.folder.exists():
+            self._directory.close()
+            self._temporary.cleanup()
+
+    def __enter__(self) -> "MailServer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # The thread
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._server = Server(self._config, failure_delay_s=0.0)
+        try:
+            await self._server.start()
+        except BaseException as error:
+            self._started.set_exception(error)
+            return
+        addresses = self._server.addresses
+        self.ports = {service: bound[0][1] for service, bound in addresses.items()}
+        self._started.set_result(None)
+        await self._stopping.wait()
+        await self._server.stop(_DRAIN_S)
+
+    # The outbox
+
+    def _arrived(self) -> list[tuple[str, EmailMessage]]:
+        with self._mutex:
+            self._collect_all()
+            return list(self._outbox)
+
+    def _collect_all(self) -> None:
+        """Add what came since the last look, oldest first."""
+        found = self.run(self._collect)
+        found.sort(key=lambda row: row[:2])
+        self._outbox += [(account, message) for _, _, account, message in found]
+
+    async def _collect(self, store: Store) -> list[tuple[int, str, str, EmailMessage]]:
+        """(saved date, queue id, account, message) rows; within a second, queue ids sort by time."""
+        found = []
+        for account in store.directory.accounts():
+            first = self._next_uid.get(account.id, 1)
+            for uid, savedate, octets in await _read_inbox(store, account.id, first):
+                message = email.message_from_bytes(octets, policy=email.policy.default)
+                queue_id = _QUEUE_ID.search(message.get("Received", ""))
+                found.append((savedate, queue_id[1] if queue_id else "", account.address, message))
+                self._next_uid[account.id] = uid + 1
+        return found
+
+
+async def _read_inbox(store: Store, account: int, first_uid: int) -> list[tuple[int, int, bytes]]:
+    """(UID, saved date, octets) of the messages in INBOX from a UID on."""
+    columns = ("uid", "savedate", "content", "header_size", "size", "header")
+    ranges = [(first_uid, messages.MOST_UIDS)]
+    rows = await store.read(
+        account, lambda tx: messages.select(tx, mailboxes.INBOX, ranges, columns)
+    )
+    found = []
+    for uid, savedate, content, header_size, size, header in rows:
+        body = await store.read(
+            account,
+            lambda tx, content=content, length=size - header_size: messages.body(  # type: ignore[misc]
+                tx, content, 0, length
+            ),
+        )
+        found.append((uid, savedate, header + body))
+    return found
