@@ -4,14 +4,18 @@ _ALPHABET = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
 """No vowels: no words by accident; no lower case: easy to read out."""
 
 
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+
+
 def format_queue_id(epoch_us: int, entropy: int) -> str:
-    """Time in microseconds and 20 random bits, about 15 characters, sorted by time."""
+    """Time in microseconds and 20 random bits, 16 characters, sorted by time."""
     number = epoch_us << 20 | (entropy & 0xFFFFF)
-    digits = []
+    pairs = []
     while number:
-        number, digit = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    return "".join(pairs)
 
 
 def object_id(kind: str, account: int, number: int) -> bytes:

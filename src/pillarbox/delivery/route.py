@@ -30,6 +30,9 @@ def resolve(directory: Directory, address: Address, hostname: str) -> list[Targe
     `<postmaster>` without a domain is. Raises Unavailable.
     """
     local = address.local.lower()
+    account = directory.account(f"{local}@{address.domain}")
+    if account is not None:  # as nearly always: what is in the directory is canonical
+        return [Target(account.id, account.address)]
     try:
         domain = (
             canonical_domain(address.domain)
