@@ -20,6 +20,9 @@ from pillarbox.store.store import Store
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
 
+_LATE = Unavailable("the mail file is busy")
+"""For a copy that was given up and may still be made."""
+
 log = logging.getLogger("pillarbox.delivery")
 
 
@@ -66,7 +69,7 @@ async def deliver(store: Store, delivery: Delivery) -> int:
             text,
             exc_info=None if known else error,
         )
-    if len(failures) == len(targets):
+    if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
         raise _temporary(failures[0][1])
     await _leave_pending(store, delivery, [target for target, _ in failures])
     return len(failures)
@@ -95,7 +98,7 @@ async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Targe
     failures: list[tuple[Target, BaseException]] = []
     for task, target in tasks.items():
         if task.cancelled():
-            failures.append((target, Unavailable("the mail file is busy")))
+            failures.append((target, _LATE))
         elif (error := task.exception()) is not None:
             failures.append((target, error))
     return failures

@@ -1,0 +1,242 @@
+"""Local delivery: one copy each, durable or pending before the acknowledgement, never twice."""
+
+import asyncio
+import fcntl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillarbox.core.dates import pack_date
+from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.delivery import deliver as deliver_module
+from pillarbox.delivery import pending as pending_module
+from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.delivery.pending import PendingWorker
+from pillarbox.store import messages
+from pillarbox.store.accounts import account_path
+from pillarbox.store.content import make_content
+from pillarbox.store.store import Store
+
+OCTETS = b"Subject: x\r\n\r\nHello\r\n"
+DATE = pack_date(1_795_428_000)
+
+
+def run(folder: Path, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        store = Store(folder)
+        store.directory.add_domain("example.test")
+        for name in ("a", "b", "c"):
+            store.directory.add_account(f"{name}@example.test", "", "")
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def delivery(*accounts: int, octets: bytes = OCTETS, queue_id: str = "Q1") -> Delivery:
+    targets = [Target(number, f"{' abc'[number]}@example.test") for number in accounts]
+    return Delivery(
+        queue_id, "s@example.net", b"Received: r\r\n", DATE, make_content(octets), targets
+    )
+
+
+async def inbox(store: Store, account: int) -> list[bytes]:
+    def work(tx):
+        rows = messages.select(tx, 1, [(1, messages.MOST_UIDS)], ("header", "content", "size"))
+        return [header + messages.body(tx, content, 0, size) for header, content, size in rows]
+
+    return await store.read(account, work)
+
+
+async def arrived(store: Store, account: int, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(await inbox(store, account)) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def nothing_pending(store: Store) -> None:
+    async with asyncio.timeout(5):
+        while store.pending.count():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def expected(name: str) -> bytes:
+    fields = b"Return-Path: <s@example.net>\r\nDelivered-To: %b@example.test\r\nReceived: r\r\n"
+    return fields % name.encode() + OCTETS
+
+
+class Broken:
+    """Makes `store.append` fail for some accounts."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, **errors: Exception) -> None:
+        self.errors = {" abc".index(name): error for name, error in errors.items()}
+        real = store.append
+
+        async def append(account: int, item: messages.Append) -> messages.Appended:
+            if account in self.errors:
+                raise self.errors[account]
+            return await real(account, item)
+
+        monkeypatch.setattr(store, "append", append)
+
+
+def test_every_account_gets_one_copy_with_its_own_fields(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        assert await deliver(store, delivery(1, 2, 3)) == 0
+        for number, name in enumerate("abc", 1):
+            assert await inbox(store, number) == [expected(name)]
+        assert await deliver(store, delivery(1, queue_id="Q2")) == 0
+        assert len(await inbox(store, 1)) == 2
+
+    run(tmp_path, work)
+
+
+def test_large_messages_reach_all_accounts(tmp_path: Path) -> None:
+    octets = OCTETS + b"0123456789abcdef\r\n" * 150_000
+
+    async def work(store: Store) -> None:
+        assert await deliver(store, delivery(1, 2, octets=octets)) == 0
+        for number in (1, 2):
+            (stored,) = await inbox(store, number)
+            assert stored.endswith(octets)
+
+    run(tmp_path, work)
+
+
+def test_who_cannot_be_written_now_is_pending_until_the_worker_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(store: Store) -> None:
+        broken = Broken(store, monkeypatch, b=Unavailable("busy"), c=RuntimeError("bug"))
+        assert await deliver(store, delivery(1, 2, 3)) == 2
+        assert store.pending.count() == 2
+        assert await inbox(store, 1) == [expected("a")]
+        del broken.errors[3]
+        worker = PendingWorker(store, look_every_s=0.01)
+        worker.start()
+        await arrived(store, 3, 1)
+        await asyncio.sleep(0.05)
+        assert await inbox(store, 3) == [expected("c")]
+        assert await inbox(store, 2) == []
+        assert store.pending.count() == 1  # not due before a while
+        await worker.stop()
+        broken.errors.clear()
+        again = PendingWorker(store, look_every_s=0.01)
+        again.start()  # a start tries everything
+        await nothing_pending(store)
+        assert await inbox(store, 2) == [expected("b")]
+        await again.stop()
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(DiskFull(), DiskFull), (Unavailable("x"), Unavailable)]
+)
+@pytest.mark.parametrize("accounts", [(1,), (1, 2)])
+def test_if_nobody_can_be_written_the_sender_shall_try_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    raised: type[Exception],
+    accounts: tuple[int, ...],
+) -> None:
+    async def work(store: Store) -> None:
+        Broken(store, monkeypatch, a=error, b=error)
+        with pytest.raises(Unavailable) as caught:
+            await deliver(store, delivery(*accounts))
+        assert type(caught.value) is raised
+        assert store.pending.count() == 0
+
+    run(tmp_path, work)
+
+
+def test_an_account_that_stays_locked_is_left_to_the_pending_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(pending_module, "LONGEST_WAIT_S", 0.1)
+
+    async def work(store: Store) -> None:
+        await deliver(store, delivery(1, 2, queue_id="Q0"))
+        lock = account_path(tmp_path / "accounts", 2).with_suffix(".lock").open("rb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            assert await deliver(store, delivery(1, 2)) == 1
+            assert store.pending.count() == 1
+        finally:
+            lock.close()
+        # What was given up may have been done meanwhile: the pending try must not add it again.
+        await arrived(store, 2, 2)
+        worker = PendingWorker(store, look_every_s=0.01)
+        worker.start()
+        await nothing_pending(store)
+        await worker.stop()
+        assert len(await inbox(store, 1)) == len(await inbox(store, 2)) == 2
+
+    run(tmp_path, work)
+
+
+def test_accounts_that_are_all_locked_are_all_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.1)
+
+    async def work(store: Store) -> None:
+        await deliver(store, delivery(1, 2, queue_id="Q0"))
+        locks = [
+            account_path(tmp_path / "accounts", number).with_suffix(".lock").open("rb")
+            for number in (1, 2)
+        ]
+        for lock in locks:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            # Both may still be done: to ask the sender for another try would make two copies.
+            assert await deliver(store, delivery(1, 2)) == 2
+        finally:
+            for lock in locks:
+                lock.close()
+        await arrived(store, 1, 2)
+        await arrived(store, 2, 2)
+
+    run(tmp_path, work)
+
+
+def test_pending_mail_of_a_removed_account_is_given_up(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        store.pending.add("Q1", "s@x", DATE, OCTETS, [("b@example.test", 2, b"P: x\r\n")])
+        store.directory.remove_account(2)
+        worker = PendingWorker(store)
+        worker.start()
+        await nothing_pending(store)
+        await worker.stop()
+        assert not account_path(tmp_path / "accounts", 2).exists()
+
+    run(tmp_path, work)
+
+
+def test_the_worker_survives_a_table_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(store: Store) -> None:
+        store.pending.add("Q1", "s@x", DATE, OCTETS, [("b@example.test", 2, b"P: x\r\n")])
+        real, calls = store.pending.due, []
+
+        def due(limit: int):
+            calls.append(limit)
+            if len(calls) < 3:
+                raise Unavailable("no") if len(calls) == 1 else ValueError("bug")
+            return real(limit)
+
+        monkeypatch.setattr(store.pending, "due", due)
+        worker = PendingWorker(store, look_every_s=0.01)
+        worker.start()
+        await nothing_pending(store)
+        await worker.stop()
+
+    run(tmp_path, work)
