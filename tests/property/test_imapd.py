@@ -56,9 +56,8 @@ def test_what_the_client_is_told_gives_the_view(
     view = View(array("I"), 1, 0)
     told: list[int] = []  # the client's picture: the UID at each message number
     store: list[int] = []
-    uidnext, modseq = 1, 0
-    for gone_places, added, flagged_places, expunge in steps:
-        modseq += 1
+    uidnext = 1
+    for modseq, (gone_places, added, flagged_places, expunge) in enumerate(steps, 1):
         gone = [uid for place, uid in enumerate(store) if place in gone_places]
         store = [uid for uid in store if uid not in gone]
         flagged = [uid for place, uid in enumerate(store) if place in flagged_places]

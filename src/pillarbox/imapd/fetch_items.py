@@ -106,16 +106,10 @@ class Plan:
 def _flags(part: Slice) -> Sequence[Iterable[Any]]:
     selected, flags = part.selected, part.columns["flags"]
     selected.learn_flags(part.tx, flags)
-    texts = map(selected.flag_texts.__getitem__, flags)
-    uids, view = part.columns["uid"], selected.view
-    if not view.any_recent(uids[0], uids[-1]):
-        return (texts,)
-    return (
-        [
-            with_recent(text) if view.is_recent(uid) else text
-            for uid, text in zip(uids, texts, strict=True)
-        ],
-    )
+    texts = list(map(selected.flag_texts.__getitem__, flags))
+    for recent in selected.view.recent_slices(part.columns["uid"]):
+        texts[recent] = map(with_recent, texts[recent])
+    return (texts,)
 
 
 def _newly_seen(modseq: int) -> Renderer:

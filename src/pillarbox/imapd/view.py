@@ -69,17 +69,17 @@ class View:
     def is_recent(self, uid: int) -> bool:
         return any(first <= uid <= last for first, last in self._recent)
 
-    def any_recent(self, first: int, last: int) -> bool:
-        """Whether one of these UIDs (inclusive) can be \\Recent."""
-        return any(first <= end and start <= last for start, end in self._recent)
+    def recent_slices(self, uids: Sequence[int]) -> list[slice]:
+        """Where in these ascending UIDs those of \\Recent messages are."""
+        return [
+            slice(bisect_left(uids, first), bisect_right(uids, last))
+            for first, last in self._recent
+        ]
 
     @property
     def recent(self) -> int:
         """How many messages of the view are \\Recent."""
-        uids = self.uids
-        return sum(
-            bisect_right(uids, last) - bisect_left(uids, first) for first, last in self._recent
-        )
+        return sum(part.stop - part.start for part in self.recent_slices(self.uids))
 
     # Changes
 

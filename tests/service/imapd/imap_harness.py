@@ -213,7 +213,8 @@ class Transcript:
             line = await client.read()
             if pattern.fullmatch(line):
                 return
-            assert skips and line != b"<closed>", f"got {line!r}"
+            assert skips, f"got {line!r}"
+            assert line != b"<closed>"
 
     async def _directive(self, name: str, *words: str) -> None:
         if name == "PUT":
