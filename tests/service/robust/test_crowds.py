@@ -74,6 +74,21 @@ def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None
     asyncio.run(scenario())
 
 
+def test_100_idle_imap_sessions_stay_under_100_mib(server: ServerProcess) -> None:
+    async def scenario() -> None:
+        filler = await Imap.connect(server.imap, 0)
+        for number in range(50):
+            await filler.command("APPEND INBOX", b"Subject: %d\r\n\r\ntext\r\n" % number)
+        sessions = [await Imap.connect(server.imap, number % 5) for number in range(100)]
+        for session in sessions:
+            await session.command("SELECT INBOX")
+            session.writer.write(b"i IDLE\r\n")
+            assert (await session.reader.readline()).startswith(b"+ ")
+        assert server.pss_kib() < 100 * MIB
+
+    asyncio.run(scenario())
+
+
 def test_a_client_that_never_reads_stalls_nobody(server: ServerProcess) -> None:
     async def scenario() -> None:
         imap = await Imap.connect(server.imap, 1)
