@@ -1,0 +1,263 @@
+"""Port 25: mail from strangers for local recipients, and nothing else."""
+
+import re
+
+import pytest
+
+from pillarbox.core.errors import DiskFull, Unavailable
+
+OCTETS = b"From: s@example.net\r\nSubject: x\r\n\r\nHello\r\n"
+
+
+def body_of(stored: bytes) -> bytes:
+    return stored.partition(b"\r\n\r\n")[2]
+
+
+def test_a_message_is_stored_before_its_250_with_trace_fields_in_front(server, connect) -> None:
+    reply = connect(server).send(OCTETS)
+    match = re.fullmatch(r"250 2\.0\.0 Ok: queued as ([0-9A-Z]+)", reply)
+    assert match
+    (stored,) = server.inbox("bob")
+    assert re.fullmatch(
+        rb"Return-Path: <s@example.net>\r\nDelivered-To: bob@example.test\r\n"
+        rb"Received: from client\.example\.net \(\[127\.0\.0\.1\]\)\r\n\tby mail\.example\.test\r\n"
+        rb"\twith ESMTP id %b\r\n\tfor <bob@example\.test>; \w{3}, \d\d? \w{3} \d{4} [\d:]{8} \+0000\r\n%b"
+        % (match[1].encode(), re.escape(OCTETS)),
+        stored,
+    )
+
+
+def test_helo_and_tls_show_in_received(server, connect) -> None:
+    client = connect(server)
+    client.ask("HELO (odd)name")
+    client.send(OCTETS)
+    connect(server, "smtp", True).send(OCTETS)
+    plain, encrypted = server.inbox("bob")
+    assert b"from ?odd?name ([127.0.0.1])\r\n\tby mail.example.test\r\n\twith SMTP id" in plain
+    assert b"by mail.example.test (TLSv1.3 TLS_AES_" in encrypted
+    assert b"\r\n\twith ESMTPS id" in encrypted
+
+
+def test_several_recipients_get_one_copy_each_and_do_not_learn_of_each_other(
+    server, connect
+) -> None:
+    server.call(lambda: add_alias(server, "team@example.test", "bob@example.test"))
+    server.call(lambda: add_alias(server, "team@example.test", "carol@example.test"))
+    recipients = ("Alice+News@example.test", "team@example.test", "bob@example.test")
+    assert connect(server).send(OCTETS, "", *recipients).startswith("250 ")
+    for name, address in (("alice", "alice+news"), ("bob", "bob"), ("carol", "carol")):
+        (stored,) = server.inbox(name)
+        fields = f"Return-Path: <>\r\nDelivered-To: {address}@example.test\r\nReceived: "
+        assert stored.startswith(fields.encode())
+        assert b"for <" not in stored
+    assert server.store.pending.count() == 0
+
+
+async def add_alias(server, alias: str, target: str) -> None:
+    server.store.directory.add_alias(alias, target)
+
+
+RECIPIENTS = [
+    ("nobody@example.test", "550 5.1.1"),
+    ("bob@elsewhere.test", "550 5.7.1"),
+    ("bob@sub.example.test", "550 5.7.1"),
+    ("bob%elsewhere.test@example.test", "550 5.1.1"),
+    ('"bob@elsewhere.test"@example.test', "550 5.1.1"),
+    ('"bob@elsewhere.test"@elsewhere.test', "550 5.7.1"),
+    ("elsewhere.test!bob@example.test", "550 5.1.1"),
+    ("@example.test:bob@elsewhere.test", "550 5.7.1"),
+    ("bob@[127.0.0.1]", "550 5.7.1"),
+    ("bob@[IPv6:::1]", "550 5.7.1"),
+    ("bob@elsewhere.test@example.test", "501 5.1.3"),
+    ("a@" + "b" * 62 + ".b" * 60, "550 5.7.1"),
+    ("bob@example.test", "250 2.1.5"),
+    ("BOB@EXAMPLE.TEST", "250 2.1.5"),
+    ("@elsewhere.test:bob@example.test", "250 2.1.5"),
+    ('"bob"@example.test', "250 2.1.5"),
+    ("bob+tag@example.test", "250 2.1.5"),
+    ("postmaster", "250 2.1.5"),
+    ("PostMaster", "250 2.1.5"),
+    ("POSTMASTER@example.test", "250 2.1.5"),
+    ("mixed@example.test", "451 4.4.4"),
+    ("loop@example.test", "451 4.3.5"),
+]
+
+
+@pytest.mark.parametrize("sender", ["s@example.net", "", "alice@example.test"])
+def test_there_is_no_open_relay(server, connect, sender: str) -> None:
+    for alias, target in (
+        ("mixed@example.test", "bob@example.test"),
+        ("mixed@example.test", "bob@elsewhere.test"),
+        ("loop@example.test", "pool@example.test"),
+        ("pool@example.test", "loop@example.test"),
+    ):
+        server.call(lambda alias=alias, target=target: add_alias(server, alias, target))
+    client = connect(server)
+    for recipient, reply in RECIPIENTS:
+        assert client.ask(f"MAIL FROM:<{sender}>") == "250 2.1.0 Ok"
+        assert (recipient, client.ask(f"RCPT TO:<{recipient}>")[:9]) == (recipient, reply)
+        client.ask("RSET")
+
+
+def test_port_25_offers_no_auth_without_lab_mode(server, connect) -> None:
+    for tls in (False, True):
+        client = connect(server, "smtp", tls)
+        assert "AUTH" not in client.ask("EHLO x")
+        assert client.login().startswith("502 5.5.1")
+
+
+def test_a_change_of_the_directory_counts_at_once(server, connect) -> None:
+    client = connect(server)
+    client.ask("MAIL FROM:<>")
+    assert client.ask("RCPT TO:<new@example.test>").startswith("550 ")
+    server.call(lambda: add_alias(server, "new@example.test", "bob@example.test"))
+    assert client.ask("RCPT TO:<new@example.test>").startswith("250 ")
+
+
+@pytest.mark.parametrize("bare", [b"a\nb\r\n", b"a\rb\r\n", b"a\n.\nb\r\n", b"a\r.\r\n"])
+def test_bare_cr_or_lf_in_data_is_refused(server, connect, bare: bytes) -> None:
+    client = connect(server)
+    assert client.send(b"Subject: x\r\n\r\n" + bare).startswith("550 5.6.11")
+    assert client.send(OCTETS).startswith("250 ")
+    assert len(server.inbox("bob")) == 1
+
+
+def test_octets_come_out_as_they_went_in(server, connect) -> None:
+    body = b"..dot\r\n.\tdot\r\n\x80\xff\x00 8-bit\r\n" + b"x" * 100_000 + b"\r\n"
+    stuffed = body.replace(b"\r\n.", b"\r\n..")
+    assert connect(server).send(b"Subject: x\r\n\r\n." + stuffed).startswith("250 ")
+    (stored,) = server.inbox("bob")
+    assert body_of(stored) == body
+
+
+def test_a_message_of_30_mb_arrives_whole(server, connect) -> None:
+    body = b"".join(b"%075d\r\n" % number for number in range(400_000))
+    assert connect(server).send(b"Subject: x\r\n\r\n" + body).startswith("250 ")
+    (stored,) = server.inbox("bob")
+    assert body_of(stored) == body
+
+
+def test_a_message_over_the_limit_is_refused(server, connect) -> None:
+    client = connect(server)
+    assert client.ask("MAIL FROM:<> SIZE=40000001").startswith("552 5.3.4")
+    assert client.send(b"x" * 40_000_000 + b"\r\n").startswith("552 5.3.4")
+    assert client.send(OCTETS).startswith("250 ")
+
+
+@pytest.mark.parametrize("octets", [b"", b"\r\n", b"no header here\r\n", b"\r\nbody\r\n"])
+def test_messages_without_header_keep_their_body(server, connect, octets: bytes) -> None:
+    assert connect(server).send(octets).startswith("250 ")
+    (stored,) = server.inbox("bob")
+    assert body_of(stored) == octets.removeprefix(b"\r\n")
+
+
+def test_forged_return_path_goes_and_other_fields_stay(server, connect) -> None:
+    client = connect(server)
+    client.send(b"Return-Path: <forged@example.net>\r\nBcc: x@y\r\n" + OCTETS)
+    (stored,) = server.inbox("bob")
+    assert stored.count(b"Return-Path") == 1
+    assert b"Bcc: x@y\r\n" in stored
+
+
+@pytest.mark.parametrize(
+    "loop", [b"Received: x\r\n" * 101, b"Delivered-To: bob@example.test\r\n"], ids=["hops", "own"]
+)
+def test_loops_are_refused(server, connect, loop: bytes) -> None:
+    assert connect(server).send(loop + OCTETS).startswith("554 5.4.6")
+    assert server.inbox("bob") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [
+        (DiskFull(), "452 4.3.1"),
+        (Unavailable("damaged"), "451 4.3.0"),
+        (ZeroDivisionError(), "451 4.3.0"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_for_now(
+    server, connect, monkeypatch, error: Exception, reply: str
+) -> None:
+    async def append(account: int, item: object) -> None:
+        raise error
+
+    monkeypatch.setattr(server.store, "append", append)
+    client = connect(server)
+    assert client.send(OCTETS).startswith(reply)
+    monkeypatch.undo()
+    assert client.send(OCTETS).startswith("250 ")
+
+
+def test_a_full_spool_disk_is_a_452(server, connect, monkeypatch) -> None:
+    server.room.folder = server.folder / "missing"
+    client = connect(server)
+    assert client.send(b"x" * 3_000_000 + b"\r\n").startswith("452 4.3.1")
+    server.room.folder = server.folder
+    assert client.send(b"x" * 3_000_000 + b"\r\n").startswith("250 ")
+
+
+def test_a_directory_that_cannot_be_read_is_a_451(server, connect, monkeypatch) -> None:
+    def broken(address: str) -> None:
+        raise Unavailable("no")
+
+    client = connect(server)
+    client.ask("MAIL FROM:<>")
+    monkeypatch.setattr(server.store.directory, "account", broken)
+    assert client.ask("RCPT TO:<bob@example.test>").startswith("451 4.3.0")
+    monkeypatch.undo()
+    assert client.ask("RCPT TO:<bob@example.test>").startswith("250 ")
+
+
+def test_a_client_that_leaves_before_the_250_does_not_undo_the_delivery(server, connect) -> None:
+    client = connect(server)
+    client.socket.sendall(
+        b"MAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n" + OCTETS + b".\r\n"
+    )
+    client.close()
+    for _ in range(500):
+        if server.inbox("bob"):
+            break
+    assert len(server.inbox("bob")) == 1
+
+
+def test_a_client_that_leaves_within_data_delivers_nothing(server, connect) -> None:
+    client = connect(server)
+    client.socket.sendall(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n" + OCTETS)
+    client.close()
+    connect(server).send(OCTETS, "later@example.net")
+    assert len(server.inbox("bob")) == 1
+
+
+def test_pipelined_commands_and_messages_are_answered_in_order(server, connect) -> None:
+    client = connect(server)
+    transaction = (
+        b"MAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nRCPT TO:<nobody@example.test>\r\nDATA\r\n"
+    )
+    client.socket.sendall((transaction + OCTETS + b".\r\n") * 3 + b"QUIT\r\n")
+    codes = [client.reply()[:3] for _ in range(16)]
+    assert codes == ["250", "250", "550", "354", "250"] * 3 + ["221"]
+    assert client.reply() == ""
+    assert len(server.inbox("bob")) == 3
+
+
+def test_reset_and_ehlo_end_the_transaction(server, connect) -> None:
+    client = connect(server)
+    for ending in ("RSET", "EHLO x", "HELO x"):
+        client.ask("MAIL FROM:<s@example.net>")
+        client.ask("RCPT TO:<bob@example.test>")
+        assert client.ask(ending).startswith("250")
+        assert client.ask("DATA").startswith("503 5.5.1")
+
+
+def test_too_many_copies_are_asked_for_later(server, connect, monkeypatch) -> None:
+    monkeypatch.setattr("pillarbox.smtpd.session.MOST_TARGETS", 1)
+    client = connect(server)
+    client.ask("MAIL FROM:<>")
+    assert client.ask("RCPT TO:<bob@example.test>").startswith("250 ")
+    assert client.ask("RCPT TO:<carol@example.test>").startswith("452 4.5.3")
+
+
+def test_a_server_that_stops_says_421(server, connect) -> None:
+    client = connect(server)
+    server._loop.call_soon_threadsafe(server._stop.set)
+    assert client.reply().startswith("421 4.3.2")
