@@ -223,10 +223,12 @@ class Pop3Server:
         self._output.append(b"+ " + encode_base64(challenge) + b"\r\n")
         self._phase = _Phase.AUTH_RESPONSE
 
-    def send_message(self, octets: bytes) -> None:
-        """Answer `Retrieve` or `Top` with a whole message, or the part asked for, as it is stored."""
+    def send_message(self, octets: bytes, *, has_crlf: bool = False) -> None:
+        """Answer `Retrieve` or `Top` with a whole message, or the part asked for, as it is stored. `has_crlf`: every
+        line is known to end with CRLF, which saves a look at all of them."""
         phase = self._end_wait(_Phase.TRANSACTION)
-        octets = with_crlf(octets)
+        if not has_crlf:
+            octets = with_crlf(octets)
         self._output += (b"+OK %d octets\r\n" % len(octets), stuff(octets), END)
         self._after(phase)
 

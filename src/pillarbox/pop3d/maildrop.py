@@ -30,6 +30,7 @@ class Maildrop:
         "_account",
         "_deleted",
         "_lock",
+        "_mended",
         "_octets",
         "_read_ahead",
         "_sizes",
@@ -48,6 +49,7 @@ class Maildrop:
         self._octets = 0
         self._uidvalidity = 0
         self._uidls: dict[int, str] = {}  # by UID, where it is not made from UIDVALIDITY and UID
+        self._mended: set[int] = set()  # UIDs of those to which line ends are added
         self._deleted: set[int] = set()
         self._read_ahead: dict[int, bytes] = {}
 
@@ -75,6 +77,7 @@ class Maildrop:
             )
             self._uids.extend([row[0] for row in rows])
             self._sizes.extend([size + (added or 0) for _, size, added, _ in rows])
+            self._mended.update(row[0] for row in rows if row[2])
             self._uidls.update((row[0], row[3]) for row in rows if row[3])
             if len(rows) < SNAPSHOT_SLICE:
                 break
@@ -107,6 +110,10 @@ class Maildrop:
     def size(self, number: int) -> int:
         """Octets as they are sent, without byte-stuffing."""
         return self._sizes[number - 1]
+
+    def has_crlf(self, number: int) -> bool:
+        """Whether every line of it ends with CRLF as it is stored."""
+        return self._uids[number - 1] not in self._mended
 
     def uidl(self, number: int) -> str:
         """The unique id: stable for ever (RFC 1939 §7)."""

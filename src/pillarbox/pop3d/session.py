@@ -189,7 +189,8 @@ class Pop3Session:
         maildrop = self._present_maildrop
         size = maildrop.size(number)
         if size <= READ_AHEAD_OCTETS:
-            self.engine.send_message(await maildrop.message(number))
+            octets = await maildrop.message(number)
+            self.engine.send_message(octets, has_crlf=maildrop.has_crlf(number))
         else:
             pieces = await maildrop.pieces(number)
             await self._stream(f"{size} octets", pieces, ALL_LINES)

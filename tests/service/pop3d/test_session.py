@@ -1,0 +1,301 @@
+"""POP3 sessions over a real connection."""
+
+import base64
+import fcntl
+import poplib
+import re
+import threading
+
+import pytest
+
+from pillarbox.core.errors import Unavailable
+from pillarbox.pop3d.maildrop import READ_AHEAD_OCTETS
+from pillarbox.store import messages
+from pillarbox.store.mailboxes import INBOX
+from pillarbox.store.maildrop import lock_path
+from pillarbox.store.store import Store
+from pillarbox.testing import MailServer
+
+PLAIN = b"Subject: plain\r\n\r\none\r\ntwo\r\nthree\r\n"
+DOTS = b"Subject: dots\r\n\r\n.\r\n..two\r\nthree.\r\n.last\r\n"
+BARE = b"Subject: bare\n\n.dot\nlast line without an end"
+EMPTY_BODY = b"Subject: nothing\r\n\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b"".join(b".%06d %b\r\n" % (n, b"x" * 60) for n in range(9000))
+LARGE_BARE = LARGE.replace(b"\r\n", b"\n") + b"end"
+
+
+def as_sent(octets: bytes) -> bytes:
+    """What a client must have after removing the byte-stuffing."""
+    octets = re.sub(rb"(?<!\r)\n", b"\r\n", octets)
+    return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
+def unstuffed(lines: list[bytes]) -> bytes:
+    return b"".join(line[1:] if line.startswith(b".") else line for line in lines)
+
+
+@pytest.mark.parametrize("octets", [PLAIN, DOTS, BARE, EMPTY_BODY, LARGE, LARGE_BARE])
+def test_octet_counts_are_exactly_what_the_client_gets(put, connect, octets: bytes) -> None:
+    put(PLAIN, octets)
+    client = connect()
+    assert client.log_in() == b"+OK Logged in.\r\n"
+    expected = as_sent(octets)
+    size = len(expected)
+    assert client.ask(b"STAT") == b"+OK 2 %d\r\n" % (len(PLAIN) + size)
+    first, lines = client.ask_lines(b"LIST")
+    assert first == b"+OK 2 messages:\r\n"
+    assert lines == [b"1 %d\r\n" % len(PLAIN), b"2 %d\r\n" % size]
+    first, lines = client.ask_lines(b"RETR 2")
+    assert first == b"+OK %d octets\r\n" % size
+    assert unstuffed(lines) == expected
+
+
+def test_large_messages_are_larger_than_what_is_read_ahead() -> None:
+    assert len(LARGE) > READ_AHEAD_OCTETS
+
+
+def test_pipelined_retrievals_come_in_order(put, connect) -> None:
+    wanted = [b"Subject: %d\r\n\r\n%b\r\n" % (n, b"y" * (n * 37 % 4000)) for n in range(300)]
+    put(*wanted)
+    client = connect()
+    client.log_in()
+    threading.Thread(
+        target=lambda: client.socket.sendall(b"".join(b"RETR %d\r\n" % n for n in range(1, 301)))
+    ).start()
+    for octets in wanted:
+        assert client.line() == b"+OK %d octets\r\n" % len(octets)
+        got = b""
+        while (line := client.line()) != b".\r\n":
+            got += line
+        assert got == octets
+
+
+def test_messages_in_any_order_are_the_right_ones(put, connect) -> None:
+    wanted = [b"Subject: %d\r\n\r\n" % n for n in range(1, 21)]
+    put(*wanted)
+    client = connect()
+    client.log_in()
+    assert client.ask(b"DELE 3").startswith(b"+OK")
+    for number in (20, 1, 2, 4, 4, 19, 5, 1):
+        assert unstuffed(client.ask_lines(b"RETR %d" % number)[1]) == wanted[number - 1]
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [
+        (b"TOP 1 0", b""),
+        (b"TOP 1 1", b".\r\n"),
+        (b"TOP 1 2", b".\r\n..two\r\n"),
+        (b"TOP 1 4", b".\r\n..two\r\nthree.\r\n.last\r\n"),
+        (b"TOP 1 9999999999", b".\r\n..two\r\nthree.\r\n.last\r\n"),
+    ],
+)
+def test_top_gives_the_header_and_so_many_lines(put, connect, command: bytes, body: bytes) -> None:
+    put(DOTS)
+    client = connect()
+    client.log_in()
+    first, lines = client.ask_lines(command)
+    assert first.startswith(b"+OK")
+    assert unstuffed(lines) == b"Subject: dots\r\n\r\n" + body
+
+
+def test_top_of_a_large_message_crosses_pieces(put, connect) -> None:
+    put(LARGE)
+    client = connect()
+    client.log_in()
+    _, lines = client.ask_lines(b"TOP 1 5000")
+    assert unstuffed(lines) == b"".join(LARGE.splitlines(keepends=True)[:5002])
+
+
+def test_unique_ids_stay_for_ever(put, connect) -> None:
+    put(PLAIN, DOTS, BARE)
+    client = connect()
+    client.log_in()
+    _, before = client.ask_lines(b"UIDL")
+    assert len({line.split()[1] for line in before}) == 3
+    assert all(re.fullmatch(rb"[0-9]+ [!-~]{1,70}\r\n", line) for line in before)
+    assert client.ask(b"UIDL 2") == b"+OK " + before[1]
+    client.ask(b"DELE 1")
+    assert client.ask_lines(b"UIDL")[1] == before[1:]
+    client.ask(b"QUIT")
+    client = connect()
+    client.log_in()
+    _, after = client.ask_lines(b"UIDL")
+    assert [line.split()[1] for line in after] == [line.split()[1] for line in before[1:]]
+
+
+def test_stored_unique_ids_are_used(server: MailServer, account: int, put, connect) -> None:
+    put(PLAIN, PLAIN)
+
+    async def name(store: Store) -> None:
+        await store.write(
+            account, lambda tx: tx.execute("UPDATE message SET uidl = 'old-id' WHERE uid = 2")
+        )
+
+    server.run(name)
+    client = connect()
+    client.log_in()
+    assert client.ask(b"UIDL 2") == b"+OK 2 old-id\r\n"
+
+
+def test_deletions_are_made_at_quit(put, connect) -> None:
+    put(PLAIN, DOTS, BARE)
+    client = connect()
+    client.log_in()
+    assert client.ask(b"DELE 2").startswith(b"+OK")
+    assert client.ask(b"DELE 2").startswith(b"-ERR")
+    assert client.ask(b"RETR 2").startswith(b"-ERR")
+    assert client.ask(b"LIST 2").startswith(b"-ERR")
+    assert client.ask(b"STAT") == b"+OK 2 %d\r\n" % (len(PLAIN) + len(as_sent(BARE)))
+    assert client.ask(b"QUIT") == b"+OK Logging out.\r\n"
+    assert client.line() == b""
+    client = connect()
+    client.log_in()
+    assert client.ask(b"STAT") == b"+OK 2 %d\r\n" % (len(PLAIN) + len(as_sent(BARE)))
+
+
+def test_rset_unmarks(put, connect) -> None:
+    put(PLAIN, PLAIN)
+    client = connect()
+    client.log_in()
+    client.ask(b"DELE 1")
+    client.ask(b"DELE 2")
+    assert client.ask(b"STAT") == b"+OK 0 0\r\n"
+    assert client.ask(b"RSET").startswith(b"+OK")
+    assert client.ask(b"STAT") == b"+OK 2 %d\r\n" % (2 * len(PLAIN))
+
+
+def test_without_quit_nothing_is_deleted(put, connect, server: MailServer, account: int) -> None:
+    put(PLAIN, PLAIN)
+    client = connect()
+    client.log_in()
+    client.ask(b"DELE 1")
+    client.close()
+    with lock_path(server.folder / "accounts", account).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the session is gone
+    client = connect()
+    client.log_in()
+    assert client.ask(b"STAT").startswith(b"+OK 2 ")
+
+
+def test_failed_deletions_delete_nothing(
+    put, connect, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(PLAIN, PLAIN)
+
+    async def fail(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    client = connect()
+    client.log_in()
+    client.ask(b"DELE 1")
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", fail)
+        answer = client.ask(b"QUIT")
+    assert answer.startswith(b"-ERR [SYS/TEMP] Some deleted messages not removed")
+    client = connect()
+    client.log_in()
+    assert client.ask(b"STAT").startswith(b"+OK 2 ")
+
+
+def test_a_maildrop_has_one_session(connect) -> None:
+    first, second = connect(), connect()
+    assert first.log_in().startswith(b"+OK")
+    assert second.log_in().startswith(b"-ERR [IN-USE] ")
+    assert first.ask(b"QUIT").startswith(b"+OK")
+    assert second.log_in().startswith(b"+OK")
+
+
+def test_another_process_may_hold_the_maildrop(connect, server: MailServer, account: int) -> None:
+    client = connect()
+    client.log_in()
+    client.ask(b"QUIT")
+    with lock_path(server.folder / "accounts", account).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another open file: as another process
+        client = connect()
+        assert client.log_in().startswith(b"-ERR [IN-USE] ")
+    assert client.log_in().startswith(b"+OK")
+
+
+def test_messages_that_imap_expunged_are_refused(
+    put, connect, server: MailServer, account: int
+) -> None:
+    put(PLAIN, LARGE, DOTS)
+    client = connect()
+    client.log_in()
+
+    async def expunge(store: Store) -> None:
+        await store.write(
+            account, lambda tx: messages.expunge(tx, INBOX, [(1, 2)], only_deleted=False)
+        )
+
+    server.run(expunge)
+    assert client.ask(b"RETR 1").startswith(b"-ERR")
+    assert client.ask(b"RETR 2").startswith(b"-ERR")
+    assert client.ask(b"TOP 2 1").startswith(b"-ERR")
+    assert unstuffed(client.ask_lines(b"RETR 3")[1]) == DOTS
+    client.ask(b"DELE 1")
+    assert client.ask(b"QUIT") == b"+OK Logging out.\r\n"
+
+
+def test_wrong_passwords_say_auth(connect) -> None:
+    client = connect()
+    client.ask(b"USER alice@example.test")
+    assert client.ask(b"PASS wrong").startswith(b"-ERR [AUTH] ")
+    client.ask(b"USER nobody@example.test")
+    assert client.ask(b"PASS wrong").startswith(b"-ERR [AUTH] ")
+    assert client.log_in().startswith(b"+OK")
+
+
+@pytest.mark.parametrize("authzid", [b"", b"alice@example.test"])
+def test_auth_plain(connect, authzid: bytes) -> None:
+    response = base64.b64encode(authzid + b"\0alice@example.test\0pillarbox")
+    client = connect()
+    assert client.ask(b"AUTH PLAIN " + response) == b"+OK Logged in.\r\n"
+    client.ask(b"QUIT")
+    client = connect()
+    assert client.ask(b"AUTH PLAIN") == b"+ \r\n"
+    assert client.ask(response) == b"+OK Logged in.\r\n"
+
+
+def test_nobody_acts_for_others(connect) -> None:
+    response = base64.b64encode(b"bob@example.test\0alice@example.test\0pillarbox")
+    assert connect().ask(b"AUTH PLAIN " + response).startswith(b"-ERR [AUTH] ")
+    assert connect().ask(b"AUTH PLAIN " + base64.b64encode(b"x")).startswith(b"-ERR")
+
+
+def test_stls_then_login(server: MailServer, account: int) -> None:
+    client = poplib.POP3(server.host, server.ports["pop3"], timeout=10)
+    assert "STLS" in client.capa()
+    client.stls(server.client_context())
+    assert "STLS" not in client.capa()
+    client.user("alice@example.test")
+    assert client.pass_("pillarbox") == b"+OK Logged in."
+    client.quit()
+
+
+def test_without_lab_mode_nobody_logs_in_before_tls(mailserver: MailServer) -> None:
+    client = poplib.POP3(mailserver.host, mailserver.ports["pop3"], timeout=10)
+    capabilities = client.capa()
+    assert "USER" not in capabilities
+    assert "SASL" not in capabilities
+    with pytest.raises(poplib.error_proto):
+        client.user("alice@example.test")
+    client.stls(mailserver.client_context())
+    capabilities = client.capa()
+    assert "USER" in capabilities
+    assert capabilities["SASL"] == ["PLAIN"]
+    client.user("alice@example.test")
+    client.pass_("pillarbox")
+    client.quit()
+
+
+def test_a_stop_parts_politely(put) -> None:
+    with MailServer(allow_cleartext_login=True) as server:
+        client = poplib.POP3(server.host, server.ports["pop3"], timeout=10)
+        client.user("alice@example.test")
+        client.pass_("pillarbox")
+        threading.Thread(target=server.close).start()
+        assert client.file.readline().startswith(b"-ERR [SYS/TEMP]")
+        assert client.file.readline() == b""
+        client.close()
