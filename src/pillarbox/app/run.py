@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pillarbox.app.server import Server
 from pillarbox.config.schema import Config
+from pillarbox.store.store import Store
 
 STOPPED, FATAL = 0, 1
 """Exit codes."""
@@ -17,14 +18,19 @@ STOPPED, FATAL = 0, 1
 log = logging.getLogger("pillarbox.app")
 
 
-def run(config: Config, announce: Callable[[Server], None]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. `announce` is called once all ports answer.
+def run(
+    config: Config,
+    announce: Callable[[Server], None],
+    prepare: Callable[[Store], Awaitable[None]] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. `prepare` gets the store before anything listens,
+    `announce` is called once all ports answer.
 
     Raises Refused and Unavailable when the server cannot start.
     """
     os.umask(0o077)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, announce))
+        return runner.run(_serve(config, announce, prepare))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -36,7 +42,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(config: Config, announce: Callable[[Server], None]) -> int:
+async def _serve(
+    config: Config,
+    announce: Callable[[Server], None],
+    prepare: Callable[[Store], Awaitable[None]] | None,
+) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     failures: list[BaseException] = []
@@ -45,7 +55,7 @@ async def _serve(config: Config, announce: Callable[[Server], None]) -> int:
         failures.append(error)
         stopping.set()
 
-    server = Server(config, on_fatal=fail)
+    server = Server(config, on_fatal=fail, prepare=prepare)
 
     def stop() -> None:
         if stopping.is_set():

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from pillarbox.app.maintenance import Maintenance
@@ -41,12 +41,14 @@ class Server:
         *,
         failure_delay_s: float = 1.0,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        prepare: Callable[[Store], Awaitable[None]] | None = None,
     ) -> None:
         """`failure_delay_s` is the delay after a wrong password; tests want none. `on_fatal` hears that the store
-        cannot make mail durable any more: stop then."""
+        cannot make mail durable any more: stop then. `prepare` gets the store before anything listens."""
         self._config = config
         self._failure_delay_s = failure_delay_s
         self._on_fatal = on_fatal
+        self._prepare = prepare
         self._exit = AsyncExitStack()
         self._drain_s = DRAIN_S
         self._admission: Admission | None = None
@@ -70,6 +72,8 @@ class Server:
         self._exit.push_async_callback(store.close)
         if store.recovered_messages:
             log.info("%d messages were recovered from the journal", store.recovered_messages)
+        if self._prepare is not None:
+            await self._prepare(store)
         failures = LoginFailures(config.data_path / "run.db", clock=time.time)
         self._exit.callback(failures.close)
         authenticator = Authenticator(
