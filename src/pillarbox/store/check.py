@@ -45,22 +45,21 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "SELECT 'the message UID ' || uid || ' in mailbox ' || mailbox || ' has lost its ' || CASE"
-        " WHEN r.content IS NULL THEN 'structure' WHEN h.content IS NULL THEN 'header'"
+        " WHEN r.content IS NULL THEN 'structure' WHEN o.content IS NULL THEN 'text'"
         " WHEN f.content IS NULL THEN 'header fields' ELSE 'sort keys' END"
         " FROM message AS m LEFT JOIN rendered AS r ON r.content = m.content"
-        " LEFT JOIN header AS h ON h.content = m.content LEFT JOIN fields AS f ON f.content = m.content"
-        " LEFT JOIN sort_key AS k ON k.content = m.content WHERE r.content IS NULL OR h.content IS NULL"
+        " LEFT JOIN octets AS o ON o.content = m.content LEFT JOIN fields AS f ON f.content = m.content"
+        " LEFT JOIN sort_key AS k ON k.content = m.content WHERE r.content IS NULL OR o.content IS NULL"
         " OR f.content IS NULL OR k.content IS NULL",
         "contents",
     ),
     (
-        "SELECT 'the message UID ' || m.uid || ' in mailbox ' || m.mailbox || ' should have ' || r.size"
-        " || ' octets, but has ' || (length(h.octets) + (SELECT coalesce(sum(length(octets)), 0) FROM body"
-        f" WHERE id BETWEEN r.content << {PIECE_BITS} AND ((r.content + 1) << {PIECE_BITS}) - 1))"
-        " FROM message AS m JOIN rendered AS r ON r.content = m.content JOIN header AS h ON h.content = m.content"
-        " WHERE r.size != length(h.octets) + (SELECT coalesce(sum(length(octets)), 0) FROM body"
-        f" WHERE id BETWEEN r.content << {PIECE_BITS} AND ((r.content + 1) << {PIECE_BITS}) - 1)"
-        " OR r.size != m.size",
+        "SELECT 'the message UID ' || uid || ' in mailbox ' || mailbox || ' should have ' || size"
+        " || ' octets, but has ' || found FROM (SELECT m.uid, m.mailbox, m.size, r.size AS rendered_size,"
+        " length(o.header) + length(o.body) + (SELECT coalesce(sum(length(octets)), 0) FROM body_piece"
+        f" WHERE id BETWEEN m.content << {PIECE_BITS} AND ((m.content + 1) << {PIECE_BITS}) - 1) AS found"
+        " FROM message AS m JOIN rendered AS r ON r.content = m.content"
+        " JOIN octets AS o ON o.content = m.content) WHERE size != found OR size != rendered_size",
         "sizes",
     ),
     (

@@ -115,7 +115,7 @@ def append(tx: Tx, item: Append, staged_content: int = 0) -> Appended:
 
 
 def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = True) -> None:
-    """The rows of a new message, under numbers that are given."""
+    """The rows of a new message, under numbers that are given; `with_body` False: without further pieces."""
     content, number = item.content, numbers.content
     account, execute = tx.account, tx.execute
     flags = item.flags
@@ -153,13 +153,19 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
         "INSERT INTO fields VALUES (?, ?, ?, ?)", (account, number, content.shape, content.fields)
     )
     execute(
-        "INSERT INTO header VALUES (?, ?, ?, ?)",
-        (account, number, item.prefix + content.header, content.parts),
+        "INSERT INTO octets VALUES (?, ?, ?, ?, ?)",
+        (
+            account,
+            number,
+            item.prefix + content.header,
+            content.parts,
+            content.body_piece(0),
+        ),
     )
     if content.line_ends_added:
         execute("INSERT INTO line_end VALUES (?, ?, ?)", (account, number, content.line_ends_added))
     if with_body:
-        for piece in range(content.pieces):
+        for piece in range(1, content.pieces):
             insert_body_piece(tx, content, number, piece)
     execute(
         "INSERT INTO sort_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -179,9 +185,9 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
 
 
 def insert_body_piece(tx: Tx, content: Content, number: int, piece: int) -> None:
-    """One piece of the body of content `number`."""
+    """A piece of the body of content `number`, from 1 on."""
     tx.execute(
-        "INSERT INTO body VALUES (?, ?, ?)",
+        "INSERT INTO body_piece VALUES (?, ?, ?)",
         (tx.account, number << PIECE_BITS | piece, content.body_piece(piece)),
     )
 
@@ -201,7 +207,7 @@ def stage(tx: Tx) -> int:
 def discard_staged(tx: Tx, content: int) -> None:
     """Give up a staged body."""
     tx.execute(
-        "DELETE FROM body WHERE id BETWEEN ? AND ?",
+        "DELETE FROM body_piece WHERE id BETWEEN ? AND ?",
         (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1),
     )
     tx.execute("DELETE FROM staged WHERE content = ?", (content,))
@@ -243,9 +249,9 @@ _COLUMNS = {
     "thread": "r.thread",
     "shape": "f.shape",
     "fields": "f.octets",
-    "header": "h.octets",
-    "parts": "h.parts",
-    "body": "b.octets",
+    "header": "o.header",
+    "parts": "o.parts",
+    "body": "o.body",
     "line_ends_added": "e.added",
     "sent": "k.sent",
     "subject": "k.subject",
@@ -256,14 +262,13 @@ _COLUMNS = {
     "message_id": "k.message_id",
     "refs": "k.refs",
 }
-"""What `select` can give. `body` is the first piece, None for an empty body; `line_ends_added` is None for 0;
+"""What `select` can give. `body` is the first piece; `line_ends_added` is None for 0;
 dates are packed (core.dates)."""
 
 _JOINS = {
     "r": " JOIN rendered AS r ON r.content = m.content",
     "f": " JOIN fields AS f ON f.content = m.content",
-    "h": " JOIN header AS h ON h.content = m.content",
-    "b": f" LEFT JOIN body AS b ON b.id = m.content << {PIECE_BITS}",
+    "o": " JOIN octets AS o ON o.content = m.content",
     "e": " LEFT JOIN line_end AS e ON e.content = m.content",
     "k": " JOIN sort_key AS k ON k.content = m.content",
 }
@@ -316,15 +321,20 @@ def first_unseen(tx: Tx, mailbox: int) -> int | None:
     return int(row[0]) if row else None
 
 
+_FIRST_PIECE = "SELECT substr(body, ?, ?) FROM octets WHERE content = ?"
+_BODY_PIECE = "SELECT substr(octets, ?, ?) FROM body_piece WHERE id = ?"
+
+
 def body(tx: Tx, content: int, start: int, length: int) -> bytes:
     """`length` octets of the body (what is behind the header block) from `start` on; short at its end."""
     found: list[bytes] = []
     while length > 0:
         piece, offset = divmod(start, PIECE_OCTETS)
-        row = tx.row(
-            "SELECT substr(octets, ?, ?) FROM body WHERE id = ?",
-            (offset + 1, length, content << PIECE_BITS | piece),
-        )
+        if piece:
+            sql, key = _BODY_PIECE, content << PIECE_BITS | piece
+        else:
+            sql, key = _FIRST_PIECE, content
+        row = tx.row(sql, (offset + 1, length, key))
         if row is None or not row[0]:
             break
         found.append(row[0])

@@ -10,7 +10,7 @@ KEPT_S = 7 * 86400
 SLICE = 256
 """Contents that one unit of work deletes."""
 
-_BY_CONTENT = ("rendered", "fields", "header", "line_end", "sort_key", "expunged")
+_BY_CONTENT = ("rendered", "fields", "octets", "line_end", "sort_key", "expunged")
 
 
 def find_reclaimable(tx: Tx) -> list[int]:

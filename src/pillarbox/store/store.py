@@ -125,7 +125,7 @@ class Store:
             return await self.write(account, lambda tx: messages.append(tx, item))
         content = await self._write_soon(account, messages.stage)
         try:
-            for piece in range(item.content.pieces):
+            for piece in range(1, item.content.pieces):
                 await self._write_soon(
                     account,
                     lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]

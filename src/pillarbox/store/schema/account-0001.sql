@@ -85,7 +85,7 @@ CREATE TABLE rendered (
 );
 
 -- The common header fields, raw, in order, joined by NUL; `shape` has one octet a field that says which
--- (store.content). A NULL shape: look into `header`.
+-- (store.content). A NULL shape: look into `octets`.
 CREATE TABLE fields (
     account INTEGER NOT NULL,
     content INTEGER PRIMARY KEY,
@@ -93,15 +93,17 @@ CREATE TABLE fields (
     octets  BLOB NOT NULL
 );
 
-CREATE TABLE header (
+-- The message itself: header block and the first piece of what is behind it, in one row for one read.
+CREATE TABLE octets (
     account INTEGER NOT NULL,
     content INTEGER PRIMARY KEY,
-    octets  BLOB NOT NULL,
-    parts   BLOB NOT NULL  -- the packed part table of mime.parts
+    header  BLOB NOT NULL,
+    parts   BLOB NOT NULL,  -- the packed part table of mime.parts
+    body    BLOB NOT NULL
 );
 
--- The octets behind the header block, in pieces: id = content << 12 | piece.
-CREATE TABLE body (
+-- The further pieces of large bodies, from 1: id = content << 12 | piece.
+CREATE TABLE body_piece (
     account INTEGER NOT NULL,
     id      INTEGER PRIMARY KEY,
     octets  BLOB NOT NULL
@@ -175,7 +177,7 @@ CREATE VIEW messages AS
     LEFT JOIN keyword_set AS s ON s.id = m.flags >> 5;
 
 CREATE VIEW headers AS
-    SELECT content AS content_id, CAST(octets AS TEXT) AS header FROM header;
+    SELECT content AS content_id, CAST(header AS TEXT) AS header FROM octets;
 
 CREATE VIEW history AS
     SELECT c.mailbox AS mailbox_id, replace(b.name, char(31), '/') AS mailbox, c.modseq, c.first_uid, c.last_uid,
