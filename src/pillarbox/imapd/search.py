@@ -1,0 +1,419 @@
+"""SEARCH: which messages of a view match a program (RFC 3501 §6.4.4).
+
+The view is walked in slices. A program becomes a tree of steps; each takes the candidates of a slice and returns those
+that match. Steps that look at narrow rows go before those that read text, and text is read only for the candidates
+that are left. Strings match as substrings of decoded text, without case. A message that is gone, but not yet for
+this client, matches no key that has to look at it, and so every NOT of one.
+"""
+
+import asyncio
+import unicodedata
+from array import array
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from pillarbox.core import flags as flag
+from pillarbox.core.dates import local_day
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
+from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
+from pillarbox.imapd.context import SearchContext
+from pillarbox.mime.decode import search_text
+from pillarbox.mime.header import decode_header, header_end, header_values, split_header
+from pillarbox.mime.structure import MIME_FIELDS, parse_structure
+from pillarbox.store import keywords, messages
+from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
+from pillarbox.store.tx import Tx
+
+NARROW_SLICE = 1000
+"""Messages in a slice where only narrow rows are read."""
+WIDE_SLICE = 256
+MOST_OCTETS = 1 << 20
+"""Of text in one read, unless a single message has more."""
+INLINE_OCTETS = 64 * 1024
+"""With more text than this, decoding and looking leave the event loop."""
+
+
+class _Cost(IntEnum):
+    """What a step reads."""
+
+    NOTHING = 0
+    ROW = 1
+    SENT = 2
+    FIELDS = 3
+    TEXT = 4
+
+
+_Row = tuple[int, int, int, tuple[bytes, ...]]
+"""The narrow columns of a message, in the order of the numbers below."""
+_FLAGS: Final = 0
+_DATE: Final = 1
+_SIZE: Final = 2
+_KEYWORDS: Final = 3
+
+_RowTest = Callable[[_Row], bool]
+_DayTest = Callable[[int, int], bool]
+_Texts = list[tuple[int, bytes]]
+"""Octets of messages or header blocks, by UID."""
+
+
+class _Slice:
+    """Consecutive messages of the view, and what was read of them."""
+
+    __slots__ = ("_rows", "_uid_range", "context")
+
+    def __init__(self, context: SearchContext, uids: "array[int]") -> None:
+        self.context = context
+        self._uid_range = (uids[0], uids[-1])
+        self._rows: dict[int, _Row] | None = None
+
+    async def rows(self) -> dict[int, _Row]:
+        """By UID, read once; messages that are gone are missing."""
+        if self._rows is None:
+
+            def work(tx: Tx) -> dict[int, _Row]:
+                names_of = keywords.names_of
+                columns = ("uid", "flags", "internaldate", "size")
+                return {
+                    uid: (flags, date, size, names_of(tx, flags))
+                    for uid, flags, date, size in self._select(tx, columns)
+                }
+
+            self._rows = await self.context.store.read(self.context.account, work)
+        return self._rows
+
+    async def columns(self, *names: str) -> list[tuple[Any, ...]]:
+        """Of all messages of the slice, by UID."""
+        context = self.context
+        return await context.store.read(context.account, lambda tx: self._select(tx, names))
+
+    def _select(self, tx: Tx, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        return messages.select(tx, self.context.mailbox, [self._uid_range], names)
+
+    async def headers(self, candidates: set[int]) -> AsyncIterator[_Texts]:
+        """Header blocks in groups of about MOST_OCTETS."""
+        sizes = dict(await self.columns("uid", "header_size"))
+        for group in _grouped(candidates, sizes):
+            yield [
+                (uid, header) for uid, header in await self._select_some(group, ("uid", "header"))
+            ]
+
+    async def wholes(self, candidates: set[int]) -> AsyncIterator[_Texts]:
+        """Whole messages in groups of about MOST_OCTETS."""
+        sizes = {uid: row[_SIZE] for uid, row in (await self.rows()).items()}
+        columns = ("uid", "header", "body", "content", "size")
+        for group in _grouped(candidates, sizes):
+            texts: _Texts = []
+            for uid, header, body, content, size in await self._select_some(group, columns):
+                octets = header + (body or b"")
+                if len(octets) < size:
+                    octets += await self._rest(content, len(octets) - len(header))
+                texts.append((uid, octets))
+            yield texts
+
+    async def _select_some(
+        self, uids: list[int], columns: tuple[str, ...]
+    ) -> list[tuple[Any, ...]]:
+        context, ranges = self.context, messages.to_ranges(uids)
+        return await context.store.read(
+            context.account, lambda tx: messages.select(tx, context.mailbox, ranges, columns)
+        )
+
+    async def _rest(self, content: int, start: int) -> bytes:
+        """A long body from octet `start` on, read piece by piece."""
+        context = self.context
+        pieces: list[bytes] = []
+        while True:
+            await context.pause()
+            piece = await context.store.read(
+                context.account,
+                lambda tx, start=start: messages.body(tx, content, start, PIECE_OCTETS),  # type: ignore[misc]
+            )
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            start += len(piece)
+
+
+def _grouped(candidates: set[int], sizes: dict[int, int]) -> Iterator[list[int]]:
+    """Ascending UIDs, as many in a group as MOST_OCTETS allows; those without a size are left out."""
+    group: list[int] = []
+    octets = 0
+    for uid in sorted(candidates & sizes.keys()):
+        if group and octets + sizes[uid] > MOST_OCTETS:
+            yield group
+            group, octets = [], 0
+        group.append(uid)
+        octets += sizes[uid]
+    if group:
+        yield group
+
+
+@dataclass(slots=True)
+class _Step:
+    """One node of a program, ready to run."""
+
+    cost: _Cost
+    match: Callable[[_Slice, set[int]], Awaitable[set[int]]]
+
+
+async def search(context: SearchContext, program: Program) -> "array[int]":
+    """The UIDs that match, ascending.
+
+    Raises RemoteError for message numbers that do not exist, and Unavailable.
+    """
+    uids = context.uids
+    step = _compile(program, uids)
+    size = NARROW_SLICE if step.cost <= _Cost.ROW else WIDE_SLICE
+    found = array("I")
+    for start in range(0, len(uids), size):
+        part = uids[start : start + size]
+        matched = await step.match(_Slice(context, part), set(part))
+        found.extend(sorted(matched))
+        await context.pause()
+    return found
+
+
+# The tree
+
+
+def _compile(program: Program, uids: "array[int]") -> _Step:
+    match program:
+        case And():
+            return _all_of([_compile(key, uids) for key in program.keys])
+        case Or():
+            return _either([_compile(program.left, uids), _compile(program.right, uids)])
+        case Not():
+            return _none_of(_compile(program.key, uids))
+        case Key():
+            return _compile_key(program.name, program.argument, uids)
+
+
+def _by_cost(step: _Step) -> _Cost:
+    return step.cost
+
+
+def _all_of(steps: list[_Step]) -> _Step:
+    steps.sort(key=_by_cost)
+
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        for step in steps:
+            if not candidates:
+                break
+            candidates = await step.match(part, candidates)
+        return candidates
+
+    return _Step(steps[-1].cost, match)
+
+
+def _either(steps: list[_Step]) -> _Step:
+    first, second = sorted(steps, key=_by_cost)
+
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        found = await first.match(part, candidates)
+        rest = candidates - found
+        return found | await second.match(part, rest) if rest else found
+
+    return _Step(second.cost, match)
+
+
+def _none_of(step: _Step) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return candidates - await step.match(part, candidates)
+
+    return _Step(step.cost, match)
+
+
+def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
+    if name in _ROW_TESTS:
+        return _row_step(_ROW_TESTS[name](argument))
+    if name in _SENT_TESTS:
+        return _sent_step(_SENT_TESTS[name], argument)
+    match name:
+        case "ALL":
+            return _uid_step(lambda part, uid: True)
+        case "RECENT":
+            return _uid_step(lambda part, uid: part.context.recent(uid))
+        case "OLD":
+            return _uid_step(lambda part, uid: not part.context.recent(uid))
+        case "NEW":
+            return _all_of([_compile_key(each, None, uids) for each in ("RECENT", "UNSEEN")])
+        case "SEQUENCE" | "UID":
+            return _set_step(argument, uids, is_uid=name == "UID")
+        case "BODY" | "TEXT":
+            return _text_step(fold(argument), with_header=name == "TEXT")
+        case "HEADER":
+            return _field_step(argument[0], fold(argument[1]))
+        case _:  # BCC, CC, FROM, SUBJECT, TO
+            return _field_step(name, fold(argument))
+
+
+# Keys that need no text
+
+
+def _uid_step(test: Callable[[_Slice, int], bool]) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return {uid for uid in candidates if test(part, uid)}
+
+    return _Step(_Cost.NOTHING, match)
+
+
+def _set_step(numbers: SeqSet, uids: "array[int]", *, is_uid: bool) -> _Step:
+    try:
+        positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
+    except ValueError as error:  # RFC 3501 §9 seq-number
+        raise RemoteError(f"No such message: {error}") from None
+    firsts = [uids[part[0]] for part in positions]
+    lasts = [uids[part[-1]] for part in positions]
+
+    def test(_part: _Slice, uid: int) -> bool:
+        index = bisect_right(firsts, uid) - 1
+        return index >= 0 and uid <= lasts[index]
+
+    return _uid_step(test)
+
+
+def _row_step(test: _RowTest) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        rows = await part.rows()
+        return {uid for uid in candidates if uid in rows and test(rows[uid])}
+
+    return _Step(_Cost.ROW, match)
+
+
+def _has_flag(bit: int) -> Callable[[Any], _RowTest]:
+    return lambda _: lambda row: row[_FLAGS] & bit != 0
+
+
+def _lacks_flag(bit: int) -> Callable[[Any], _RowTest]:
+    return lambda _: lambda row: row[_FLAGS] & bit == 0
+
+
+def _has_keyword(name: str) -> _RowTest:
+    wanted = name.lower().encode()
+    return lambda row: any(keyword.lower() == wanted for keyword in row[_KEYWORDS])
+
+
+def _lacks_keyword(name: str) -> _RowTest:
+    has = _has_keyword(name)
+    return lambda row: not has(row)
+
+
+# RFC 3501 §6.4.4: dates are compared without time and zone, as they stand in the date.
+_ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
+    "ANSWERED": _has_flag(flag.ANSWERED),
+    "DELETED": _has_flag(flag.DELETED),
+    "DRAFT": _has_flag(flag.DRAFT),
+    "FLAGGED": _has_flag(flag.FLAGGED),
+    "SEEN": _has_flag(flag.SEEN),
+    "UNANSWERED": _lacks_flag(flag.ANSWERED),
+    "UNDELETED": _lacks_flag(flag.DELETED),
+    "UNDRAFT": _lacks_flag(flag.DRAFT),
+    "UNFLAGGED": _lacks_flag(flag.FLAGGED),
+    "UNSEEN": _lacks_flag(flag.SEEN),
+    "KEYWORD": _has_keyword,
+    "UNKEYWORD": _lacks_keyword,
+    "BEFORE": lambda day: lambda row: local_day(row[_DATE]) < day,
+    "ON": lambda day: lambda row: local_day(row[_DATE]) == day,
+    "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,
+    "LARGER": lambda octets: lambda row: row[_SIZE] > octets,
+    "SMALLER": lambda octets: lambda row: row[_SIZE] < octets,
+}
+
+_SENT_TESTS: dict[str, _DayTest] = {
+    "SENTBEFORE": lambda sent, day: sent < day,
+    "SENTON": lambda sent, day: sent == day,
+    "SENTSINCE": lambda sent, day: sent >= day,
+}
+
+
+def _sent_step(test: _DayTest, day: int) -> _Step:
+    """A message without a usable Date field matches none of them."""
+
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return {
+            uid
+            for uid, sent in await part.columns("uid", "sent")
+            if uid in candidates and sent is not None and test(local_day(sent), day)
+        }
+
+    return _Step(_Cost.SENT, match)
+
+
+# Keys that look into text
+
+
+def fold(text: str) -> str:
+    """Text in the form in which strings are compared: without case, accents composed."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+
+
+def _field_step(name: str, wanted: str) -> _Step:
+    """Messages that have the field, if it contains `wanted` (RFC 3501 §6.4.4 HEADER: all of them if that is empty)."""
+    field = name.lower().encode("ascii", "replace")
+    code = FIELD_CODES.get(field)
+
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        found: set[int] = set()
+        unknown = candidates
+        if code is not None:
+            unknown = set()
+            for uid, shape, fields in await part.columns("uid", "shape", "fields"):
+                if uid not in candidates:
+                    continue
+                if shape is None:
+                    unknown.add(uid)
+                elif code in shape and _any_contains(_of_shape(shape, fields, code), wanted):
+                    found.add(uid)
+        if unknown:
+            async for headers in part.headers(unknown):
+                found |= await _look(headers, lambda block: _has_field(block, field, wanted))
+                await part.context.pause()
+        return found
+
+    return _Step(_Cost.FIELDS, match)
+
+
+def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
+    """The raw fields with a code (`store.content`)."""
+    return [raw for each, raw in zip(shape, fields.split(b"\0"), strict=True) if each == code]
+
+
+def _has_field(block: bytes, field: bytes, wanted: str) -> bool:
+    spans = split_header(block)
+    return _any_contains((block[start:end] for name, start, end in spans if name == field), wanted)
+
+
+def _any_contains(fields: Iterable[bytes], wanted: str) -> bool:
+    return any(wanted in fold(decode_header(raw.partition(b":")[2])) for raw in fields)
+
+
+def _text_step(wanted: str, *, with_header: bool) -> _Step:
+    def contains(octets: bytes) -> bool:
+        size = header_end(octets)
+        if with_header and wanted in fold(decode_header(octets[:size])):
+            return True
+        block = octets[:size]
+        values = header_values(block, split_header(block), MIME_FIELDS)
+        return wanted in fold(search_text(octets, parse_structure(octets, size, values)))
+
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        found: set[int] = set()
+        async for wholes in part.wholes(candidates):
+            found |= await _look(wholes, contains)
+            await part.context.pause()
+        return found
+
+    return _Step(_Cost.TEXT, match)
+
+
+async def _look(texts: _Texts, test: Callable[[bytes], bool]) -> set[int]:
+    def look() -> set[int]:
+        return {uid for uid, octets in texts if test(octets)}
+
+    if sum(len(octets) for _, octets in texts) <= INLINE_OCTETS:
+        return look()
+    return await asyncio.to_thread(look)

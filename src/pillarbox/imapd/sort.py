@@ -1,0 +1,93 @@
+"""SORT: what a search found, in order (RFC 5256 §3)."""
+
+from collections.abc import Callable, Sequence
+from heapq import merge
+from operator import itemgetter
+from typing import Any
+
+from pillarbox.core.dates import epoch_of
+from pillarbox.imap.syntax_search import Program, SortKey
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.search import search
+from pillarbox.store import messages
+
+SLICE = 256
+"""Messages whose keys are read at once."""
+RUN = 8192
+"""Messages that are sorted at once: a few milliseconds."""
+
+_COLUMNS = {
+    "ARRIVAL": ("internaldate",),
+    "CC": ("cc_key",),
+    "DATE": ("sent", "internaldate"),
+    "FROM": ("from_key",),
+    "SIZE": ("size",),
+    "SUBJECT": ("subject",),
+    "TO": ("to_key",),
+}
+"""The columns of a sort key; strings are stored without case."""
+
+
+async def sort(context: SearchContext, criteria: Sequence[SortKey], program: Program) -> list[int]:
+    """The UIDs that match, by `criteria`, equal ones in the order of the mailbox; messages that are gone are left out.
+
+    Raises RemoteError and Unavailable as `search` does.
+    """
+    columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
+    rows = await read_columns(context, await search(context, program), ("uid", *columns))
+    # One stable sort a key, the last key first: the order of the mailbox is kept among equals.
+    for key in reversed(criteria):
+        rows = await _sorted(context, rows, _key_function(key.name, columns), key.reverse)
+    return [row[0] for row in rows]
+
+
+async def read_columns(
+    context: SearchContext, uids: Sequence[int], columns: tuple[str, ...]
+) -> list[tuple[Any, ...]]:
+    """Rows of messages by UID, read in slices; those that are gone are left out."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(uids), SLICE):
+        ranges = messages.to_ranges(uids[start : start + SLICE])
+        rows += await context.store.read(
+            context.account,
+            lambda tx, ranges=ranges: messages.select(tx, context.mailbox, ranges, columns),  # type: ignore[misc]
+        )
+        await context.pause()
+    return rows
+
+
+def sent_epoch(sent: int | None, internaldate: int) -> int:
+    """The moment of sending, else of arrival (RFC 5256 §2.2), in epoch seconds."""
+    return epoch_of(internaldate if sent is None else sent)
+
+
+def _key_function(name: str, columns: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
+    places = [1 + columns.index(column) for column in _COLUMNS[name]]
+    if name == "DATE":
+        sent, arrival = places
+        return lambda row: sent_epoch(row[sent], row[arrival])
+    (place,) = places
+    if name == "ARRIVAL":
+        return lambda row: epoch_of(row[place])
+    return itemgetter(place)
+
+
+async def _sorted(
+    context: SearchContext,
+    rows: list[tuple[Any, ...]],
+    key: Callable[[tuple[Any, ...]], Any],
+    reverse: bool,
+) -> list[tuple[Any, ...]]:
+    """A stable sort that lets others have their turn."""
+    if len(rows) <= RUN:
+        return sorted(rows, key=key, reverse=reverse)
+    runs = []
+    for start in range(0, len(rows), RUN):
+        runs.append(sorted(rows[start : start + RUN], key=key, reverse=reverse))
+        await context.pause()
+    merged: list[tuple[Any, ...]] = []
+    for row in merge(*runs, key=key, reverse=reverse):
+        merged.append(row)
+        if len(merged) % RUN == 0:
+            await context.pause()
+    return merged

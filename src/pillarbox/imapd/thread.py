@@ -1,0 +1,272 @@
+"""THREAD: what a search found, as trees (RFC 5256 §3).
+
+The two algorithms are pure functions of rows. They take about linear time, and no recursion, whatever the mail says
+about its ancestry.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from struct import unpack
+
+from pillarbox.imap.syntax_search import Program
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.search import search
+from pillarbox.imapd.sort import read_columns, sent_epoch
+
+INLINE_ROWS = 500
+"""More than these are threaded off the event loop."""
+
+STEPS_PER_MESSAGE = 100
+"""For finding loops: how many ancestors are looked at in all, counted by message. Real mail needs less than one; mail
+that was made to need more loses some links."""
+
+_COLUMNS = (
+    "uid",
+    "sent",
+    "internaldate",
+    "subject",
+    "is_reply",
+    "message_id",
+    "refs",
+)
+
+
+@dataclass(slots=True)
+class Row:
+    """What threading has to know of a message."""
+
+    uid: int
+    sent: int
+    """Epoch seconds."""
+    subject: str
+    """Base subject without case."""
+    is_reply: bool
+    """The subject says reply or forward."""
+    message_id: int
+    """A number for each Message-ID; 0: it has none."""
+    references: tuple[int, ...]
+    """Oldest ancestor first."""
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    """A message and its children, or (`uid` 0) a dummy for one that was not found."""
+
+    uid: int = 0
+    order: tuple[int, int] = (0, 0)
+    """Sent date and place in the mailbox: siblings are in this order."""
+    subject: str = ""
+    is_reply: bool = False
+    parent: "Thread | None" = None
+    children: "list[Thread]" = field(default_factory=list)
+    has_children: bool = False
+    """While `parent` counts and `children` are not yet filled in."""
+
+
+async def thread(context: SearchContext, algorithm: str, program: Program) -> list[Thread]:
+    """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT".
+
+    Raises RemoteError and Unavailable as `search` does.
+    """
+    found = await read_columns(context, await search(context, program), _COLUMNS)
+    rows = [
+        Row(
+            uid,
+            sent_epoch(sent, internaldate),
+            subject,
+            bool(is_reply),
+            message_id,
+            unpack(f"={len(refs) // 8}q", refs),
+        )
+        for uid, sent, internaldate, subject, is_reply, message_id, refs in found
+    ]
+    make = references if algorithm == "REFERENCES" else ordered_subject
+    return make(rows) if len(rows) <= INLINE_ROWS else await asyncio.to_thread(make, rows)
+
+
+def ordered_subject(rows: Sequence[Row]) -> list[Thread]:
+    """ORDEREDSUBJECT; `rows` are in the order of the mailbox."""
+    by_subject: dict[str, list[Thread]] = {}
+    for message in sorted(_messages(rows), key=_order):
+        by_subject.setdefault(message.subject, []).append(message)
+    threads = [members[0] for members in by_subject.values()]
+    for members in by_subject.values():
+        members[0].children = members[1:]
+    threads.sort(key=_order)
+    return threads
+
+
+def references(rows: Sequence[Row]) -> list[Thread]:
+    """REFERENCES; `rows` are in the order of the mailbox."""
+    everything = _link(rows)
+    roots = _prune(everything)
+    roots = _merge_subjects(roots)
+    return _sort(roots)
+
+
+def _order(message: Thread) -> tuple[int, int]:
+    """Of a dummy: that of its first child (steps 4 and 6)."""
+    return message.order if message.uid else message.children[0].order
+
+
+def _messages(rows: Sequence[Row]) -> list[Thread]:
+    return [
+        Thread(row.uid, (row.sent, place), row.subject, row.is_reply)
+        for place, row in enumerate(rows)
+    ]
+
+
+def _link(rows: Sequence[Row]) -> list[Thread]:
+    """Step 1: all messages and dummies, with their parents."""
+    found = _messages(rows)
+    known: dict[int, Thread] = {}
+    for row, message in zip(rows, found, strict=True):
+        if row.message_id:
+            known.setdefault(row.message_id, message)  # a repeated one is as good as none
+    links = _Links(STEPS_PER_MESSAGE * len(rows))
+    everything = list(found)
+    for row, message in zip(rows, found, strict=True):
+        last: Thread | None = None
+        for number in row.references:
+            ancestor = known.get(number)
+            if ancestor is None:
+                ancestor = known[number] = Thread()
+                everything.append(ancestor)
+            if last is not None and ancestor.parent is None:
+                links.join(last, ancestor)  # (A)
+            last = ancestor
+        if message.parent is not None and message.parent is not last:
+            message.parent = None
+        if last is not None and message.parent is None:
+            links.join(last, message)  # (B)
+    return everything
+
+
+@dataclass(slots=True)
+class _Links:
+    """Makes children of parents, never in a loop."""
+
+    steps_left: int
+
+    def join(self, parent: Thread, child: Thread) -> None:
+        """`child` has no parent yet."""
+        if parent is child or (child.has_children and self._is_ancestor(child, parent)):
+            return
+        child.parent = parent
+        parent.has_children = True
+
+    def _is_ancestor(self, message: Thread, of: Thread) -> bool:
+        """Also where it took too many steps to find out."""
+        above = of.parent
+        while above is not None:
+            self.steps_left -= 1
+            if above is message or self.steps_left < 0:
+                return True
+            above = above.parent
+        return False
+
+
+def _prune(everything: list[Thread]) -> list[Thread]:
+    """Steps 2 and 3: the children of the root, with dummies only there."""
+    roots = []
+    for message in everything:
+        if message.parent is None:
+            roots.append(message)
+        else:
+            message.parent.children.append(message)
+    for message in reversed(list(_walk(roots))):
+        message.children = list(_promoted(message.children))
+    return [
+        message
+        for root in roots
+        for message in ([root] if root.uid or len(root.children) > 1 else root.children)
+    ]
+
+
+def _promoted(children: list[Thread]) -> Iterator[Thread]:
+    """Siblings, with dummies replaced by their children, which are pruned already."""
+    for child in children:
+        if child.uid:
+            yield child
+        else:
+            yield from child.children
+
+
+def _walk(roots: Sequence[Thread]) -> Iterator[Thread]:
+    """All below `roots`, parents before their children."""
+    waiting = list(roots)
+    while waiting:
+        message = waiting.pop()
+        yield message
+        waiting += message.children
+
+
+def _merge_subjects(roots: list[Thread]) -> list[Thread]:
+    """Steps 4 and 5."""
+    for root in roots:
+        if not root.uid:
+            root.children.sort(key=_order)
+    roots.sort(key=_order)
+    table: dict[str, Thread] = {}
+    for root in roots:  # (B)
+        subject = _thread_subject(root)
+        if not subject:
+            continue
+        other = table.get(subject)
+        if other is None or (
+            other.uid and (not root.uid or (other.is_reply and not root.is_reply))
+        ):
+            table[subject] = root
+    merged: dict[Thread, None] = dict.fromkeys(roots)
+    for root in roots:  # (C)
+        subject = _thread_subject(root)
+        if not subject or table[subject] is root:
+            continue
+        other = table[subject]
+        del merged[root]
+        if not other.uid:
+            other.children += [root] if root.uid else root.children
+        elif root.is_reply and not other.is_reply:
+            other.children.append(root)
+        else:
+            del merged[other]
+            both = table[subject] = Thread(children=[other, root])
+            merged[both] = None
+    return list(merged)
+
+
+def _thread_subject(root: Thread) -> str:
+    return root.subject if root.uid else root.children[0].subject
+
+
+def _sort(roots: list[Thread]) -> list[Thread]:
+    """Step 6."""
+    for message in _walk(roots):  # no dummy is below the root, so any order will do
+        message.children.sort(key=_order)
+    return sorted(roots, key=_order)
+
+
+def format_threads(threads: Sequence[Thread], to_number: Callable[[int], int]) -> bytes:
+    """What follows THREAD in its response: nothing, or a space and thread lists (RFC 5256 §5).
+
+    A message with one child is followed by it: `b" (2)(3 6 (4 23)(44 7 96))"`.
+    """
+    parts: list[bytes] = [b" "] if threads else []
+    waiting: list[Thread | None] = list(reversed(threads))
+    while waiting:
+        message = waiting.pop()
+        if message is None:
+            parts.append(b")")
+            continue
+        parts.append(b"(")
+        line = [message] if message.uid else []
+        while len(message.children) == 1:
+            message = message.children[0]
+            line.append(message)
+        parts.append(b" ".join([b"%d" % to_number(each.uid) for each in line]))
+        if message.children and line:
+            parts.append(b" ")
+        waiting.append(None)
+        waiting += reversed(message.children)
+    return b"".join(parts)
