@@ -1,0 +1,202 @@
+"""The administration commands: what they do, print and return."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pillarbox.cli import main
+from pillarbox.cli.main import pillarbox
+from pillarbox.config.load import load_config
+from pillarbox.config.reference import EXAMPLE
+from pillarbox.config.schema import Config
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in a folder with a configuration: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
+    Path("pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
+
+    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        with pytest.raises(SystemExit) as end:
+            main()
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return int(end.value.code or 0), shown.out, shown.err
+
+    return run_command
+
+
+@pytest.fixture
+def with_alice(run: Run) -> Run:
+    assert run("domain", "add", "example.org")[0] == 0
+    added = run("account", "add", "alice@example.org", "--password-stdin", typed="long enough\n")
+    assert added == (0, "The account alice@example.org was added.\n", "")
+    return run
+
+
+def test_domains(run: Run) -> None:
+    code, out, _ = run("domain", "add", "Example.ORG.")
+    assert code == 0
+    assert "The domain example.org was added." in out
+    assert "first account" in out
+    assert json.loads(run("domain", "list", "--json")[1]) == [
+        {"domain": "example.org", "accounts": 0}
+    ]
+    assert run("domain", "add", "example.org") == (
+        1,
+        "",
+        "pillarbox: the domain example.org exists already\n",
+    )
+    assert run("domain", "remove", "example.org")[0] == 0
+    assert json.loads(run("domain", "list", "--json")[1]) == []
+
+
+def test_a_domain_can_be_given_its_postmaster(run: Run) -> None:
+    _, out, _ = run("domain", "add", "example.org", "--postmaster", "alice@example.org")
+    assert "Mail for postmaster@example.org goes to alice@example.org." in out
+    assert json.loads(run("alias", "list", "--json")[1]) == [
+        {"alias": "postmaster@example.org", "target": "alice@example.org"}
+    ]
+
+
+def test_a_domain_with_accounts_stays(with_alice: Run) -> None:
+    assert with_alice("domain", "remove", "example.org")[0] == 1
+
+
+def test_accounts_are_listed(with_alice: Run) -> None:
+    (listed,) = json.loads(with_alice("account", "list", "--json")[1])
+    assert listed["address"] == "alice@example.org"
+    assert listed["enabled"] is True
+    assert with_alice("account", "disable", "alice@example.org")[0] == 0
+    assert "no" in with_alice("account", "list", "example.org")[1].split()
+    assert with_alice("account", "enable", "alice@example.org")[0] == 0
+    assert json.loads(with_alice("account", "list", "other.org", "--json")[1]) == []
+
+
+def test_accounts_are_removed_after_a_question(with_alice: Run) -> None:
+    code, _, err = with_alice("account", "remove", "alice@example.org", typed="n\n")
+    assert code == 1
+    assert "nothing was removed" in err
+    assert with_alice("account", "remove", "alice@example.org", typed="y\n")[0] == 0
+    assert json.loads(with_alice("account", "list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "password", "reason"),
+    [
+        ("alice@example.org", "long enough", "exists already"),
+        ("bob@elsewhere.org", "long enough", "pillarbox domain add elsewhere.org"),
+        ("bob", "long enough", "not a mail address"),
+        ("bob@example.org", "short", "at least 8 characters"),
+    ],
+)
+def test_accounts_that_cannot_be_added(
+    with_alice: Run, address: str, password: str, reason: str
+) -> None:
+    code, out, err = with_alice("account", "add", address, "--password-stdin", typed=password)
+    assert (code, out) == (1, "")
+    assert reason in err
+    assert err.startswith("pillarbox: ")
+    assert err.count("\n") == 1
+
+
+def test_passwords_need_a_terminal_or_stdin(with_alice: Run) -> None:
+    code, _, err = with_alice("account", "passwd", "alice@example.org")
+    assert code == 1
+    assert "--password-stdin" in err
+
+
+def test_aliases(with_alice: Run) -> None:
+    assert with_alice("alias", "add", "Info@example.org", "alice@example.org") == (
+        0,
+        "Mail for info@example.org goes to alice@example.org.\n",
+        "",
+    )
+    assert with_alice("alias", "add", "@example.org", "nobody@example.org")[0] == 0
+    assert "info@example.org" in with_alice("alias", "list")[1]
+    assert with_alice("alias", "remove", "info@example.org", "x@example.org")[0] == 1
+    assert with_alice("alias", "remove", "info@example.org", "alice@example.org")[0] == 0
+    assert with_alice("alias", "remove", "@example.org")[0] == 0
+    assert with_alice("alias", "remove", "@example.org")[0] == 1
+
+
+def test_config_check_names_aliases_that_lead_nowhere(with_alice: Run) -> None:
+    with_alice("alias", "add", "a@example.org", "nobody@example.org")
+    with_alice("alias", "add", "b@example.org", "carol@elsewhere.org")
+    code, out, _ = with_alice("config", "check")
+    assert code == 0
+    assert "a@example.org goes to nobody@example.org, which is no account" in out
+    assert "carol@elsewhere.org, at another host" in out
+    assert out.endswith("The configuration can be used.\n")
+
+
+def test_config_stands_before_or_after_the_command(with_alice: Run) -> None:
+    Path("pillarbox.toml").rename("other.toml")
+    assert with_alice("account", "list")[0] == 1
+    for arguments in (
+        ("--config", "other.toml", "account", "list"),
+        ("account", "list", "--config", "other.toml"),
+        ("account", "list", "--config=other.toml"),
+    ):
+        assert "alice@example.org" in with_alice(*arguments)[1]
+
+
+def test_wrong_usage_is_exit_code_2(run: Run) -> None:
+    for arguments in (("nonsense",), ("account", "add"), ("serve", "--fast"), ("account",), ()):
+        assert run(*arguments)[0] == 2, arguments
+
+
+def test_wrong_configurations_are_told_line_by_line(run: Run) -> None:
+    Path("pillarbox.toml").write_text(
+        'hostname = "no name"\ndata_dir = "data"\n[listen]\nimap = ["nonsense"]\n'
+    )
+    code, out, err = run("config", "check")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 2
+
+
+def test_check_before_the_first_start(with_alice: Run) -> None:
+    code, _, err = with_alice("check")
+    assert code == 1
+    assert "no server has run" in err
+
+
+def test_the_example_configuration_shows_all_settings_with_their_defaults(
+    run: Run, tmp_path: Path
+) -> None:
+    code, out, _ = run("config", "example")
+    assert (code, out) == (0, EXAMPLE)
+    (tmp_path / "example.toml").write_text(out)
+    shown = load_config(tmp_path / "example.toml")
+    defaults = Config(shown.hostname, shown.data_dir, listen=shown.listen)
+    assert shown == defaults
+    for name in Config.__struct_fields__:
+        value = getattr(defaults, name)
+        names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
+        for each in (name, *names):
+            assert each in EXAMPLE
+
+
+def _all_commands(prefix: tuple[str, ...] = (), group: object = pillarbox) -> list[tuple[str, ...]]:
+    found = [prefix]
+    for name, command in getattr(group, "commands", {}).items():
+        found += _all_commands((*prefix, name), command)
+    return found
+
+
+@pytest.mark.parametrize("command", _all_commands())
+def test_every_help_has_an_example(run: Run, command: tuple[str, ...]) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert "Example: pillarbox" in " ".join(out.split())
