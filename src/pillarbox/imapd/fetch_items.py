@@ -16,7 +16,6 @@ from pillarbox.imapd.body import body_of
 from pillarbox.imapd.sections import Message, fields_of, locate
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.view import with_recent
-from pillarbox.store import messages
 from pillarbox.store.content import FIELD_CODES
 from pillarbox.store.tx import Tx
 
@@ -32,7 +31,6 @@ class Slice:
 
     tx: Tx
     selected: Selected
-    mailbox: int
     columns: dict[str, tuple[Any, ...]]
 
 
@@ -42,12 +40,31 @@ Fill = Callable[[Slice], Sequence[Iterable[Any]]]
 
 @dataclass(slots=True, frozen=True)
 class Renderer:
-    """How one item is rendered. `weight` is the column that says how many octets are read for a message, if many."""
+    """How one item is rendered: its piece of the template, the columns it needs, and what fills its places."""
 
     template: bytes
     columns: tuple[str, ...]
     fill: Fill
-    weight: str = ""
+
+
+LARGEST_SLICE = 1 << 20
+"""Octets of header blocks and bodies that are read in one slice."""
+
+LARGEST_RENDERED_SLICE = 64 << 20
+"""Octets of messages whose ENVELOPE or BODYSTRUCTURE is read in one slice: hardly ever more than a hundredth of that,
+but a hostile message can be all structure."""
+
+_NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate"))
+
+
+def _weight(columns: tuple[str, ...]) -> tuple[str, int]:
+    if "body" in columns:
+        return "size", LARGEST_SLICE
+    if "header" in columns:
+        return "header_size", LARGEST_SLICE
+    if "envelope" in columns or "bodystructure" in columns:
+        return "size", LARGEST_RENDERED_SLICE
+    return "", 0
 
 
 class Plan:
@@ -59,8 +76,10 @@ class Plan:
         "_seen_modseq",
         "_template",
         "columns",
+        "limit",
         "reads_content",
         "sections",
+        "shape_at",
         "weight",
     )
 
@@ -73,13 +92,13 @@ class Plan:
         wanted = chain.from_iterable(renderer.columns for renderer in renderers)
         self.columns = tuple(dict.fromkeys(("uid", *wanted)))
         """For `messages.select`; the first is always the UID."""
-        self.reads_content = not {"uid", "flags", "modseq", "size", "internaldate"}.issuperset(
-            self.columns
-        )
+        self.weight, self.limit = _weight(self.columns)
+        """The column that tells how much is read for a message ("": little), and how much of it a slice may read."""
+        self.reads_content = not _NARROW.issuperset(self.columns)
         """Whether more is read than the narrow rows of messages."""
-        weights = {renderer.weight for renderer in renderers}
-        self.weight = "size" if "size" in weights else max(weights, default="")
-        """The column that says how many octets are read for a message; "": few."""
+        self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
+        """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
+        -1: that does not matter."""
         self._items = items
         self._seen_modseq = seen_modseq
         self.sections = [item for item in items if item.section is not None]
@@ -94,7 +113,7 @@ class Plan:
     def render(self, tx: Tx, selected: Selected, numbers: Iterable[int], rows: Rows) -> list[bytes]:
         """The FETCH responses for rows of `columns`, at least one; `numbers` are their message numbers."""
         columns = dict(zip(self.columns, zip(*rows, strict=True), strict=True))
-        part = Slice(tx, selected, selected.mailbox, columns)
+        part = Slice(tx, selected, columns)
         values = chain.from_iterable([fill(part) for fill in self._fills])
         template = self._template
         return [template % message for message in zip(numbers, *values, strict=True)]
@@ -155,22 +174,19 @@ def _renderer(item: FetchItem) -> Renderer:
     section = item.section
     if item.partial is None and not section.part:
         if section.text == "":
-            return Renderer(label + b" {%d}\r\n%b%b", ("header", "body"), _whole, "size")
+            return Renderer(label + b" {%d}\r\n%b%b", ("header", "body"), _whole)
         if section.text == "HEADER":
-            return Renderer(label + b" %b", ("header",), _header, "header_size")
+            return Renderer(label + b" %b", ("header",), _header)
         if section.text == "TEXT":
-            return Renderer(label + b" %b", ("body",), _text, "size")
+            return Renderer(label + b" %b", ("body",), _text)
         codes = [FIELD_CODES.get(name.lower()) for name in section.fields]
         if section.text == "HEADER.FIELDS" and None not in codes:
             fill = _common_fields(section, bytes(code for code in codes if code))
             return Renderer(label + b" %b", ("shape", "fields"), fill)
-    weight = "header_size" if section.text.startswith("HEADER") and not section.part else "size"
-    columns = (
-        ("header", "size", "parts")
-        if weight == "header_size"
-        else ("header", "size", "parts", "body")
-    )
-    return Renderer(label + b" %b", columns, _any_section(item, section), weight)
+    columns: tuple[str, ...] = ("header", "size", "parts")
+    if section.part or not section.text.startswith("HEADER"):
+        columns += ("body",)
+    return Renderer(label + b" %b", columns, _any_section(item, section))
 
 
 # Sections
@@ -238,25 +254,14 @@ def _common_fields(section: Section, codes: bytes) -> Fill:
         return itemgetter(*wanted)
 
     def fill(part: Slice) -> Sequence[Iterable[Any]]:
-        columns = part.columns
         values = []
-        for uid, shape, fields in zip(
-            columns["uid"], columns["shape"], columns["fields"], strict=True
-        ):
-            if shape is None:
-                octets = fields_of(section, _read_header(part, uid))
-            else:
-                take = places.get(shape)
-                if take is None:
-                    take = places[shape] = pick(shape)
-                octets = b"".join(take(fields.split(b"\0")))
-                octets += b"\r\n" if not octets or octets.endswith(b"\n") else b"\r\n\r\n"
+        for shape, fields in zip(part.columns["shape"], part.columns["fields"], strict=True):
+            take = places.get(shape)
+            if take is None:
+                take = places[shape] = pick(shape)
+            octets = b"".join(take(fields.split(b"\0")))
+            octets += b"\r\n" if not octets or octets.endswith(b"\n") else b"\r\n\r\n"
             values.append(b"{%d}\r\n%b" % (len(octets), octets))
         return (values,)
 
     return fill
-
-
-def _read_header(part: Slice, uid: int) -> bytes:
-    header: bytes = messages.select(part.tx, part.mailbox, [(uid, uid)], ("header",))[0][0]
-    return header

@@ -14,9 +14,6 @@ LIGHT_ROWS = 1000
 """Messages of a slice of which only the narrow rows are read."""
 ROWS = 256
 """Messages of any other slice."""
-SLICE_OCTETS = 1 << 20
-"""Of header blocks and bodies that are read in one slice."""
-
 Positions = list[range]
 """Ascending ranges of positions in the view."""
 
@@ -65,28 +62,29 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     ranges = view.uid_ranges(part)
     columns = ("uid", plan.weight)
     weights = await client.read(lambda tx: messages.select(tx, selected.mailbox, ranges, columns))
-    if sum(weight for _, weight in weights) <= SLICE_OCTETS and all(
-        weight <= PIECE_OCTETS for _, weight in weights
+    streams = bool(plan.sections)
+    if sum(weight for _, weight in weights) <= plan.limit and not (
+        streams and any(weight > PIECE_OCTETS for _, weight in weights)
     ):
         return [(part, False)]
     pieces: list[tuple[Positions, bool]] = []
-    octets = 0
+    room = 0
     for uid, weight in weights:
         position = view.number(uid) - 1
         one = range(position, position + 1)
-        if weight > PIECE_OCTETS:
+        if streams and weight > PIECE_OCTETS:
             pieces.append(([one], True))
-            octets = SLICE_OCTETS
-        elif octets + weight > SLICE_OCTETS or not pieces:
+            room = 0
+        elif weight > room:
             pieces.append(([one], False))
-            octets = weight
+            room = plan.limit - weight
         else:
-            last = pieces[-1][0]
-            if last[-1].stop == position:
-                last[-1] = range(last[-1].start, position + 1)
+            run = pieces[-1][0]
+            if run[-1].stop == position:
+                run[-1] = range(run[-1].start, position + 1)
             else:
-                last.append(one)
-            octets += weight
+                run.append(one)
+            room -= weight
     return pieces
 
 
@@ -94,9 +92,14 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> int:
     selected = client.selected
     view = selected.view
     ranges = view.uid_ranges(part)
+    apart: list[int] = []  # UIDs of messages that take more than their row
 
     def work(tx: Tx) -> list[bytes]:
         rows = messages.select(tx, selected.mailbox, ranges, plan.columns)
+        at = plan.shape_at
+        if at >= 0 and any(row[at] is None for row in rows):
+            apart.extend(row[0] for row in rows if row[at] is None)
+            rows = [row for row in rows if row[at] is not None]
         if not rows:
             return []
         numbers: Iterable[int]
@@ -109,4 +112,8 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> int:
     responses = await client.read(work)
     client.tell_keywords()
     client.engine.send_rendered(responses)
-    return len(responses)
+    told = len(responses)
+    for uid in apart:
+        told += await stream_message(client, plan, uid)
+        await client.pause()
+    return told

@@ -23,6 +23,9 @@ from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.table import COMMANDS
 from pillarbox.net.connection import Connection
 
+TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
+"""What a client gets that cannot be served now."""
+
 log = logging.getLogger("pillarbox.imapd")
 
 
@@ -49,9 +52,10 @@ class ImapSession:
                 keeps_numbers = row.keeps_numbers and not getattr(event.args, "uid", False)
                 await self._answer(row.serve(client, event.args), row.tells, not keeps_numbers)
             case AppendData():
-                await self._answer(append.receive(client, event))
+                await self._answer(append.receive(client, event), expunge=False)
             case AppendStart():
-                await self._answer(append.start(client, event))
+                # RFC 3501 §7.4.1: not while a command is being received
+                await self._answer(append.start(client, event), expunge=False)
             case AppendEnd():
                 await self._answer(append.finish(client))
             case AppendAborted():
