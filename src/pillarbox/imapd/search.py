@@ -383,6 +383,8 @@ def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
 
 
 def _has_field(block: bytes, field: bytes, wanted: str) -> bool:
+    if field not in block.lower():
+        return False
     spans = split_header(block)
     return _any_contains((block[start:end] for name, start, end in spans if name == field), wanted)
 

@@ -1,10 +1,15 @@
 """Port 25: mail from strangers for local recipients, and nothing else."""
 
+import asyncio
+import fcntl
+import logging
 import re
 
 import pytest
 
 from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.delivery.pending import PendingWorker
+from pillarbox.store.accounts import account_path
 
 OCTETS = b"From: s@example.net\r\nSubject: x\r\n\r\nHello\r\n"
 
@@ -186,6 +191,60 @@ def test_what_cannot_be_stored_is_refused_for_now(
     assert client.send(OCTETS).startswith(reply)
     monkeypatch.undo()
     assert client.send(OCTETS).startswith("250 ")
+
+
+def test_a_bug_while_the_message_comes_is_a_451_at_its_end(server, connect, monkeypatch) -> None:
+    def broken(spool: object, chunk: bytes) -> None:
+        raise ZeroDivisionError
+
+    client = connect(server)
+    monkeypatch.setattr("pillarbox.store.spool.Spool.write", broken)
+    assert client.send(b"x" * 1_000_000 + b"\r\n").startswith("451 4.3.0")
+    monkeypatch.undo()
+    assert client.send(OCTETS).startswith("250 ")
+
+
+def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
+    server, connect, monkeypatch
+) -> None:
+    monkeypatch.setattr("pillarbox.delivery.deliver.LONGEST_WAIT_S", 0.1)
+    client = connect(server)
+    both = ("bob@example.test", "carol@example.test")
+    client.send(OCTETS, "s@example.net", *both)
+    path = account_path(server.folder / "accounts", server.accounts["carol"])
+    with path.with_suffix(".lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert client.send(OCTETS, "s@example.net", *both).startswith("250 ")
+        assert server.store.pending.count() == 1
+        assert len(server.inbox("bob")) == 2
+
+    async def work() -> None:
+        worker = PendingWorker(server.store, look_every_s=0.01)
+        worker.start()
+        async with asyncio.timeout(5):
+            while server.store.pending.count():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await worker.stop()
+
+    server.call(work)
+    first, second = server.inbox("carol")
+    assert body_of(first) == body_of(second)
+
+
+def test_one_line_in_the_log_tells_of_each_message(server, connect, caplog) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.smtpd")
+    client = connect(server)
+    queue_id = client.send(OCTETS).rpartition(" ")[2]
+    client.ask("MAIL FROM:<>")
+    client.ask("RCPT TO:<nobody@example.test>")
+    accepted, refused = (record.getMessage() for record in caplog.records)
+    assert accepted.startswith(
+        f"id={queue_id} from=<s@example.net> to=1 copies=1 pending=0 size={len(OCTETS)}"
+        " client=127.0.0.1 connection="
+    )
+    assert refused.endswith(
+        "127.0.0.1: refused recipient <nobody@example.test>: 550 No such mailbox here"
+    )
 
 
 def test_a_full_spool_disk_is_a_452(server, connect, monkeypatch) -> None:
