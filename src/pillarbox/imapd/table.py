@@ -17,6 +17,7 @@ from pillarbox.imapd.commands import (
     list,
     login,
     mailbox,
+    search,
     select,
     store,
 )
@@ -62,6 +63,9 @@ COMMANDS: Mapping[str, Row] = {
     "MOVE": Row(copy.move),
     "FETCH": Row(fetch.fetch, keeps_numbers=True),
     "STORE": Row(store.store, keeps_numbers=True),
+    "SEARCH": Row(search.search, keeps_numbers=True),
+    "SORT": Row(search.sort, keeps_numbers=True),
+    "THREAD": Row(search.thread, keeps_numbers=True),
     "IDLE": Row(idle.idle, tells=False),
 }
 """By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""
