@@ -544,3 +544,16 @@ def test_timeouts_by_state() -> None:
     engine.timed_out()
     assert sent(engine).startswith(b"* BYE ")
     assert engine.closing
+
+
+def test_a_mailbox_that_is_no_more_leaves_the_authenticated_state() -> None:
+    server = Server()
+    server.send_greeting("ready", status=b"PREAUTH")
+    server.receive(b"a SELECT INBOX\r\n")
+    server.next_event()
+    assert server.owes_answer
+    server.send_tagged(b"OK", "done")
+    assert not server.owes_answer
+    assert server.state is State.SELECTED
+    server.deselect()
+    assert server.state is State.AUTHENTICATED
