@@ -2,6 +2,7 @@
 
 import asyncio
 import imaplib
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pillarbox.store.store import Store
 
 COUNT = 1000
 
-SSL_TYPES = {"tls": "IMAPS", "starttls": "STARTTLS", "plain": "None"}
+SSL_TYPES = {"tls": "IMAPS", "plain": "None"}
 
 
 def make_message(number: int) -> bytes:
@@ -74,8 +75,9 @@ def subjects_by_uid(client: imaplib.IMAP4) -> dict[bytes, bytes]:
     found = {}
     for row in rows:
         if isinstance(row, tuple):
-            words = row[0].split()
-            found[row[1].split()[-1]] = words[words.index(b"UID") + 1]
+            uid = re.search(rb"UID (\d+)", row[0])
+            assert uid is not None
+            found[row[1].split()[-1]] = uid[1]
     return found
 
 
@@ -88,6 +90,7 @@ def by_number(folder: Path) -> dict[int, Path]:
     return found
 
 
+@pytest.mark.parametrize("transport", SSL_TYPES)
 def test_two_way_sync_of_1000_messages(user, program, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "Mail" / "INBOX"
     put_on_server(user, 0, COUNT // 2)
