@@ -28,6 +28,9 @@ MOST_UNITS_A_GROUP = 256
 MOST_MESSAGES_A_TURN = 1024
 """Units between two syncs of the journal: bounds what an unclean stop can make vanish (`recovery.UIDS_SKIPPED`)."""
 
+MOST_LOCKS_AWAITED = 32
+"""Files held by another process for which this one can wait at a time, apart from what commits."""
+
 CHECKPOINT_PAGES = 1000
 """WAL pages after which a file is checkpointed in the background."""
 
@@ -78,6 +81,7 @@ class Committer:
         self._turn_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="commit")
+        self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpointing: set[int] = set()
         self._failed: BaseException | None = None
@@ -189,7 +193,7 @@ class Committer:
         loop = asyncio.get_running_loop()
         try:
             if not file.try_lock():
-                await loop.run_in_executor(self._threads, file.lock)
+                await loop.run_in_executor(self._lock_threads, file.lock)
             try:
                 group = await self._apply_synced(file, units)
             finally:
@@ -234,19 +238,22 @@ class Committer:
         execute("BEGIN IMMEDIATE")
         group = _Applied(units)
         now_s = int(self._clock())
+        # One unit alone needs no savepoint, which would copy each page that it changes.
+        begin, end, undo = ("SAVEPOINT unit", "RELEASE unit", "ROLLBACK TO unit; RELEASE unit")
+        if len(units) == 1:
+            begin, end, undo = ("", "", "ROLLBACK; BEGIN")
         for unit in units:
             tx = file.write_tx(now_s)
             unit.result = unit.error = None
-            execute("SAVEPOINT unit")
+            execute(begin)
             try:
                 unit.result = unit.work(tx)
-                execute("RELEASE unit")
+                execute(end)
                 group.changed |= tx.changed
             except Exception as error:
                 if database.is_disk_error(error) or not file.writer.in_transaction:
                     raise
-                execute("ROLLBACK TO unit")
-                execute("RELEASE unit")
+                execute(undo)
                 if isinstance(error, apsw.Error):
                     log.error("account %d: %s", file.account, error)
                     unit.error = database.unavailable(error)
@@ -323,6 +330,7 @@ class Committer:
         if self._failed is None:
             self._cut_journal()
             await self._quiet()
+        self._lock_threads.shutdown()
         self._threads.shutdown()
         self._background.shutdown()
 

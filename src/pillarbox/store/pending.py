@@ -45,7 +45,8 @@ class Pending:
         self._mutex = threading.Lock()
 
     def close(self) -> None:
-        self._connection.close()
+        with self._mutex:  # a thread may be at work for a caller that was cancelled
+            self._connection.close()
 
     def add(
         self,

@@ -30,7 +30,7 @@ def reclaim(tx: Tx, contents: list[int]) -> None:
     """Delete at most SLICE contents found by `find_reclaimable`."""
     for content in contents:
         tx.execute(
-            "DELETE FROM body WHERE id BETWEEN ? AND ?",
+            "DELETE FROM body_piece WHERE id BETWEEN ? AND ?",
             (content << PIECE_BITS, ((content + 1) << PIECE_BITS) - 1),
         )
         for table in _BY_CONTENT:
