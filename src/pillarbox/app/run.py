@@ -29,11 +29,11 @@ def run(
     Raises Refused and Unavailable when the server cannot start.
     """
     os.umask(0o077)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, announce, prepare))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop where the platform has it."""
     try:
         import uvloop

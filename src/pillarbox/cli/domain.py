@@ -5,6 +5,7 @@ import sys
 import click
 
 from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+from pillarbox.store.directory import canonical_address
 
 
 @click.group(epilog="Example: pillarbox domain add example.org")
@@ -23,6 +24,8 @@ def add(name: str, postmaster: str | None) -> None:
     is asked for on a terminal; if there is none, the domain's first account gets that mail.
     """
     with open_directory() as directory:
+        if postmaster:
+            canonical_address(postmaster)  # before anything is changed
         name = directory.add_domain(name)
         click.echo(f"The domain {name} was added.")
         if postmaster is None and sys.stdin.isatty():

@@ -177,7 +177,13 @@ class Committer:
                 await asyncio.sleep(0)
         if records:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
+            try:
+                await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
+            except BaseException:
+                stopping = Unavailable("the server is stopping", "UNAVAILABLE")
+                for file, group in applied:
+                    self._finish(file, _fail_all(group.units, stopping))
+                raise
         for file, group in applied:
             self._finish(file, group)
         if self._journal.used_octets > SEGMENT_OCTETS:

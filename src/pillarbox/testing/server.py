@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import argon2
 
+from pillarbox.app.run import loop_factory
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
 from pillarbox.config.schema import Config, Imap, Listen, Security
@@ -182,7 +183,8 @@ class MailServer:
     # The thread
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """POP3 sessions over a real connection."""
 
 import base64
+import contextlib
 import fcntl
 import poplib
 import re
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from pillarbox.core.errors import Unavailable
-from pillarbox.pop3d.maildrop import READ_AHEAD_OCTETS
+from pillarbox.pop3d.maildrop import READ_AHEAD_OCTETS, Pieces
 from pillarbox.store import messages
 from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.maildrop import lock_path
@@ -105,6 +106,44 @@ def test_top_of_a_large_message_crosses_pieces(put, connect) -> None:
     client.log_in()
     _, lines = client.ask_lines(b"TOP 1 5000")
     assert unstuffed(lines) == b"".join(LARGE.splitlines(keepends=True)[:5002])
+
+
+def test_long_listings_come_whole(put, connect) -> None:
+    put(*[b"Subject: %d\r\n\r\n%b" % (n, b"z\r\n" * (n % 7)) for n in range(2500)])
+    client = connect()
+    client.log_in()
+    client.ask(b"DELE 1500")
+    _, sizes = client.ask_lines(b"LIST")
+    _, ids = client.ask_lines(b"UIDL")
+    numbers = [number for number in range(1, 2501) if number != 1500]
+    assert [int(line.split()[0]) for line in sizes] == numbers
+    assert [int(line.split()[0]) for line in ids] == numbers
+    assert len({line.split()[1] for line in ids}) == 2499
+    total = sum(int(line.split()[1]) for line in sizes)
+    assert client.ask(b"STAT") == b"+OK 2499 %d\r\n" % total
+
+
+def test_half_a_message_never_looks_whole(put, connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(LARGE)
+    client = connect()
+    client.log_in()
+    read = Pieces.read
+    calls = []
+
+    async def fail_later(pieces: Pieces) -> bytes:
+        calls.append(pieces)
+        if len(calls) == 3:
+            raise Unavailable("the disk is gone")
+        return await read(pieces)
+
+    monkeypatch.setattr(Pieces, "read", fail_later)
+    client.socket.sendall(b"RETR 1\r\n")
+    got = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := client.socket.recv(65536):
+            got += chunk
+    assert got.startswith(b"+OK")
+    assert not got.endswith(b"\r\n.\r\n")
 
 
 def test_unique_ids_stay_for_ever(put, connect) -> None:

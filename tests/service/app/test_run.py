@@ -1,0 +1,57 @@
+"""What ends a server besides signals."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pillarbox.app.run import FATAL, run
+from pillarbox.app.server import Server
+from pillarbox.config.schema import Config, Listen
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store.content import make_content
+from pillarbox.store.mailboxes import INBOX
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+
+def test_a_disk_that_fails_to_sync_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be promised any more: the next start recovers what was."""
+    config = Config("mail.example.test", str(tmp_path), listen=Listen(pop3=["127.0.0.1:0"]))
+    tasks = []
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def append(store: Store) -> None:
+        item = Append(INBOX, make_content(b"Subject: x\r\n\r\n"), 0)
+        await store.append(1, item)
+        monkeypatch.setattr("pillarbox.store.journal._File.sync", fail)
+        await store.append(1, item)
+
+    def announce(server: Server) -> None:
+        assert server.store is not None
+        tasks.append(asyncio.get_running_loop().create_task(append(server.store)))
+
+    assert run(config, announce) == FATAL
+    assert isinstance(tasks[0].exception(), Unavailable), "its caller must not wait for ever"
+
+
+def test_a_server_that_cannot_start_leaves_nothing_open(tmp_path: Path) -> None:
+    bad = Config(
+        "mail.example.test",
+        str(tmp_path),
+        listen=Listen(imap=["127.0.0.1:0"], pop3=["192.0.2.1:0"]),
+    )
+    with pytest.raises(Refused, match="does not have that address"):
+        run(bad, lambda server: None)
+    good = Config("mail.example.test", str(tmp_path), listen=Listen(imap=["127.0.0.1:0"]))
+
+    def announce(server: Server) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(good, announce) == 0
