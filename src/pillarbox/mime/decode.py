@@ -12,7 +12,7 @@ from pillarbox.mime.transfer import decode_transfer
 MAX_PREVIEW = 200
 """Characters (RFC 8970 §3.3)."""
 
-_PREVIEW_OCTETS = (1024, 65_536)
+_PREVIEW_OCTETS = (400, 4096, 65_536)
 """How much of a part is decoded for its preview: first a little, and more if that gives too little text."""
 _PREVIEW_PARTS = 3
 """How many text parts are tried until one has text in it."""
@@ -78,7 +78,8 @@ def _preview_text(octets: bytes, part: Part) -> str:
     text = decode_charset(decoded, charset)
     if part.subtype == b"html":
         text = unescape(_MARKUP.sub(lambda markup: "" if markup["inline"] else " ", text))
-    return _CONTROLS.sub("", " ".join(text.split()))
+    line = " ".join(text.split())
+    return line if line.isprintable() else _CONTROLS.sub("", line)
 
 
 def _walk(root: Part) -> Iterator[Part]:
