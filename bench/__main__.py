@@ -1,7 +1,9 @@
 """`python -m bench inbound|fetch|pop3 [--peer postfix-dovecot]`: see the package."""
 
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +28,26 @@ Server = PillarboxServer | PostfixDovecot
 R = TypeVar("R")
 
 PEER = "postfix-dovecot"
-CORES = 2
+CORES = os.cpu_count() or 1
+
+FOLDER = Path(__file__).with_name(".peer")
+"""Where the servers keep their mail: on the disk of the checkout, since /tmp may be memory."""
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+PEER_SETTINGS = (
+    "Postfix: "
+    + ", ".join(f"{name}={value}" for name, value in SETTINGS.items())
+    + "; Dovecot: logins in performance mode, 10 LMTP processes"
+)
+
+_RESULTS_HEAD = f"""# Results
+
+Made by `python -m bench ... --save`, never by hand. Each section is one run on one machine, both servers
+in turn, driven by the same load; CPU is that of the servers alone, counted until their background work is done.
+
+{PEER_SETTINGS}.
+"""
 
 console = Console(width=140)
 
@@ -41,7 +62,8 @@ class Row:
 
 
 def _with_server(make: Callable[[Path], Server], use: Callable[[Server], R]) -> R:
-    folder = Path(tempfile.mkdtemp(prefix="pillarbox-bench-", dir=Path.cwd()))
+    FOLDER.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=FOLDER))
     server = make(folder / "server")
     try:
         folder.chmod(0o755)
@@ -98,39 +120,57 @@ def _servers(peer: str | None, accounts: int) -> list[tuple[str, Callable[[Path]
     return servers
 
 
-def _print(title: str, rows: list[tuple[str, Row]], better: dict[str, str]) -> None:
-    """A table with a ratio to the faster peer for each figure; `better` says "more" or "less"."""
-    table = Table(title=title)
-    table.add_column("server")
-    for name in better:
-        table.add_column(name, justify="right")
-    table.add_column("notes")
-    for _, row in rows:
-        table.add_row(
-            row.name, *(f"{row.figures[name]:,.2f}" for name in better), "; ".join(row.notes)
-        )
+def _report(title: str, rows: list[tuple[str, Row]], better: dict[str, str], *, save: bool) -> None:
+    """A table with a ratio to the best peer for each figure; `better` says "more" or "less". With `save`, it is
+    put into RESULTS.md too, in place of the table of the same title."""
+    lines = [[row.name, *(f"{row.figures[name]:,.2f}" for name in better)] for _, row in rows]
     peers = [row for kind, row in rows if kind == "peer"]
     ours = [row for kind, row in rows if kind == "pillarbox"]
     if peers and ours:
-        ratios = []
+        ratios = ["better than the best peer by"]
         for name, direction in better.items():
             pick = max if direction == "more" else min
             theirs = pick(row.figures[name] for row in peers)
             mine = ours[0].figures[name]
             ratio = mine / theirs if direction == "more" else theirs / max(mine, 1e-9)
             ratios.append(f"{ratio:.2f} x")
-        table.add_row("better than the best peer by", *ratios, "", style="bold")
+        lines.append(ratios)
+    table = Table("server", title=title)
+    for name in better:
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(*line)
     console.print(table)
+    notes = [f"{row.name}: {note}" for _, row in rows for note in row.notes]
+    for note in notes:
+        console.print(note)
+    if save:
+        _save(title, ["server", *better], lines, notes)
 
 
-def _machine(peer: str | None) -> None:
-    console.print(
-        f"{platform.machine()}, {CORES} cores shared with the load, Python {platform.python_version()},"
-        f" Linux {platform.release()}, {time.strftime('%Y-%m-%d')}"
+def _save(title: str, head: list[str], lines: list[list[str]], notes: list[str]) -> None:
+    old = RESULTS.read_text("utf-8") if RESULTS.exists() else f"{_RESULTS_HEAD}\n"
+    sections = re.split(r"(?m)^(?=## )", old)
+    table = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in table)
+    text = f"## {title}\n\n{_machine_line()}\n\n{rows}\n\n" + "".join(
+        f"- {note}\n" for note in notes
     )
+    kept = [section for section in sections if not section.startswith(f"## {title}\n")]
+    RESULTS.write_text("".join(kept).rstrip() + "\n\n" + text.rstrip() + "\n", "utf-8")
+
+
+def _machine_line() -> str:
+    return (
+        f"{time.strftime('%Y-%m-%d')}; {platform.machine()}, {CORES} cores shared with the load,"
+        f" Python {platform.python_version()}, Linux {platform.release()}"
+    )
+
+
+def _introduce(peer: str | None) -> None:
+    console.print(_machine_line())
     if peer:
-        settings = ", ".join(f"{name}={value}" for name, value in SETTINGS.items())
-        console.print(f"Postfix: {settings}; Dovecot: performance mode logins, 10 LMTP processes")
+        console.print(PEER_SETTINGS)
 
 
 @click.group()
@@ -139,21 +179,29 @@ def main() -> None:
 
 
 _peer_option = click.option("--peer", type=click.Choice([PEER]), help="run this peer too")
+_save_option = click.option("--save", is_flag=True, help="put the table into bench/RESULTS.md")
 _rounds_option = click.option("--rounds", default=3, show_default=True, help="medians of so many")
 
 
 @main.command()
 @_peer_option
 @_rounds_option
+@_save_option
 @click.option("--messages", default=5000, show_default=True)
 @click.option("--sessions", default=10, show_default=True)
 @click.option("--accounts", default=100, show_default=True)
 @click.option("--size", default=4096, show_default=True, help="octets of a message")
 def inbound(
-    peer: str | None, rounds: int, messages: int, sessions: int, accounts: int, size: int
+    peer: str | None,
+    rounds: int,
+    save: bool,
+    messages: int,
+    sessions: int,
+    accounts: int,
+    size: int,
 ) -> None:
     """Mail from strangers by SMTP, a message for one account each, counted when IMAP shows it."""
-    _machine(peer)
+    _introduce(peer)
     measured: dict[int, list[Row]] = {}
     servers = _servers(peer, accounts)
     for round_number in range(rounds):
@@ -168,10 +216,11 @@ def inbound(
             measured.setdefault(index, []).append(row)
             console.print(f"round {round_number + 1}: {row.name}: {row.figures}")
     rows = [(servers[index][0], _medians(found)) for index, found in measured.items()]
-    _print(
+    _report(
         f"inbound: {size} octets, {sessions} sessions, {accounts} accounts, medians of {rounds}",
         rows,
         {"messages/s": "more", "CPU s per 1,000": "less"},
+        save=save,
     )
 
 
@@ -223,16 +272,20 @@ _FETCHES = {
 @main.command()
 @_peer_option
 @_rounds_option
+@_save_option
 @click.option("--messages", default=10_000, show_default=True)
-def fetch(peer: str | None, rounds: int, messages: int) -> None:
+def fetch(peer: str | None, rounds: int, save: bool, messages: int) -> None:
     """FETCH of a whole mailbox by one client: milliseconds, the best of several, caches warm."""
-    _machine(peer)
+    _introduce(peer)
     rows = [
         (kind, _with_server(make, lambda server: _fetch_row(server, messages, rounds)))
         for kind, make in _servers(peer, 1)
     ]
-    _print(
-        f"fetch: {messages} messages of 4 KiB, milliseconds", rows, dict.fromkeys(_FETCHES, "less")
+    _report(
+        f"fetch: {messages} messages of 4 KiB, milliseconds",
+        rows,
+        dict.fromkeys(_FETCHES, "less"),
+        save=save,
     )
 
 
@@ -253,18 +306,20 @@ def _fetch_row(server: Server, messages: int, rounds: int) -> Row:
 @main.command()
 @_peer_option
 @_rounds_option
+@_save_option
 @click.option("--messages", default=10_000, show_default=True)
-def pop3(peer: str | None, rounds: int, messages: int) -> None:
+def pop3(peer: str | None, rounds: int, save: bool, messages: int) -> None:
     """RETR of a whole maildrop by one client, one at a time and ten ahead: messages/s."""
-    _machine(peer)
+    _introduce(peer)
     rows = [
         (kind, _with_server(make, lambda server: _pop3_row(server, messages, rounds)))
         for kind, make in _servers(peer, 1)
     ]
-    _print(
+    _report(
         f"pop3: RETR of {messages} messages of 4 KiB",
         rows,
         {"one at a time/s": "more", "pipelined/s": "more", "CPU ms per 1,000": "less"},
+        save=save,
     )
 
 
