@@ -25,6 +25,7 @@ FIRST_MAILBOXES: tuple[tuple[str, str], ...] = (
 """What a new account has, with the special use of each (RFC 6154 §2)."""
 
 MOST_MAILBOXES = 10_000
+MOST_SUBSCRIPTIONS = 10_000
 LONGEST_NAME = 1000
 """Characters of a whole name."""
 DEEPEST_NAME = 64
@@ -330,7 +331,10 @@ def set_special_use(tx: Tx, mailbox: int, special_use: str) -> None:
 
 
 def subscribe(tx: Tx, name: Name) -> None:
-    """Subscribe to a name, which need not exist (RFC 3501 §6.3.6)."""
+    """Subscribe to a name, which need not exist (RFC 3501 §6.3.6). Raises Refused CANNOT, LIMIT."""
+    row = tx.row("SELECT count(*) FROM subscription WHERE account = ?", (tx.account,))
+    if row and row[0] >= MOST_SUBSCRIPTIONS:
+        raise Refused(f"an account has at most {MOST_SUBSCRIPTIONS} subscriptions", "LIMIT")
     tx.execute(
         "INSERT OR IGNORE INTO subscription VALUES (?, ?)",
         (tx.account, _SEPARATOR.join(normal_name(name))),
