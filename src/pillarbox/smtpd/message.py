@@ -19,7 +19,10 @@ LARGEST_INLINE = 256 * 1024
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
 
-_USUAL_HEADER = 1 << 20
+LARGEST_HEADER = 1 << 20
+"""Octets of a header block: what looks through all of it holds up everything else for that long."""
+
+HEADER_TOO_LARGE = Reply(552, "5.3.4", "Message header is too large")
 
 _FIRST_FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:|\r\n")
 _AUTHORS = field_pattern(b"from|sender")
@@ -50,16 +53,20 @@ def prepare(
     """Check and parse a message for canonical `recipients`; `additions` None: it is not a submission, and nothing is
     changed but that forged Return-Path fields go, and a body without any header gets the blank line before it.
 
-    The reply refuses it: MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors than can be checked.
+    The reply refuses it: HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors than can be
+    checked.
     """
-    block = _header_block(octets)
+    block = bytes(octets[: LARGEST_HEADER + 1])
+    block = block[: header_end(block)]
+    if not _has_fields(block):
+        block = b""  # all of it is body
+    if len(block) > LARGEST_HEADER:
+        return HEADER_TOO_LARGE
     if is_loop(block, recipients):
         return MAIL_LOOP
     header = remove_return_path(block)
-    if _FIRST_FIELD.match(header) is None and not split_header(header):
-        header = (
-            b"\r\n" + header
-        )  # all of it is body; else the fields put in front would take it in
+    if not _has_fields(header):
+        header = b"\r\n" + header  # else the fields put in front would take the body in
     authors: list[str] = []
     if additions is not None:
         found = find_authors(header)
@@ -72,19 +79,16 @@ def prepare(
     return Prepared(make_content(octets), authors)
 
 
-def _header_block(octets: bytes | memoryview) -> bytes:
-    if isinstance(octets, memoryview):
-        beginning = octets[:_USUAL_HEADER].tobytes()
-        end = header_end(beginning)
-        octets = beginning if end < _USUAL_HEADER else octets.tobytes()
-    return octets[: header_end(octets)]
+def _has_fields(block: bytes) -> bool:
+    """Whether a header block has any field, or the blank line that ends it."""
+    return _FIRST_FIELD.match(block) is not None or bool(split_header(block))
 
 
 def find_authors(header: bytes) -> list[str] | None:
     """The different addresses of all From and Sender fields, as written; None if there are over MOST_AUTHORS, or so
-    much text that they are not all looked at. An address without a domain ends with "@"."""
+    many fields, or so much text that they are not all looked at. An address without a domain ends with "@"."""
     authors: dict[str, None] = {}
-    for match in _AUTHORS.finditer(header):
+    for number, match in enumerate(_AUTHORS.finditer(header), 1):
         value = unfold(match[0].partition(b":")[2])
         if len(value) > MAX_VALUE:
             return None
@@ -92,7 +96,7 @@ def find_authors(header: bytes) -> list[str] | None:
             if entry.host is not None:  # else it opens or closes a group
                 address = (entry.mailbox or b"") + b"@" + entry.host
                 authors[address.decode("utf-8", "replace")] = None
-        if len(authors) > MOST_AUTHORS:
+        if max(number, len(authors)) > MOST_AUTHORS:
             return None
     return list(authors)
 
