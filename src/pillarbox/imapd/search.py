@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import local_day
@@ -28,6 +28,8 @@ from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
 from pillarbox.store.tx import Tx
 
+T = TypeVar("T")
+
 NARROW_SLICE = 1000
 """Messages in a slice where only narrow rows are read."""
 WIDE_SLICE = 256
@@ -35,16 +37,20 @@ MOST_OCTETS = 1 << 20
 """Of text in one read, unless a single message has more."""
 INLINE_OCTETS = 64 * 1024
 """With more text than this, decoding and looking leave the event loop."""
+WORK_A_TURN = 20_000
+"""After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
+FOLDED_PIECE = 1024
+"""Characters that are folded in one call: the time for accents heaped on accents grows with their square."""
 
 
 class _Cost(IntEnum):
-    """What a step reads."""
+    """What a step reads, and about how much work that is for each candidate."""
 
-    NOTHING = 0
-    ROW = 1
-    SENT = 2
-    FIELDS = 3
-    TEXT = 4
+    NOTHING = 1
+    ROW = 2
+    SENT = 4
+    FIELDS = 16
+    TEXT = 32
 
 
 _Row = tuple[int, int, int, tuple[bytes, ...]]
@@ -63,12 +69,21 @@ _Texts = list[tuple[int, bytes]]
 class _Slice:
     """Consecutive messages of the view, and what was read of them."""
 
-    __slots__ = ("_rows", "_uid_range", "context")
+    __slots__ = ("_rows", "_uid_range", "_work", "context")
 
     def __init__(self, context: SearchContext, uids: "array[int]") -> None:
         self.context = context
         self._uid_range = (uids[0], uids[-1])
         self._rows: dict[int, _Row] | None = None
+        self._work = 0
+
+    async def run(self, step: "_Step", candidates: set[int]) -> set[int]:
+        """Those of the candidates that match."""
+        self._work += len(candidates) * step.cost
+        if self._work > WORK_A_TURN:
+            self._work = 0
+            await self.context.pause()
+        return await step.match(self, candidates)
 
     async def rows(self) -> dict[int, _Row]:
         """By UID, read once; messages that are gone are missing."""
@@ -203,7 +218,7 @@ def _all_of(steps: list[_Step]) -> _Step:
         for step in steps:
             if not candidates:
                 break
-            candidates = await step.match(part, candidates)
+            candidates = await part.run(step, candidates)
         return candidates
 
     return _Step(steps[-1].cost, match)
@@ -213,16 +228,16 @@ def _either(steps: list[_Step]) -> _Step:
     first, second = sorted(steps, key=_by_cost)
 
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
-        found = await first.match(part, candidates)
+        found = await part.run(first, candidates)
         rest = candidates - found
-        return found | await second.match(part, rest) if rest else found
+        return found | await part.run(second, rest) if rest else found
 
     return _Step(second.cost, match)
 
 
 def _none_of(step: _Step) -> _Step:
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
-        return candidates - await step.match(part, candidates)
+        return candidates - await part.run(step, candidates)
 
     return _Step(step.cost, match)
 
@@ -348,7 +363,18 @@ def _sent_step(test: _DayTest, day: int) -> _Step:
 
 def fold(text: str) -> str:
     """Text in the form in which strings are compared: without case, accents composed."""
-    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+    if text.isascii():
+        return text.lower()
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        end = start + FOLDED_PIECE
+        most = min(end + FOLDED_PIECE // 8, len(text))
+        while end < most and not text[end].isascii():  # an accent stays with its letter
+            end += 1
+        pieces.append(unicodedata.normalize("NFC", text[start:end].casefold()))
+        start = end
+    return "".join(pieces)
 
 
 def _field_step(name: str, wanted: str) -> _Step:
@@ -361,16 +387,22 @@ def _field_step(name: str, wanted: str) -> _Step:
         unknown = candidates
         if code is not None:
             unknown = set()
+            texts: list[tuple[int, list[bytes]]] = []
             for uid, shape, fields in await part.columns("uid", "shape", "fields"):
                 if uid not in candidates:
                     continue
                 if shape is None:
                     unknown.add(uid)
-                elif code in shape and _any_contains(_of_shape(shape, fields, code), wanted):
-                    found.add(uid)
+                elif code in shape:
+                    texts.append((uid, _of_shape(shape, fields, code)))
+            octets = sum(len(raw) for _, raws in texts for raw in raws)
+            found = await _look(texts, octets, lambda raws: _any_contains(raws, wanted))
         if unknown:
             async for headers in part.headers(unknown):
-                found |= await _look(headers, lambda block: _has_field(block, field, wanted))
+                octets = sum(len(block) for _, block in headers)
+                found |= await _look(
+                    headers, octets, lambda block: _has_field(block, field, wanted)
+                )
                 await part.context.pause()
         return found
 
@@ -405,17 +437,21 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
         async for wholes in part.wholes(candidates):
-            found |= await _look(wholes, contains)
+            found |= await _look(wholes, sum(len(octets) for _, octets in wholes), contains)
             await part.context.pause()
         return found
 
     return _Step(_Cost.TEXT, match)
 
 
-async def _look(texts: _Texts, test: Callable[[bytes], bool]) -> set[int]:
-    def look() -> set[int]:
-        return {uid for uid, octets in texts if test(octets)}
+async def _look(
+    texts: list[tuple[int, T]], total_octets: int, test: Callable[[T], bool]
+) -> set[int]:
+    """The UIDs of the texts that pass."""
 
-    if sum(len(octets) for _, octets in texts) <= INLINE_OCTETS:
+    def look() -> set[int]:
+        return {uid for uid, text in texts if test(text)}
+
+    if total_octets <= INLINE_OCTETS:
         return look()
     return await asyncio.to_thread(look)

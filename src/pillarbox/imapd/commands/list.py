@@ -10,26 +10,32 @@ from pillarbox.imapd.pattern import Pattern
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
-_SLICE = 200
-"""Names matched before others have their turn."""
+_CHARACTERS_A_TURN = 10_000
+"""Of names that were matched until others have their turn."""
 
 
 class _Matcher:
     """Which names a LIST or LSUB asks for: reference and pattern are simply joined."""
 
-    def __init__(self, args: List, separator: str) -> None:
+    def __init__(self, client: Client, args: List) -> None:
+        separator = client.context.separator
         text = args.reference + args.pattern
+        self._client = client
         self._separator = separator
+        self._characters = 0
         # RFC 3501 §5.1: INBOX is the same in any case, also at the head of a longer name
         if text[:5].upper() == "INBOX" and text[5:6] in ("", "*", "%", separator):
             text = "INBOX" + text[5:]
         self._pattern = Pattern(text, separator)
         self._inbox = Pattern(text.upper(), separator)
 
-    def matches(self, name: Name) -> bool:
-        if name == INBOX_NAME:
-            return self._inbox.matches("INBOX")
-        return self._pattern.matches(to_wire(name, self._separator))
+    async def matches(self, name: Name) -> bool:
+        text = to_wire(name, self._separator)
+        self._characters += len(text)
+        if self._characters > _CHARACTERS_A_TURN:
+            self._characters = 0
+            await self._client.pause()
+        return (self._inbox if name == INBOX_NAME else self._pattern).matches(text)
 
 
 async def list_mailboxes(client: Client, args: List) -> Answer:
@@ -40,18 +46,16 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     found = await client.read(mailboxes.all_mailboxes)
     attributes = {mailbox.name: mailbox.special_use.encode() for mailbox in found}
     parents = _parents(attributes)
-    matcher = _Matcher(args, separator)
+    matcher = _Matcher(client, args)
     names = sorted({*attributes, *parents}, key=lambda name: (name != INBOX_NAME, name))
-    for number, name in enumerate(names, 1):
-        if matcher.matches(name):
+    for name in names:
+        if await matcher.matches(name):
             words = [b"\\HasChildren" if name in parents else b"\\HasNoChildren"]
             if name not in attributes:
                 words.insert(0, b"\\Noselect")
             elif attributes[name]:
                 words.append(attributes[name])
             client.engine.send(responses.listing(words, separator, to_wire(name, separator)))
-        if number % _SLICE == 0:
-            await client.pause()
     return Answer("List completed.")
 
 
@@ -59,18 +63,16 @@ async def list_subscribed(client: Client, args: List) -> Answer:
     """A name that has been subscribed to is listed whether or not there is such a mailbox (RFC 3501 §6.3.9)."""
     separator = client.context.separator
     subscribed = await client.read(mailboxes.subscriptions)
-    matcher = _Matcher(args, separator)
+    matcher = _Matcher(client, args)
     found: dict[Name, tuple[bytes, ...]] = {}
-    for number, name in enumerate(subscribed, 1):
-        if matcher.matches(name):
+    for name in subscribed:
+        if await matcher.matches(name):
             found[name] = ()
         else:
             # RFC 3501 §6.3.9: "foo/bar" under the pattern "%" shows as "foo", which cannot be selected
             for depth in range(1, len(name)):
-                if matcher.matches(name[:depth]):
+                if await matcher.matches(name[:depth]):
                     found.setdefault(name[:depth], (b"\\Noselect",))
-        if number % _SLICE == 0:
-            await client.pause()
     for name in sorted(found, key=lambda name: (name != INBOX_NAME, name)):
         text = to_wire(name, separator)
         client.engine.send(responses.listing(found[name], separator, text, b"LSUB"))

@@ -1,0 +1,107 @@
+"""What a peer can make us do takes little time at a piece, whatever it sends: others have their turn."""
+
+import asyncio
+import time
+from array import array
+from pathlib import Path
+
+import pytest
+
+from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imap.syntax_search import And, Key
+from pillarbox.imapd import search as search_module
+from pillarbox.imapd.commands import list as list_module
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.search import fold, search
+from pillarbox.smtp.reply import SENDER_NOT_YOURS
+from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
+from pillarbox.store import mailboxes
+from pillarbox.store.store import Store
+
+ADDITIONS = Additions(b"Mon, 1 Jan 2024 00:00:00 +0000", b"<a@example.org>")
+
+
+def test_accents_heaped_on_accents_fold_in_linear_time() -> None:
+    heap = "\u0301" * 50_000 + "\u0327" * 50_000
+    begin = time.perf_counter()
+    fold(heap)  # in one piece it takes some 10 s, and holds up every thread
+    assert time.perf_counter() - begin < 1
+
+
+@pytest.mark.parametrize("length", range(1018, 1032))
+def test_folding_in_pieces_keeps_accents_with_their_letters(length: int) -> None:
+    word = "cafe\u0301 "
+    text = "x" * (length % 7) + word * (length * 3 // len(word))
+    assert fold(text) == text.replace("e\u0301", "é")
+
+
+class Pauses:
+    """Counts the turns that others had."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def pause(self) -> None:
+        self.count += 1
+
+
+def test_a_search_of_many_keys_gives_others_their_turn(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = Store(tmp_path)
+        pauses = Pauses()
+        uids = array("I", range(1, search_module.NARROW_SLICE + 1))
+        context = SearchContext(store, 1, 1, uids, lambda uid: False, pauses.pause)
+        keys = 2000
+        await search(context, And([Key("ALL")] * keys))
+        assert pauses.count > 50
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_long_names_under_a_long_pattern_give_others_their_turn() -> None:
+    class Context:
+        separator = "/"
+
+    class Client(Pauses):
+        context = Context()
+
+    client = Client()
+
+    async def scenario() -> None:
+        matcher = list_module._Matcher(client, List("", "*a" * 3000 + "b"))
+        for _ in range(100):
+            assert not await matcher.matches(("a" * 990,))
+
+    asyncio.run(scenario())
+    assert client.count >= 9
+
+
+def test_subscriptions_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "MOST_SUBSCRIPTIONS", 8)
+
+    async def scenario() -> None:
+        store = Store(tmp_path)
+        for number in range(2):
+            await store.write(1, lambda tx, n=number: mailboxes.subscribe(tx, (f"a{n}",)))
+        with pytest.raises(mailboxes.Refused) as caught:
+            await store.write(1, lambda tx: mailboxes.subscribe(tx, ("one more",)))
+        assert caught.value.code == "LIMIT"
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_header_without_end_is_refused() -> None:
+    field = b"Return-Path: <x@example.org>\r\n"
+    message = field * (LARGEST_HEADER // len(field) + 1) + b"\r\ntext\r\n"
+    assert prepare(memoryview(message), ["a@example.org"], None) is HEADER_TOO_LARGE
+    body = b"Subject: x\r\n\r\n" + b"text\r\n" * LARGEST_HEADER
+    assert prepare(memoryview(body), ["a@example.org"], None) is not HEADER_TOO_LARGE
+
+
+def test_one_author_in_too_many_fields_is_refused() -> None:
+    message = b"From: a@example.org\r\n" * 20_000 + b"\r\ntext\r\n"
+    begin = time.perf_counter()
+    assert prepare(message, ["a@example.org"], ADDITIONS) is SENDER_NOT_YOURS
+    assert time.perf_counter() - begin < 0.5
