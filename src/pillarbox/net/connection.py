@@ -26,6 +26,9 @@ READ_AHEAD_OCTETS = 256 * 1024
 WRITE_HIGH_OCTETS = 256 * 1024
 WRITE_LOW_OCTETS = 64 * 1024
 
+HANDSHAKE_S = 60.0
+"""For the handshake with which a connection begins: no engine waits for anything yet."""
+
 WRITE_STALL_S = 120.0
 """A peer that takes none of our output for this long is cut off."""
 
@@ -104,6 +107,7 @@ class Connection(asyncio.Protocol):
         "_opened",
         "_reading_paused",
         "_session",
+        "_stall_timer",
         "_stopping",
         "_task",
         "_timer",
@@ -134,6 +138,7 @@ class Connection(asyncio.Protocol):
         self._tls: TlsLayer | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
         self._last_event = self._loop.time()
@@ -295,6 +300,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._stop_watching()
         waiters, self._drain_waiters = self._drain_waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -311,11 +317,17 @@ class Connection(asyncio.Protocol):
             log.info("%s %s: does not read; closed", self.id, self.peer[0])
             transport.abort()
             return
-        self._loop.call_later(WRITE_STALL_S, self._watch_stall, left)
+        self._stall_timer = self._loop.call_later(WRITE_STALL_S, self._watch_stall, left)
+
+    def _stop_watching(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._stop_watching()
         self._transport = None
         for waiter in self._drain_waiters:
             if not waiter.done():
@@ -428,9 +440,14 @@ class Connection(asyncio.Protocol):
 
     # Endings
 
+    def _patience(self) -> float | None:
+        """Seconds that the peer may stay silent now; None: for ever."""
+        if not self._opened:
+            return HANDSHAKE_S
+        return self._session.engine.timeout() if self._session is not None else None
+
     def _set_timer(self) -> None:
-        session = self._session
-        timeout = session.engine.timeout() if session is not None else None
+        timeout = self._patience()
         nap = LONGEST_NAP_S if timeout is None else min(timeout, LONGEST_NAP_S)
         self._timer = self._loop.call_later(nap, self._look_at_time)
 
@@ -439,7 +456,7 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None or self._transport is None or self._closing:
             return
-        timeout = session.engine.timeout()
+        timeout = self._patience()
         if timeout is None or self._task is not None or self._write_paused:
             self._set_timer()
             return
