@@ -78,7 +78,7 @@ class Authenticator:
             return account
         failures = self._failures.add(network)
         log.info("login failed for %r from %s (failure %d)", username[:100], source, failures)
-        await asyncio.sleep(self._failure_delay_s * min(2 ** (failures // 5), 16))
+        await asyncio.sleep(self._failure_delay_s * 2 ** min(failures // 5, 4))
         return None
 
     def _proof(self, account: Account | None, password: Secret) -> bytes:
