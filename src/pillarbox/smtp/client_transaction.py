@@ -1,0 +1,45 @@
+"""What an SMTP client knows about the recipients of the message in transfer (RFC 5321 §3.3, §4.2.1)."""
+
+from pillarbox.smtp.client_events import Kind, Outcome, Stage, is_too_many_recipients
+from pillarbox.smtp.reply import Reply
+
+ALL = -1
+"""In place of a recipient's index: a reply that is for all of them."""
+
+
+class Transaction:
+    """What is known about the recipients of a message."""
+
+    __slots__ = ("accepted", "outcomes")
+
+    def __init__(self, recipients: int) -> None:
+        self.outcomes: list[Outcome | None] = [None] * recipients
+        self.accepted: list[int] = []
+        """Indices, in order of their RCPT."""
+
+    @property
+    def decided(self) -> bool:
+        return None not in self.outcomes
+
+    def decide(self, index: int, reply: Reply, stage: Stage, *, from_peer: bool = True) -> None:
+        """The first decision counts."""
+        if self.outcomes[index] is None:
+            self.outcomes[index] = make_outcome(reply, stage, from_peer)
+
+    def decide_all(self, reply: Reply, stage: Stage, *, from_peer: bool = True) -> None:
+        outcome = make_outcome(reply, stage, from_peer)
+        self.outcomes = [outcome if known is None else known for known in self.outcomes]
+
+    def results(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome is not None]
+
+
+def make_outcome(reply: Reply, stage: Stage, from_peer: bool) -> Outcome:
+    """Only the first digit of a reply decides (RFC 5321 §4.2.1), and a 2yz counts only behind the dot."""
+    if reply.code < 400 and stage is Stage.DOT:
+        kind = Kind.DELIVERED
+    elif reply.code < 500 or (stage is Stage.RCPT and is_too_many_recipients(reply)):
+        kind = Kind.TEMPORARY
+    else:
+        kind = Kind.PERMANENT
+    return Outcome(kind, stage, reply, from_peer)
