@@ -15,6 +15,9 @@ PIECE_OCTETS = 512 * 1024
 PIECE_BITS = 12
 """A body has at most 4096 pieces: 2 GiB."""
 
+LARGEST_INLINE = 64 * 1024
+"""Octets that may be parsed on the event loop: a few milliseconds, whatever is in them. More: `Store.compute`."""
+
 COMMON_FIELDS: tuple[bytes, ...] = (
     b"date",
     b"from",

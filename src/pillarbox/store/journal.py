@@ -194,7 +194,8 @@ class Journal:
         self._folder = folder
         self._worker = worker
         self._files = files
-        self._number = 0
+        # A start leaves the segments whose accounts it could not replay: their numbers are taken.
+        self._number = max((_number_of(path) for path in segments(folder)), default=0)
         self._file: JournalFile | None = None
         self._segment: Segment | None = None
         self._offset = 0
@@ -261,6 +262,11 @@ class Journal:
     def remove(self, segment: Segment) -> None:
         """Delete a segment whose accounts are all synced."""
         self._files.remove(segment.path)
+
+
+def _number_of(path: Path) -> int:
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def segments(folder: Path) -> list[Path]:

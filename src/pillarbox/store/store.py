@@ -5,6 +5,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +47,7 @@ class Store:
         self.clock = clock
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock_folder(data_dir)
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
@@ -73,6 +75,7 @@ class Store:
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
         await self._committer.close()
+        self._computing.shutdown(cancel_futures=True)
         self._accounts.close()
         self.pending.close()
         self.directory.close()
@@ -92,6 +95,11 @@ class Store:
                 tx.execute("COMMIT")
         except apsw.Error as error:
             raise database.unavailable(error) from error
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
+        it: a second one would get nothing done sooner, only keep the event loop from running."""
+        return await asyncio.get_running_loop().run_in_executor(self._computing, work)
 
     async def write(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in a write transaction; it is durable when this returns. It may run twice.
