@@ -105,3 +105,9 @@ def test_one_author_in_too_many_fields_is_refused() -> None:
     begin = time.perf_counter()
     assert prepare(message, ["a@example.org"], ADDITIONS) is SENDER_NOT_YOURS
     assert time.perf_counter() - begin < 0.5
+
+
+def test_a_folded_first_line_does_not_become_part_of_our_received_field() -> None:
+    message = b" forged\r\nSubject: x\r\n\r\ntext\r\n"
+    prepared = prepare(message, ["a@example.org"], None)
+    assert bytes(prepared.content.octets) == b"\r\n" + message

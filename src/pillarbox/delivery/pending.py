@@ -67,7 +67,7 @@ class PendingWorker:
             log.error("id=%s to %s: the account was removed", delivery.queue_id, delivery.recipient)
             await asyncio.to_thread(pending.done, delivery)
             return
-        content = await asyncio.to_thread(make_content, delivery.octets)
+        content = await self._store.compute(lambda: make_content(delivery.octets))
         item = Append(
             INBOX,
             content,

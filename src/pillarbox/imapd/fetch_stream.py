@@ -1,6 +1,5 @@
 """FETCH of sections of a large message: it goes out in pieces, inside of its literals, as fast as the client reads."""
 
-import asyncio
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Failure
@@ -9,11 +8,8 @@ from pillarbox.imapd.client import Client
 from pillarbox.imapd.fetch_items import Plan, literal, without_nul
 from pillarbox.imapd.sections import Message, Span, fields_of, locate
 from pillarbox.store import messages
-from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.tx import Tx
-
-LARGEST_INLINE = 256 * 1024
-"""Octets of a header block that is searched on the event loop."""
 
 
 @dataclass(slots=True)
@@ -66,17 +62,18 @@ async def _read(client: Client, plan: Plan, uid: int) -> _Large | None:
 
 async def _send_section(client: Client, large: _Large, item: FetchItem) -> None:
     engine = client.engine
-    assert item.section is not None
-    span = locate(item.section, large.message)
+    section = item.section
+    assert section is not None
+    span = locate(section, large.message)
     if span is None:
         engine.send(item.label + b" NIL")
         return
-    if item.section.fields:
+    if section.fields:
         header = span.head + await _read_all(client, large.content, span)
         if len(header) > LARGEST_INLINE:
-            fields = await asyncio.to_thread(fields_of, item.section, header)
+            fields = await client.context.store.compute(lambda: fields_of(section, header))
         else:
-            fields = fields_of(item.section, header)
+            fields = fields_of(section, header)
         engine.send_rendered([item.label, b" ", literal(Span(fields).clip(item.partial).head)])
         return
     span = span.clip(item.partial)

@@ -6,7 +6,6 @@ that are left. Strings match as substrings of decoded text, without case. A mess
 this client, matches no key that has to look at it, and so every NOT of one.
 """
 
-import asyncio
 import unicodedata
 from array import array
 from bisect import bisect_right
@@ -26,6 +25,7 @@ from pillarbox.mime.header import decode_header, header_end, header_values, spli
 from pillarbox.mime.structure import MIME_FIELDS, parse_structure
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
+from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -396,12 +396,17 @@ def _field_step(name: str, wanted: str) -> _Step:
                 elif code in shape:
                     texts.append((uid, _of_shape(shape, fields, code)))
             octets = sum(len(raw) for _, raws in texts for raw in raws)
-            found = await _look(texts, octets, lambda raws: _any_contains(raws, wanted))
+            found = await _look(
+                part.context.store, texts, octets, lambda raws: _any_contains(raws, wanted)
+            )
         if unknown:
             async for headers in part.headers(unknown):
                 octets = sum(len(block) for _, block in headers)
                 found |= await _look(
-                    headers, octets, lambda block: _has_field(block, field, wanted)
+                    part.context.store,
+                    headers,
+                    octets,
+                    lambda block: _has_field(block, field, wanted),
                 )
                 await part.context.pause()
         return found
@@ -437,7 +442,9 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
         async for wholes in part.wholes(candidates):
-            found |= await _look(wholes, sum(len(octets) for _, octets in wholes), contains)
+            found |= await _look(
+                part.context.store, wholes, sum(len(octets) for _, octets in wholes), contains
+            )
             await part.context.pause()
         return found
 
@@ -445,7 +452,7 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
 
 
 async def _look(
-    texts: list[tuple[int, T]], total_octets: int, test: Callable[[T], bool]
+    store: Store, texts: list[tuple[int, T]], total_octets: int, test: Callable[[T], bool]
 ) -> set[int]:
     """The UIDs of the texts that pass."""
 
@@ -454,4 +461,4 @@ async def _look(
 
     if total_octets <= INLINE_OCTETS:
         return look()
-    return await asyncio.to_thread(look)
+    return await store.compute(look)

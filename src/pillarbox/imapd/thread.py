@@ -4,7 +4,6 @@ The two algorithms are pure functions of rows. They take about linear time, and 
 about its ancestry.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import unpack
@@ -82,7 +81,9 @@ async def thread(context: SearchContext, algorithm: str, program: Program) -> li
         for uid, sent, internaldate, subject, is_reply, message_id, refs in found
     ]
     make = references if algorithm == "REFERENCES" else ordered_subject
-    return make(rows) if len(rows) <= INLINE_ROWS else await asyncio.to_thread(make, rows)
+    return (
+        make(rows) if len(rows) <= INLINE_ROWS else await context.store.compute(lambda: make(rows))
+    )
 
 
 def ordered_subject(rows: Sequence[Row]) -> list[Thread]:

@@ -1,6 +1,6 @@
 """A message between its reception and its delivery: loops found, mended, parsed (RFC 5321 §4.4, RFC 6409 §8).
 
-Pure, and slow for large messages: over LARGEST_INLINE octets, call `prepare` in a thread.
+Pure, and slow for large messages: over `content.LARGEST_INLINE` octets, call `prepare` by `Store.compute`.
 """
 
 import re
@@ -12,9 +12,6 @@ from pillarbox.mime.address_list import parse_address_list
 from pillarbox.mime.header import MAX_VALUE, header_end, split_header, unfold
 from pillarbox.smtp.reply import MAIL_LOOP, SENDER_NOT_YOURS, Reply
 from pillarbox.store.content import Content, make_content
-
-LARGEST_INLINE = 256 * 1024
-"""Octets of a message that is prepared on the event loop."""
 
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
@@ -81,6 +78,11 @@ def prepare(
 
 def _has_fields(block: bytes) -> bool:
     """Whether a header block has any field, or the blank line that ends it."""
+    if block[:1] in (
+        b" ",
+        b"\t",
+    ):  # it would be read on as a part of the field that is put in front
+        return False
     return _FIRST_FIELD.match(block) is not None or bool(split_header(block))
 
 

@@ -5,7 +5,6 @@ send as the addresses that lead to the account, and gets headers and line ends m
 may send to local addresses only.
 """
 
-import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,8 +37,9 @@ from pillarbox.smtp.events import (
 from pillarbox.smtp.reply import Reply, format_reply
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.context import SmtpContext
-from pillarbox.smtpd.message import LARGEST_INLINE, Additions, Prepared, prepare
+from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
 from pillarbox.store.spool import Spool
 
@@ -301,7 +301,7 @@ class SmtpSession:
         addresses = [target.address for target in transaction.targets.values()]
         if len(octets) <= LARGEST_INLINE:
             return prepare(octets, addresses, additions)
-        return await asyncio.to_thread(prepare, octets, addresses, additions)
+        return await self._context.store.compute(lambda: prepare(octets, addresses, additions))
 
     def _received_from(self) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""

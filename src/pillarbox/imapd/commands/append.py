@@ -1,7 +1,5 @@
 """APPEND (RFC 3501 §6.3.11): its message goes to a spool as it comes in, then to the store."""
 
-import asyncio
-
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imap import responses
@@ -10,13 +8,10 @@ from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import from_wire
 from pillarbox.imapd.upload import Upload
 from pillarbox.store import mailboxes
-from pillarbox.store.content import make_content
+from pillarbox.store.content import LARGEST_INLINE, make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.spool import Spool
 from pillarbox.store.tx import Tx
-
-LARGEST_INLINE = 256 * 1024
-"""Octets of a message that is parsed on the event loop."""
 
 
 async def start(client: Client, event: AppendStart) -> None:
@@ -46,7 +41,7 @@ async def finish(client: Client) -> Answer:
     try:
         octets = upload.spool.octets()
         if len(octets) > LARGEST_INLINE:
-            content = await asyncio.to_thread(make_content, octets)
+            content = await client.context.store.compute(lambda: make_content(octets))
         else:
             content = make_content(octets)
         flags = upload.flags
