@@ -15,6 +15,9 @@ from pillarbox.store.store import Store
 STOPPED, FATAL = 0, 1
 """Exit codes."""
 
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement."""
+
 log = logging.getLogger("pillarbox.app")
 
 
@@ -29,6 +32,7 @@ def run(
     Raises Refused and Unavailable when the server cannot start.
     """
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, announce, prepare))
 
