@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imap.limits import Limits
 from pillarbox.imap.server import Server
 from pillarbox.imapd.capabilities import capabilities
@@ -149,7 +149,10 @@ class Client:
         def claim(tx: Tx) -> tuple[int, int]:
             return mailboxes.claim_recent(tx, mailbox.id), mailboxes.by_id(tx, mailbox.id).uidnext
 
-        first, uidnext = await self.context.store.write_lazily(self.account.id, claim)
+        try:
+            first, uidnext = await self.context.store.write_lazily(self.account.id, claim)
+        except Unavailable:  # a full disk does not keep anybody from reading: as with EXAMINE
+            first, uidnext = mailbox.recent_uid, mailbox.uidnext
         if first < uidnext:
             selected.view.add_recent(first, uidnext - 1)
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from imap_harness import PASSWORD, SIMPLE, USER, Imap, Line, serving
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.imapd import table
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.table import Row
@@ -307,5 +307,25 @@ def test_imaplib_can_do_a_days_work(tmp_path: Path) -> None:
 
     async def test(imap: Imap) -> None:
         await asyncio.to_thread(work, imap.port)
+
+    in_service(tmp_path, test)
+
+
+def test_mail_can_be_read_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(imap: Imap) -> None:
+        client = await imap.connect()
+        await client.read()
+        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        await client.append(b"INBOX", SIMPLE)
+
+        async def full(store: Store, account: int, work: Any) -> Any:
+            raise DiskFull
+
+        monkeypatch.setattr(Store, "write_lazily", full)
+        assert b"* 1 RECENT" in await client.ok(b"SELECT INBOX")
+        assert len(await client.ok(b"FETCH 1 BODY.PEEK[]")) == 1
+        client.close()
 
     in_service(tmp_path, test)
