@@ -23,15 +23,31 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def client_context(*, verified: bool) -> ssl.SSLContext:
+    """A context for connections to other servers. Unverified: encryption against onlookers only, which is all that
+    opportunistic TLS gives (RFC 7435 §4)."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class TlsLayer:
-    """The server's side of TLS on one connection."""
+    """One side of TLS on one connection: the server's, or with `server_hostname` the client's."""
 
     __slots__ = ("_incoming", "_object", "_outgoing", "established")
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
         self.established = False
 
     def receive(self, octets: bytes) -> bytes:

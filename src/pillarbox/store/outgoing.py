@@ -60,7 +60,7 @@ class Row:
     next_hop: str
     notify: str
     orcpt: str
-    held: bool
+    held: int
     attempts: int
     next_try: int
     expires: int
@@ -83,6 +83,9 @@ class Selection:
     older_than_s: int = 0
 
 
+FREE, HELD, UNACCEPTED = 0, 1, 2
+"""Values of `outgoing.held`: may go; an administrator holds it; its submitter has no answer yet."""
+
 _COLUMNS = (
     "m.id, m.queue_id, m.reverse_path, m.account, m.envid, m.ret, m.eight_bit, m.created,"
     " length(m.octets), o.recipient, o.next_hop, o.notify, o.orcpt, o.held, o.attempts, o.next_try,"
@@ -91,8 +94,15 @@ _COLUMNS = (
 
 _FROM = " FROM outgoing AS o JOIN outgoing_message AS m ON m.id = o.message"
 
+CANDIDATES_A_ROW = 3
+"""Candidates that `choose` gets at either end of the queue for each row that it may take."""
+
 MOST_RECIPIENTS_LEASED = 100
 """Recipients of one message that one lease takes: every server accepts so many (RFC 5321 §4.5.3.1.8)."""
+
+
+def _oldest(candidates: list[Row], limit: int) -> list[Row]:
+    return candidates[:limit]
 
 
 class OutgoingQueue:
@@ -156,9 +166,12 @@ class OutgoingQueue:
         *,
         lifetime_s: int,
         warn_after_s: int,
-        held: bool = False,
+        accepted: bool = True,
     ) -> None:
-        """Take a message for these recipients, durably. `warn_after_s` 0: no notice of delay. Raises Unavailable."""
+        """Take a message for these recipients, durably. `warn_after_s` 0: no notice of delay. Raises Unavailable.
+
+        Not yet `accepted`, it waits for `accept`, and is dropped at the next start if that never came.
+        """
         now_s = int(self._clock())
         warn_at = now_s + warn_after_s if warn_after_s else 0
 
@@ -186,7 +199,7 @@ class OutgoingQueue:
                         one.next_hop,
                         one.notify,
                         one.orcpt,
-                        held,
+                        FREE if accepted else UNACCEPTED,
                         now_s,
                         now_s + lifetime_s,
                         warn_at,
@@ -197,27 +210,57 @@ class OutgoingQueue:
 
         await self._write(work)
 
+    async def accept(self, queue_id: str) -> None:
+        """Let an enqueued message go. Raises Unavailable."""
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(
+                "UPDATE outgoing SET held = ? WHERE held = ? AND message ="
+                " (SELECT id FROM outgoing_message WHERE queue_id = ?)",
+                (FREE, UNACCEPTED, queue_id),
+            )
+
+        await self._write(work)
+
+    async def forget(self, queue_id: str) -> None:
+        """Drop an enqueued message that was not accepted after all. Raises Unavailable."""
+
+        def work(connection: apsw.Connection) -> None:
+            _drop_unaccepted(connection, "AND m.queue_id = ?", (queue_id,))
+
+        await self._write(work)
+
     # Work
 
     async def lease(
-        self, owner: str, lease_s: int, *, limit: int, busy_hops: Sequence[str] = ()
+        self,
+        owner: str,
+        lease_s: int,
+        *,
+        limit: int,
+        busy_hops: Sequence[str] = (),
+        choose: Callable[[list[Row], int], list[Row]] = _oldest,
     ) -> list[list[Row]]:
-        """Take at most `limit` rows that are due, oldest first, except for the hops named; in groups of one message
-        and one hop. The lease ends `lease_s` seconds from now."""
+        """Take at most `limit` rows that are due, except for the hops named; in groups of one message and one hop. The
+        lease ends `lease_s` seconds from now. `choose` picks so many from candidates, which are those that are due
+        for longest and those due since lately, without knowing what happened before it."""
         now_s = int(self._clock())
 
         def work(connection: apsw.Connection) -> list[list[Row]]:
             marks = ",".join("?" * len(busy_hops))
-            rows = [
-                Row(*row)
-                for row in connection.execute(
+            found: dict[tuple[int, str], Row] = {}
+            for order in ("ASC", "DESC"):
+                for values in connection.execute(
                     f"SELECT {_COLUMNS}{_FROM} WHERE o.held = 0 AND o.next_try <= ?"
-                    f" AND o.next_hop NOT IN ({marks}) ORDER BY o.next_try LIMIT ?",
-                    (now_s, *busy_hops, limit),
-                )
-            ]
+                    f" AND o.next_hop NOT IN ({marks}) ORDER BY o.next_try {order} LIMIT ?",
+                    (now_s, *busy_hops, CANDIDATES_A_ROW * limit),
+                ):
+                    row = Row(*values)
+                    found[row.message, row.recipient] = row
+                if len(found) < CANDIDATES_A_ROW * limit:
+                    break
             groups: dict[tuple[int, str], list[Row]] = {}
-            for row in rows:
+            for row in choose(list(found.values()), limit):
                 group = groups.setdefault((row.message, row.next_hop), [])
                 if len(group) < MOST_RECIPIENTS_LEASED:
                     group.append(row)
@@ -243,7 +286,7 @@ class OutgoingQueue:
             renewed = 0
             for row in rows:
                 connection.execute(
-                    "UPDATE outgoing SET next_try = ?, sending = ? WHERE message = ? AND recipient = ?"
+                    "UPDATE outgoing SET next_try = ?, sending = max(sending, ?) WHERE message = ? AND recipient = ?"
                     " AND owner = ? AND next_try > ?",
                     (now_s + lease_s, sending, row.message, row.recipient, owner, now_s),
                 )
@@ -292,10 +335,11 @@ class OutgoingQueue:
         await self._write(work)
 
     async def take_up(self) -> None:
-        """At start: rows that an earlier process had leased are due now."""
+        """At start: rows that an earlier process had leased are due now; what it did not accept goes."""
         now_s = int(self._clock())
 
         def work(connection: apsw.Connection) -> None:
+            _drop_unaccepted(connection, "", ())
             connection.execute(
                 "UPDATE outgoing SET owner = '', next_try = ? WHERE owner != ''", (now_s,)
             )
@@ -341,9 +385,9 @@ class OutgoingQueue:
 
         def work(connection: apsw.Connection) -> int:
             connection.execute(
-                f"UPDATE outgoing SET held = ? WHERE held != ? AND (message, recipient) IN"
+                f"UPDATE outgoing SET held = ? WHERE held = ? AND (message, recipient) IN"
                 f" (SELECT o.message, o.recipient{_FROM} WHERE {where})",
-                (held, held, *values),
+                (HELD if held else FREE, FREE if held else HELD, *values),
             )
             return connection.changes()
 
@@ -405,6 +449,14 @@ class OutgoingQueue:
             return self._reader.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
+
+
+def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str, ...]) -> None:
+    found = connection.execute(
+        f"SELECT o.message, o.recipient{_FROM} WHERE o.held = {UNACCEPTED} {which}", values
+    ).fetchall()
+    connection.executemany("DELETE FROM outgoing WHERE message = ? AND recipient = ?", found)
+    _drop_empty(connection, {int(row[0]) for row in found})
 
 
 def _drop_empty(connection: apsw.Connection, messages: set[int]) -> None:

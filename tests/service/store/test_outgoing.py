@@ -152,6 +152,26 @@ def test_selections_of_commands(run) -> None:
     run(scenario)
 
 
+def test_what_was_not_accepted_is_not_sent_and_goes_at_the_next_start(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        for queue_id in ("A", "B", "C"):
+            await rig.queue.enqueue(
+                OutgoingMessage(queue_id, "s@x", b"\r\n"),
+                [OutgoingRecipient("a@x.example", "x.example")],
+                lifetime_s=100,
+                warn_after_s=0,
+                accepted=False,
+            )
+        assert await rig.lease() == []
+        await rig.queue.accept("A")
+        await rig.queue.forget("B")
+        assert [group[0].queue_id for group in await rig.lease()] == ["A"]
+        await rig.queue.take_up()
+        assert [row.queue_id for row in rig.queue.rows(Selection())] == ["A"]
+
+    run(scenario)
+
+
 def test_removing_a_leased_row_stops_the_attempt(run) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.put("A", "a@x.example")

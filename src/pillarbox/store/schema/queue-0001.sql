@@ -41,7 +41,7 @@ CREATE TABLE outgoing (
     next_hop  TEXT NOT NULL,
     notify    TEXT NOT NULL,     -- RFC 3461 section 4.1: '', NEVER, or a list of SUCCESS, FAILURE, DELAY
     orcpt     TEXT NOT NULL,
-    held      INTEGER NOT NULL,
+    held      INTEGER NOT NULL,  -- 1: by an administrator, 2: until it is accepted from its submitter
     attempts  INTEGER NOT NULL,
     next_try  INTEGER NOT NULL,  -- epoch seconds
     expires   INTEGER NOT NULL,

@@ -1,0 +1,166 @@
+"""A session with another server, used for message after message.
+
+A host that cannot be talked to gives an `Outcome`, never an exception. Opportunistic TLS whose handshake fails is
+tried once more in the clear (RFC 7435 §3); where TLS is demanded, never.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from pillarbox.net.client import ClientConnection, TlsFailed
+from pillarbox.smtp.client import SmtpClient
+from pillarbox.smtp.client_events import (
+    BodyWanted,
+    ClientOptions,
+    Done,
+    Envelope,
+    Failed,
+    Kind,
+    Outcome,
+    Ready,
+    ReadyForDot,
+    Stage,
+    TlsMode,
+)
+from pillarbox.smtp.reply import Reply
+
+CONNECT_S = 30.0
+"""Until another address of the host is tried: long enough for three lost SYN packets."""
+
+CHUNK_OCTETS = 64 * 1024
+
+BeforeDot = Callable[[], Awaitable[bool]]
+"""Asked before the final dot: False means that the message must not be delivered now."""
+
+
+@dataclass(slots=True, frozen=True)
+class Host:
+    """One address of one host to try."""
+
+    name: str
+    """As in the MX record or the configuration; what its certificate should say."""
+    address: str
+    """IPv4 or IPv6."""
+    port: int
+    implicit_tls: bool = False
+    verified: bool = False
+    """Whether its certificate must be right; goes with options that demand TLS."""
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.address}]"
+
+
+@dataclass(slots=True, frozen=True)
+class TlsContexts:
+    """Made once: a verified and an unverified client context."""
+
+    verified: ssl.SSLContext
+    unverified: ssl.SSLContext
+
+
+class HostSession:
+    """An open session, ready for messages."""
+
+    def __init__(self, host: Host, connection: ClientConnection, engine: SmtpClient) -> None:
+        self.host = host
+        self._connection = connection
+        self._engine = engine
+        self.messages = 0
+        """How many were sent over it."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another message may follow."""
+        return not self._engine.closing
+
+    @property
+    def tls_version(self) -> str:
+        """Such as "TLSv1.3"; '' in the clear."""
+        return self._connection.tls_version
+
+    async def send(self, envelope: Envelope, octets: bytes, before_dot: BeforeDot) -> list[Outcome]:
+        """Send a message; one outcome for each recipient, in order. Raises ValueError for an envelope that cannot be
+        said in SMTP."""
+        engine, connection = self._engine, self._connection
+        self.messages += 1
+        engine.send_message(envelope)
+        position = 0
+        while True:
+            event = await self._event()
+            if isinstance(event, Done):
+                return event.outcomes
+            if isinstance(event, BodyWanted):
+                if not await connection.drained(engine.timeout() or CONNECT_S * 6):
+                    engine.timed_out()
+                elif position < len(octets):
+                    engine.send_body(octets[position : position + CHUNK_OCTETS])
+                    position += CHUNK_OCTETS
+                else:
+                    engine.end_body()
+            elif isinstance(event, ReadyForDot):
+                if await before_dot():
+                    engine.finish()
+                else:
+                    engine.abort()
+            elif event is None:
+                return [_lost("the connection was closed")] * len(envelope.recipients)
+
+    async def _event(self) -> object:
+        try:
+            return await self._connection.event()
+        except TlsFailed as error:
+            self._connection.abort()
+            return Failed(_lost(f"TLS: {error}"))
+
+    async def close(self) -> None:
+        """Say QUIT if that is possible."""
+        if self.usable:
+            self._engine.quit()
+            while await self._event() is not None:
+                continue
+        await self._connection.close()
+
+
+def _lost(text: str, stage: Stage = Stage.GREETING) -> Outcome:
+    return Outcome(Kind.TEMPORARY, stage, Reply(451, "4.4.2", text), from_peer=False)
+
+
+async def open_session(
+    host: Host, options: ClientOptions, contexts: TlsContexts
+) -> HostSession | Outcome:
+    """Connect and get ready for messages, or tell why not. An outcome of a host counts for this host alone."""
+    result = await _open(host, options, contexts)
+    if isinstance(result, TlsFailed):
+        if options.tls is TlsMode.IF_OFFERED and not host.implicit_tls:
+            result = await _open(host, replace(options, tls=TlsMode.NEVER), contexts)
+        if isinstance(result, TlsFailed):
+            return _lost(f"TLS with the server failed: {result}", Stage.STARTTLS)
+    return result
+
+
+async def _open(
+    host: Host, options: ClientOptions, contexts: TlsContexts
+) -> HostSession | Outcome | TlsFailed:
+    engine = SmtpClient(options, tls=host.implicit_tls)
+    context = contexts.verified if host.verified else contexts.unverified
+    connection = ClientConnection(engine, context, host.name)
+    try:
+        await connection.open(host.address, host.port, CONNECT_S)
+        event = await connection.event()
+    except TlsFailed as failure:
+        connection.abort()
+        return failure
+    except OSError as error:
+        connection.abort()
+        reason = (
+            "it took too long" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        )
+        reply = Reply(451, "4.4.1", f"cannot connect: {reason}")
+        return Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False)
+    if isinstance(event, Ready):
+        return HostSession(host, connection, engine)
+    await connection.close()
+    if isinstance(event, Failed):
+        return event.outcome
+    return _lost("the connection was closed")
