@@ -58,7 +58,8 @@ class Session(Protocol):
         """`handle` raised what it should not: answer that we have a bug, if an answer is due."""
 
     def stop(self) -> None:
-        """The server shuts down: queue the protocol's parting words and set `engine.closing`."""
+        """The server shuts down: queue the protocol's parting words and set `engine.closing`, now or once the message in
+        hand is done."""
 
     def closed(self) -> None:
         """The connection is gone: let go of everything. Called once."""
@@ -286,8 +287,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more; what it sent is still answered."""
-        if self._session is None or self._eof:
-            return False
+        if self._session is None or self._eof or not self._opened:
+            return False  # nothing was said yet: close
         self._eof = True
         self._session.engine.receive(b"")
         if self._task is None:
@@ -472,10 +473,15 @@ class Connection(asyncio.Protocol):
     def _say_stop(self) -> None:
         if self._session is None or self._closing:
             return
-        if self._opened:
-            self._session.stop()
+        if not self._opened:
+            self._close()
+            return
+        self._session.stop()
+        if self._session.engine.closing:
             self.flush()
-        self._close()
+            self._close()
+        else:  # a message is on its way in
+            self.wake()
 
     def _close(self) -> None:
         """Close once all is written, or after a while in any case."""
