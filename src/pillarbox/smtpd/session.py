@@ -157,8 +157,7 @@ class SmtpSession:
         path = event.reverse_path
         submitter = self._submitter
         if submitter is not None:
-            now = self._directory.account_by_id(submitter.id)
-            if now is None or not now.enabled or now.version != submitter.version:
+            if self._was_changed(submitter):
                 self.engine.send(ACCOUNT_CHANGED)
                 return
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
@@ -166,6 +165,11 @@ class SmtpSession:
                 return
         self._transaction = _Transaction(path)
         self.engine.send(replies.SENDER_OK)
+
+    def _was_changed(self, submitter: Account) -> bool:
+        """Whether the account is not what it was at the login."""
+        now = self._directory.account_by_id(submitter.id)
+        return now is None or not now.enabled or now.version != submitter.version
 
     def _is_own(self, submitter: Account, address: str) -> bool:
         return owns(self._directory, submitter, address)
@@ -254,6 +258,8 @@ class SmtpSession:
             return prepared
         submitter = self._submitter
         if submitter is not None:
+            if self._was_changed(submitter):
+                return ACCOUNT_CHANGED
             for author in prepared.authors:
                 if not self._is_own(submitter, author):
                     return replies.SENDER_NOT_YOURS
