@@ -147,9 +147,11 @@ class QueueWorker:
         if due is None:
             return LOOK_EVERY_S
         if due <= now:
-            pauses = (hop.state.paused_until for hop in self._hops.values())
-            due = min((pause for pause in pauses if pause > now), default=now)
-        return min(LOOK_EVERY_S, max(1.0, due - now))
+            pauses = [hop.state.paused_until - now for hop in self._hops.values()]
+            wait = min((pause for pause in pauses if pause > 0), default=0.0)
+        else:
+            wait = due - now
+        return min(LOOK_EVERY_S, max(1.0, wait))
 
     async def _lease(self) -> bool:
         """Take some groups and see that somebody serves them; False when there are none to take."""

@@ -414,13 +414,13 @@ class OutgoingQueue:
         where, values = self._where(selection)
 
         def work(connection: apsw.Connection) -> int:
-            found = connection.execute(
+            found: list[Any] = connection.execute(
                 f"SELECT o.message, o.recipient{_FROM} WHERE {where}", values
             ).fetchall()
             connection.executemany(
                 "DELETE FROM outgoing WHERE message = ? AND recipient = ?", found
             )
-            _drop_empty(connection, {int(row[0]) for row in found})  # type: ignore[arg-type]
+            _drop_empty(connection, {row[0] for row in found})
             return len(found)
 
         return self.write_now(work)
@@ -452,11 +452,11 @@ class OutgoingQueue:
 
 
 def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str, ...]) -> None:
-    found = connection.execute(
+    found: list[Any] = connection.execute(
         f"SELECT o.message, o.recipient{_FROM} WHERE o.held = {UNACCEPTED} {which}", values
     ).fetchall()
     connection.executemany("DELETE FROM outgoing WHERE message = ? AND recipient = ?", found)
-    _drop_empty(connection, {int(row[0]) for row in found})
+    _drop_empty(connection, {row[0] for row in found})
 
 
 def _drop_empty(connection: apsw.Connection, messages: set[int]) -> None:
