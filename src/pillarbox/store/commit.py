@@ -25,6 +25,9 @@ from pillarbox.store.tx import Tx
 MOST_UNITS_A_GROUP = 256
 """Units that one account's transaction takes; the rest wait for the next."""
 
+MOST_OCTETS_A_GROUP = 1 << 20
+"""What its units write, but for a single one: the event loop waits for it, 10 to 30 ms."""
+
 MOST_MESSAGES_A_TURN = 1024
 """Units between two syncs of the journal: bounds what an unclean stop can make vanish (`recovery.UIDS_SKIPPED`)."""
 
@@ -46,6 +49,8 @@ class Unit:
     journalled: Callable[[Any], bytes] | None
     journal_octets: int
     done: "asyncio.Future[Any]"
+    octets: int = 0
+    """About how much it writes, where that is much."""
     result: Any = None
     error: BaseException | None = None
 
@@ -129,9 +134,10 @@ class Committer:
             if file.busy:
                 continue
             units = self._waiting.pop(account)
-            if len(units) > MOST_UNITS_A_GROUP:
-                self._waiting[account] = units[MOST_UNITS_A_GROUP:]
-                del units[MOST_UNITS_A_GROUP:]
+            size = _group_size(units)
+            if len(units) > size:
+                self._waiting[account] = units[size:]
+                del units[size:]
             file.busy = True
             total += len(units)
             ready.append((file, units))
@@ -339,6 +345,16 @@ class Committer:
         self._lock_threads.shutdown()
         self._threads.shutdown()
         self._background.shutdown()
+
+
+def _group_size(units: list[Unit]) -> int:
+    """How many of the units, from the first on, make a group."""
+    octets = 0
+    for number, unit in enumerate(units[:MOST_UNITS_A_GROUP]):
+        octets += unit.octets
+        if number and octets > MOST_OCTETS_A_GROUP:
+            return number
+    return min(len(units), MOST_UNITS_A_GROUP)
 
 
 def checkpoint(file: AccountFile) -> None:

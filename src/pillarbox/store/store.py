@@ -106,8 +106,11 @@ class Store:
 
         Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
         """
+        return await self._write_synced(account, work, 0)
+
+    async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, None, 0, future))
+        self._committer.submit(account, Unit(work, None, 0, future, octets))
         return await future
 
     async def append(self, account: int, item: Append) -> Appended:
@@ -123,14 +126,18 @@ class Store:
         def journalled(given: Appended) -> bytes:
             return format_record(account, item, given, int(clock())) if given.uid else b""
 
-        unit = Unit(lambda tx: messages.append(tx, item), journalled, item.size + 512, future)
+        unit = Unit(
+            lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
+        )
         self._committer.submit(account, unit)
         return await future
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
         if item.content.body_size <= 2 * PIECE_OCTETS:
-            return await self.write(account, lambda tx: messages.append(tx, item))
+            return await self._write_synced(
+                account, lambda tx: messages.append(tx, item), item.size
+            )
         content = await self._write_soon(account, messages.stage)
         try:
             for piece in range(1, item.content.pieces):
@@ -139,8 +146,11 @@ class Store:
                     lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
                         tx, item.content, content, piece
                     ),
+                    PIECE_OCTETS,
                 )
-            return await self.write(account, lambda tx: messages.append(tx, item, content))
+            return await self._write_synced(
+                account, lambda tx: messages.append(tx, item, content), PIECE_OCTETS
+            )
         except (Refused, Unavailable, asyncio.CancelledError):
             self._committer.submit(
                 account,
@@ -153,10 +163,10 @@ class Store:
             )
             raise
 
-    async def _write_soon(self, account: int, work: Callable[[Tx], T]) -> T:
+    async def _write_soon(self, account: int, work: Callable[[Tx], T], octets: int = 0) -> T:
         """A write that a later `write` to the same account makes durable."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, lambda _: b"", 0, future))
+        self._committer.submit(account, Unit(work, lambda _: b"", 0, future, octets))
         return await future
 
     async def write_lazily(self, account: int, work: Callable[[Tx], T]) -> T:
