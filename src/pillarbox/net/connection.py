@@ -58,8 +58,8 @@ class Session(Protocol):
         """`handle` raised what it should not: answer that we have a bug, if an answer is due."""
 
     def stop(self) -> None:
-        """The server shuts down: queue the protocol's parting words and set `engine.closing`, now or once the message in
-        hand is done."""
+        """The server shuts down: queue the protocol's parting words and set `engine.closing`, now or once the
+        message in hand is done."""
 
     def closed(self) -> None:
         """The connection is gone: let go of everything. Called once."""
