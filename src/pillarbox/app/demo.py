@@ -48,7 +48,7 @@ def run_demo(folder: Path = FOLDER) -> int:
     folder = folder.resolve()
     listen = Listen(**{service: [f"{HOST}:{port}"] for service, port in PORTS.items()})
     config = Config(f"mail.{DOMAIN}", str(folder), listen=listen)
-    return run(config, lambda server: _announce(server, folder), prepare)
+    return run(config, lambda server: _announce(server, folder), prepare, sends=False)
 
 
 async def prepare(store: Store) -> None:

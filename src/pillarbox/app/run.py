@@ -25,6 +25,8 @@ def run(
     config: Config,
     announce: Callable[[Server], None],
     prepare: Callable[[Store], Awaitable[None]] | None = None,
+    *,
+    sends: bool = True,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. `prepare` gets the store before anything listens,
     `announce` is called once all ports answer.
@@ -34,7 +36,7 @@ def run(
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(config, announce, prepare))
+        return runner.run(_serve(config, announce, prepare, sends=sends))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -50,6 +52,8 @@ async def _serve(
     config: Config,
     announce: Callable[[Server], None],
     prepare: Callable[[Store], Awaitable[None]] | None,
+    *,
+    sends: bool,
 ) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -59,7 +63,7 @@ async def _serve(
         failures.append(error)
         stopping.set()
 
-    server = Server(config, on_fatal=fail, prepare=prepare)
+    server = Server(config, on_fatal=fail, prepare=prepare, sends=sends)
 
     def stop() -> None:
         if stopping.is_set():

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from pillarbox.app.maintenance import Maintenance
+from pillarbox.app.outbound import Outbound
 from pillarbox.app.services import make_services
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
@@ -42,13 +43,16 @@ class Server:
         failure_delay_s: float = 1.0,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
         prepare: Callable[[Store], Awaitable[None]] | None = None,
+        sends: bool = True,
     ) -> None:
         """`failure_delay_s` is the delay after a wrong password; tests want none. `on_fatal` hears that the store
-        cannot make mail durable any more: stop then. `prepare` gets the store before anything listens."""
+        cannot make mail durable any more: stop then. `prepare` gets the store before anything listens. Not `sends`:
+        mail to other hosts stays in the queue."""
         self._config = config
         self._failure_delay_s = failure_delay_s
         self._on_fatal = on_fatal
         self._prepare = prepare
+        self._sends = sends
         self._exit = AsyncExitStack()
         self._drain_s = DRAIN_S
         self._admission: Admission | None = None
@@ -80,6 +84,9 @@ class Server:
             store.directory, failures, failure_delay_s=self._failure_delay_s
         )
         self._exit.callback(authenticator.close)
+        outbound = Outbound(config, store, sends=self._sends)
+        self._exit.push_async_callback(outbound.stop)
+        await outbound.start()
         pending = PendingWorker(store)
         pending.start()
         self._exit.push_async_callback(pending.stop)
@@ -94,7 +101,12 @@ class Server:
         spool_folder = config.data_path / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
         services = make_services(
-            config, store, authenticator, SpoolRoom(spool_folder), certificates.context
+            config,
+            store,
+            authenticator,
+            SpoolRoom(spool_folder),
+            outbound.enqueuer,
+            certificates.context,
         )
         for name, bound in sockets.items():
             for sock in bound:

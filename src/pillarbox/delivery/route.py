@@ -1,9 +1,7 @@
-"""Where mail to an address goes, and whether an address belongs to an account (RFC 5321 §3.6, §4.5.1).
-
-A recipient is taken whole or refused: if a part of an alias leads to another host, nobody gets anything.
-"""
+"""Where mail to an address goes, and whether an address belongs to an account (RFC 5321 §3.6, §4.5.1)."""
 
 import logging
+from dataclasses import dataclass
 
 from pillarbox.core.address import Address, canonical_domain
 from pillarbox.core.errors import Refused
@@ -13,26 +11,32 @@ from pillarbox.store.directory import Account, Directory, canonical_address
 
 POSTMASTER = "postmaster"
 
-# TODO(rfc): RFC 5321 §3.6.2 relaying comes with the queue for mail to other hosts.
-FORWARDS_ELSEWHERE = Reply(
-    451, "4.4.4", "This address forwards to another host, to which mail cannot be sent yet"
-)
 ALIAS_LOOP = Reply(451, "4.3.5", "The aliases of this address lead nowhere")
+BAD_DOMAIN = Reply(550, "5.1.2", "The domain of the address is not a domain name")
 NO_POSTMASTER = Reply(451, "4.3.5", "There is no account yet that could be postmaster")
 
 log = logging.getLogger("pillarbox.delivery")
 
 
-def resolve(directory: Directory, address: Address, hostname: str) -> list[Target] | Reply:
-    """The accounts that get mail for `address`, one target or more, or the refusing reply.
+@dataclass(slots=True)
+class Destination:
+    """Who gets the mail of an address: one or more in all."""
 
-    RELAY_DENIED says that the domain is not ours (address literals never are). `hostname` tells whose postmaster
-    `<postmaster>` without a domain is. Raises Unavailable.
+    targets: list[Target]
+    """Accounts here."""
+    elsewhere: list[str]
+    """Addresses at other hosts, for the queue."""
+
+
+def resolve(
+    directory: Directory, address: Address, hostname: str, *, relay: bool
+) -> Destination | Reply:
+    """Where mail for `address` goes, or the refusing reply.
+
+    Without `relay` (for strangers), a domain that is not ours is RELAY_DENIED; only an alias of ours leads to other
+    hosts then. `hostname` tells whose postmaster `<postmaster>` without a domain is. Raises Unavailable.
     """
     local = address.local.lower()
-    account = directory.account(f"{local}@{address.domain}")
-    if account is not None:  # as nearly always: what is in the directory is canonical
-        return [Target(account.id, account.address)]
     try:
         domain = (
             canonical_domain(address.domain)
@@ -40,26 +44,25 @@ def resolve(directory: Directory, address: Address, hostname: str) -> list[Targe
             else _home_domain(directory, canonical_domain(hostname))
         )
     except ValueError:
-        return RELAY_DENIED
+        return BAD_DOMAIN if relay else RELAY_DENIED
     canonical = f"{local}@{domain}"
     expansion = expand(directory, canonical)
     if canonical in expansion.elsewhere and address.domain:
-        return RELAY_DENIED
+        # RFC 5321 §2.4: what another host makes of the case of a local part is its business.
+        return Destination([], [f"{address.local}@{domain}"]) if relay else RELAY_DENIED
     for unknown in expansion.unknown:
         if unknown != canonical:
             log.warning("alias %s: there is no %s", canonical, unknown)
     if expansion.endless:
         problem = ALIAS_LOOP
-    elif expansion.elsewhere:
-        problem = FORWARDS_ELSEWHERE
-    elif expansion.targets:
-        return expansion.targets
+    elif expansion.targets or (expansion.elsewhere and canonical not in expansion.elsewhere):
+        return Destination(expansion.targets, expansion.elsewhere)
     else:
         problem = MAILBOX_UNKNOWN if expansion.unknown else ALIAS_LOOP
     if local == POSTMASTER:
         return _any_postmaster(directory, canonical)
     if problem is not MAILBOX_UNKNOWN:
-        log.warning("%s: %s (%s)", canonical, problem.text, ", ".join(expansion.elsewhere[:10]))
+        log.warning("%s: %s", canonical, problem.text)
     return problem
 
 
@@ -74,7 +77,7 @@ def _home_domain(directory: Directory, hostname: str) -> str:
     return domains[0] if domains else hostname
 
 
-def _any_postmaster(directory: Directory, postmaster: str) -> list[Target] | Reply:
+def _any_postmaster(directory: Directory, postmaster: str) -> Destination | Reply:
     """Mail for a postmaster is always accepted (RFC 5321 §4.5.1): where its alias leads nowhere, by the oldest
     account of the domain, else by the oldest of all."""
     domain = postmaster.rpartition("@")[2]
@@ -84,7 +87,7 @@ def _any_postmaster(directory: Directory, postmaster: str) -> list[Target] | Rep
         return NO_POSTMASTER
     oldest = min(accounts, key=lambda account: account.id)
     log.warning("%s leads nowhere; its mail goes to %s", postmaster, oldest.address)
-    return [Target(oldest.id, oldest.address)]
+    return Destination([Target(oldest.id, oldest.address)], [])
 
 
 def owns(directory: Directory, account: Account, address: str) -> bool:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pillarbox.core.address import canonical_domain
 from pillarbox.dns.mx import NoRoute, OwnHost, find_route
 from pillarbox.dns.query import Answer, Asking, Query, RecordType, Status
 from pillarbox.net.resolver import Resolver
@@ -60,6 +61,14 @@ class Router:
     def next_hop(self, domain: str) -> str:
         """Under which name mail for a domain (canonical) is grouped."""
         return SMARTHOST if self._smarthost is not None else domain
+
+    def next_hop_of(self, address: str) -> str:
+        """The same for a recipient's address."""
+        domain = address.rpartition("@")[2]
+        try:
+            return self.next_hop(canonical_domain(domain))
+        except ValueError:
+            return self.next_hop(domain.lower())
 
     async def find(self, next_hop: str) -> Route | Outcome:
         """The route of a next hop, or why there is none, for now or at all."""

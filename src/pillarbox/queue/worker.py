@@ -126,19 +126,30 @@ class QueueWorker:
     # Handing out
 
     async def _run(self) -> None:
-        await self._queue.take_up()
         while True:
             self._wake.clear()
             try:
                 while await self._lease():
                     continue
+                await self._sleep(self._nap_s(), self._queue.data_version())
             except Failure as failure:
                 log.error("the queue cannot be read: %s", failure.text)
+                await asyncio.sleep(LOOK_EVERY_S)
+            except Exception:
+                log.exception("a bug in the queue worker")
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _sleep(self, seconds: float, version: int) -> None:
+        """Until a hint, or a change of the table by a command, but at most so long."""
+        end = self._clock() + seconds
+        while self._clock() < end:
             try:
-                async with asyncio.timeout(self._nap_s()):
+                async with asyncio.timeout(min(1.0, max(0.01, end - self._clock()))):
                     await self._wake.wait()
+                    return
             except TimeoutError:
-                continue
+                if self._queue.data_version() != version:
+                    return
 
     def _nap_s(self) -> float:
         """How long to sleep when nothing could be taken: until something is due, or a paused hop may be tried."""

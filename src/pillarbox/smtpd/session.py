@@ -41,6 +41,7 @@ from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_origin, format_received
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
+from pillarbox.store.outgoing import OutgoingMessage
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -51,8 +52,6 @@ MOST_TARGETS = 2000
 TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
 """For `net.connection.Service`."""
 
-# TODO(rfc): RFC 6409 §3.1 relaying for those who logged in comes with the queue.
-CANNOT_SEND_OUT = Reply(451, "4.4.4", "Mail to other hosts cannot be sent yet")
 TOO_MANY_LOGIN_FAILURES = Reply(
     421, "4.7.0", "Too many failed logins, closing transmission channel"
 )
@@ -68,6 +67,8 @@ class _Transaction:
     reverse_path: Address | None
     targets: dict[int, Target] = field(default_factory=dict)
     """By account: who is reached in two ways gets one copy."""
+    elsewhere: dict[str, None] = field(default_factory=dict)
+    """Addresses at other hosts, each once, in order."""
     recipients: list[str] = field(default_factory=list)
     """As written."""
     spool: Spool | None = None
@@ -177,17 +178,22 @@ class SmtpSession:
     def _rcpt(self, event: Rcpt) -> None:
         transaction = self._transaction
         assert transaction is not None
-        found = resolve(self._directory, event.forward_path, self._context.hostname)
+        found = resolve(
+            self._directory,
+            event.forward_path,
+            self._context.hostname,
+            relay=self._submitter is not None,
+        )
         if isinstance(found, Reply):
-            if found is replies.RELAY_DENIED and self._submitter is not None:
-                found = CANNOT_SEND_OUT
             self._refuse(f"recipient <{event.raw}>", found)
             return
-        if len(transaction.targets) + len(found) > MOST_TARGETS and transaction.targets:
+        known = len(transaction.targets) + len(transaction.elsewhere)
+        if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
-        for target in found:
+        for target in found.targets:
             transaction.targets.setdefault(target.account, target)
+        transaction.elsewhere.update(dict.fromkeys(found.elsewhere))
         transaction.recipients.append(event.raw)
         self.engine.send(replies.RECIPIENT_OK)
 
@@ -269,22 +275,51 @@ class SmtpSession:
         received = format_received(self._received_from(), queue_id, recipient, date)
         sender = transaction.sender
         targets = list(transaction.targets.values())
-        pending = await deliver(
-            context.store, Delivery(queue_id, sender, received, date, prepared.content, targets)
-        )
+        delivery = Delivery(queue_id, sender, received, date, prepared.content, targets)
+        pending = await self._store(delivery, list(transaction.elsewhere), submitter)
         log.info(
-            "id=%s from=<%s> to=%d copies=%d pending=%d size=%d client=%s connection=%s user=%s",
+            "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
             sender,
             len(recipients),
             len(targets),
             pending,
+            len(transaction.elsewhere),
             size,
             self._connection.peer[0],
             self._connection.id,
             submitter.address if submitter is not None else "-",
         )
         return replies.queued(queue_id)
+
+    async def _store(
+        self, delivery: Delivery, elsewhere: list[str], submitter: Account | None
+    ) -> int:
+        """Make it durable for all, or for nobody; returns how many local copies are only pending.
+
+        Raises Unavailable.
+        """
+        if not elsewhere:
+            return await deliver(self._context.store, delivery)
+        octets = delivery.received + bytes(delivery.content.octets)
+        message = OutgoingMessage(
+            delivery.queue_id,
+            delivery.reverse_path,
+            octets,
+            account=submitter.id if submitter is not None else None,
+            eight_bit=not octets.isascii(),
+        )
+        enqueuer = self._context.enqueuer
+        await enqueuer.enqueue(message, elsewhere, accepted=not delivery.targets)
+        if not delivery.targets:
+            return 0
+        try:
+            pending = await deliver(self._context.store, delivery)
+        except Unavailable:
+            await enqueuer.forget(delivery.queue_id)
+            raise
+        await enqueuer.accept(delivery.queue_id)
+        return pending
 
     async def _prepare(
         self, transaction: _Transaction, queue_id: str, date: int

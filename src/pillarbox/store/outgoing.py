@@ -346,6 +346,28 @@ class OutgoingQueue:
 
         await self._write(work)
 
+    async def reroute(self, next_hop_of: Callable[[str], str]) -> None:
+        """Give every recipient (an address) the next hop that the present configuration says."""
+
+        def work(connection: apsw.Connection) -> None:
+            rows: list[Any] = connection.execute(
+                "SELECT message, recipient, next_hop FROM outgoing"
+            ).fetchall()
+            connection.executemany(
+                "UPDATE outgoing SET next_hop = ? WHERE message = ? AND recipient = ?",
+                [
+                    (next_hop_of(recipient), message, recipient)
+                    for message, recipient, next_hop in rows
+                    if next_hop_of(recipient) != next_hop
+                ],
+            )
+
+        await self._write(work)
+
+    def data_version(self) -> int:
+        """Changes whenever the table was changed, by whomever."""
+        return int(self._reader.pragma("data_version"))
+
     def octets(self, message: int) -> bytes:
         """The message itself. Raises Unavailable, also when it was removed meanwhile."""
         row = self._read("SELECT octets FROM outgoing_message WHERE id = ?", message)

@@ -189,7 +189,7 @@ class MailServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._server = Server(self._config, failure_delay_s=0.0)
+        self._server = Server(self._config, failure_delay_s=0.0, sends=False)
         try:
             await self._server.start()
         except BaseException as error:

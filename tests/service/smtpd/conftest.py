@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Service
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.tls import server_context
+from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.schedule import Schedule
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import TURNED_AWAY, SmtpSession
 from pillarbox.store import messages
+from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -58,7 +62,13 @@ class Server:
         failures = LoginFailures(self.folder / "run.db", clock=lambda: 1)
         authenticator = Authenticator(directory, failures, failure_delay_s=0)
         self.room = SpoolRoom(self.folder)
-        self.context = SmtpContext(self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room)
+        self.queue = OutgoingQueue(self.folder / "queue.db", clock=time.time)
+        enqueuer = Enqueuer(
+            self.queue, lambda address: address.partition("@")[2], Schedule(), lambda: None
+        )
+        self.context = SmtpContext(
+            self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, enqueuer
+        )
         listeners = Listeners(Admission(100, 100))
         for name in ("smtp", "submission", "submissions"):
             sock = bind("127.0.0.1:0")
@@ -74,6 +84,7 @@ class Server:
         self._ready.set()
         await self._stop.wait()
         await listeners.close(5)
+        self.queue.close()
         await self.store.close()
         authenticator.close()
         failures.close()

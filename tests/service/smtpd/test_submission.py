@@ -5,6 +5,8 @@ import smtplib
 
 import pytest
 
+from pillarbox.store.outgoing import Selection
+
 OCTETS = b"From: alice@example.test\r\nSubject: x\r\n\r\nHello\r\n"
 SERVICES = [("submission", True), ("submissions", False)]
 
@@ -209,12 +211,34 @@ def test_a_large_submission_is_mended_too(server, alice) -> None:
     assert b"x@y" not in stored
 
 
-def test_mail_to_other_hosts_has_to_wait_for_the_queue(server, alice) -> None:
+def test_mail_to_other_hosts_is_in_the_queue_before_its_250(server, alice) -> None:
     alice.ask("MAIL FROM:<alice@example.test>")
-    assert alice.ask("RCPT TO:<x@elsewhere.test>") == (
-        "451 4.4.4 Mail to other hosts cannot be sent yet"
-    )
+    assert alice.ask("RCPT TO:<Xaver@Elsewhere.TEST>") == "250 2.1.5 Ok"
+    assert alice.ask("RCPT TO:<bob@example.test>") == "250 2.1.5 Ok"
     assert alice.ask("RCPT TO:<nobody@example.test>").startswith("550 5.1.1")
+    alice.ask("DATA")
+    reply = alice.ask(OCTETS.decode() + ".")
+    assert reply.startswith("250 2.0.0 Ok: queued as ")
+    (row,) = server.queue.rows(Selection())
+    assert (row.recipient, row.next_hop) == ("Xaver@elsewhere.test", "elsewhere.test")
+    assert (row.reverse_path, row.held) == ("alice@example.test", 0)
+    assert row.queue_id == reply.rpartition(" ")[2]
+    octets = server.queue.octets(row.message)
+    assert octets.startswith(b"Received: from ")
+    assert b"Return-Path" not in octets
+    assert len(server.inbox("bob")) == 1
+
+
+def test_an_alias_forwards_a_strangers_mail(server, connect) -> None:
+    async def add_alias() -> None:
+        server.store.directory.add_alias("fwd@example.test", "friend@elsewhere.test")
+
+    server.call(add_alias)
+    client = connect(server)
+    assert client.send(OCTETS, "s@example.net", "fwd@example.test").startswith("250 ")
+    (row,) = server.queue.rows(Selection())
+    assert row.recipient == "friend@elsewhere.test"
+    assert row.account is None
 
 
 def test_smtplib_submits(server) -> None:

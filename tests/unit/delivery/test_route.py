@@ -8,7 +8,14 @@ import pytest
 from pillarbox.core.address import Address
 from pillarbox.delivery import aliases
 from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.route import ALIAS_LOOP, FORWARDS_ELSEWHERE, NO_POSTMASTER, owns, resolve
+from pillarbox.delivery.route import (
+    ALIAS_LOOP,
+    BAD_DOMAIN,
+    NO_POSTMASTER,
+    Destination,
+    owns,
+    resolve,
+)
 from pillarbox.smtp.reply import MAILBOX_UNKNOWN, RELAY_DENIED
 from pillarbox.store.directory import Directory
 
@@ -26,10 +33,12 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
     directory.close()
 
 
-def route(directory: Directory, address: str):
+def route(directory: Directory, address: str, *, relay: bool = False):
     local, _, domain = address.rpartition("@")
-    found = resolve(directory, Address(local, domain), HOSTNAME)
-    return [target.address for target in found] if isinstance(found, list) else found
+    found = resolve(directory, Address(local, domain), HOSTNAME, relay=relay)
+    if isinstance(found, Destination):
+        return [target.address for target in found.targets] + found.elsewhere
+    return found
 
 
 @pytest.mark.parametrize(
@@ -60,15 +69,17 @@ def test_accounts_come_before_aliases_and_both_before_the_address_without_tag(
 
 
 def test_a_tag_keeps_the_account_of_its_address(directory: Directory) -> None:
-    found = resolve(directory, Address("alice+x", "example.test"), HOSTNAME)
+    found = resolve(directory, Address("alice+x", "example.test"), HOSTNAME, relay=False)
     account = directory.account("alice@example.test")
     assert account is not None
-    assert found == [Target(account.id, "alice+x@example.test")]
+    assert found == Destination([Target(account.id, "alice+x@example.test")], [])
 
 
 @pytest.mark.parametrize("local", ["nobody", "+alice", "nobody+alice", "a b", 'quo"ted', "a@b"])
 def test_unknown_local_parts_are_unknown(directory: Directory, local: str) -> None:
-    assert resolve(directory, Address(local, "example.test"), HOSTNAME) is MAILBOX_UNKNOWN
+    assert (
+        resolve(directory, Address(local, "example.test"), HOSTNAME, relay=False) is MAILBOX_UNKNOWN
+    )
 
 
 def test_a_catch_all_takes_what_nobody_has(directory: Directory) -> None:
@@ -95,12 +106,14 @@ RELAYS = [
 @pytest.mark.parametrize("address", RELAYS, ids=str)
 def test_other_domains_are_never_ours(directory: Directory, address: Address) -> None:
     directory.add_alias("@example.test", "bob@example.test")
-    assert resolve(directory, address, HOSTNAME) is RELAY_DENIED
+    assert resolve(directory, address, HOSTNAME, relay=False) is RELAY_DENIED
 
 
 @pytest.mark.parametrize("local", ["user%elsewhere.test", "user@elsewhere.test", "elsewhere!user"])
 def test_no_local_part_means_another_host(directory: Directory, local: str) -> None:
-    assert resolve(directory, Address(local, "example.test"), HOSTNAME) is MAILBOX_UNKNOWN
+    assert (
+        resolve(directory, Address(local, "example.test"), HOSTNAME, relay=False) is MAILBOX_UNKNOWN
+    )
     directory.add_alias("@example.test", "bob@example.test")
     assert route(directory, f"{local}@example.test") == ["bob@example.test"]
 
@@ -140,10 +153,20 @@ def test_aliases_may_not_lead_to_endlessly_many(directory: Directory, monkeypatc
     assert route(directory, "w@example.test") is ALIAS_LOOP
 
 
-def test_an_alias_to_another_host_is_refused_whole(directory: Directory) -> None:
+def test_an_alias_may_lead_to_other_hosts_for_strangers_too(directory: Directory) -> None:
     directory.add_alias("mixed@example.test", "alice@example.test")
     directory.add_alias("mixed@example.test", "friend@elsewhere.test")
-    assert route(directory, "mixed@example.test") is FORWARDS_ELSEWHERE
+    expected = ["alice@example.test", "friend@elsewhere.test"]
+    assert route(directory, "mixed@example.test") == expected
+
+
+def test_those_who_may_relay_reach_other_hosts_and_the_case_of_the_local_part_stays(
+    directory: Directory,
+) -> None:
+    assert route(directory, "Friend@Elsewhere.TEST", relay=True) == ["Friend@elsewhere.test"]
+    assert route(directory, "alice@example.test", relay=True) == ["alice@example.test"]
+    assert route(directory, "nobody@example.test", relay=True) is MAILBOX_UNKNOWN
+    assert route(directory, "x@-bad-.test", relay=True) is BAD_DOMAIN
 
 
 def test_an_alias_that_lost_a_target_serves_the_others(directory: Directory) -> None:
@@ -166,11 +189,8 @@ def test_postmaster_is_always_accepted(directory: Directory, local: str) -> None
     assert route(directory, f"{local}@") == ["alice@example.test"]
 
 
-@pytest.mark.parametrize("target", ["gone@example.test", "x@elsewhere.test"])
-def test_a_postmaster_whose_alias_leads_nowhere_is_accepted(
-    directory: Directory, target: str
-) -> None:
-    directory.add_alias("postmaster@example.test", target)
+def test_a_postmaster_whose_alias_leads_nowhere_is_accepted(directory: Directory) -> None:
+    directory.add_alias("postmaster@example.test", "gone@example.test")
     assert route(directory, "postmaster@example.test") == ["bob@example.test"]
 
 
@@ -178,16 +198,19 @@ def test_postmaster_without_domain_is_that_of_the_first_domain_if_the_host_is_el
     directory: Directory,
 ) -> None:
     directory.add_alias("postmaster@example.test", "alice@example.test")
-    found = resolve(directory, Address("postmaster", ""), "mx.hosting.test")
-    assert isinstance(found, list)
-    assert found[0].address == "alice@example.test"
+    found = resolve(directory, Address("postmaster", ""), "mx.hosting.test", relay=False)
+    assert isinstance(found, Destination)
+    assert found.targets[0].address == "alice@example.test"
 
 
 def test_without_any_account_postmaster_has_to_wait(tmp_path: Path) -> None:
     directory = Directory(tmp_path / "directory.db", clock=lambda: 1)
-    assert resolve(directory, Address("postmaster", ""), HOSTNAME) is NO_POSTMASTER
+    assert resolve(directory, Address("postmaster", ""), HOSTNAME, relay=False) is NO_POSTMASTER
     directory.add_domain("example.test")
-    assert resolve(directory, Address("postmaster", "example.test"), HOSTNAME) is NO_POSTMASTER
+    assert (
+        resolve(directory, Address("postmaster", "example.test"), HOSTNAME, relay=False)
+        is NO_POSTMASTER
+    )
     directory.close()
 
 

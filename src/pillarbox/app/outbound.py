@@ -1,0 +1,135 @@
+"""Wires the queue of mail to other hosts: table, routes, worker and reports."""
+
+import logging
+import random
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import dns.exception
+
+from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
+from pillarbox.core.secret import Secret
+from pillarbox.dns.mx import OwnHost
+from pillarbox.net.resolver import Resolver
+from pillarbox.net.tls import client_context
+from pillarbox.outbound.route import Router, Smarthost
+from pillarbox.outbound.session import TlsContexts
+from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.report import QueueReporter
+from pillarbox.queue.schedule import Schedule
+from pillarbox.queue.worker import QueueWorker
+from pillarbox.smtp.client_events import Credentials
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.store import Store
+
+log = logging.getLogger("pillarbox.queue")
+
+
+class Outbound:
+    """Mail to other hosts, of one server. Without `sends` the queue only takes mail."""
+
+    def __init__(self, config: Config, store: Store, *, sends: bool) -> None:
+        """Raises Refused when the smarthost's password file cannot be read."""
+        self.queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
+        self._router = make_router(config)
+        self.enqueuer = Enqueuer(self.queue, self._router.next_hop_of, Schedule(), self._hint)
+        self._worker: QueueWorker | None = None
+        if sends:
+            reporter = QueueReporter(
+                store,
+                self.queue,
+                self.enqueuer,
+                canonical_domain(config.hostname),
+                time.time,
+                random.random,
+                lambda: random.getrandbits(20),
+            )
+            self._worker = QueueWorker(
+                self.queue,
+                self._router.find,
+                reporter,
+                TlsContexts(client_context(verified=True), client_context(verified=False)),
+                owner=f"worker-{time.time_ns():x}",
+                clock=time.time,
+                random=random.random,
+            )
+
+    def _hint(self) -> None:
+        if self._worker is not None:
+            self._worker.hint()
+
+    async def start(self) -> None:
+        """Bring the queue in line with the configured routes, and begin to send."""
+        await self.queue.take_up()
+        await self.queue.reroute(self._router.next_hop_of)
+        if self._worker is not None:
+            self._worker.start()
+
+    async def stop(self) -> None:
+        """What was not answered stays in the queue."""
+        if self._worker is not None:
+            await self._worker.stop()
+        self.queue.close()
+
+
+def make_router(config: Config) -> Router:
+    """Raises Refused when the smarthost's password file cannot be read."""
+    return Router(
+        make_resolver(config),
+        own_host(config),
+        canonical_domain(config.hostname),
+        smarthost=_smarthost(config),
+        mx_port=config.outbound.mx_port,
+        random=random.random,
+    )
+
+
+def make_resolver(config: Config) -> Resolver:
+    """With the configured servers, else the system's, else one on this machine."""
+    servers = [parse_endpoint(server) for server in config.dns.servers]
+    try:
+        return Resolver(servers)
+    except dns.exception.DNSException:
+        log.warning("this system names no DNS server; asking 127.0.0.1. Set dns.servers")
+        return Resolver([("127.0.0.1", 53)])
+
+
+def own_host(config: Config) -> OwnHost:
+    """Names and addresses under which MX records may name this host."""
+    addresses = {parse_endpoint(address)[0] for address in config.listen.smtp}
+    return OwnHost(
+        frozenset({canonical_domain(config.hostname)}),
+        frozenset(addresses - {"0.0.0.0", "::"}),
+        ipv6=_has_ipv6(),
+    )
+
+
+def _has_ipv6() -> bool:
+    """Whether there is a way to the IPv6 Internet. Sends nothing."""
+    with suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.connect(("2001:500:2::c", 53))
+        return True
+    return False
+
+
+def _smarthost(config: Config) -> Smarthost | None:
+    settings = config.outbound
+    if not settings.smarthost:
+        return None
+    name, port = parse_endpoint(settings.smarthost)
+    credentials = None
+    if settings.smarthost_username:
+        path = Path(settings.smarthost_password_file)
+        try:
+            password = path.read_text("utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise Refused(
+                f"outbound.smarthost_password_file: {path} cannot be read: {error.strerror}"
+            ) from error
+        credentials = Credentials(settings.smarthost_username, Secret(password))
+    return Smarthost(name, port, credentials)

@@ -1,0 +1,45 @@
+"""Putting mail into the queue: addresses become rows by next hop, and the worker is told."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pillarbox.queue.schedule import Schedule
+from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient
+
+
+@dataclass(slots=True)
+class Enqueuer:
+    """What services use to send mail to other hosts."""
+
+    queue: OutgoingQueue
+    next_hop_of: Callable[[str], str]
+    """The next hop of an address."""
+    schedule: Schedule
+    hint: Callable[[], None]
+    """Tells the worker that there is something to do."""
+
+    async def enqueue(
+        self, message: OutgoingMessage, addresses: Sequence[str], *, accepted: bool = True
+    ) -> None:
+        """Durable on return. Not yet `accepted`, it waits for `accept`. Raises Unavailable."""
+        recipients = [
+            OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
+        ]
+        await self.queue.enqueue(
+            message,
+            recipients,
+            lifetime_s=int(self.schedule.give_up_after_s),
+            warn_after_s=int(self.schedule.warn_after_s),
+            accepted=accepted,
+        )
+        if accepted:
+            self.hint()
+
+    async def accept(self, queue_id: str) -> None:
+        """Let a message go that was enqueued before it was accepted. Raises Unavailable."""
+        await self.queue.accept(queue_id)
+        self.hint()
+
+    async def forget(self, queue_id: str) -> None:
+        """Drop it: its submitter was told to try again. Raises Unavailable."""
+        await self.queue.forget(queue_id)

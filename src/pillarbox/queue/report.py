@@ -1,0 +1,160 @@
+"""What is done with the results of attempts: rows leave the queue or wait for the next try, and senders are told.
+
+A report to the sender is durable before its rows leave the queue, so a crash in between tells the sender twice rather
+than never. Reports go out with the null path and are never answered by another (RFC 5321 §6.1, RFC 3461 §6.1).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pillarbox.core.dates import pack_date
+from pillarbox.core.errors import Refused
+from pillarbox.core.ids import format_queue_id
+from pillarbox.delivery.aliases import expand
+from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.dsn.build import Built, Report, Reported, build_report
+from pillarbox.dsn.wishes import Action
+from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.schedule import GiveUp, Random, after_failure
+from pillarbox.smtp.client_events import Kind, Outcome
+from pillarbox.store.content import make_content
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, Row
+from pillarbox.store.store import Store
+
+log = logging.getLogger("pillarbox.queue")
+
+
+@dataclass(slots=True)
+class QueueReporter:
+    """The `worker.Reporter` of a server."""
+
+    store: Store
+    queue: OutgoingQueue
+    enqueuer: Enqueuer
+    hostname: str
+    clock: Callable[[], float]
+    random: Random
+    entropy: Callable[[], int]
+    """20 random bits, for queue ids."""
+
+    async def report(
+        self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
+    ) -> None:
+        """`rows` are of one message. Raises Unavailable: then the leases end by themselves."""
+        now = self.clock()
+        done: list[Row] = []
+        told: list[Reported] = []
+        delayed: list[Row] = []
+        for row, outcome in zip(rows, outcomes, strict=True):
+            reply = outcome.reply
+            text = f"{reply.code} {reply.enhanced} {reply.text}".replace("  ", " ")
+            if outcome.kind is Kind.TEMPORARY:
+                step = after_failure(
+                    self.enqueuer.schedule,
+                    created=row.created,
+                    now=now,
+                    attempts=row.attempts + 1,
+                    warned=not row.warn_at,
+                    random=self.random,
+                )
+                if isinstance(step, GiveUp):
+                    told.append(self._reported(row, outcome, host, Action.FAILED, text))
+                    done.append(row)
+                    self._log(row, "expired", host, text)
+                    continue
+                if step.warn:
+                    told.append(self._reported(row, outcome, host, Action.DELAYED, text))
+                    delayed.append(row)
+                self._log(row, f"deferred until {int(step.at)}", host, text)
+                await self.queue.defer(owner, [row], int(step.at), host, text)
+                continue
+            done.append(row)
+            if outcome.kind is Kind.PERMANENT:
+                told.append(self._reported(row, outcome, host, Action.FAILED, text))
+            self._log(row, outcome.kind.value, host, text)
+        if told:
+            await self._tell(rows[0], told)
+        if delayed:
+            await self.queue.warned(delayed)
+        if done:
+            await self.queue.finish(owner, done)
+
+    def _reported(
+        self, row: Row, outcome: Outcome, host: str, action: Action, text: str
+    ) -> Reported:
+        reply = outcome.reply
+        status = reply.enhanced or f"{reply.code // 100}.0.0"
+        if action is Action.FAILED and outcome.kind is Kind.TEMPORARY:
+            status = "4.4.7"  # RFC 3463 §3.5: delivery time expired
+        return Reported(
+            row.recipient,
+            action,
+            status,
+            row.notify,
+            row.orcpt,
+            remote_mta=host.partition(" ")[0] if outcome.from_peer else "",
+            diagnostic=text,
+            last_attempt=pack_date(int(self.clock())),
+            retry_until=pack_date(row.expires) if action is Action.DELAYED else 0,
+        )
+
+    async def _tell(self, row: Row, told: Sequence[Reported]) -> None:
+        now = self.clock()
+        report_id = format_queue_id(int(now * 1_000_000), self.entropy())
+        built = build_report(
+            Report(
+                report_id,
+                self.hostname,
+                f"postmaster@{self.hostname}",
+                row.reverse_path,
+                pack_date(int(now)),
+                told,
+                self.queue.octets(row.message),
+                arrival=pack_date(row.created),
+                envid=row.envid,
+                ret=row.ret,
+            )
+        )
+        if built is not None:
+            await self._send(report_id, row.reverse_path, built)
+            log.info("id=%s report=%s to=<%s>", row.queue_id, report_id, row.reverse_path)
+        elif not row.reverse_path:
+            log.warning("id=%s: nobody can be told: it came with the null path", row.queue_id)
+
+    async def _send(self, report_id: str, address: str, built: Built) -> None:
+        """To an account of ours at once, else by the queue."""
+        try:
+            canonical = canonical_address(address)
+        except Refused:
+            log.warning("report=%s: <%s> is no address", report_id, address)
+            return
+        directory = self.store.directory
+        if not directory.is_local(canonical.rpartition("@")[2]):
+            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
+            await self.enqueuer.enqueue(message, [address])
+            return
+        expansion = expand(directory, canonical)
+        if expansion.elsewhere:
+            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
+            await self.enqueuer.enqueue(message, expansion.elsewhere)
+        if expansion.targets:
+            date = pack_date(int(self.clock()))
+            content = make_content(built.octets)
+            await deliver(
+                self.store, Delivery(report_id, "", b"", date, content, expansion.targets)
+            )
+        if not expansion.targets and not expansion.elsewhere:
+            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
+
+    def _log(self, row: Row, what: str, host: str, text: str) -> None:
+        log.info(
+            "id=%s to=<%s> host=%s attempt=%d: %s (%s)",
+            row.queue_id,
+            row.recipient,
+            host or "-",
+            row.attempts + 1,
+            what,
+            text,
+        )
