@@ -1,0 +1,236 @@
+"""A whole server that sends: submission, MX, fail-over, retries, bounces, restart."""
+
+import asyncio
+import imaplib
+import smtplib
+import ssl
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from internet import Internet
+
+from pillarbox.app.server import Server
+from pillarbox.auth.passwords import hash_password
+from pillarbox.config.schema import Config, Dns, Listen, Outbound, Security
+from pillarbox.core.secret import Secret
+from pillarbox.queue.schedule import Schedule
+from pillarbox.store.directory import Directory
+from pillarbox.store.outgoing import OutgoingQueue, Selection
+
+CREDENTIALS = hash_password(Secret("password"))
+
+
+class Rig:
+    """Server and Internet on one loop; clients block in threads."""
+
+    def __init__(self, folder: Path, net: Internet) -> None:
+        self.net = net
+        self.folder = folder
+        directory = Directory(folder / "directory.db", clock=time.time)
+        directory.add_domain("here.example")
+        directory.add_account("ann@here.example", *CREDENTIALS)
+        directory.close()
+        self.server: Server | None = None
+
+    async def start(self, **outbound) -> None:
+        config = Config(
+            hostname="mail.here.example",
+            data_dir=str(self.folder),
+            listen=Listen(submission=["127.0.0.1:0"], smtp=["127.0.0.1:0"], imap=["127.0.0.1:0"]),
+            dns=Dns(servers=[f"{self.net.dns[0]}:{self.net.dns[1]}"]),
+            security=Security(allow_cleartext_login=True),
+            outbound=Outbound(**{"mx_port": self.net.port or 25, **outbound}),
+        )
+        self.server = Server(config, failure_delay_s=0)
+        await self.server.start()
+
+    async def stop(self) -> None:
+        assert self.server is not None
+        await self.server.stop(1)
+
+    def _submit(self, to: str, text: str) -> None:
+        assert self.server is not None
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = "ann@here.example", to, "Greetings"
+        message.set_content(text)
+        with smtplib.SMTP(*self.server.addresses["submission"][0]) as client:
+            client.login("ann@here.example", "password")
+            client.send_message(message)
+
+    async def submit(self, to: str, text: str = "hello") -> None:
+        await asyncio.to_thread(self._submit, to, text)
+
+    def _inbox(self) -> list[bytes]:
+        assert self.server is not None
+        with imaplib.IMAP4(*self.server.addresses["imap"][0]) as client:
+            client.login("ann@here.example", "password")
+            client.select("INBOX")
+            _, data = client.uid("FETCH", "1:*", "(BODY.PEEK[])")
+            return [part[1] for part in data if isinstance(part, tuple)]
+
+    async def inbox(self, count: int) -> list[bytes]:
+        for _ in range(200):
+            found = await asyncio.to_thread(self._inbox)
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError("no mail came")
+
+    async def until(self, condition) -> None:
+        for _ in range(200):
+            if condition():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("it did not happen")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator:
+    def run(scenario) -> None:
+        async def main() -> None:
+            async with Internet() as net:
+                rig = Rig(tmp_path, net)
+                try:
+                    await asyncio.wait_for(scenario(rig), 60)
+                finally:
+                    await rig.stop()
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_the_lessons_mx_example_with_the_first_host_down(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        first = await rig.net.host("mail1.example.com")
+        second = await rig.net.host("mail2.example.com")
+        rig.net.mx("example.com", (10, "mail1.example.com"), (20, "mail2.example.com"))
+        first.stop()
+        await rig.start()
+        await rig.submit("recipient@example.com")
+        await rig.until(lambda: second.received)
+        (got,) = second.received
+        assert (got.sender, got.recipients) == ("ann@here.example", ["recipient@example.com"])
+        assert got.octets.startswith(b"Received: from ")
+        assert b"\r\nSubject: Greetings\r\n" in got.octets
+
+    run(scenario)
+
+
+def test_a_permanent_refusal_comes_back_as_a_bounce(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.net.host("mx.example.com", rcpt="550 5.1.1 nobody of that name")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        await rig.submit("ghost@example.com")
+        (bounce,) = await rig.inbox(1)
+        assert bounce.startswith(b"Return-Path: <>\r\n")
+        assert b"Content-Type: multipart/report; report-type=delivery-status;" in bounce
+        assert b"Final-Recipient: rfc822; ghost@example.com\r\n" in bounce.replace(
+            b"rfc822;g", b"rfc822; g"
+        )
+        assert b"Status: 5.1.1\r\n" in bounce
+        assert b"nobody of that name" in bounce
+        assert b"Subject: Greetings" in bounce
+
+    run(scenario)
+
+
+def test_greylisted_mail_waits_and_survives_a_restart(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com", rcpt="450 4.2.0 greylisted, come back later")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        await rig.submit("friend@example.com")
+        assert rig.server is not None
+        await rig.until(lambda: host.connections == 1)
+        await asyncio.sleep(0.2)
+        await rig.stop()
+        host.script.rcpt = "250 ok"
+        await rig.start()
+        assert host.received == []
+        queue = OutgoingQueue(rig.folder / "queue.db", clock=time.time)
+        (row,) = queue.rows(Selection())
+        assert row.attempts == 1
+        assert "greylisted" in row.reply
+        assert Schedule().first_s * 0.7 < row.next_try - time.time() <= Schedule().first_s
+        assert queue.retry(Selection(queue_id=row.queue_id)) == 1  # by a command of another process
+        await rig.until(lambda: host.received)
+        await rig.until(lambda: queue.count() == (0, 0))
+        queue.close()
+
+    run(scenario)
+
+
+def test_mail_for_both_worlds_reaches_both(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        await rig.submit("friend@example.com, ann@here.example")
+        (mine,) = await rig.inbox(1)
+        assert b"Delivered-To: ann@here.example\r\n" in mine
+        await rig.until(lambda: host.received)
+        assert b"Delivered-To" not in host.received[0].octets
+
+    run(scenario)
+
+
+def test_a_bounce_is_never_bounced(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com", rcpt="550 5.1.1 no")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        rig.server.store.directory.add_alias("fwd@here.example", "gone@example.com")
+
+        def send() -> None:
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                client.sendmail("", ["fwd@here.example"], b"Subject: a report\r\n\r\nx\r\n")
+
+        await asyncio.to_thread(send)
+        await rig.until(lambda: host.connections == 1)
+        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(rig._inbox) == []
+
+    run(scenario)
+
+
+def test_a_smarthost_needs_tls_that_can_be_verified(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("relay.provider.example")
+        await rig.start(smarthost=f"relay.provider.example:{rig.net.port}")
+        await rig.submit("friend@example.com")
+        await rig.until(lambda: host.connections == 1)
+        await asyncio.sleep(0.3)
+        assert host.received == []  # it offers no STARTTLS: nothing is said in the clear
+
+    run(scenario)
+
+
+def test_strangers_cannot_relay(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.start()
+
+        def ask() -> int:
+            assert rig.server is not None
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                client.ehlo()
+                client.mail("x@evil.example")
+                return client.rcpt("victim@example.com")[0]
+
+        assert await asyncio.to_thread(ask) == 550
+
+    run(scenario)
+
+
+def test_contexts_verify_by_default() -> None:
+    from pillarbox.net.tls import client_context
+
+    assert client_context(verified=True).verify_mode is ssl.CERT_REQUIRED
+    assert client_context(verified=True).check_hostname
+    assert client_context(verified=False).verify_mode is ssl.CERT_NONE
