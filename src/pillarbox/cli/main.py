@@ -12,6 +12,8 @@ from pillarbox.cli.common import config_option
 from pillarbox.cli.configuration import config
 from pillarbox.cli.demo import demo
 from pillarbox.cli.domain import domain
+from pillarbox.cli.mx import mx
+from pillarbox.cli.queue import queue
 from pillarbox.cli.serve import serve
 from pillarbox.core.errors import Failure
 
@@ -33,7 +35,7 @@ def pillarbox() -> None:
     """
 
 
-for command in (serve, demo, domain, account, alias, config, check):
+for command in (serve, demo, domain, account, alias, queue, mx, config, check):
     pillarbox.add_command(command)
 
 

@@ -15,6 +15,7 @@ from pillarbox.delivery.aliases import expand
 from pillarbox.delivery.deliver import Delivery, deliver
 from pillarbox.dsn.build import Built, Report, Reported, build_report
 from pillarbox.dsn.wishes import Action
+from pillarbox.outbound.translate import translate
 from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.queue.schedule import GiveUp, Random, after_failure
 from pillarbox.smtp.client_events import Kind, Outcome
@@ -85,6 +86,7 @@ class QueueReporter:
         self, row: Row, outcome: Outcome, host: str, action: Action, text: str
     ) -> Reported:
         reply = outcome.reply
+        meaning = translate(reply)
         status = reply.enhanced or f"{reply.code // 100}.0.0"
         if action is Action.FAILED and outcome.kind is Kind.TEMPORARY:
             status = "4.4.7"  # RFC 3463 §3.5: delivery time expired
@@ -96,6 +98,7 @@ class QueueReporter:
             row.orcpt,
             remote_mta=host.partition(" ")[0] if outcome.from_peer else "",
             diagnostic=text,
+            explanation=meaning.advice if meaning is not None else "",
             last_attempt=pack_date(int(self.clock())),
             retry_until=pack_date(row.expires) if action is Action.DELAYED else 0,
         )

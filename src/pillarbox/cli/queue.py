@@ -1,0 +1,194 @@
+"""pillarbox queue ..."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
+
+import click
+
+from pillarbox.cli.common import Function, config_option, json_option, read_config, show_table
+from pillarbox.core.errors import Refused
+from pillarbox.outbound.translate import translate
+from pillarbox.smtp.reply import Reply
+from pillarbox.store.outgoing import HELD, OutgoingQueue, Row, Selection
+
+_AGE = re.compile(r"(\d+)([smhd])")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
+
+SHORT_REPLY = 60
+"""Characters of a reply in a list."""
+
+
+@contextmanager
+def _open_queue() -> Iterator[OutgoingQueue]:
+    path = read_config().data_path / "queue.db"
+    if not path.exists():
+        raise Refused(f"there is no queue yet: {path} is made when the server first runs")
+    queue = OutgoingQueue(path, clock=time.time)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def _age(_context: click.Context, _option: click.Parameter, value: str | None) -> int:
+    if value is None:
+        return 0
+    match = _AGE.fullmatch(value)
+    if match is None:
+        raise click.BadParameter("write it like 90m, 4h or 2d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def selection_options(function: Function) -> Function:
+    """--id, --address, --domain and --older-than, as the argument `selection`."""
+
+    @click.option("--id", "queue_id", metavar="QUEUE_ID", default="", help="One message.")
+    @click.option("--address", metavar="ADDRESS", default="", help="Of the sender or a recipient.")
+    @click.option("--domain", metavar="DOMAIN", default="", help="Of a recipient.")
+    @click.option("--older-than", metavar="AGE", callback=_age, help="Like 90m, 4h, 2d.")
+    @wraps(function)
+    def wrapper(
+        *arguments: Any, queue_id: str, address: str, domain: str, older_than: int, **more: Any
+    ) -> Any:
+        selection = Selection(queue_id, address, domain.lower(), older_than)
+        return function(*arguments, selection=selection, **more)
+
+    return wrapper  # type: ignore[return-value]
+
+
+@click.group(epilog="Example: pillarbox queue list --domain example.com")
+def queue() -> None:
+    """Mail that is on its way to other hosts."""
+
+
+@queue.command("list", epilog="Example: pillarbox queue list --older-than 4h --json")
+@selection_options
+@json_option
+@config_option
+def list_(selection: Selection, as_json: bool) -> None:
+    """List what waits, a line for each recipient."""
+    with _open_queue() as opened:
+        rows = opened.rows(selection)
+    columns = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")
+    show_table(columns, [_listed(row, as_json) for row in rows], as_json=as_json)
+
+
+def _listed(row: Row, as_json: bool) -> tuple[object, ...]:
+    age: object = int(time.time()) - row.created
+    next_try: object = row.next_try
+    reply = row.reply
+    if not as_json:
+        age = _duration(int(time.time()) - row.created)
+        next_try = _moment(row.next_try)
+        reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
+    sender = row.reverse_path or "<>"
+    return row.queue_id, sender, row.recipient, _state(row), age, row.attempts, next_try, reply
+
+
+def _state(row: Row) -> str:
+    if row.held:
+        return "held" if row.held == HELD else "being accepted"
+    return "being sent" if row.owner else "waiting"
+
+
+def _duration(seconds: int) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(0, seconds)}s"
+
+
+def _moment(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@queue.command(epilog="Example: pillarbox queue show 02H35N444BPXZQGY")
+@click.argument("queue_id")
+@config_option
+def show(queue_id: str) -> None:
+    """Show a message's recipients, what was last said of each, and what to do about it."""
+    with _open_queue() as opened:
+        rows = opened.rows(Selection(queue_id=queue_id))
+    if not rows:
+        raise Refused(f"the queue has no message {queue_id}; it may be delivered already")
+    first = rows[0]
+    click.echo(f"{queue_id} from <{first.reverse_path}>, {first.size} octets")
+    click.echo(f"in the queue since {_moment(first.created)}")
+    for row in rows:
+        click.echo(f"\nto <{row.recipient}>: {_state(row)}, {row.attempts} attempts")
+        click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
+        if row.reply:
+            click.echo(f"  last: {row.host or 'this host'}: {row.reply}")
+            for line in _advice(row.reply):
+                click.echo(f"  {line}")
+
+
+def _advice(reply: str) -> list[str]:
+    match = _REPLY.fullmatch(reply)
+    found = translate(Reply(int(match[1]), match[2] or "", match[3])) if match else None
+    return [f"that means: {found.cause.value}", f"what to do: {found.advice}"] if found else []
+
+
+def _change(
+    selection: Selection,
+    everything: bool,
+    change: Callable[[OutgoingQueue], int],
+    done: str,
+) -> None:
+    if selection == Selection() and not everything:
+        raise click.UsageError("say which: --id, --address, --domain, --older-than, or --all")
+    with _open_queue() as opened:
+        count = change(opened)
+    if not count:
+        raise Refused("nothing in the queue is meant by that")
+    click.echo(f"{count} {'recipient' if count == 1 else 'recipients'} {done}.")
+
+
+all_option = click.option("--all", "everything", is_flag=True, help="All that waits.")
+
+
+@queue.command(epilog="Example: pillarbox queue retry --domain example.com")
+@selection_options
+@all_option
+@config_option
+def retry(selection: Selection, everything: bool) -> None:
+    """Try again now, without waiting for the schedule."""
+    _change(selection, everything, lambda opened: opened.retry(selection), "will be tried now")
+
+
+@queue.command(epilog="Example: pillarbox queue hold --address spammer@example.org")
+@selection_options
+@all_option
+@config_option
+def hold(selection: Selection, everything: bool) -> None:
+    """Keep mail in the queue until it is released."""
+    _change(selection, everything, lambda opened: opened.set_held(selection, held=True), "held")
+
+
+@queue.command(epilog="Example: pillarbox queue release --all")
+@selection_options
+@all_option
+@config_option
+def release(selection: Selection, everything: bool) -> None:
+    """Let held mail go."""
+    _change(
+        selection, everything, lambda opened: opened.set_held(selection, held=False), "released"
+    )
+
+
+@queue.command(epilog="Example: pillarbox queue remove --id 02H35N444BPXZQGY")
+@selection_options
+@all_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(selection: Selection, everything: bool, yes: bool) -> None:
+    """Delete mail from the queue, for good and without telling its sender."""
+    if not yes:
+        click.confirm("Delete this mail without telling its sender?", abort=True, err=True)
+    _change(selection, everything, lambda opened: opened.remove(selection), "removed")
