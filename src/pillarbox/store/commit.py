@@ -31,6 +31,9 @@ MOST_OCTETS_A_GROUP = 1 << 20
 MOST_MESSAGES_A_TURN = 1024
 """Units between two syncs of the journal: bounds what an unclean stop can make vanish (`recovery.UIDS_SKIPPED`)."""
 
+LIGHT_OCTETS = 128 * 1024
+"""A group that writes more (pieces of large bodies) is applied in a thread."""
+
 MOST_LOCKS_AWAITED = 32
 """Files held by another process for which this one can wait at a time, apart from what commits."""
 
@@ -148,11 +151,11 @@ class Committer:
         journalled: list[tuple[AccountFile, list[Unit]]] = []
         needed = 0
         for file, units in ready:
-            if all(unit.journalled is not None for unit in units) and file.try_lock():
+            if _is_light(units) and file.try_lock():
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
             else:
-                self._start(self._commit_synced(file, units))
+                self._start(self._commit_in_thread(file, units))
         if not journalled:
             await asyncio.sleep(0)
             return
@@ -200,14 +203,16 @@ class Committer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _commit_synced(self, file: AccountFile, units: list[Unit]) -> None:
-        """One group at FULL: the statements run here, what may block (lock, COMMIT) in a thread."""
+    async def _commit_in_thread(self, file: AccountFile, units: list[Unit]) -> None:
+        """A group that needs a sync, or writes much: all that may block or take long is done in a thread."""
         loop = asyncio.get_running_loop()
+        is_lazy = all(unit.journalled is nothing for unit in units)
+        level = database.NORMAL if is_lazy else database.FULL
         try:
             if not file.try_lock():
                 await loop.run_in_executor(self._lock_threads, file.lock)
             try:
-                group = await self._apply_synced(file, units)
+                group = await loop.run_in_executor(self._threads, self._apply, file, units, level)
             finally:
                 file.unlock()
         except BaseException as error:
@@ -215,20 +220,6 @@ class Committer:
             self._fail(error)
             raise
         self._finish(file, group)
-
-    async def _apply_synced(self, file: AccountFile, units: list[Unit]) -> _Applied:
-        loop = asyncio.get_running_loop()
-        try:
-            file.set_synchronous(database.FULL)
-            group = self._begin(file, units)
-            await loop.run_in_executor(self._threads, file.writer.execute, "COMMIT")
-            return group
-        except apsw.Error as error:
-            _roll_back(file)
-            if len(units) == 1:
-                return _fail_all(units, database.unavailable(error))
-            alone = [await self._apply_synced(file, [unit]) for unit in units]
-            return _Applied(units, set().union(*(group.changed for group in alone)))
 
     def _apply(self, file: AccountFile, units: list[Unit], level: str) -> _Applied:
         """One transaction for a group, and one for each unit where the disk made that fail."""
@@ -370,6 +361,19 @@ def checkpoint(file: AccountFile) -> None:
             connection.execute("UPDATE account_state SET generation = generation")
     finally:
         connection.close()
+
+
+def nothing(_result: Any) -> bytes:
+    """The journal record of a unit that nobody was promised anything of."""
+    return b""
+
+
+def _is_light(units: list[Unit]) -> bool:
+    """Whether a group is made durable by the journal and is quickly applied."""
+    return (
+        all(unit.journalled is not None for unit in units)
+        and sum(unit.octets for unit in units) <= LIGHT_OCTETS
+    )
 
 
 def _roll_back(file: AccountFile) -> None:

@@ -14,7 +14,7 @@ import apsw
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import database, maildrop, messages, reclaim, recovery
 from pillarbox.store.accounts import Accounts, account_path
-from pillarbox.store.commit import Committer, Unit
+from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
@@ -156,7 +156,7 @@ class Store:
                 account,
                 Unit(
                     lambda tx: messages.discard_staged(tx, content),
-                    lambda _: b"",
+                    nothing,
                     0,
                     asyncio.get_running_loop().create_future(),
                 ),
@@ -166,7 +166,7 @@ class Store:
     async def _write_soon(self, account: int, work: Callable[[Tx], T], octets: int = 0) -> T:
         """A write that a later `write` to the same account makes durable."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, lambda _: b"", 0, future, octets))
+        self._committer.submit(account, Unit(work, nothing, 0, future, octets))
         return await future
 
     async def write_lazily(self, account: int, work: Callable[[Tx], T]) -> T:
