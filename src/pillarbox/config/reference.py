@@ -33,7 +33,7 @@ key         = ""
 # Octets of the largest message that is taken in.
 max_message_size = 10240000
 
-# Mail to other hosts. This version does not send any yet.
+# Mail to other hosts.
 [outbound]
 smarthost               = ""    # "host:port"; empty: straight to the recipients' servers
 smarthost_username      = ""
