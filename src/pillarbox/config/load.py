@@ -1,5 +1,6 @@
 """Finding, reading and checking the configuration file."""
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -102,5 +103,27 @@ def find_problems(config: Config) -> Iterator[str]:
         yield "workers: must be 0 (one for each core) to 256"
     if not 1 <= config.outbound.mx_port <= 65535:
         yield "outbound.mx_port: must be 1 to 65535"
+    yield from _outbound_problems(config)
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+
+
+def _outbound_problems(config: Config) -> Iterator[str]:
+    settings = config.outbound
+    if settings.smarthost:
+        try:
+            parse_endpoint(settings.smarthost)
+        except ValueError:
+            yield f'outbound.smarthost: "{settings.smarthost}" must look like "smtp.example.org:465"'
+    if bool(settings.smarthost_username) != bool(settings.smarthost_password_file):
+        yield "outbound: smarthost_username and smarthost_password_file go together"
+    elif settings.smarthost_password_file and not os.access(
+        settings.smarthost_password_file, os.R_OK
+    ):
+        file = settings.smarthost_password_file
+        yield f"outbound.smarthost_password_file: {file} cannot be read"
+    for server in config.dns.servers:
+        try:
+            ipaddress.ip_address(parse_endpoint(server)[0])
+        except ValueError:
+            yield f'dns.servers: "{server}" must look like "192.0.2.1:53" or "[2001:db8::1]:53"'

@@ -40,6 +40,13 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[imap]\nhierarchy_separator = "#"', "hierarchy_separator"),
         (GOOD.replace("mail.example.org", "-x-"), "hostname"),
         (GOOD + "[listen]\nftp = []", "ftp"),
+        (GOOD + '[outbound]\nsmarthost = "relay"', "outbound.smarthost"),
+        (GOOD + '[outbound]\nsmarthost_username = "me"', "go together"),
+        (
+            GOOD + '[outbound]\nsmarthost_username = "me"\nsmarthost_password_file = "none"',
+            "cannot be read",
+        ),
+        (GOOD + '[dns]\nservers = ["dns.example:53"]', "dns.servers"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, words: str) -> None:
