@@ -136,7 +136,9 @@ def _announce(server: Server, folder: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]Pillarbox runs.[/] Accounts: {ALICE} and {BOB}, password {PASSWORD}")
     console.print("  ".join(f"{service} {port}" for service, port in ports.items()))
-    console.print(f"Its mail is kept in {folder}", markup=False)
+    console.print(
+        f"Its mail is kept in {folder}; mail to other hosts stays there too.", markup=False
+    )
     for block in lines_to_paste(folder, ports):
         console.print(f"\n[bold]{block.what}[/]")
         for line in block.lines:
