@@ -299,6 +299,8 @@ class Committer:
         """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
         loop = asyncio.get_running_loop()
         for account in segment.accounts:
+            if not self._accounts.path(account).exists():
+                continue  # the account was removed: opening its file would make it again
             try:
                 file = self._accounts.get(account, int(self._clock()))
                 file.pins += 1

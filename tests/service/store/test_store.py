@@ -358,6 +358,19 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
     assert problems == []
 
 
+def test_the_files_of_a_removed_account_are_not_made_again(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        account = store.directory.add_account("a@example.test", "", "").id
+        await store.append(account, item())
+        store.directory.remove_account(account)
+        store.forget_removed_accounts()
+
+    run(tmp_path, scenario)
+    assert list(check_store(tmp_path)) == []
+    assert list((tmp_path / "accounts").glob("*/*")) == []
+
+
 def test_a_damaged_file_stops_its_account_alone(tmp_path: Path) -> None:
     async def first(store: Store) -> None:
         await store.append(1, item(1))
