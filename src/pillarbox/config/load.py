@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from pillarbox.config.schema import Config
-from pillarbox.core.address import canonical_domain
+from pillarbox.config.schema import Config, Listen
+from pillarbox.core.address import canonical_host
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 
@@ -52,6 +52,8 @@ def load_config(path: Path) -> Config:
         raise Refused(f"{path} is not valid TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise Refused(f"{path}: {_in_plain_words(str(error))}") from error
+    if not config.data_dir:
+        raise Refused(f"{path}: data_dir: name a folder")
     base = path.resolve().parent
     config.data_dir = str(base / config.data_dir)
     for section, name in (
@@ -80,15 +82,12 @@ def _in_plain_words(text: str) -> str:
 def find_problems(config: Config) -> Iterator[str]:
     """What a type cannot say, in one line each, with what to do."""
     try:
-        canonical_domain(config.hostname)
+        canonical_host(config.hostname)
     except ValueError:
         yield f'hostname: "{config.hostname}" is not a host name; use one like "mail.example.org"'
-    for service in config.listen.__struct_fields__:
-        for address in getattr(config.listen, service):
-            try:
-                parse_endpoint(address)
-            except ValueError as error:
-                yield f"listen.{service}: {error}"
+    if config.data_path.exists() and not config.data_path.is_dir():
+        yield f"data_dir: {config.data_path} is not a folder"
+    yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
     for name in ("certificate", "key"):
@@ -106,6 +105,30 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _outbound_problems(config)
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+
+
+def _listen_problems(listen: Listen) -> Iterator[str]:
+    taken: dict[tuple[str, int], str] = {}
+    for service in listen.__struct_fields__:
+        for address in getattr(listen, service):
+            try:
+                host, port = parse_endpoint(address)
+            except ValueError as error:
+                yield f"listen.{service}: {error}"
+                continue
+            if not _is_ip_address(host):
+                yield f'listen.{service}: "{host}" is not an IP address'
+            if port and (host, port) in taken:
+                yield f"listen.{service}: {address} is taken by {taken[host, port]} already"
+            taken[host, port] = service
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _outbound_problems(config: Config) -> Iterator[str]:

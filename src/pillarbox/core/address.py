@@ -60,3 +60,14 @@ def canonical_domain(domain: str) -> str:
         ):
             raise ValueError(f"not a domain name: {domain}")
     return ascii_form
+
+
+def canonical_host(name: str) -> str:
+    """As `canonical_domain`, of a name that can be ours: no IP address, with brackets or without (RFC 1123 §2.1).
+
+    Raises ValueError.
+    """
+    canonical = canonical_domain(name)
+    if canonical.startswith("[") or canonical.rpartition(".")[2].isdigit():
+        raise ValueError(f"an IP address, not a domain name: {name}")
+    return canonical

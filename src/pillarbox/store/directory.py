@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from pillarbox.core.address import canonical_domain
+from pillarbox.core.address import canonical_domain, canonical_host, is_dot_string
 from pillarbox.core.errors import Refused
 from pillarbox.store import database
 
@@ -51,6 +51,14 @@ def canonical_address(address: str) -> str:
         raise Refused(f'"{domain}" is not a domain name') from error
 
 
+def _own_domain(domain: str) -> str:
+    """The canonical form of a domain that can be ours. Raises Refused."""
+    try:
+        return canonical_host(domain)
+    except ValueError as error:
+        raise Refused(f'"{domain}" is not a domain name') from error
+
+
 class Directory:
     """The built-in directory."""
 
@@ -77,10 +85,7 @@ class Directory:
 
     def add_domain(self, domain: str) -> str:
         """Returns the canonical form. Raises Refused."""
-        try:
-            domain = canonical_domain(domain)
-        except ValueError as error:
-            raise Refused(f'"{domain}" is not a domain name') from error
+        domain = _own_domain(domain)
         if self.is_local(domain):
             raise Refused(f"the domain {domain} exists already")
         self._write("INSERT INTO domain VALUES (?, ?)", domain, int(self._clock()))
@@ -88,23 +93,32 @@ class Directory:
 
     def remove_domain(self, domain: str) -> None:
         """Only without accounts; its aliases go with it. Raises Refused."""
-        domain = self._known_domain(domain)
+        domain = self.known_domain(domain)
         if self._row("SELECT 1 FROM account WHERE address LIKE ? ESCAPE '!'", _at(domain)):
             raise Refused(f"the domain {domain} still has accounts; remove them first")
         with self._connection:
             self._write("DELETE FROM alias WHERE alias LIKE ? ESCAPE '!'", _at(domain))
             self._write("DELETE FROM domain WHERE domain = ?", domain)
 
-    def _known_domain(self, domain: str) -> str:
-        try:
-            domain = canonical_domain(domain)
-        except ValueError as error:
-            raise Refused(f'"{domain}" is not a domain name') from error
+    def known_domain(self, domain: str) -> str:
+        """The canonical form of one of our domains, as a person typed it. Raises Refused."""
+        domain = _own_domain(domain)
+        if not self.is_local(domain):
+            raise Refused(f"there is no domain {domain}")
+        return domain
+
+    def _ensure_can_get_mail(self, address: str) -> None:
+        """Whether mail can be addressed to a canonical address without quotes and SMTPUTF8, at a domain of ours.
+
+        Raises Refused.
+        """
+        local, _, domain = address.rpartition("@")
+        if not (local.isascii() and is_dot_string(local)):
+            raise Refused(f'"{local}" cannot stand before the @: use a-z, 0-9 and . _ - + \' & =')
         if not self.is_local(domain):
             raise Refused(
                 f"there is no domain {domain}; add it with: pillarbox domain add {domain}"
             )
-        return domain
 
     # Accounts
 
@@ -152,10 +166,10 @@ class Directory:
     def ensure_new_account(self, address: str) -> str:
         """The canonical form of an address that an account can be made for.
 
-        Raises Refused: not an address, no such domain, exists (as an account or an alias).
+        Raises Refused: not an address, none that mail can reach, no such domain, exists (as an account or an alias).
         """
         canonical = canonical_address(address)
-        self._known_domain(canonical.rpartition("@")[2])
+        self._ensure_can_get_mail(canonical)
         if self.account(canonical):
             raise Refused(f"the account {canonical} exists already")
         if self.alias_targets(canonical):
@@ -226,7 +240,7 @@ class Directory:
     def add_alias(self, alias: str, target: str) -> tuple[str, str]:
         """`alias` is an address or "@domain" (catch-all). Returns both canonical. Raises Refused."""
         alias, target = self.canonical_alias(alias), canonical_address(target)
-        self._known_domain(alias.rpartition("@")[2])
+        self._ensure_can_get_mail("any" + alias if alias.startswith("@") else alias)
         if self.account(alias):
             raise Refused(f"{alias} is an account; an alias needs an address of its own")
         if alias == target:

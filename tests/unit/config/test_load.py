@@ -47,6 +47,12 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
             "cannot be read",
         ),
         (GOOD + '[dns]\nservers = ["dns.example:53"]', "dns.servers"),
+        (GOOD + '[listen]\nimap = ["localhost:143"]', "not an IP address"),
+        (GOOD + '[listen]\nimap = ["[::1]:143"]\npop3 = ["[::1]:143"]', "taken by imap"),
+        (GOOD.replace('"data"', '""'), "data_dir"),
+        (GOOD.replace('"data"', '"pillarbox.toml"'), "not a folder"),
+        (GOOD.replace("mail.example.org", "1.2.3.4"), "hostname"),
+        (GOOD.replace("mail.example.org", "[1.2.3.4]"), "hostname"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, words: str) -> None:
