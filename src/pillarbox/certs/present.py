@@ -25,8 +25,10 @@ class Certificates:
             self._paths = self._find()
             self._stamp = _stamp(self._paths)
             self._context = server_context(*self._paths)
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise Refused(f"the TLS certificate cannot be used: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"the TLS certificate cannot be used: {_in_plain_words(error)}"
+            ) from error
 
     def context(self) -> ssl.SSLContext:
         """The present one, for the next handshake."""
@@ -42,7 +44,10 @@ class Certificates:
                 self._stamp = stamp
                 log.info("the new TLS certificate %s is in use", self._paths[0])
         except (OSError, ValueError) as error:
-            log.error("the new TLS certificate cannot be used, the old one stays: %s", error)
+            log.error(
+                "the new TLS certificate cannot be used, the old one stays: %s",
+                _in_plain_words(error),
+            )
 
     def _find(self) -> tuple[Path, Path]:
         tls = self._config.tls
@@ -51,6 +56,14 @@ class Certificates:
         return ensure_certificate(
             self._config.data_path / "tls", self._config.hostname, self._now()
         )
+
+
+def _in_plain_words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):  # an OSError, too
+        return f"it is not PEM, or the key is not that of the certificate ({error.reason or error})"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _stamp(paths: tuple[Path, Path]) -> tuple[tuple[int, int], ...]:

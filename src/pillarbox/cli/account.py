@@ -9,6 +9,7 @@ from pillarbox.cli.common import (
     ask_new_password,
     config_option,
     directory_of,
+    ensure_terminal,
     json_option,
     open_directory,
     password_option,
@@ -16,16 +17,18 @@ from pillarbox.cli.common import (
     show_table,
 )
 from pillarbox.core.errors import Refused
-from pillarbox.store.directory import canonical_address
 from pillarbox.store.store import remove_account_files
 
 
 @click.group(epilog="Example: pillarbox account add alice@example.org")
+@config_option
 def account() -> None:
     """The people who get mail here."""
 
 
-@account.command(epilog="Example: pillarbox account add alice@example.org")
+@account.command(
+    short_help="Make an account.", epilog="Example: pillarbox account add alice@example.org"
+)
 @click.argument("address")
 @password_option
 @config_option
@@ -44,7 +47,7 @@ def add(address: str, password_stdin: bool) -> None:
 def list_(domain: str | None, as_json: bool) -> None:
     """List the accounts, or those of DOMAIN."""
     with open_directory() as directory:
-        canonical = canonical_address(f"x@{domain}").partition("@")[2] if domain else None
+        canonical = None if domain is None else directory.known_domain(domain)
         rows = [
             (each.address, each.enabled, _day(each.created))
             for each in directory.accounts(canonical)
@@ -104,10 +107,11 @@ def remove(address: str, yes: bool) -> None:
     config = read_config()
     with directory_of(config) as directory:
         known = directory.known_account(address)
-        if not yes and not click.confirm(
-            f"Delete {known.address} and all its mail for good?", err=True
-        ):
-            raise Refused("nothing was removed")
+        if not yes:
+            ensure_terminal("for your consent", "--yes")
+            question = f"Delete {known.address} and all its mail for good?"
+            if not click.confirm(question, err=True):
+                raise Refused("nothing was removed")
         directory.remove_account(known.id)
         remove_account_files(config.data_path, known.id)
         click.echo(f"The account {known.address} and its mail were removed.")

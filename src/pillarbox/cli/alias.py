@@ -6,6 +6,7 @@ from pillarbox.cli.common import config_option, json_option, open_directory, sho
 
 
 @click.group(epilog="Example: pillarbox alias add info@example.org alice@example.org")
+@config_option
 def alias() -> None:
     """Addresses whose mail goes to others.
 

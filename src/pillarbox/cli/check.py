@@ -1,5 +1,7 @@
 """pillarbox check"""
 
+import sys
+
 import click
 from rich.console import Console
 from rich.progress import Progress
@@ -20,7 +22,9 @@ def check() -> None:
     if not (config.data_path / "accounts").is_dir():
         raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
     found = 0
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
         task = progress.add_task("accounts", total=None)
 
         def show(done: int, total: int) -> None:

@@ -31,9 +31,13 @@ def _remember(context: click.Context, _option: click.Parameter, value: str | Non
 
 
 def config_option(function: Function) -> Function:
-    """--config, before or after the command."""
+    """--config, before or after the command and within it."""
     return click.option(
-        "--config", metavar="FILE", expose_value=False, callback=_remember, help="Configuration."
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help="The configuration file.",
     )(function)
 
 
@@ -77,13 +81,18 @@ def ask_new_password(from_stdin: bool) -> Secret:
     """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
     if from_stdin:
         text = sys.stdin.readline().rstrip("\r\n")
-    elif sys.stdin.isatty():
-        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
-        raise Refused("there is no terminal to ask for the password; use --password-stdin")
+        ensure_terminal("for the password", "--password-stdin")
+        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     password = Secret(text)
     check_new_password(password)
     return password
+
+
+def ensure_terminal(for_what: str, option: str) -> None:
+    """Raises Refused, with the option that makes the question needless, where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise Refused(f"there is no terminal to ask {for_what}; use {option}")
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
@@ -97,8 +106,14 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
-    width = None if sys.stdout.isatty() else _UNLIMITED_WIDTH
-    Console(width=width, highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as shown:
+        console.print(table, width=_UNLIMITED_WIDTH, soft_wrap=True)
+    for line in shown.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _shown(value: Any) -> str:

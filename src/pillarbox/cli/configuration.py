@@ -1,9 +1,11 @@
 """pillarbox config ..."""
 
+import datetime
 from collections.abc import Iterator
 
 import click
 
+from pillarbox.certs.present import Certificates
 from pillarbox.cli.common import config_option, directory_of, read_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
@@ -11,11 +13,15 @@ from pillarbox.store.directory import Directory
 
 
 @click.group(epilog="Example: pillarbox config check")
+@config_option
 def config() -> None:
     """The configuration file."""
 
 
-@config.command(epilog="Example: pillarbox config example > pillarbox.toml")
+@config.command(
+    short_help="Print a commented configuration.",
+    epilog="Example: pillarbox config example > pillarbox.toml",
+)
 def example() -> None:
     """Print a configuration with all settings, their defaults and what they mean."""
     click.echo(EXAMPLE, nl=False)
@@ -26,6 +32,8 @@ def example() -> None:
 def check() -> None:
     """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
     configuration = read_config()
+    if configuration.tls.certificate:
+        Certificates(configuration, lambda: datetime.datetime.now(datetime.UTC))
     for note in _notes_on_settings(configuration):
         click.echo(f"Note: {note}")
     if (configuration.data_path / "directory.db").exists():

@@ -5,10 +5,12 @@ import sys
 import click
 
 from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+from pillarbox.core.errors import Refused
 from pillarbox.store.directory import canonical_address
 
 
 @click.group(epilog="Example: pillarbox domain add example.org")
+@config_option
 def domain() -> None:
     """The domains whose mail is kept here."""
 
@@ -24,13 +26,18 @@ def add(name: str, postmaster: str | None) -> None:
     is asked for on a terminal; if there is none, the domain's first account gets that mail.
     """
     with open_directory() as directory:
-        if postmaster:
+        if postmaster is None and sys.stdin.isatty():
+            postmaster = click.prompt(
+                f"Who gets mail for postmaster@{name}? (empty: the first account)",
+                default="",
+                show_default=False,
+                value_proc=_empty_or_address,
+                err=True,
+            )
+        elif postmaster:
             canonical_address(postmaster)  # before anything is changed
         name = directory.add_domain(name)
         click.echo(f"The domain {name} was added.")
-        if postmaster is None and sys.stdin.isatty():
-            question = f"Who gets mail for postmaster@{name}? (empty: the first account)"
-            postmaster = click.prompt(question, default="", show_default=False)
         if postmaster:
             _, target = directory.add_alias(f"postmaster@{name}", postmaster)
             click.echo(f"Mail for postmaster@{name} goes to {target}.")
@@ -39,6 +46,14 @@ def add(name: str, postmaster: str | None) -> None:
         else:
             click.echo(f"Mail for postmaster@{name} will go to the first account of {name};")
             click.echo(f"to change that: pillarbox alias add postmaster@{name} ADDRESS")
+
+
+def _empty_or_address(typed: str) -> str:
+    """What was typed; asked again where that is no address."""
+    try:
+        return canonical_address(typed) if typed else ""
+    except Refused as refused:
+        raise click.UsageError(refused.text) from refused
 
 
 @domain.command("list", epilog="Example: pillarbox domain list --json")

@@ -18,6 +18,13 @@ from pillarbox.config.schema import Config
 Run = Callable[..., tuple[int, str, str]]
 
 
+class Typed(io.StringIO):
+    """What somebody types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in a folder with a configuration: (exit code, stdout, stderr)."""
@@ -25,9 +32,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
     Path("pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
 
-    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+    def run_command(*arguments: str, typed: str | Typed = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(sys, "stdin", typed if isinstance(typed, Typed) else io.StringIO(typed))
         with pytest.raises(SystemExit) as end:
             main()
         shown = capsys.readouterr()
@@ -81,15 +88,45 @@ def test_accounts_are_listed(with_alice: Run) -> None:
     assert with_alice("account", "disable", "alice@example.org")[0] == 0
     assert "no" in with_alice("account", "list", "example.org")[1].split()
     assert with_alice("account", "enable", "alice@example.org")[0] == 0
-    assert json.loads(with_alice("account", "list", "other.org", "--json")[1]) == []
 
 
 def test_accounts_are_removed_after_a_question(with_alice: Run) -> None:
-    code, _, err = with_alice("account", "remove", "alice@example.org", typed="n\n")
+    code, _, err = with_alice("account", "remove", "alice@example.org", typed=Typed("n\n"))
     assert code == 1
     assert "nothing was removed" in err
-    assert with_alice("account", "remove", "alice@example.org", typed="y\n")[0] == 0
+    assert with_alice("account", "remove", "alice@example.org", typed=Typed("y\n"))[0] == 0
     assert json.loads(with_alice("account", "list", "--json")[1]) == []
+
+
+def test_without_a_terminal_a_removal_needs_yes(with_alice: Run) -> None:
+    code, _, err = with_alice("account", "remove", "alice@example.org")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--yes" in err
+    assert with_alice("account", "remove", "alice@example.org", "--yes")[0] == 0
+
+
+def test_only_domains_of_ours_have_accounts_to_list(with_alice: Run) -> None:
+    for domain in ("other.org", "x@y", "bad domain"):
+        code, out, err = with_alice("account", "list", domain)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("domain", ["1.2.3.4", "[1.2.3.4]", "[x", "a@b.org", "-x.org", ""])
+def test_what_is_no_domain_is_not_added(run: Run, domain: str) -> None:
+    code, out, err = run("domain", "add", "--", domain)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+
+
+def test_a_wrong_postmaster_is_asked_for_again(run: Run) -> None:
+    _, out, err = run("domain", "add", "example.org", typed=Typed("nonsense\na@example.org\n"))
+    assert "not a mail address" in err
+    assert "Mail for postmaster@example.org goes to a@example.org." in out
+
+
+def test_tables_in_a_pipe_have_no_blanks_at_the_end(with_alice: Run) -> None:
+    _, out, _ = with_alice("account", "list")
+    assert out.splitlines()[0].split() == ["address", "enabled", "created"]
+    assert all(line == line.rstrip() for line in out.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -99,6 +136,10 @@ def test_accounts_are_removed_after_a_question(with_alice: Run) -> None:
         ("bob@elsewhere.org", "long enough", "pillarbox domain add elsewhere.org"),
         ("bob", "long enough", "not a mail address"),
         ("bob@example.org", "short", "at least 8 characters"),
+        ("b..b@example.org", "long enough", "cannot stand before the @"),
+        ("b@b@example.org", "long enough", "cannot stand before the @"),
+        ('"b"@example.org', "long enough", "cannot stand before the @"),
+        ("müller@example.org", "long enough", "cannot stand before the @"),
     ],
 )
 def test_accounts_that_cannot_be_added(
@@ -148,6 +189,7 @@ def test_config_stands_before_or_after_the_command(with_alice: Run) -> None:
         ("--config", "other.toml", "account", "list"),
         ("account", "list", "--config", "other.toml"),
         ("account", "list", "--config=other.toml"),
+        ("account", "--config=other.toml", "list"),
     ):
         assert "alice@example.org" in with_alice(*arguments)[1]
 
@@ -164,6 +206,16 @@ def test_wrong_configurations_are_told_line_by_line(run: Run) -> None:
     code, out, err = run("config", "check")
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 2
+
+
+def test_config_check_reads_the_certificate(run: Run) -> None:
+    config = Path("pillarbox.toml")
+    config.write_text(
+        config.read_text() + '[tls]\ncertificate = "pillarbox.toml"\nkey = "pillarbox.toml"\n'
+    )
+    code, out, err = run("config", "check")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "it is not PEM" in err
 
 
 def test_check_before_the_first_start(with_alice: Run) -> None:
