@@ -77,7 +77,10 @@ class Authenticator:
             self._remember(proof)
             return account
         failures = self._failures.add(network)
-        log.info("login failed for %r from %s (failure %d)", username[:100], source, failures)
+        why = ": the account is disabled" if right and account is not None else ""
+        log.info(
+            "login failed for %r from %s (failure %d)%s", username[:100], source, failures, why
+        )
         await asyncio.sleep(self._failure_delay_s * 2 ** min(failures // 5, 4))
         return None
 

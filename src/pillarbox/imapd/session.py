@@ -96,7 +96,8 @@ class ImapSession:
             self.engine.send_tagged(b"NO", "Internal error; it has been logged", b"SERVERBUG")
 
     def stop(self) -> None:
-        self.engine.bye("The server is shutting down", b"UNAVAILABLE")
+        # Told also to an account that was disabled or removed.
+        self.engine.bye("The server ends this session", b"UNAVAILABLE")
 
     def closed(self) -> None:
         client = self._client

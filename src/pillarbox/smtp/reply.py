@@ -84,7 +84,7 @@ TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission cha
 TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands, closing transmission channel")
 NOT_HTTP = Reply(421, "4.7.0", "This is not a web server, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing transmission channel")
-SHUTTING_DOWN = Reply(421, "4.3.2", "Service shutting down, closing transmission channel")
+SHUTTING_DOWN = Reply(421, "4.3.2", "Service not available, closing transmission channel")
 
 # TLS and authentication (RFC 3207, RFC 4954 §4, §6)
 TLS_ACTIVE = Reply(503, "5.5.1", "TLS is already active")

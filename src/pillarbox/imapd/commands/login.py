@@ -1,5 +1,7 @@
 """CAPABILITY, ID, ENABLE, STARTTLS, LOGIN, AUTHENTICATE, NOOP, LOGOUT (RFC 3501 §6.1, §6.2)."""
 
+import logging
+
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap import responses
@@ -13,6 +15,8 @@ from pillarbox.store.directory import Account
 
 MOST_LOGIN_FAILURES = 10
 """Of one connection, before it is closed."""
+
+log = logging.getLogger("pillarbox.imapd")
 
 
 async def capability(client: Client, args: None) -> Answer:
@@ -101,6 +105,9 @@ async def _verify(client: Client, credentials: Credentials) -> Answer:
         )
     client.account = account
     client.connection.account = account.id
+    log.info(
+        "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
+    )
     return Answer("Logged in", b"CAPABILITY " + b" ".join(BASE + AFTER_LOGIN))
 
 
