@@ -165,9 +165,9 @@ class QueueWorker:
         return min(LOOK_EVERY_S, max(1.0, wait))
 
     async def _lease(self) -> bool:
-        """Take some groups and see that somebody serves them; False when there are none to take."""
-        room = (MOST_SESSIONS - len(self._sessions)) * 4
-        if room <= 0:
+        """Take some groups and see that somebody serves them; False when there are none, or enough wait here."""
+        self._staff()
+        if sum(len(hop.groups) for hop in self._hops.values()) > LEASED_AT_ONCE // 2:
             return False
         now = self._clock()
         busy = [
@@ -176,11 +176,7 @@ class QueueWorker:
             if len(hop.groups) >= GROUPS_A_HOP or hop.state.paused_until > now
         ]
         groups = await self._queue.lease(
-            self._owner,
-            LEASE_S,
-            limit=min(LEASED_AT_ONCE, room),
-            busy_hops=busy,
-            choose=_in_turn,
+            self._owner, LEASE_S, limit=LEASED_AT_ONCE, busy_hops=busy, choose=_in_turn
         )
         for group in groups:
             name = group[0].next_hop
@@ -189,12 +185,22 @@ class QueueWorker:
                 hop = self._hops[name] = _Hop(name, Destination(self._pressure.first_sessions))
             hop.groups.append(group)
             hop.more.set()
-            if hop.sessions < len(hop.groups) and hop.state.room(hop.sessions, now):
+        self._staff()
+        return bool(groups)
+
+    def _staff(self) -> None:
+        """Open as many sessions as the hops with work may have."""
+        now = self._clock()
+        for hop in self._hops.values():
+            while (
+                hop.sessions < len(hop.groups)
+                and len(self._sessions) < MOST_SESSIONS
+                and hop.state.room(hop.sessions, now)
+            ):
                 hop.sessions += 1
                 task = asyncio.get_running_loop().create_task(self._serve(hop))
                 self._sessions.add(task)
                 task.add_done_callback(self._sessions.discard)
-        return bool(groups)
 
     # Sending
 
