@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench.load import DOMAIN
 from bench.mailbox import Imap, Pop3
-from bench.peer import SETTINGS, PostfixDovecot
+from bench.peer import SETTINGS, SINK_DNS_PORT, SINK_PORT, PostfixDovecot
 from bench.pillarbox_server import PillarboxServer
 
 Server = PillarboxServer | PostfixDovecot
@@ -342,6 +342,71 @@ def _pop3_row(server: Server, messages: int, rounds: int) -> Row:
             runs += 1
         row.figures[name] = best
     row.figures["CPU ms per 1,000"] = (_cpu_s(server) - before) / (runs * messages) * 1e6
+    return row
+
+
+@main.command()
+@_peer_option
+@_rounds_option
+@_save_option
+@click.option("--messages", default=5000, show_default=True)
+@click.option("--domains", default=50, show_default=True)
+def relay(peer: str | None, rounds: int, save: bool, messages: int, domains: int) -> None:
+    """Mail of a user to many domains, through the durable queue to a sink, until the queue is empty."""
+    _introduce(peer)
+    servers: list[tuple[str, Callable[[Path], Server]]] = []
+    if peer:
+        servers.append(("peer", lambda folder: PostfixDovecot(folder, 1, "sdbox", domains)))
+    servers.append(("pillarbox", lambda folder: PillarboxServer(folder, 1)))
+    measured: dict[int, list[Row]] = {}
+    for _ in range(rounds):
+        for index, (_kind, make) in enumerate(servers):
+            row = _with_server(make, lambda server: _relay_row(server, messages, domains))
+            measured.setdefault(index, []).append(row)
+            console.print(f"{row.name}: {row.figures} {row.notes}")
+    rows = [(servers[index][0], _medians(found)) for index, found in measured.items()]
+    _report(
+        f"relay: {messages} messages of 4 KiB to {domains} domains, 10 sessions, medians of {rounds}",
+        rows,
+        {"messages/s": "more", "CPU s per 1,000": "less"},
+        save=save,
+    )
+
+
+def _relay_row(server: Server, messages: int, domains: int) -> Row:
+    arguments = [
+        sys.executable,
+        "-m",
+        "bench.sink",
+        str(SINK_PORT),
+        str(SINK_DNS_PORT),
+        str(domains),
+    ]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as sink:
+        assert sink.stdin is not None
+        assert sink.stdout is not None
+        sink.stdout.readline()
+        before = _cpu_s(server)
+        begin = time.monotonic()
+        ours = isinstance(server, PillarboxServer)
+        host, port = server.submission if ours else server.smtp  # type: ignore[union-attr]
+        numbers = (10, messages, domains, 4096, int(ours))
+        load = [sys.executable, "-m", "bench.load", "submit", host, str(port), *map(str, numbers)]
+        subprocess.run(load, check=True, capture_output=True)
+        while not server.is_quiet():
+            time.sleep(0.05)
+        seconds = time.monotonic() - begin
+        used = _cpu_s(server) - before
+        sink.stdin.write("?\n")
+        sink.stdin.flush()
+        arrived = int(sink.stdout.readline())
+        sink.stdin.close()
+    row = Row(server.name.replace(" + Dovecot (sdbox)", ""))
+    row.figures = {"messages/s": messages / seconds, "CPU s per 1,000": used / messages * 1000}
+    if arrived != messages:
+        row.notes.append(f"{arrived} of {messages} arrived")
     return row
 
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import base64
 import json
 import random
 import resource
@@ -14,7 +15,9 @@ from collections.abc import Callable, Coroutine
 DOMAIN = "example.test"
 
 
-def make_message(dice: random.Random, number: int, size: int) -> bytes:
+def make_message(
+    dice: random.Random, number: int, size: int, author: str = "sender@example.net"
+) -> bytes:
     """A plain message of `size` octets with a usual header."""
     head = (
         f"Received: from client.example.net (client.example.net [192.0.2.{number % 250}])\r\n"
@@ -22,7 +25,7 @@ def make_message(dice: random.Random, number: int, size: int) -> bytes:
         f"\tfor <user@{DOMAIN}>; Mon, 23 Nov 2026 10:00:{number % 60:02d} +0000\r\n"
         f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.net; s=2026;\r\n"
         f"\tt=1795428000; h=From:To:Subject:Date; bh={'a' * 43}=;\r\n\tb={'b' * 300}\r\n"
-        f"From: Sender {number % 97} <sender{number % 97}@example.net>\r\n"
+        f"From: Sender {number % 97} <{author}>\r\n"
         f"To: User <user@{DOMAIN}>\r\n"
         f"Subject: Report {number} of the week, with a usual subject\r\n"
         "Date: Mon, 23 Nov 2026 10:00:00 +0000\r\n"
@@ -54,8 +57,16 @@ def make_message(dice: random.Random, number: int, size: int) -> bytes:
 class _Sender(asyncio.Protocol):
     """One SMTP session that sends its messages one after another, waiting for every reply."""
 
-    def __init__(self, jobs: list[tuple[bytes, bytes]], done: "asyncio.Future[None]") -> None:
+    def __init__(
+        self,
+        jobs: list[tuple[bytes, bytes]],
+        done: "asyncio.Future[None]",
+        sender: str = "sender@example.net",
+        login: bytes = b"",
+    ) -> None:
         self._jobs = jobs
+        self._mail = f"MAIL FROM:<{sender}>\r\n".encode()
+        self._login = login
         self._done = done
         self._step = 0
         self._transport: asyncio.Transport | None = None
@@ -90,12 +101,16 @@ class _Sender(asyncio.Protocol):
         self._step = step + 1
         if step == 0:
             write(b"EHLO load.example.net\r\n")
+        elif step == 1 and self._login:
+            write(b"AUTH PLAIN " + self._login + b"\r\n")
+            self._login = b""
+            self._step = 1
         elif step == 1 or step == 5:
             if not self._jobs:
                 write(b"QUIT\r\n")
                 self._step = 6
                 return
-            write(b"MAIL FROM:<sender@example.net>\r\n")
+            write(self._mail)
             self._step = 2
         elif step == 2:
             write(b"RCPT TO:<" + self._jobs[-1][0] + b">\r\n")
@@ -130,10 +145,37 @@ async def send(
     return time.monotonic() - begin
 
 
+async def submit(
+    host: str, port: int, sessions: int, messages: int, domains: int, size: int, authenticate: int
+) -> float:
+    """Seconds until every message from user0 to some of `domains` domains has its 250."""
+    dice = random.Random(5)
+    author = f"user0@{DOMAIN}"
+    bodies = [make_message(dice, number, size, author) + b".\r\n" for number in range(200)]
+    jobs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(sessions)]
+    for number in range(messages):
+        recipient = f"user{number}@d{dice.randrange(domains)}.example".encode()
+        jobs[number % sessions].append((recipient, bodies[number % len(bodies)]))
+    login = base64.b64encode(f"\0{author}\0password".encode()) if authenticate else b""
+    loop = asyncio.get_running_loop()
+    begin = time.monotonic()
+    waiting = []
+    for part in jobs:
+        done: asyncio.Future[None] = loop.create_future()
+        await loop.create_connection(
+            lambda part=part, done=done: _Sender(part, done, author, login),  # type: ignore[misc]
+            host,
+            port,
+        )
+        waiting.append(done)
+    await asyncio.gather(*waiting)
+    return time.monotonic() - begin
+
+
 def main(arguments: list[str]) -> None:
     """Runs one load in this process and prints seconds and CPU seconds."""
     kind, host, *numbers = arguments
-    loads: dict[str, Callable[..., Coroutine[None, None, float]]] = {"smtp": send}
+    loads: dict[str, Callable[..., Coroutine[None, None, float]]] = {"smtp": send, "submit": submit}
     try:
         import uvloop
 

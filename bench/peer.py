@@ -9,15 +9,19 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from bench.process import Tree, wait_for_port
+from bench.sink import host_address
 
 SMTP_PORT = 12525
 IMAP_PORT = 12143
 POP3_PORT = 12110
 DOMAIN = "example.test"
+
+SINK_PORT = 15025
+SINK_DNS_PORT = 15053
+"""Of the hosts that relayed mail goes to (bench.sink)."""
 
 SETTINGS = {
     "in_flow_delay": "0",
@@ -40,7 +44,9 @@ class PostfixDovecot:
 
     name = "Postfix + Dovecot"
 
-    def __init__(self, folder: Path, accounts: int, mailbox_format: str) -> None:
+    def __init__(
+        self, folder: Path, accounts: int, mailbox_format: str, relay_domains: int = 0
+    ) -> None:
         if os.getuid() != 0:
             raise SystemExit("the peer needs root: Postfix and Dovecot change users")
         for program in ("postfix", "dovecot"):
@@ -52,6 +58,7 @@ class PostfixDovecot:
         self.format = mailbox_format
         self.name = f"Postfix + Dovecot ({mailbox_format})"
         self._accounts = accounts
+        self._relay_domains = relay_domains
         self._dovecot: subprocess.Popen[bytes] | None = None
         self.smtp = ("127.0.0.1", SMTP_PORT)
         self.imap = ("127.0.0.1", IMAP_PORT)
@@ -207,6 +214,17 @@ alias_maps =
 message_size_limit = 10240000
 {speed}
 """)
+        if self._relay_domains:
+            (conf / "transport").write_text(
+                "".join(
+                    f"d{number}.example smtp:[{host_address(number)}]:{SINK_PORT}\n"
+                    for number in range(self._relay_domains)
+                )
+            )
+            with (conf / "main.cf").open("a") as main:
+                main.write(f"transport_maps = texthash:{conf}/transport\n")
+                main.write("mynetworks = 127.0.0.1/32\nsmtp_tls_security_level = may\n")
+                main.write("smtpd_recipient_restrictions = permit_mynetworks, reject\n")
         (conf / "mailboxes").write_text(
             "".join(f"user{number}@{DOMAIN} x\n" for number in range(self._accounts))
         )
@@ -223,12 +241,3 @@ message_size_limit = 10240000
                 line = " ".join(fields)
             lines.append(line)
         (conf / "master.cf").write_text("\n".join(lines) + "\n")
-
-
-def wait_until_quiet(server: PostfixDovecot, seconds: float) -> None:
-    """Until the peer's queue is empty."""
-    end = time.monotonic() + seconds
-    while not server.is_quiet():
-        if time.monotonic() > end:
-            raise SystemExit("the peer's queue did not become empty")
-        time.sleep(0.2)

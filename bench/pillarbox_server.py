@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 from bench.load import DOMAIN
+from bench.peer import SINK_DNS_PORT, SINK_PORT
 from bench.process import Tree, wait_for_port
 
 SMTP_PORT = 13525
 IMAP_PORT = 13143
 POP3_PORT = 13110
+SUBMISSION_PORT = 13587
 
 
 class PillarboxServer:
@@ -26,6 +28,7 @@ class PillarboxServer:
         self.smtp = ("127.0.0.1", SMTP_PORT)
         self.imap = ("127.0.0.1", IMAP_PORT)
         self.pop3 = ("127.0.0.1", POP3_PORT)
+        self.submission = ("127.0.0.1", SUBMISSION_PORT)
 
     def start(self) -> None:
         """Makes the accounts and starts the server; returns when all ports answer."""
@@ -50,6 +53,11 @@ workers = 1
 smtp = ["127.0.0.1:{SMTP_PORT}"]
 imap = ["127.0.0.1:{IMAP_PORT}"]
 pop3 = ["127.0.0.1:{POP3_PORT}"]
+submission = ["127.0.0.1:{SUBMISSION_PORT}"]
+[outbound]
+mx_port = {SINK_PORT}
+[dns]
+servers = ["127.0.0.1:{SINK_DNS_PORT}"]
 [security]
 allow_cleartext_login = true
 """)
@@ -91,5 +99,11 @@ allow_cleartext_login = true
         return [Tree(self._process.pid)]
 
     def is_quiet(self) -> bool:
-        """Local mail is where it belongs before its 250."""
-        return True
+        """Whether the queue is empty; local mail is where it belongs before its 250."""
+        from pillarbox.store.outgoing import OutgoingQueue
+
+        queue = OutgoingQueue(self.folder / "data" / "queue.db", clock=time.time)
+        try:
+            return queue.count() == (0, 0)
+        finally:
+            queue.close()
