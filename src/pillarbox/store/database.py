@@ -136,11 +136,17 @@ def create_copy(path: Path, octets: bytes) -> None:
 
 
 def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connection:
-    """Open, make or migrate one of the files that there is one of (directory, queue, run), at FULL."""
-    if not path.exists():
-        create(path, kind, vfs=vfs)
-    connection = connect(path, vfs=vfs)
-    migrate(connection, kind)
+    """Open, make or migrate one of the files that there is one of (directory, queue, run), at FULL.
+
+    Raises Unavailable with the path: no peer is told of it.
+    """
+    try:
+        if not path.exists():
+            create(path, kind, vfs=vfs)
+        connection = connect(path, vfs=vfs)
+        migrate(connection, kind)
+    except Unavailable as error:
+        raise Unavailable(f"{path}: {error.text}", error.code) from error
     set_synchronous(connection, FULL)
     connection.wal_autocheckpoint(1000)
     return connection

@@ -218,6 +218,15 @@ def test_config_check_reads_the_certificate(run: Run) -> None:
     assert "it is not PEM" in err
 
 
+def test_a_damaged_directory_is_named(with_alice: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "directory.db").write_bytes(b"not a database" * 100)
+    for command in (("account", "list"), ("serve",), ("config", "check")):
+        code, _, err = with_alice(*command)
+        (line,) = [line for line in err.splitlines() if line.startswith("pillarbox: ")]
+        assert code == 1
+        assert "data/directory.db: the mail file is damaged" in line
+
+
 def test_check_before_the_first_start(with_alice: Run) -> None:
     code, _, err = with_alice("check")
     assert code == 1
