@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from pillarbox.core.dates import pack_date
+from pillarbox.store import database
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -53,3 +54,20 @@ def test_documented_examples_run(connection) -> None:
 def test_a_message_is_shown_in_plain_values(connection) -> None:
     row = connection.execute("SELECT sender, subject, sent, seen, preview FROM messages").fetchone()
     assert row == ("ann", "hi", "2026-01-01 09:00:00", 0, "Text")
+
+
+def test_a_queue_of_before_there_was_outgoing_mail_is_migrated(tmp_path: Path) -> None:
+    first = database.schema_scripts("queue")[0]
+    old = apsw.Connection(str(tmp_path / "queue.db"))
+    for _ in old.execute(first):
+        pass
+    old.pragma("user_version", 1)
+    old.close()
+
+    async def start() -> None:
+        await Store(tmp_path).close()
+
+    asyncio.run(start())
+    migrated = apsw.Connection(str(tmp_path / "queue.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    assert migrated.execute("SELECT count(*) FROM outgoing").fetchall() == [(0,)]
+    migrated.close()
