@@ -59,9 +59,7 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
 def _notes_on_aliases(directory: Directory) -> Iterator[str]:
     for alias, target in directory.aliases():
         domain = target.rpartition("@")[2]
-        if not directory.is_local(domain):
-            yield f"{alias} goes to {target}, at another host: such mail is refused by this version"
-        elif not (
+        if directory.is_local(domain) and not (
             directory.account(target)
             or directory.alias_targets(target)
             or directory.alias_targets(f"@{domain}")

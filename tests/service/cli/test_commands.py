@@ -178,7 +178,7 @@ def test_config_check_names_aliases_that_lead_nowhere(with_alice: Run) -> None:
     code, out, _ = with_alice("config", "check")
     assert code == 0
     assert "a@example.org goes to nobody@example.org, which is no account" in out
-    assert "carol@elsewhere.org, at another host" in out
+    assert "carol@elsewhere.org" not in out
     assert out.endswith("The configuration can be used.\n")
 
 
