@@ -281,7 +281,7 @@ class Pop3Server:
             self._close()
         elif self._shutting_down and not self.closing:
             if phase is not _Phase.TLS:
-                self._output.append(_line("-ERR", "[SYS/TEMP] Shutting down"))
+                self._output.append(_line("-ERR", "[SYS/TEMP] The server ends this session"))
             self._close()
 
     def _starved(self) -> Wait:
