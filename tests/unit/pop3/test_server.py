@@ -401,7 +401,9 @@ def test_shut_down() -> None:
     session.engine.shut_down()
     assert not session.engine.closing
     session.engine.send_ok("1 1")
-    assert session.say(b"NOOP\r\n") == b"+OK 1 1\r\n-ERR [SYS/TEMP] The server ends this session\r\n"
+    assert (
+        session.say(b"NOOP\r\n") == b"+OK 1 1\r\n-ERR [SYS/TEMP] The server ends this session\r\n"
+    )
     assert session.engine.closing
     session = logged_in()
     session.engine.shut_down()
