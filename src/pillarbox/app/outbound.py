@@ -19,6 +19,7 @@ from pillarbox.net.resolver import Resolver
 from pillarbox.net.tls import client_context
 from pillarbox.outbound.route import Router, Smarthost
 from pillarbox.outbound.session import TlsContexts
+from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
@@ -37,7 +38,9 @@ class Outbound:
         """Raises Refused when the smarthost's password file cannot be read."""
         self.queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
         self._router = make_router(config)
-        self.enqueuer = Enqueuer(self.queue, self._router.next_hop_of, Schedule(), self._hint)
+        self.enqueuer = Enqueuer(
+            self.queue, self._router.next_hop_of, Schedule(), self._hint, MailSigner(store)
+        )
         self._worker: QueueWorker | None = None
         if sends:
             reporter = QueueReporter(

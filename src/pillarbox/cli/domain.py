@@ -1,12 +1,15 @@
 """pillarbox domain ..."""
 
 import sys
+import time
 
 import click
 
 from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+from pillarbox.cli.zone import dkim_record
 from pillarbox.core.errors import Refused
-from pillarbox.store.directory import canonical_address
+from pillarbox.outbound.signing import add_keys
+from pillarbox.store.directory import KeyState, canonical_address
 
 
 @click.group(epilog="Example: pillarbox domain add example.org")
@@ -37,6 +40,7 @@ def add(name: str, postmaster: str | None) -> None:
         elif postmaster:
             canonical_address(postmaster)  # before anything is changed
         name = directory.add_domain(name)
+        add_keys(directory, name, int(time.time()))
         click.echo(f"The domain {name} was added.")
         if postmaster:
             _, target = directory.add_alias(f"postmaster@{name}", postmaster)
@@ -46,6 +50,7 @@ def add(name: str, postmaster: str | None) -> None:
         else:
             click.echo(f"Mail for postmaster@{name} will go to the first account of {name};")
             click.echo(f"to change that: pillarbox alias add postmaster@{name} ADDRESS")
+        click.echo(f"What to enter into the DNS for it: pillarbox dns show {name}")
 
 
 def _empty_or_address(typed: str) -> str:
@@ -70,7 +75,37 @@ def list_(as_json: bool) -> None:
 @click.argument("name", metavar="DOMAIN")
 @config_option
 def remove(name: str) -> None:
-    """Take in no more mail for DOMAIN. Its accounts must be gone; its aliases go with it."""
+    """Take in no more mail for DOMAIN. Its accounts must be gone; its aliases and keys go with it."""
     with open_directory() as directory:
         directory.remove_domain(name)
         click.echo(f"The domain {name} was removed.")
+
+
+@domain.command(epilog="Example: pillarbox domain rotate-keys example.org")
+@click.argument("name", metavar="DOMAIN")
+@click.option(
+    "--activate", is_flag=True, help="Sign with the new keys: their records are published."
+)
+@config_option
+def rotate_keys(name: str, activate: bool) -> None:
+    """Replace the keys that sign mail from DOMAIN (DKIM), in two steps.
+
+    First make new ones and print their DNS records. When these are published, sign with them:
+    --activate. A domain that has no keys signs with its first ones at once.
+    """
+    with open_directory() as directory:
+        name = directory.known_domain(name)
+        if activate:
+            directory.activate_dkim_keys(name)
+            click.echo(f"Mail from {name} is signed with the new keys now.")
+            click.echo("Keep the records of the old ones for a week: mail is still under way.")
+            return
+        keys = [key for key in directory.dkim_keys(name) if key.state is KeyState.NEW]
+        keys = keys or add_keys(directory, name, int(time.time()))
+    for key in keys:
+        click.echo(dkim_record(key))
+    if keys[0].state is KeyState.ACTIVE:
+        click.echo(f"; Publish these records: mail from {name} is signed from now on.")
+        return
+    click.echo("; Publish these records, and keep those of the old keys. An hour later:")
+    click.echo(f"; pillarbox domain rotate-keys {name} --activate")

@@ -11,6 +11,7 @@ from pillarbox.cli.check import check
 from pillarbox.cli.common import config_option
 from pillarbox.cli.configuration import config
 from pillarbox.cli.demo import demo
+from pillarbox.cli.dns import dns
 from pillarbox.cli.domain import domain
 from pillarbox.cli.mx import mx
 from pillarbox.cli.queue import queue
@@ -35,7 +36,7 @@ def pillarbox() -> None:
     """
 
 
-for command in (serve, demo, domain, account, alias, queue, mx, config, check):
+for command in (serve, demo, domain, account, alias, queue, mx, dns, config, check):
     pillarbox.add_command(command)
 
 

@@ -1,8 +1,9 @@
 """Putting mail into the queue: addresses become rows by next hop, and the worker is told."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient
 
@@ -17,11 +18,20 @@ class Enqueuer:
     schedule: Schedule
     hint: Callable[[], None]
     """Tells the worker that there is something to do."""
+    signer: MailSigner
 
     async def enqueue(
-        self, message: OutgoingMessage, addresses: Sequence[str], *, accepted: bool = True
+        self,
+        message: OutgoingMessage,
+        addresses: Sequence[str],
+        *,
+        own: bool = False,
+        accepted: bool = True,
     ) -> None:
-        """Durable on return. Not yet `accepted`, it waits for `accept`. Raises Unavailable."""
+        """Durable on return. `own` mail, of our users and of ourselves, is signed; what is forwarded is not. Not yet
+        `accepted`, it waits for `accept`. Raises Unavailable."""
+        if own:
+            message = replace(message, octets=await self.signer.sign(message.octets))
         recipients = [
             OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
         ]

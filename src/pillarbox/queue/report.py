@@ -136,12 +136,12 @@ class QueueReporter:
         directory = self.store.directory
         if not directory.is_local(canonical.rpartition("@")[2]):
             message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, [address])
+            await self.enqueuer.enqueue(message, [address], own=True)
             return
         expansion = expand(directory, canonical)
         if expansion.elsewhere:
             message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, expansion.elsewhere)
+            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True)
         if expansion.targets:
             date = pack_date(int(self.clock()))
             content = make_content(built.octets)

@@ -310,7 +310,9 @@ class SmtpSession:
             eight_bit=not octets.isascii(),
         )
         enqueuer = self._context.enqueuer
-        await enqueuer.enqueue(message, elsewhere, accepted=not delivery.targets)
+        await enqueuer.enqueue(
+            message, elsewhere, own=submitter is not None, accepted=not delivery.targets
+        )
         if not delivery.targets:
             return 0
         try:

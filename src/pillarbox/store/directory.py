@@ -1,12 +1,13 @@
-"""Who lives here (`directory.db`): domains, accounts with their credentials, aliases.
+"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials, aliases.
 
 Read inline (an indexed read takes microseconds) and always afresh, so a change made by another process counts at
 once. Addresses are kept canonical: lower case (local parts are case-insensitive here, as nearly everywhere),
 domains in A-labels. Writes are durable when they return, and block for a sync.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import apsw
 
 from pillarbox.core.address import canonical_domain, canonical_host, is_dot_string
 from pillarbox.core.errors import Refused
+from pillarbox.core.secret import Secret
 from pillarbox.store import database
 
 
@@ -32,6 +34,35 @@ class Account:
     created: int
 
 
+class KeyState(StrEnum):
+    """A DKIM key becomes active when its record is published, and its record outlives its use by RETIRED_RECORD_S."""
+
+    NEW = "new"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+RETIRED_RECORD_S = 7 * 86400
+"""How long after its last signature a key's record stays: mail is still under way, or verified when it is read."""
+
+
+@dataclass(slots=True)
+class DkimKey:
+    """What may be shown of a DKIM key. `domain` is canonical, times are epoch seconds."""
+
+    domain: str
+    selector: str
+    algorithm: str
+    """As in k= of the record: "rsa" or "ed25519"."""
+    record: str
+    """The text of its TXT record."""
+    state: KeyState
+    created: int
+    changed: int
+    """Since when it is in its state."""
+
+
+_DKIM_KEY = "domain, selector, algorithm, record, state, created, changed"
 _ACCOUNT = "account, address, enabled, referral, quota_octets, quota_messages, version, created"
 
 
@@ -92,12 +123,13 @@ class Directory:
         return domain
 
     def remove_domain(self, domain: str) -> None:
-        """Only without accounts; its aliases go with it. Raises Refused."""
+        """Only without accounts; its aliases and DKIM keys go with it. Raises Refused."""
         domain = self.known_domain(domain)
         if self._row("SELECT 1 FROM account WHERE address LIKE ? ESCAPE '!'", _at(domain)):
             raise Refused(f"the domain {domain} still has accounts; remove them first")
         with self._connection:
             self._write("DELETE FROM alias WHERE alias LIKE ? ESCAPE '!'", _at(domain))
+            self._write("DELETE FROM dkim_key WHERE domain = ?", domain)
             self._write("DELETE FROM domain WHERE domain = ?", domain)
 
     def known_domain(self, domain: str) -> str:
@@ -271,6 +303,66 @@ class Directory:
             return canonical_address("x" + alias)[1:]
         return canonical_address(alias)
 
+    # DKIM keys
+
+    def dkim_keys(self, domain: str) -> list[DkimKey]:
+        """Those of a canonical domain, in any state, oldest first."""
+        rows = self._rows(
+            f"SELECT {_DKIM_KEY} FROM dkim_key WHERE domain = ? ORDER BY created, selector", domain
+        )
+        return [_dkim_key(row) for row in rows]
+
+    def dkim_private_keys(self, domain: str) -> list[tuple[DkimKey, Secret]]:
+        """The active keys of a canonical domain, oldest first, each with its private key as PEM."""
+        rows = self._rows(
+            f"SELECT private_key, {_DKIM_KEY} FROM dkim_key WHERE domain = ? AND state = 'active'"
+            " ORDER BY created, selector",
+            domain,
+        )
+        return [(_dkim_key(row[1:]), Secret(row[0])) for row in rows]
+
+    def add_dkim_keys(self, keys: Sequence[tuple[DkimKey, Secret]]) -> None:
+        """All or none, each with its private key as PEM."""
+        with self._connection:
+            for key, private_key in keys:
+                self._write(
+                    f"INSERT INTO dkim_key ({_DKIM_KEY}, private_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    key.domain,
+                    key.selector,
+                    key.algorithm,
+                    key.record,
+                    key.state,
+                    key.created,
+                    key.changed,
+                    private_key.reveal(),
+                )
+
+    def activate_dkim_keys(self, domain: str) -> None:
+        """The new keys of a canonical domain take over: the active ones lose their private keys, and those that
+        retired over RETIRED_RECORD_S ago go. Raises Refused if there are no new ones."""
+        if all(key.state is not KeyState.NEW for key in self.dkim_keys(domain)):
+            raise Refused(
+                f"there are no new keys of {domain}; make them with: pillarbox domain rotate-keys {domain}"
+            )
+        now = int(self._clock())
+        with self._connection:
+            self._write(
+                "DELETE FROM dkim_key WHERE domain = ? AND state = 'retired' AND changed < ?",
+                domain,
+                now - RETIRED_RECORD_S,
+            )
+            self._write(
+                "UPDATE dkim_key SET state = 'retired', private_key = '', changed = ?"
+                " WHERE domain = ? AND state = 'active'",
+                now,
+                domain,
+            )
+            self._write(
+                "UPDATE dkim_key SET state = 'active', changed = ? WHERE domain = ? AND state = 'new'",
+                now,
+                domain,
+            )
+
     # The store's own
 
     def generation(self) -> int:
@@ -303,6 +395,11 @@ class Directory:
 def _account(row: Any) -> Account:
     number, address, enabled, *rest = row
     return Account(number, address, bool(enabled), *rest)
+
+
+def _dkim_key(row: Any) -> DkimKey:
+    domain, selector, algorithm, record, state, created, changed = row
+    return DkimKey(domain, selector, algorithm, record, KeyState(state), created, changed)
 
 
 def _at(domain: str) -> str:

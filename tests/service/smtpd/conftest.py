@@ -19,6 +19,7 @@ from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Service
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.tls import server_context
+from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.queue.schedule import Schedule
 from pillarbox.smtpd.context import SmtpContext
@@ -64,7 +65,11 @@ class Server:
         self.room = SpoolRoom(self.folder)
         self.queue = OutgoingQueue(self.folder / "queue.db", clock=time.time)
         enqueuer = Enqueuer(
-            self.queue, lambda address: address.partition("@")[2], Schedule(), lambda: None
+            self.queue,
+            lambda address: address.partition("@")[2],
+            Schedule(),
+            lambda: None,
+            MailSigner(self.store),
         )
         self.context = SmtpContext(
             self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, enqueuer

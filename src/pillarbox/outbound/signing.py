@@ -1,0 +1,121 @@
+"""DKIM signatures on what our users and we ourselves send to other hosts (RFC 6376 §5, RFC 8463).
+
+The domain of From signs with each of its active keys, last of all: nothing changes the message any more. Mail whose
+author is not of our domains, or of one without keys, goes unsigned. Where a key cannot be used, mail goes without its
+signature and the log says so: unsigned mail is taken nearly everywhere, and mail must not wait for an administrator.
+A directory that cannot be read is a temporary failure, here as for everything else.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from pillarbox.core.secret import Secret
+from pillarbox.dkim.keys import (
+    PrivateKey,
+    format_key,
+    make_ed25519_key,
+    make_rsa_key,
+    parse_key,
+    record_text,
+)
+from pillarbox.dkim.sign import Signer, author_domain, sign
+from pillarbox.store.content import LARGEST_INLINE
+from pillarbox.store.directory import Directory, DkimKey, KeyState
+from pillarbox.store.store import Store
+
+T = TypeVar("T")
+
+log = logging.getLogger("pillarbox.dkim")
+
+
+@dataclass(slots=True)
+class MailSigner:
+    """Signs for the domains of a directory. One for each server: it remembers parsed keys."""
+
+    store: Store
+    _parsed: dict[str, tuple[list[DkimKey], list[Signer]]] = field(default_factory=dict, init=False)
+    """By domain: the active keys as they were when they were parsed. Only domains that have some."""
+
+    async def sign(self, message: bytes) -> bytes:
+        """`message` (its lines end with CRLF) with the signatures in front of it, if there are any.
+
+        Raises Unavailable.
+        """
+        domain = await self._compute(message, lambda: author_domain(message))
+        signers = self._signers(domain) if domain is not None else []
+        if not signers:
+            return message
+        now = int(self.store.clock())
+        return await self._compute(message, lambda: sign(message, signers, now) + message)
+
+    async def _compute(self, message: bytes, work: Callable[[], T]) -> T:
+        return work() if len(message) <= LARGEST_INLINE else await self.store.compute(work)
+
+    def _signers(self, domain: str) -> list[Signer]:
+        """Always those of now: the rows are read afresh, and keys parsed only when they are other ones."""
+        directory = self.store.directory
+        keys = [key for key in directory.dkim_keys(domain) if key.state is KeyState.ACTIVE]
+        if not keys:
+            self._parsed.pop(domain, None)
+            return []
+        parsed = self._parsed.get(domain)
+        if parsed is None or parsed[0] != keys:
+            found = directory.dkim_private_keys(domain)
+            keys = [key for key, _ in found]
+            signers = [signer for key, pem in found if (signer := _parse(key, pem)) is not None]
+            parsed = self._parsed[domain] = keys, signers
+        return parsed[1]
+
+
+def _parse(key: DkimKey, pem: Secret) -> Signer | None:
+    """None: it cannot be used, which is logged."""
+    try:
+        return Signer(key.domain, key.selector, parse_key(pem.reveal().encode("ascii")))
+    except ValueError as error:
+        log.error(
+            "the DKIM key %s of %s cannot be used, mail goes without its signature: %s",
+            key.selector,
+            key.domain,
+            error,
+        )
+        return None
+
+
+def add_keys(directory: Directory, domain: str, now: int) -> list[DkimKey]:
+    """Make an RSA and an Ed25519 key for a canonical domain at `now` (epoch seconds); returns what may be shown.
+
+    They sign at once where none does; else they are new, until `Directory.activate_dkim_keys`. Blocks for some tenths
+    of a second. Raises Unavailable.
+    """
+    known = directory.dkim_keys(domain)
+    is_first = all(key.state is not KeyState.ACTIVE for key in known)
+    state = KeyState.ACTIVE if is_first else KeyState.NEW
+    taken = {key.selector for key in known}
+    date = time.strftime("%Y%m%d", time.gmtime(now))
+    made: list[tuple[DkimKey, Secret]] = []
+    for private_key in (make_rsa_key(), make_ed25519_key()):
+        algorithm = "rsa" if isinstance(private_key, RSAPrivateKey) else "ed25519"
+        selector = _free_selector(f"{algorithm}-{date}", taken)
+        record = record_text(private_key)
+        key = DkimKey(domain, selector, algorithm, record, state, now, now)
+        made.append((key, _pem(private_key)))
+    directory.add_dkim_keys(made)
+    return [key for key, _ in made]
+
+
+def _free_selector(wanted: str, taken: set[str]) -> str:
+    """Example: "rsa-20261123", and "rsa-20261123-2" for the second one of a day."""
+    selector, number = wanted, 1
+    while selector in taken:
+        number += 1
+        selector = f"{wanted}-{number}"
+    return selector
+
+
+def _pem(key: PrivateKey) -> Secret:
+    return Secret(format_key(key).decode("ascii"))
