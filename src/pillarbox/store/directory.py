@@ -306,17 +306,18 @@ class Directory:
     # DKIM keys
 
     def dkim_keys(self, domain: str) -> list[DkimKey]:
-        """Those of a canonical domain, in any state, oldest first."""
+        """Those of a canonical domain, in any state, oldest first, RSA before Ed25519."""
         rows = self._rows(
-            f"SELECT {_DKIM_KEY} FROM dkim_key WHERE domain = ? ORDER BY created, selector", domain
+            f"SELECT {_DKIM_KEY} FROM dkim_key WHERE domain = ? ORDER BY created, algorithm DESC",
+            domain,
         )
         return [_dkim_key(row) for row in rows]
 
     def dkim_private_keys(self, domain: str) -> list[tuple[DkimKey, Secret]]:
-        """The active keys of a canonical domain, oldest first, each with its private key as PEM."""
+        """The active keys of a canonical domain, RSA first, each with its private key as PEM."""
         rows = self._rows(
             f"SELECT private_key, {_DKIM_KEY} FROM dkim_key WHERE domain = ? AND state = 'active'"
-            " ORDER BY created, selector",
+            " ORDER BY created, algorithm DESC",
             domain,
         )
         return [(_dkim_key(row[1:]), Secret(row[0])) for row in rows]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
+import dkim
 import pytest
 from internet import Internet
 
@@ -16,6 +17,7 @@ from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
 from pillarbox.config.schema import Config, Dns, Listen, Outbound, Security
 from pillarbox.core.secret import Secret
+from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.directory import Directory
 from pillarbox.store.outgoing import OutgoingQueue, Selection
@@ -234,3 +236,80 @@ def test_contexts_verify_by_default() -> None:
     assert client_context(verified=True).verify_mode is ssl.CERT_REQUIRED
     assert client_context(verified=True).check_hostname
     assert client_context(verified=False).verify_mode is ssl.CERT_NONE
+
+
+def test_submitted_mail_arrives_with_signatures_that_our_records_verify(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        keys = add_keys(rig.server.store.directory, "here.example", int(time.time()))
+        await rig.submit("friend@example.com, ann@here.example", "hello  \n.\n\n\n")
+        await rig.until(lambda: host.received)
+        signed = host.received[0].octets
+        records = {f"{key.selector}._domainkey.here.example.": key.record for key in keys}
+        assert signed.count(b"DKIM-Signature:") == 2
+        for index in range(2):
+            assert dkim.DKIM(signed).verify(
+                index, dnsfunc=lambda name, timeout: records[name.decode()].encode()
+            )
+        (mine,) = await rig.inbox(1)
+        assert b"DKIM-Signature:" not in mine
+
+    run(scenario)
+
+
+def test_forwarded_mail_is_not_signed(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        directory = rig.server.store.directory
+        add_keys(directory, "here.example", int(time.time()))
+        directory.add_alias("fwd@here.example", "friend@example.com")
+
+        def send() -> None:
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                forged = b"From: ann@here.example\r\n\r\nnot by Ann\r\n"
+                client.sendmail("x@evil.example", ["fwd@here.example"], forged)
+
+        await asyncio.to_thread(send)
+        await rig.until(lambda: host.received)
+        assert b"DKIM-Signature:" not in host.received[0].octets
+
+    run(scenario)
+
+
+def test_our_own_bounces_are_signed_where_our_name_is_a_domain_of_ours(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        refusing = await rig.net.host("mx.example.com", rcpt="550 5.1.1 nobody of that name")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        friendly = await rig.net.host("mx.sender.example")
+        rig.net.mx("sender.example", (10, "mx.sender.example"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        directory = rig.server.store.directory
+        directory.add_domain("mail.here.example")
+        add_keys(directory, "mail.here.example", int(time.time()))
+        directory.add_alias("fwd@here.example", "gone@example.com")
+
+        def send() -> None:
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                client.sendmail(
+                    "x@sender.example", ["fwd@here.example"], b"Subject: x\r\n\r\nx\r\n"
+                )
+
+        await asyncio.to_thread(send)
+        await rig.until(lambda: refusing.connections)
+        await rig.until(lambda: friendly.received)
+        bounce = friendly.received[0]
+        assert bounce.sender == ""
+        assert bounce.octets.count(b"DKIM-Signature:") == 2
+        assert b" d=mail.here.example;" in bounce.octets
+
+    run(scenario)
