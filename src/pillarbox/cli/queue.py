@@ -14,7 +14,7 @@ from pillarbox.cli.common import Function, config_option, json_option, read_conf
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import HELD, OutgoingQueue, Row, Selection
+from pillarbox.store.outgoing import AT_ONCE, HELD, OutgoingQueue, Row, Selection
 
 _AGE = re.compile(r"(\d+)([smhd])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -105,6 +105,8 @@ def _duration(seconds: int) -> str:
 
 
 def _moment(epoch_s: int) -> str:
+    if epoch_s == AT_ONCE:
+        return "now"
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

@@ -12,8 +12,12 @@ from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.tls import TlsLayer
 
 HANDSHAKE_S = 60.0
+EVENT_S = 1800.0
+"""Until an event comes, whatever trickles in meanwhile: the engine's time-outs only count silence."""
 CLOSE_WAIT_S = 5.0
 WRITE_HIGH_OCTETS = 256 * 1024
+READ_HIGH_OCTETS = 256 * 1024
+"""Input that the engine has not been asked about; then the peer has to wait."""
 
 
 class TlsFailed(Exception):
@@ -40,6 +44,7 @@ class ClientConnection(asyncio.Protocol):
         self._tls_error = ""
         self._waiter: asyncio.Future[None] | None = None
         self._write_paused = False
+        self._unread_octets = 0
         self.tls_version = ""
         """Such as "TLSv1.3"; '' without TLS."""
 
@@ -56,6 +61,7 @@ class ClientConnection(asyncio.Protocol):
         Raises TlsFailed when a handshake that the engine wanted failed; then nothing more can be said.
         """
         engine = self._engine
+        end = self._loop.time() + EVENT_S
         while True:
             event = engine.next_event()
             if event.__class__ is not Wait:
@@ -68,8 +74,18 @@ class ClientConnection(asyncio.Protocol):
                 engine.tls_started()
             elif engine.closing:
                 return None
-            elif not await self._wait(engine.timeout()):
-                engine.timed_out()
+            else:
+                self._read_on()
+                left_s = end - self._loop.time()
+                silence_s = engine.timeout()
+                if not await self._wait(left_s if silence_s is None else min(silence_s, left_s)):
+                    engine.timed_out()
+
+    def _read_on(self) -> None:
+        """The engine has looked at all input: more may come."""
+        if self._unread_octets > READ_HIGH_OCTETS and self._transport is not None:
+            self._transport.resume_reading()
+        self._unread_octets = 0
 
     def _flush(self) -> bool:
         parts = self._engine.data_to_send()
@@ -102,21 +118,26 @@ class ClientConnection(asyncio.Protocol):
 
     async def drained(self, timeout_s: float) -> bool:
         """Until the peer has taken enough of our output; False: it did not in time."""
+        end = self._loop.time() + timeout_s
         while self._write_paused and self._transport is not None:
-            if not await self._wait(timeout_s):
+            if not await self._wait(end - self._loop.time()):
                 return False
         return True
 
     async def _handshake(self) -> None:
         if self._transport is None:
             raise TlsFailed("the connection was closed")
-        self._tls = TlsLayer(self._context, self._server_hostname)
+        try:
+            self._tls = TlsLayer(self._context, self._server_hostname)
+        except ValueError as error:  # a name from the DNS that can be in no certificate
+            raise TlsFailed(f"the name of the host cannot be checked: {error}") from error
         self._tls_error = ""
+        end = self._loop.time() + HANDSHAKE_S
         self._advance_tls(b"")
         while not self._tls.established:
             if self._tls_error or self._transport is None:
                 raise TlsFailed(self._tls_error or "the connection was closed")
-            if not await self._wait(HANDSHAKE_S):
+            if not await self._wait(end - self._loop.time()):
                 self.abort()
                 raise TlsFailed("the handshake took too long")
         self.tls_version = self._tls.version()
@@ -165,6 +186,10 @@ class ClientConnection(asyncio.Protocol):
             data = self._advance_tls(data)
         if data:
             self._engine.receive(data)
+            before = self._unread_octets
+            self._unread_octets += len(data)
+            if before <= READ_HIGH_OCTETS < self._unread_octets and self._transport is not None:
+                self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:

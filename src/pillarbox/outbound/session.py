@@ -66,13 +66,16 @@ class HostSession:
         self.host = host
         self._connection = connection
         self._engine = engine
+        self._in_transaction = False
         self.messages = 0
         """How many were sent over it."""
 
-    @property
-    def usable(self) -> bool:
-        """Whether another message may follow."""
-        return not self._engine.closing
+    def is_usable(self) -> bool:
+        """Whether another message may follow, as far as is known. Notes what the peer said since the last."""
+        engine = self._engine
+        if not self._in_transaction and not engine.closing:
+            engine.next_event()  # between messages it tells but one thing: the peer has closed
+        return not self._in_transaction and not engine.closing
 
     @property
     def tls_version(self) -> str:
@@ -85,10 +88,12 @@ class HostSession:
         engine, connection = self._engine, self._connection
         self.messages += 1
         engine.send_message(envelope)
+        self._in_transaction = True
         position = 0
         while True:
             event = await self._event()
             if isinstance(event, Done):
+                self._in_transaction = False
                 return event.outcomes
             if isinstance(event, BodyWanted):
                 if not await connection.drained(engine.timeout() or CONNECT_S * 6):
@@ -114,12 +119,20 @@ class HostSession:
             return Failed(_lost(f"TLS: {error}"))
 
     async def close(self) -> None:
-        """Say QUIT if that is possible."""
-        if self.usable:
-            self._engine.quit()
-            while await self._event() is not None:
-                continue
-        await self._connection.close()
+        """Say QUIT if that is possible. A transaction that was broken off is not finished."""
+        try:
+            if self.is_usable():
+                self._engine.quit()
+                while await self._event() is not None:
+                    continue
+            if not self._in_transaction:
+                await self._connection.close()
+        finally:
+            self._connection.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._connection.abort()
 
 
 def _lost(text: str, stage: Stage = Stage.GREETING) -> Outcome:
@@ -145,22 +158,25 @@ async def _open(
     engine = SmtpClient(options, tls=host.implicit_tls)
     context = contexts.verified if host.verified else contexts.unverified
     connection = ClientConnection(engine, context, host.name)
+    session = None
     try:
         await connection.open(host.address, host.port, CONNECT_S)
         event = await connection.event()
+        if isinstance(event, Ready):
+            session = HostSession(host, connection, engine)
+            return session
+        await connection.close()
     except TlsFailed as failure:
-        connection.abort()
         return failure
     except OSError as error:
-        connection.abort()
         reason = (
             "it took too long" if isinstance(error, TimeoutError) else error.strerror or str(error)
         )
         reply = Reply(451, "4.4.1", f"cannot connect: {reason}")
         return Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False)
-    if isinstance(event, Ready):
-        return HostSession(host, connection, engine)
-    await connection.close()
+    finally:
+        if session is None:  # also when the attempt is cancelled
+            connection.abort()
     if isinstance(event, Failed):
         return event.outcome
     return _lost("the connection was closed")

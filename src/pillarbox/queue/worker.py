@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,9 +35,9 @@ from pillarbox.smtp.client_events import (
     Stage,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import OutgoingQueue, Row
+from pillarbox.store.outgoing import AT_ONCE, OutgoingQueue, Row
 
-MOST_SESSIONS = 60
+MOST_SESSIONS = 300
 MOST_HOPS_REMEMBERED = 10_000
 GROUPS_A_HOP = 40
 """Groups that wait in line for one hop; more stay in the table, for their leases would end."""
@@ -46,8 +47,18 @@ LEASE_S = 300
 DOT_LEASE_S = 700
 """The lease from the final dot on: longer than its answer may take (RFC 5321 §4.5.3.2.6, 10 minutes)."""
 
+STOP_S = 10.0
+"""A stop waits so long for the answers to final dots: what is not answered then is sent again."""
+STOP_QUIT_S = 1.0
+
+REPORT_AGAIN_S = (1.0, 5.0, 30.0)
+"""Waits between attempts to note a result."""
+
 LOOK_EVERY_S = 30.0
 """The table is looked at as often as this, whether a hint came or not."""
+
+MOVING_S = 2.0
+"""A destination that took nothing for so long does not move."""
 
 LINGER_S = 1.0
 """A session without work waits so long for more."""
@@ -76,7 +87,33 @@ class _Hop:
     state: Destination
     groups: deque[list[Row]] = field(default_factory=deque)
     sessions: int = 0
+    """Tasks that serve it; `connected` of them have a session."""
+    connected: int = 0
+    moved_at: float = 0.0
+    """When it last took or refused a message, or began to have some."""
     more: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Line:
+    """What serves a hop, and its session: the one place that closes it."""
+
+    hop: _Hop
+    session: HostSession | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.session is not None and self.session.is_usable()
+
+    def pick_up(self, session: HostSession) -> None:
+        self.session = session
+        self.hop.connected += 1
+
+    async def hang_up(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            self.hop.connected -= 1
+            await session.close()
 
 
 class QueueWorker:
@@ -104,20 +141,32 @@ class QueueWorker:
         self._pressure = pressure
         self._hops: dict[str, _Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
+        self._behind_dot: set[asyncio.Task[object]] = set()
+        self._held: dict[tuple[int, str], Row] = {}
+        """Rows that are waiting or being sent here, by message and recipient: a lease of ours that ended and was taken
+        anew must not make them two."""
+        self._stopping = False
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """On the loop of the queue."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._keep_leases())]
 
     async def stop(self) -> None:
-        """Drop all attempts: what was not answered stays in the table, for the next start."""
-        tasks = [*self._sessions, *([self._task] if self._task else [])]
-        for task in tasks:
+        """Drop all attempts, but wait a little for those whose final dot is sent: what was not answered stays in the
+        table, for the next start."""
+        self._stopping = True
+        for task in (*self._tasks, *(self._sessions - self._behind_dot)):
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._sessions:
+            await asyncio.wait(self._sessions, timeout=STOP_S)
+        rest = [*self._sessions, *self._tasks]
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest)
 
     def hint(self) -> None:
         """Something was put into the queue, or its rows were changed."""
@@ -129,9 +178,9 @@ class QueueWorker:
         while True:
             self._wake.clear()
             try:
-                while await self._lease():
-                    continue
-                await self._sleep(self._nap_s(), self._queue.data_version())
+                version = self._queue.data_version()
+                if not await self._lease():
+                    await self._sleep(self._nap_s(), version)
             except Failure as failure:
                 log.error("the queue cannot be read: %s", failure.text)
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -167,13 +216,16 @@ class QueueWorker:
     async def _lease(self) -> bool:
         """Take some groups and see that somebody serves them; False when there are none, or enough wait here."""
         self._staff()
-        if sum(len(hop.groups) for hop in self._hops.values()) > LEASED_AT_ONCE // 2:
-            return False
         now = self._clock()
+        # Those that wait for a destination that does not move do not count: they must not hold up others.
+        moving = (hop for hop in self._hops.values() if now - hop.moved_at < MOVING_S)
+        if sum(len(hop.groups) for hop in moving) > LEASED_AT_ONCE // 2:
+            return False
         busy = [
             name
             for name, hop in self._hops.items()
-            if len(hop.groups) >= GROUPS_A_HOP or hop.state.paused_until > now
+            if len(hop.groups) >= GROUPS_A_HOP
+            or (hop.state.paused_until > now and not hop.connected)
         ]
         groups = await self._queue.lease(
             self._owner, LEASE_S, limit=LEASED_AT_ONCE, busy_hops=busy, choose=_in_turn
@@ -183,8 +235,15 @@ class QueueWorker:
             hop = self._hops.get(name)
             if hop is None:
                 hop = self._hops[name] = _Hop(name, Destination(self._pressure.first_sessions))
-            hop.groups.append(group)
-            hop.more.set()
+            if any(row.next_try == AT_ONCE for row in group):
+                hop.state = Destination(self._pressure.first_sessions)
+            fresh = [row for row in group if (row.message, row.recipient) not in self._held]
+            if fresh:
+                if not hop.groups:
+                    hop.moved_at = now
+                self._held.update(((row.message, row.recipient), row) for row in fresh)
+                hop.groups.append(fresh)
+                hop.more.set()
         self._staff()
         return bool(groups)
 
@@ -206,20 +265,23 @@ class QueueWorker:
 
     async def _serve(self, hop: _Hop) -> None:
         """Send the hop's groups one after the other over one session as long as there are any."""
-        session: HostSession | None = None
+        line = _Line(hop)
         try:
-            while await self._has_work(hop, session):
-                group = hop.groups.popleft()
+            while await self._has_work(line):
+                rows = hop.groups.popleft()
                 try:
-                    session = await self._send(hop, group, session)
+                    await self._send(line, rows)
                 except Failure as failure:
-                    log.error("id=%s: %s", group[0].queue_id, failure.text)
+                    log.error("id=%s: %s", rows[0].queue_id, failure.text)
+                except Exception:
+                    log.exception("id=%s: a bug in the queue worker", rows[0].queue_id)
         finally:
             hop.sessions -= 1
             self._forget_idle_hops()
             self._wake.set()
-            if session is not None:
-                await session.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_QUIT_S if self._stopping else None):
+                    await line.hang_up()
 
     def _forget_idle_hops(self) -> None:
         """What is known of a destination is kept while there is room, for a pause outlives its sessions."""
@@ -229,11 +291,15 @@ class QueueWorker:
                 if not hop.sessions and not hop.groups and hop.state.paused_until <= now:
                     del self._hops[name]
 
-    async def _has_work(self, hop: _Hop, session: HostSession | None) -> bool:
+    async def _has_work(self, line: _Line) -> bool:
+        hop = line.hop
+        if self._stopping:
+            return False
+        if not line.is_open:
+            # Whoever still has a session with a paused destination goes on; nobody opens another.
+            return bool(hop.groups) and hop.state.paused_until <= self._clock()
         if hop.groups:
             return True
-        if session is None or not session.usable:
-            return False
         hop.more.clear()
         self._wake.set()  # there may be more in the table
         try:
@@ -241,53 +307,92 @@ class QueueWorker:
                 await hop.more.wait()
         except TimeoutError:
             return False
-        return bool(hop.groups)
+        return bool(hop.groups) and not self._stopping
 
-    async def _send(
-        self, hop: _Hop, rows: list[Row], session: HostSession | None
-    ) -> HostSession | None:
-        """Send one group and report it; returns the session if it can be used again."""
-        keeper = asyncio.get_running_loop().create_task(self._keep_lease(rows))
+    async def _send(self, line: _Line, rows: list[Row]) -> None:
+        """Send one group and report it."""
+        hop, group = line.hop, rows
+        kept = False
         try:
             while rows:
-                if session is None or not session.usable:
-                    opened = await self._open(hop)
+                session = line.session
+                if session is None or not session.is_usable():
+                    opened = await self._open(line)
                     if isinstance(opened, Outcome):
-                        if opened.kind is Kind.TEMPORARY:
-                            hop.state = after_no_session(
-                                hop.state, self._pressure, self._clock(), self._random
-                            )
-                        await self._give_up_hop(hop, rows, opened)
-                        return None
+                        kept = await self._no_session(hop, rows, opened)
+                        return
                     session = opened
                 outcomes = await self._transfer(session, rows)
+                if outcomes is None:
+                    rows = self._queue.still_leased(self._owner, rows)
+                    continue
                 if session.messages > 1 and _was_stale(outcomes):
-                    await session.close()
-                    session = None
+                    await line.hang_up()
                     continue  # the peer had closed a session that we kept: that says nothing of this message
-                if any(one.kind is Kind.DELIVERED for one in outcomes):
-                    hop.state = after_delivery(hop.state, self._pressure)
-                again = [one.too_many_recipients for one in outcomes]
-                done = [index for index, more in enumerate(again) if not more]
-                if not done:
-                    done = list(range(len(rows)))
-                await self._reporter.report(
-                    self._owner,
-                    [rows[index] for index in done],
-                    [outcomes[index] for index in done],
-                    str(session.host),
-                )
-                rows = [row for index, row in enumerate(rows) if index not in done]
+                rows = await self._settle(hop, session, rows, outcomes)
         finally:
-            keeper.cancel()
-        return session
+            self._let_go([row for row in group if row not in rows] if kept else group)
+            self._behind_dot.discard(_this_task())
 
-    async def _transfer(self, session: HostSession, rows: list[Row]) -> list[Outcome]:
+    async def _settle(
+        self, hop: _Hop, session: HostSession, rows: list[Row], outcomes: list[Outcome]
+    ) -> list[Row]:
+        """Report what is decided; returns the rows that the peer wants in another transaction."""
+        hop.moved_at = now = self._clock()
+        delivered = any(one.kind is Kind.DELIVERED for one in outcomes)
+        if delivered and hop.state.paused_until <= now:
+            hop.state = after_delivery(hop.state, self._pressure)
+        again = [one.too_many_recipients for one in outcomes]
+        if all(again):
+            again = [False] * len(rows)
+        await self._report(
+            [row for row, more in zip(rows, again, strict=True) if not more],
+            [one for one, more in zip(outcomes, again, strict=True) if not more],
+            str(session.host),
+        )
+        if not delivered and session.messages == 1 and (closing := _said_421(outcomes)):
+            await self._no_session(hop, [], closing)
+        return [row for row, more in zip(rows, again, strict=True) if more]
+
+    async def _report(self, rows: list[Row], outcomes: list[Outcome], host: str) -> None:
+        """Nobody else knows what became of these rows, and without a report they are sent again: so a disk that is
+        full for a moment is waited for. Raises Unavailable."""
+        for pause_s in REPORT_AGAIN_S:
+            try:
+                return await self._reporter.report(self._owner, rows, outcomes, host)
+            except Failure as failure:
+                log.error("id=%s: the result waits: %s", rows[0].queue_id, failure.text)
+                await asyncio.sleep(pause_s)
+        return await self._reporter.report(self._owner, rows, outcomes, host)
+
+    async def _no_session(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> bool:
+        """The destination takes no session, for now or at all. True: other sessions with it work, so `rows` wait
+        for these, and there are just no more of them for a while."""
+        if outcome.kind is Kind.TEMPORARY:
+            hop.state = after_no_session(hop.state, self._pressure, self._clock(), self._random)
+            if hop.connected:
+                if rows:
+                    hop.groups.appendleft(rows)
+                return True
+        await self._give_up_hop(hop, rows, outcome)
+        return False
+
+    def _let_go(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._held.pop((row.message, row.recipient), None)
+
+    async def _transfer(self, session: HostSession, rows: list[Row]) -> list[Outcome] | None:
+        """One outcome for each row; None: rows were removed or taken by others, so the dot was not sent."""
         queue, first = self._queue, rows[0]
         octets = queue.octets(first.message)
+        is_ours = True
 
         async def before_dot() -> bool:
-            return await queue.renew(self._owner, rows, DOT_LEASE_S, sending=True)
+            nonlocal is_ours
+            is_ours = await queue.renew(self._owner, rows, DOT_LEASE_S, sending=True)
+            if is_ours:
+                self._behind_dot.add(_this_task())
+            return is_ours
 
         envelope = Envelope(
             _address(first.reverse_path) if first.reverse_path else None,
@@ -298,20 +403,25 @@ class QueueWorker:
             envid=first.envid,
         )
         try:
-            return await session.send(envelope, octets, before_dot)
+            outcomes = await session.send(envelope, octets, before_dot)
+            return outcomes if is_ours else None
         except ValueError as error:
             reply = Reply(553, "5.1.3", f"The address cannot be sent by SMTP: {error}")
             return [Outcome(Kind.PERMANENT, Stage.CHECK, reply, from_peer=False)] * len(rows)
 
-    async def _keep_lease(self, rows: list[Row]) -> None:
-        """Long attempts hold their lease until the dot."""
+    async def _keep_leases(self) -> None:
+        """What is in hand stays ours, however long it waits or takes."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            if not await self._queue.renew(self._owner, rows, LEASE_S):
-                return
+            try:
+                await self._queue.renew(self._owner, list(self._held.values()), LEASE_S)
+            except Failure as failure:
+                log.error("leases cannot be renewed: %s", failure.text)
 
-    async def _open(self, hop: _Hop) -> HostSession | Outcome:
-        """A session with the first host of the route that takes one (RFC 5321 §5.1)."""
+    async def _open(self, line: _Line) -> HostSession | Outcome:
+        """A session with the first host of the route that takes one (RFC 5321 §5.1), in place of the last."""
+        hop = line.hop
+        await line.hang_up()
         route = await self._find_route(hop.name)
         if isinstance(route, Outcome):
             return route
@@ -319,6 +429,7 @@ class QueueWorker:
         for host in route.hosts:
             result = await open_session(host, route.options, self._contexts)
             if isinstance(result, HostSession):
+                line.pick_up(result)
                 return result
             outcome = result
             log.info("hop=%s host=%s: %d %s", hop.name, host, result.reply.code, result.reply.text)
@@ -332,10 +443,15 @@ class QueueWorker:
 
     async def _give_up_hop(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> None:
         """What is said of a destination counts for all that waits for it."""
-        groups = [rows, *hop.groups]
+        groups = [rows, *hop.groups] if rows else list(hop.groups)
         hop.groups.clear()
         for group in groups:
-            await self._reporter.report(self._owner, group, [outcome] * len(group), "")
+            try:
+                await self._reporter.report(self._owner, group, [outcome] * len(group), "")
+            except Failure as failure:
+                log.error("id=%s: %s", group[0].queue_id, failure.text)
+            finally:
+                self._let_go(group)
 
 
 def _in_turn(candidates: list[Row], limit: int) -> list[Row]:
@@ -348,10 +464,22 @@ def _in_turn(candidates: list[Row], limit: int) -> list[Row]:
 
 
 def _was_stale(outcomes: Sequence[Outcome]) -> bool:
-    """Whether a session ended before the peer said anything about the message."""
+    """Whether a session ended before the peer said anything about the message: 421 is said of the session."""
     return all(
-        not one.from_peer and one.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL) for one in outcomes
+        (not one.from_peer or one.reply.code == 421)
+        and one.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)
+        for one in outcomes
     )
+
+
+def _said_421(outcomes: Sequence[Outcome]) -> Outcome | None:
+    return next((one for one in outcomes if one.from_peer and one.reply.code == 421), None)
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _address(text: str) -> Address:

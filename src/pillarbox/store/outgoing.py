@@ -83,6 +83,9 @@ class Selection:
     older_than_s: int = 0
 
 
+AT_ONCE = 0
+"""The `next_try` of a row that a person wants to be tried now, whatever is known of its destination."""
+
 FREE, HELD, UNACCEPTED = 0, 1, 2
 """Values of `outgoing.held`: may go; an administrator holds it; its submitter has no answer yet."""
 
@@ -116,8 +119,12 @@ class OutgoingQueue:
         self._waiting: list[tuple[Callable[[apsw.Connection], Any], asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
 
+    async def drain(self) -> None:
+        """Until all writes that were asked for are done; before `close`, on the loop of the queue."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
     def close(self) -> None:
-        """What waits is finished first."""
         self._thread.shutdown()
         self._writer.close()
         self._reader.close()
@@ -241,9 +248,10 @@ class OutgoingQueue:
         busy_hops: Sequence[str] = (),
         choose: Callable[[list[Row], int], list[Row]] = _oldest,
     ) -> list[list[Row]]:
-        """Take at most `limit` rows that are due, except for the hops named; in groups of one message and one hop. The
-        lease ends `lease_s` seconds from now. `choose` picks so many from candidates, which are those that are due
-        for longest and those due since lately, without knowing what happened before it."""
+        """Take at most `limit` rows that are due, in groups of one message and one hop; of the hops named, only those
+        that are to be tried AT_ONCE. The lease ends `lease_s` seconds from now. `choose` picks so many from
+        candidates, which are those that are due for longest and those due since lately, without knowing what happened
+        before it."""
         now_s = int(self._clock())
 
         def work(connection: apsw.Connection) -> list[list[Row]]:
@@ -252,7 +260,7 @@ class OutgoingQueue:
             for order in ("ASC", "DESC"):
                 for values in connection.execute(
                     f"SELECT {_COLUMNS}{_FROM} WHERE o.held = 0 AND o.next_try <= ?"
-                    f" AND o.next_hop NOT IN ({marks}) ORDER BY o.next_try {order} LIMIT ?",
+                    f" AND (o.next_try = {AT_ONCE} OR o.next_hop NOT IN ({marks})) ORDER BY o.next_try {order} LIMIT ?",
                     (now_s, *busy_hops, CANDIDATES_A_ROW * limit),
                 ):
                     row = Row(*values)
@@ -286,14 +294,25 @@ class OutgoingQueue:
             renewed = 0
             for row in rows:
                 connection.execute(
-                    "UPDATE outgoing SET next_try = ?, sending = max(sending, ?) WHERE message = ? AND recipient = ?"
-                    " AND owner = ? AND next_try > ?",
+                    "UPDATE outgoing SET next_try = max(next_try, ?), sending = max(sending, ?)"
+                    " WHERE message = ? AND recipient = ? AND owner = ? AND next_try > ?",
                     (now_s + lease_s, sending, row.message, row.recipient, owner, now_s),
                 )
                 renewed += connection.changes()
             return renewed == len(rows)
 
         return await self._write(work)
+
+    def still_leased(self, owner: str, rows: Sequence[Row]) -> list[Row]:
+        """Those of `rows` (of one message) that `owner` has yet. Raises Unavailable."""
+        found = self._read(
+            "SELECT recipient FROM outgoing WHERE message = ? AND owner = ? AND next_try > ?",
+            rows[0].message,
+            owner,
+            int(self._clock()),
+        )
+        left = {recipient for (recipient,) in found}
+        return [row for row in rows if row.recipient in left]
 
     async def finish(self, owner: str, rows: Sequence[Row]) -> None:
         """These recipients are done with (delivered or bounced); the message goes with the last of them."""
@@ -416,15 +435,15 @@ class OutgoingQueue:
         return self.write_now(work)
 
     def retry(self, selection: Selection) -> int:
-        """Make rows due now that nobody works on; returns how many. Blocks."""
+        """Make rows due now that nobody works on, also where their destination is given a rest; returns how many.
+        Blocks."""
         where, values = self._where(selection)
-        now_s = int(self._clock())
 
         def work(connection: apsw.Connection) -> int:
             connection.execute(
                 "UPDATE outgoing SET next_try = ? WHERE owner = '' AND (message, recipient) IN"
                 f" (SELECT o.message, o.recipient{_FROM} WHERE {where})",
-                (now_s, *values),
+                (AT_ONCE, *values),
             )
             return connection.changes()
 

@@ -1,0 +1,102 @@
+"""SIGKILL during relay: what had its 250 arrives, and twice only where the final dot was in doubt."""
+
+import asyncio
+import base64
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from clients import Smtp
+from internet import Internet
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
+
+from pillarbox.store.outgoing import OutgoingQueue, Selection
+
+ROUNDS = 10
+CLIENTS = 6
+DOMAINS = 4
+
+
+class Ledger:
+    """What was promised, and what may come twice."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.acknowledged: set[str] = set()
+        self.in_doubt: set[str] = set()
+
+    def next(self, dice: random.Random) -> list[str]:
+        self.number += 1
+        domains = dice.sample(range(DOMAINS), dice.choice((1, 1, 2)))
+        return [f"m{self.number}@d{domain}.example" for domain in domains]
+
+
+async def submitter(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+    smtp = await Smtp.connect(server.submission)
+    login = base64.b64encode(f"\0user0@{DOMAIN}\0{PASSWORD}".encode()).decode()
+    assert (await smtp.say(f"AUTH PLAIN {login}")).startswith("235")
+    while True:
+        recipients = ledger.next(dice)
+        assert (await smtp.say(f"MAIL FROM:<user0@{DOMAIN}>"))[0] == "2"
+        for one in recipients:
+            assert (await smtp.say(f"RCPT TO:<{one}>"))[0] == "2"
+        assert (await smtp.say("DATA"))[0] == "3"
+        smtp.writer.write(b"From: user0@%b\r\nSubject: x\r\n\r\n.text\r\n.\r\n" % DOMAIN.encode())
+        reply = await smtp.reply()
+        assert reply.startswith("250 "), reply
+        ledger.acknowledged.update(recipients)
+
+
+async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+    tasks = [asyncio.ensure_future(submitter(server, ledger, dice)) for _ in range(CLIENTS)]
+    await asyncio.sleep(dice.uniform(0.5, 1.0))
+    await asyncio.to_thread(server.kill)
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, ConnectionError | asyncio.IncompleteReadError), repr(result)
+    queue = OutgoingQueue(server.folder / "data" / "queue.db", clock=time.time)
+    ledger.in_doubt.update(row.recipient for row in queue.rows(Selection()) if row.sending)
+    queue.close()
+
+
+async def until_empty(server: ServerProcess) -> None:
+    queue = OutgoingQueue(server.folder / "data" / "queue.db", clock=time.time)
+    for _ in range(200):
+        if queue.count() == (0, 0):
+            break
+        await asyncio.sleep(0.05)
+    left = queue.rows(Selection())
+    queue.close()
+    assert left == []
+
+
+@pytest.mark.slow
+def test_no_mail_to_others_is_lost_by_sigkill_and_none_doubled_without_need(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Internet() as net:
+            for number in range(DOMAINS):
+                await net.host(f"mx{number}.example", delay_dot_s=0.01 * number)
+                net.mx(f"d{number}.example", (10, f"mx{number}.example"))
+            extra = f'[dns]\nservers = ["{net.dns[0]}:{net.dns[1]}"]\n[outbound]\nmx_port = {net.port}\n'
+            server = ServerProcess(tmp_path, 1, extra)
+            ledger = Ledger()
+            dice = random.Random(2026)
+            for _ in range(ROUNDS):
+                await asyncio.to_thread(server.start)
+                await one_round(server, ledger, dice)
+            await asyncio.to_thread(server.start)
+            try:
+                await until_empty(server)
+            finally:
+                assert await asyncio.to_thread(server.stop) == 0
+            arrived = Counter(
+                to for host in net.hosts.values() for one in host.received for to in one.recipients
+            )
+            assert ledger.acknowledged - set(arrived) == set()
+            twice = {to for to, count in arrived.items() if count > 1}
+            assert twice <= ledger.in_doubt
+            assert len(ledger.acknowledged) > ROUNDS * CLIENTS
+            assert "Traceback" not in (tmp_path / "out").read_text()
+
+    asyncio.run(main())
