@@ -77,6 +77,7 @@ class Outbound:
         """What was not answered stays in the queue."""
         if self._worker is not None:
             await self._worker.stop()
+        await self.queue.drain()
         self.queue.close()
 
 
