@@ -1,7 +1,9 @@
 """docs/schema.md is true: its views and columns exist and its examples run."""
 
 import asyncio
+import hashlib
 import re
+from importlib import resources
 from pathlib import Path
 
 import apsw
@@ -56,10 +58,28 @@ def test_a_message_is_shown_in_plain_values(connection) -> None:
     assert row == ("ann", "hi", "2026-01-01 09:00:00", 0, "Text")
 
 
-def test_a_queue_of_before_there_was_outgoing_mail_is_migrated(tmp_path: Path) -> None:
-    first = database.schema_scripts("queue")[0]
-    old = apsw.Connection(str(tmp_path / "queue.db"))
-    for _ in old.execute(first):
+WRITTEN = {
+    "account-0001.sql": "d62c9ece09be18b4",
+    "directory-0001.sql": "69762a505abc5eb7",
+    "directory-0002.sql": "8f6945291365e44e",
+    "queue-0001.sql": "cd6f786b97091222",
+    "queue-0002.sql": "880e201151387336",
+    "run-0001.sql": "70d7692143df8680",
+}
+"""SHA-256, in part, of the scripts that have made files somewhere."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_scripts_that_ran_somewhere_never_change(name: str) -> None:
+    """What a script lacks belongs in the next number: files that it made are not made again."""
+    script = (resources.files("pillarbox.store") / "schema" / name).read_bytes()
+    assert hashlib.sha256(script).hexdigest().startswith(WRITTEN[name])
+
+
+@pytest.mark.parametrize(("kind", "table"), [("queue", "outgoing"), ("directory", "dkim_key")])
+def test_files_of_the_first_schema_are_migrated(tmp_path: Path, kind: str, table: str) -> None:
+    old = apsw.Connection(str(tmp_path / f"{kind}.db"))
+    for _ in old.execute(database.schema_scripts(kind)[0]):
         pass
     old.pragma("user_version", 1)
     old.close()
@@ -68,6 +88,6 @@ def test_a_queue_of_before_there_was_outgoing_mail_is_migrated(tmp_path: Path) -
         await Store(tmp_path).close()
 
     asyncio.run(start())
-    migrated = apsw.Connection(str(tmp_path / "queue.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    assert migrated.execute("SELECT count(*) FROM outgoing").fetchall() == [(0,)]
+    migrated = apsw.Connection(str(tmp_path / f"{kind}.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    assert migrated.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
     migrated.close()
