@@ -62,4 +62,4 @@ def test_no_pattern_takes_long() -> None:
     start = time.perf_counter()
     assert not Pattern("*a%" * 1000 + "b", ".").matches("a" * 1000)
     assert not Pattern("%" * 60_000 + "a" * 60_000, ".").matches("a" * 1000)
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 2

@@ -215,4 +215,4 @@ def test_parsing_takes_linear_time(argument: bytes) -> None:
     start = time.perf_counter()
     for _ in range(10):
         assert isinstance(mail(argument), Reply)
-    assert time.perf_counter() - start < 0.1
+    assert time.perf_counter() - start < 1
