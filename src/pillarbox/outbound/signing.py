@@ -51,7 +51,11 @@ class MailSigner:
         if not signers:
             return message
         now = int(self.store.clock())
-        return await self._compute(message, lambda: sign(message, signers, now) + message)
+        try:
+            return await self._compute(message, lambda: sign(message, signers, now) + message)
+        except ValueError:
+            log.warning("a message from %s goes unsigned: its header has too many fields", domain)
+            return message
 
     async def _compute(self, message: bytes, work: Callable[[], T]) -> T:
         return work() if len(message) <= LARGEST_INLINE else await self.store.compute(work)
