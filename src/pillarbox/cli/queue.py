@@ -84,11 +84,17 @@ def _listed(row: Row, as_json: bool) -> tuple[object, ...]:
     next_try: object = row.next_try
     reply = row.reply
     if not as_json:
+        reply = _one_line(reply)
         age = _duration(int(time.time()) - row.created)
         next_try = _moment(row.next_try)
         reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
     sender = row.reverse_path or "<>"
     return row.queue_id, sender, row.recipient, _state(row), age, row.attempts, next_try, reply
+
+
+def _one_line(reply: str) -> str:
+    """What a stranger said, with nothing in it that moves the cursor."""
+    return "".join(character if character.isprintable() else " " for character in reply)
 
 
 def _state(row: Row) -> str:
@@ -126,7 +132,7 @@ def show(queue_id: str) -> None:
         click.echo(f"\nto <{row.recipient}>: {_state(row)}, {row.attempts} attempts")
         click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
         if row.reply:
-            click.echo(f"  last: {row.host or 'this host'}: {row.reply}")
+            click.echo(f"  last: {row.host or 'this host'}: {_one_line(row.reply)}")
             for line in _advice(row.reply):
                 click.echo(f"  {line}")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.dates import pack_date
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.aliases import expand
 from pillarbox.delivery.deliver import Delivery, deliver
@@ -17,7 +17,7 @@ from pillarbox.dsn.build import Built, Report, Reported, build_report
 from pillarbox.dsn.wishes import Action
 from pillarbox.outbound.translate import translate
 from pillarbox.queue.enqueue import Enqueuer
-from pillarbox.queue.schedule import GiveUp, Random, after_failure
+from pillarbox.queue.schedule import GiveUp, Random, Retry, after_failure, wait_s
 from pillarbox.smtp.client_events import Kind, Outcome
 from pillarbox.store.content import make_content
 from pillarbox.store.directory import canonical_address
@@ -44,47 +44,58 @@ class QueueReporter:
         self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
     ) -> None:
         """`rows` are of one message. Raises Unavailable: then the leases end by themselves."""
-        now = self.clock()
-        done: list[Row] = []
-        told: list[Reported] = []
-        delayed: list[Row] = []
-        for row, outcome in zip(rows, outcomes, strict=True):
-            reply = outcome.reply
-            text = f"{reply.code} {reply.enhanced} {reply.text}".replace("  ", " ")
-            if outcome.kind is Kind.TEMPORARY:
-                step = after_failure(
-                    self.enqueuer.schedule,
-                    created=row.created,
-                    now=now,
-                    attempts=row.attempts + 1,
-                    warned=not row.warn_at,
-                    random=self.random,
-                )
+        results = list(zip(rows, outcomes, strict=True))
+        delivered = [row for row, outcome in results if outcome.kind is Kind.DELIVERED]
+        for row, outcome in results:
+            if outcome.kind is Kind.DELIVERED:
+                self._log(row, "delivered", host, _text(outcome))
+        if delivered:
+            # First of all: what goes wrong with a report must not send these again.
+            await self.queue.finish(owner, delivered)
+        failed: list[tuple[Row, Outcome]] = []
+        delayed: list[tuple[Row, Outcome]] = []
+        for row, outcome in results:
+            if outcome.kind is Kind.PERMANENT:
+                self._log(row, "permanent", host, _text(outcome))
+                failed.append((row, outcome))
+            elif outcome.kind is Kind.TEMPORARY:
+                step = self._next_step(row)
                 if isinstance(step, GiveUp):
-                    told.append(self._reported(row, outcome, host, Action.FAILED, text))
-                    done.append(row)
-                    self._log(row, "expired", host, text)
+                    self._log(row, "expired", host, _text(outcome))
+                    failed.append((row, outcome))
                     continue
                 if step.warn:
-                    told.append(self._reported(row, outcome, host, Action.DELAYED, text))
-                    delayed.append(row)
-                self._log(row, f"deferred until {int(step.at)}", host, text)
-                await self.queue.defer(owner, [row], int(step.at), host, text)
-                continue
-            done.append(row)
-            if outcome.kind is Kind.PERMANENT:
-                told.append(self._reported(row, outcome, host, Action.FAILED, text))
-            self._log(row, outcome.kind.value, host, text)
-        if told:
-            await self._tell(rows[0], told)
-        if delayed:
-            await self.queue.warned(delayed)
-        if done:
-            await self.queue.finish(owner, done)
+                    delayed.append((row, outcome))
+                await self._defer(owner, row, step.at, host, outcome)
+        if failed:
+            await self._fail(owner, failed, host)
+        if delayed and await self._tell(delayed, host, Action.DELAYED):
+            await self.queue.warned([row for row, _ in delayed])
 
-    def _reported(
-        self, row: Row, outcome: Outcome, host: str, action: Action, text: str
-    ) -> Reported:
+    def _next_step(self, row: Row) -> Retry | GiveUp:
+        return after_failure(
+            self.enqueuer.schedule,
+            created=row.created,
+            now=self.clock(),
+            attempts=row.attempts + 1,
+            warned=not row.warn_at,
+            random=self.random,
+        )
+
+    async def _defer(self, owner: str, row: Row, at: float, host: str, outcome: Outcome) -> None:
+        self._log(row, f"deferred until {int(at)}", host, _text(outcome))
+        await self.queue.defer(owner, [row], int(at), host, _text(outcome))
+
+    async def _fail(self, owner: str, failed: Sequence[tuple[Row, Outcome]], host: str) -> None:
+        """Tell the sender and let the rows go; while nobody can be told, they wait like after a temporary failure."""
+        if await self._tell(failed, host, Action.FAILED):
+            await self.queue.finish(owner, [row for row, _ in failed])
+            return
+        for row, outcome in failed:
+            again_s = wait_s(self.enqueuer.schedule, row.attempts + 1, self.random)
+            await self._defer(owner, row, self.clock() + again_s, host, outcome)
+
+    def _reported(self, row: Row, outcome: Outcome, host: str, action: Action) -> Reported:
         reply = outcome.reply
         meaning = translate(reply)
         status = reply.enhanced or f"{reply.code // 100}.0.0"
@@ -97,13 +108,29 @@ class QueueReporter:
             row.notify,
             row.orcpt,
             remote_mta=host.partition(" ")[0] if outcome.from_peer else "",
-            diagnostic=text,
-            explanation=meaning.advice if meaning is not None else "",
+            diagnostic=_text(outcome),
+            explanation=str(meaning) if meaning is not None else "",
             last_attempt=pack_date(int(self.clock())),
             retry_until=pack_date(row.expires) if action is Action.DELAYED else 0,
         )
 
-    async def _tell(self, row: Row, told: Sequence[Reported]) -> None:
+    async def _tell(
+        self, results: Sequence[tuple[Row, Outcome]], host: str, action: Action
+    ) -> bool:
+        """Whether the sender is told, or need not be. False: that cannot be done now."""
+        row = results[0][0]
+        told = [self._reported(one, outcome, host, action) for one, outcome in results]
+        try:
+            await self._tell_sender(row, told)
+        except Failure as failure:
+            log.error("id=%s: the sender cannot be told now: %s", row.queue_id, failure.text)
+            return False
+        except Exception:
+            log.exception("id=%s: a bug in reports", row.queue_id)
+            return False
+        return True
+
+    async def _tell_sender(self, row: Row, told: Sequence[Reported]) -> None:
         now = self.clock()
         report_id = format_queue_id(int(now * 1_000_000), self.entropy())
         built = build_report(
@@ -161,3 +188,9 @@ class QueueReporter:
             what,
             text,
         )
+
+
+def _text(outcome: Outcome) -> str:
+    """The reply with its codes; lines parted by "\\n"."""
+    reply = outcome.reply
+    return " ".join(part for part in (str(reply.code), reply.enhanced, reply.text) if part)

@@ -87,8 +87,9 @@ class _Hop:
     state: Destination
     groups: deque[list[Row]] = field(default_factory=deque)
     sessions: int = 0
-    """Tasks that serve it; `connected` of them have a session."""
+    """Tasks that serve it; `connected` of them have a session, `opening` try to get one."""
     connected: int = 0
+    opening: int = 0
     moved_at: float = 0.0
     """When it last took or refused a message, or began to have some."""
     more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -317,7 +318,11 @@ class QueueWorker:
             while rows:
                 session = line.session
                 if session is None or not session.is_usable():
-                    opened = await self._open(line)
+                    hop.opening += 1
+                    try:
+                        opened = await self._open(line)
+                    finally:
+                        hop.opening -= 1
                     if isinstance(opened, Outcome):
                         kept = await self._no_session(hop, rows, opened)
                         return
@@ -366,11 +371,11 @@ class QueueWorker:
         return await self._reporter.report(self._owner, rows, outcomes, host)
 
     async def _no_session(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> bool:
-        """The destination takes no session, for now or at all. True: other sessions with it work, so `rows` wait
-        for these, and there are just no more of them for a while."""
+        """The destination takes no session, for now or at all. True: other sessions with it work, or may yet, so
+        `rows` wait for these, and there are just no more of them for a while."""
         if outcome.kind is Kind.TEMPORARY:
             hop.state = after_no_session(hop.state, self._pressure, self._clock(), self._random)
-            if hop.connected:
+            if hop.connected or hop.opening:
                 if rows:
                     hop.groups.appendleft(rows)
                 return True

@@ -50,6 +50,14 @@ class Script:
     data: str = "354 go on"
     dot: str = "250 2.0.0 Ok"
     delay_dot_s: float = 0.0
+    starttls: str = ""
+    """After its 220: "garbage", "close" or "silence"; such a host takes mail in the clear."""
+    one_message: bool = False
+    """It closes behind the reply to the dot."""
+    messages_a_session: int = 1_000_000
+    """Then MAIL gets a 421."""
+    most_sessions: int = 1_000_000
+    """Others are greeted with 421."""
 
 
 @dataclass
@@ -60,15 +68,21 @@ class Host:
     script: Script = field(default_factory=Script)
     received: list[Received] = field(default_factory=list)
     connections: int = 0
+    sessions: int = 0
     server: asyncio.Server | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.sessions += 1
         try:
-            await self._talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+            if self.sessions > self.script.most_sessions:
+                writer.write(b"421 4.7.0 too many sessions\r\n")
+            else:
+                await self._talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self.sessions -= 1
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,12 +95,23 @@ class Host:
 
         script = self.script
         await say(script.greeting)
-        sender, recipients, begun = "", [], False
+        sender, recipients, begun, messages = "", [], False, 0
         while True:
             line = (await reader.readuntil(b"\r\n")).decode().strip()
             verb = line[:4].upper()
             if verb in ("EHLO", "HELO"):
                 await say(script.ehlo)
+            elif verb == "STAR":
+                await say("220 go on")
+                if script.starttls == "silence":
+                    await asyncio.sleep(3600)
+                await reader.read(
+                    1
+                )  # of the ClientHello: what comes before it would be an injection
+                await say("\0garbage" * 10 if script.starttls == "garbage" else "drop")
+            elif verb == "MAIL" and messages >= script.messages_a_session:
+                await say("421 4.7.0 enough of this session")
+                return
             elif verb == "MAIL":
                 sender, recipients = line[line.index("<") + 1 : line.index(">")], []
                 begun = script.mail.startswith("2")
@@ -109,6 +134,9 @@ class Host:
                     body = octets[:-3].replace(b"\r\n..", b"\r\n.")
                     self.received.append(Received(sender, recipients, body))
                 await say(script.dot)
+                messages += 1
+                if script.one_message:
+                    return
             elif verb == "QUIT":
                 await say("221 bye")
                 return
