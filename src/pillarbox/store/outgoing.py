@@ -6,6 +6,7 @@ is durable when `enqueue` returns. The schedule is the caller's: here are only t
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -479,7 +480,7 @@ class OutgoingQueue:
             values += [selection.address, selection.address]
         if selection.domain:
             conditions.append("o.recipient LIKE ? ESCAPE '!'")
-            values.append("%@" + selection.domain.replace("_", "!_"))
+            values.append("%@" + re.sub("[!%_]", r"!\g<0>", selection.domain))
         if selection.older_than_s:
             conditions.append("m.created <= ?")
             values.append(int(self._clock()) - selection.older_than_s)
