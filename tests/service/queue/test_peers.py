@@ -396,3 +396,37 @@ def test_a_database_that_fails_before_the_dot_leaves_no_session_behind(run) -> N
         assert rig.queue.count() == (2, 2)
 
     run(scenario)
+
+
+def test_a_host_name_that_no_certificate_can_have_leaves_the_clear(run) -> None:
+    """The zone is the stranger's: labels may hold anything."""
+
+    async def scenario(rig: Rig) -> None:
+        name = "\\001" * 30 + ".example.com"
+        await rig.net.host(name, ehlo="250-hi\r\n250 STARTTLS", starttls="silence")
+        rig.net.mx("example.com", (10, name))
+        await rig.put("a@example.com")
+        worker = rig.worker()
+        worker.start()
+        await rig.results(1)
+        await worker.stop()
+        assert rig.recorder.kinds() == {"a@example.com": [Kind.DELIVERED]}
+
+    run(scenario)
+
+
+def test_a_session_is_closed_when_the_server_stops_in_the_middle(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.timeouts = Timeouts()
+        for stage in ("greeting", "ehlo", "mail", "rcpt", "data"):
+            await rig.net.host(f"{stage}.example", **{stage: "silence"})
+            await rig.put(f"a@{stage}.example")
+        worker = rig.worker()
+        worker.start()
+        await asyncio.sleep(0.5)
+        begin = time.monotonic()
+        await worker.stop()
+        assert time.monotonic() - begin < 1
+        assert rig.queue.count() == (5, 5)
+
+    run(scenario)
