@@ -130,10 +130,6 @@ class HostSession:
         finally:
             self._connection.abort()
 
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        self._connection.abort()
-
 
 def _lost(text: str, stage: Stage = Stage.GREETING) -> Outcome:
     return Outcome(Kind.TEMPORARY, stage, Reply(451, "4.4.2", text), from_peer=False)
