@@ -12,9 +12,9 @@ from serverprocess import DOMAIN, ServerProcess
 
 IDLE = 5000
 MIB = 1024
-STALL_S = 1.0
-"""What NOOP may take beside a crowd. The load and other tests share two cores with the server, so this is generous; a
-server that does unbounded work in its loop takes many seconds."""
+FLOOD_STALL_S = 1.0
+"""What NOOP may take beside floods on four ports, which take a core of two. It does not show that the loop never stalls
+for 50 ms: that needs a quiet machine."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None
         smtp = await Smtp.connect(server.smtp)
         message = b"Subject: x\r\n\r\nhello\r\n"
         assert (await smtp.send([f"user1@{DOMAIN}"], message)).startswith("250")
-        assert await slowest_noop(server.imap, 1) < STALL_S
+        assert await slowest_noop(server.imap, 1) < 0.1
         for _, writer in idle:
             writer.close()
         for _ in range(100):
@@ -107,7 +107,7 @@ def test_a_client_that_never_reads_stalls_nobody(server: ServerProcess) -> None:
             writer.write(b"c FETCH 1:* BODY.PEEK[]\r\n" * 50)
             writer.transport.pause_reading()
         await asyncio.sleep(1)
-        assert await slowest_noop(server.imap, 2) < STALL_S
+        assert await slowest_noop(server.imap, 2) < 0.1
         assert server.pss_kib() - before < 60 * MIB
 
     asyncio.run(scenario())
@@ -141,7 +141,7 @@ def test_floods_end_and_stall_nobody(server: ServerProcess, flood: bytes) -> Non
             *(pour(port) for port in (server.smtp, server.imap, server.pop3, server.submission)),
             return_exceptions=True,
         )
-        assert await watch < STALL_S
+        assert await watch < FLOOD_STALL_S
 
     asyncio.run(scenario())
     assert server.pss_kib() < 120 * MIB
