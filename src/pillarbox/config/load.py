@@ -61,6 +61,7 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.outbound, "smarthost_password_file"),
+        (config.sendmail, "drop_dir"),
         *((route, "password_file") for route in config.outbound.routes.values()),
     ):
         value = getattr(section, name)

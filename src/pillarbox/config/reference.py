@@ -68,4 +68,12 @@ proxy_protocol_from = []
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".
 hierarchy_separator = "/"
+
+# `pillarbox sendmail`, for programs on this machine.
+[sendmail]
+# Where it leaves messages for the server. Empty: within data_dir, for root and the server's user only; for all users
+# of the machine, name a folder that they can reach, like "/var/spool/pillarbox".
+drop_dir      = ""
+# Users who may send as anybody, like "www-data"; root and the server's user always may.
+trusted_users = []
 """

@@ -70,6 +70,13 @@ class Imap(msgspec.Struct, forbid_unknown_fields=True):
     hierarchy_separator: str = "/"
 
 
+class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
+    drop_dir: str = ""
+    """Where `pillarbox sendmail` leaves messages for the server; empty: within data_dir."""
+    trusted_users: list[str] = []
+    """Users of this machine who may send as anybody; root and the server's user always may."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file. Paths are relative to the folder of the file until `load` makes them absolute."""
 
@@ -83,7 +90,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
     imap: Imap = msgspec.field(default_factory=Imap)
+    sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def drop_path(self) -> Path:
+        return Path(self.sendmail.drop_dir) if self.sendmail.drop_dir else self.data_path / "drop"
