@@ -110,6 +110,9 @@ def find_problems(config: Config) -> Iterator[str]:
         yield from _route_problems(domain, route)
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+    for name in config.submission.__struct_fields__:
+        if getattr(config.submission, name) < 0:
+            yield f"submission.{name}: must be 0 (no limit) or more"
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),

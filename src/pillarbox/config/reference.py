@@ -35,6 +35,12 @@ max_message_size = 10240000
 # Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
 trusted_networks = []
 
+# To how many recipients at other hosts one account may send; 0: no limit. What is more is held in the queue for
+# you to look at, since it may be a stolen password. `pillarbox account limits` sets others for one account.
+[submission]
+recipients_per_hour = 500
+recipients_per_day  = 2000
+
 # Mail to other hosts.
 [outbound]
 smarthost               = ""    # "host:port"; empty: straight to the recipients' servers

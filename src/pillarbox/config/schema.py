@@ -32,6 +32,13 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
 
 
+class Submission(msgspec.Struct, forbid_unknown_fields=True):
+    """Recipients at other hosts that an account may send to; 0: no limit. More are held in the queue."""
+
+    recipients_per_hour: int = 500
+    recipients_per_day: int = 2000
+
+
 class Route(msgspec.Struct, forbid_unknown_fields=True):
     """Where mail for a domain goes instead of the way that the DNS says, or how."""
 
@@ -86,6 +93,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)
+    submission: Submission = msgspec.field(default_factory=Submission)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
