@@ -87,7 +87,7 @@ class Server:
         outbound = Outbound(config, store, sends=self._sends)
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
-        pending = PendingWorker(store)
+        pending = PendingWorker(store, outbound.notices.tell_later_success)
         pending.start()
         self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(
@@ -105,7 +105,7 @@ class Server:
             store,
             authenticator,
             SpoolRoom(spool_folder),
-            outbound.enqueuer,
+            outbound.notices,
             certificates.context,
         )
         for name, bound in sockets.items():

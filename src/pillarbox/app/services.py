@@ -10,7 +10,7 @@ from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
-from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
@@ -30,7 +30,7 @@ def make_services(
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
-    enqueuer: Enqueuer,
+    notices: Notices,
     tls: Callable[[], ssl.SSLContext],
 ) -> dict[str, Service]:
     """All services by the names of the configuration's [listen]."""
@@ -42,7 +42,7 @@ def make_services(
         config.smtp.max_message_size,
         cleartext,
         spool_room,
-        enqueuer,
+        notices,
     )
     imap = ImapContext(
         store,

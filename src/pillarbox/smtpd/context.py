@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
-from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.store.spool import SpoolRoom
@@ -31,8 +31,8 @@ class SmtpContext:
     allow_cleartext_login: bool
     """A laboratory: AUTH is offered without TLS, and on port 25."""
     spool_room: SpoolRoom
-    enqueuer: Enqueuer
-    """For mail to other hosts."""
+    notices: Notices
+    """To senders, and through their queue what goes to other hosts."""
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""

@@ -36,7 +36,8 @@ class Received:
     sender: str
     recipients: list[str]
     octets: bytes
-    tls: bool = False
+    commands: list[str] = field(default_factory=list)
+    """MAIL and RCPT as they were said."""
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Host:
         script = self.script
         await say(script.greeting)
         sender, recipients, begun, messages = "", [], False, 0
+        said: list[str] = []
         while True:
             line = (await reader.readuntil(b"\r\n")).decode().strip()
             verb = line[:4].upper()
@@ -114,6 +116,7 @@ class Host:
                 return
             elif verb == "MAIL":
                 sender, recipients = line[line.index("<") + 1 : line.index(">")], []
+                said = [line]
                 begun = script.mail.startswith("2")
                 await say(script.mail)
             elif verb == "RCPT" and not begun:
@@ -123,6 +126,7 @@ class Host:
                 reply = script.rcpt(recipient) if callable(script.rcpt) else script.rcpt
                 if reply.startswith("2"):
                     recipients.append(recipient)
+                    said.append(line)
                 await say(reply)
             elif verb == "DATA":
                 await say(script.data if recipients else "554 no recipients")
@@ -132,7 +136,7 @@ class Host:
                 await asyncio.sleep(script.delay_dot_s)
                 if script.dot.startswith("2"):
                     body = octets[:-3].replace(b"\r\n..", b"\r\n.")
-                    self.received.append(Received(sender, recipients, body))
+                    self.received.append(Received(sender, recipients, body, said))
                 await say(script.dot)
                 messages += 1
                 if script.one_message:
