@@ -36,6 +36,7 @@ PIECES = [
     b"MAIL FROM:<a@b>\r\n",
     b"MAIL FROM:<> SIZE=300\r\n",
     b"RCPT TO:<a@b>\r\n",
+    b"RCPT TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;+2B\r\n",
     b"RCPT TO:<postmaster>\r\n",
     b"DATA\r\n",
     b".\r\n",

@@ -21,6 +21,7 @@ from pillarbox.outbound.route import SMARTHOST, Router, Rule
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
 from pillarbox.queue.worker import QueueWorker
@@ -41,16 +42,17 @@ class Outbound:
         self.enqueuer = Enqueuer(
             self.queue, self.router.next_hop_of, Schedule(), self._hint, MailSigner(store)
         )
+        self.notices = Notices(
+            store,
+            self.enqueuer,
+            canonical_domain(config.hostname),
+            time.time,
+            lambda: random.getrandbits(20),
+        )
         self._worker: QueueWorker | None = None
         if sends:
             reporter = QueueReporter(
-                store,
-                self.queue,
-                self.enqueuer,
-                canonical_domain(config.hostname),
-                time.time,
-                random.random,
-                lambda: random.getrandbits(20),
+                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
             )
             self._worker = QueueWorker(
                 self.queue,

@@ -88,7 +88,7 @@ class Server:
         outbound = Outbound(config, store, sends=self._sends)
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
-        pending = PendingWorker(store)
+        pending = PendingWorker(store, outbound.notices.tell_later_success)
         pending.start()
         self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(

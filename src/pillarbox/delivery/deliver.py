@@ -6,8 +6,8 @@ can be written, the sender shall try again. The commit decides: a caller that go
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
@@ -40,10 +40,25 @@ class Delivery:
     content: Content
     targets: Sequence[Target]
     """One or more, no account twice."""
+    envid: str = ""
+    """As it came, "" for none (RFC 3461 §4.4)."""
+    wishes: Mapping[int, Sequence["Wished"]] = field(default_factory=dict)
+    """By account: whose delivery is to be told to the sender. For those that become pending; else it is the caller's
+    business."""
 
 
-async def deliver(store: Store, delivery: Delivery) -> int:
-    """Store a copy for each target; returns how many of them are only pending.
+@dataclass(slots=True, frozen=True)
+class Wished:
+    """A recipient with NOTIFY=SUCCESS (RFC 3461 §4.1)."""
+
+    address: str
+    """As in the envelope."""
+    orcpt: str
+    """As it came, "" for none."""
+
+
+async def deliver(store: Store, delivery: Delivery) -> list[Target]:
+    """Store a copy for each target; returns those that are only pending.
 
     Raises Unavailable (DiskFull where that is why) if nobody got it, or if it is not certain that everybody will: the
     sender must try again, though some may have got it then.
@@ -55,10 +70,8 @@ async def deliver(store: Store, delivery: Delivery) -> int:
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
-        return 0
+        return []
     failures = await _deliver_to_each(store, delivery)
-    if not failures:
-        return 0
     for target, error in failures:
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
@@ -71,8 +84,10 @@ async def deliver(store: Store, delivery: Delivery) -> int:
         )
     if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
         raise _temporary(failures[0][1])
-    await _leave_pending(store, delivery, [target for target, _ in failures])
-    return len(failures)
+    pending = [target for target, _ in failures]
+    if pending:
+        await _leave_pending(store, delivery, pending)
+    return pending
 
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
@@ -125,6 +140,12 @@ async def _leave_pending(store: Store, delivery: Delivery, targets: list[Target]
         delivery.internaldate,
         bytes(delivery.content.octets),
         rows,
+        envid=delivery.envid,
+        wishes=[
+            (target.address, wish.address, wish.orcpt)
+            for target in targets
+            for wish in delivery.wishes.get(target.account, ())
+        ],
     )
 
 

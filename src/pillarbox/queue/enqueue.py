@@ -1,8 +1,9 @@
 """Putting mail into the queue: addresses become rows by next hop, and the worker is told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pillarbox.dsn.wishes import NO_WISH, Wish
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient
@@ -25,16 +26,19 @@ class Enqueuer:
         message: OutgoingMessage,
         addresses: Sequence[str],
         *,
+        wishes: Mapping[str, Wish] | None = None,
         own: bool = False,
         accepted: bool = True,
     ) -> None:
-        """Durable on return. `own` mail, of our users and of ourselves, is signed; what is forwarded is not. Not yet
-        `accepted`, it waits for `accept`. Raises Unavailable."""
+        """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
+        signed; what is forwarded is not. Not yet `accepted`, it waits for `accept`. Raises Unavailable."""
         if own:
             message = replace(message, octets=await self.signer.sign(message.octets))
-        recipients = [
-            OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
-        ]
+        recipients = []
+        for address in addresses:
+            wish = wishes.get(address, NO_WISH) if wishes else NO_WISH
+            hop = self.next_hop_of(address)
+            recipients.append(OutgoingRecipient(address, hop, wish.notify, wish.orcpt))
         await self.queue.enqueue(
             message,
             recipients,

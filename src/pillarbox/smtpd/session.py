@@ -7,16 +7,15 @@ may send to local addresses only.
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-from pillarbox.core.address import Address
 from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
+from pillarbox.queue.notice import About
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp import reply as replies
@@ -39,6 +38,7 @@ from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
 from pillarbox.store.outgoing import OutgoingMessage
@@ -60,28 +60,6 @@ ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 log = logging.getLogger("pillarbox.smtpd")
 
 
-@dataclass(slots=True)
-class _Transaction:
-    """A mail transaction (RFC 5321 §3.3)."""
-
-    reverse_path: Address | None
-    targets: dict[int, Target] = field(default_factory=dict)
-    """By account: who is reached in two ways gets one copy."""
-    elsewhere: dict[str, None] = field(default_factory=dict)
-    """Addresses at other hosts, each once, in order."""
-    recipients: list[str] = field(default_factory=list)
-    """As written."""
-    spool: Spool | None = None
-    normalizer: LineEndNormalizer | None = None
-    """Line ends are mended."""
-    problem: Reply | None = None
-    """The message cannot be taken; what is left of it is dropped as it comes."""
-
-    @property
-    def sender(self) -> str:
-        return str(self.reverse_path) if self.reverse_path else ""
-
-
 class SmtpSession:
     """A `net.connection.Session` for the services "smtp", "submission" and "submissions"."""
 
@@ -91,7 +69,7 @@ class SmtpSession:
         self._connection = connection
         self._context = context
         self._directory = context.store.directory
-        self._transaction: _Transaction | None = None
+        self._transaction: Transaction | None = None
         self._hello = Hello(False, "")
         self._origin: bytes | None = None
         self._account: Account | None = None
@@ -169,7 +147,7 @@ class SmtpSession:
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
                 self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
                 return
-        self._transaction = _Transaction(path)
+        self._transaction = Transaction(event)
         self.engine.send(replies.SENDER_OK)
 
     def _was_changed(self, submitter: Account) -> bool:
@@ -192,14 +170,11 @@ class SmtpSession:
         if isinstance(found, Reply):
             self._refuse(f"recipient <{event.raw}>", found)
             return
-        known = len(transaction.targets) + len(transaction.elsewhere)
+        known = transaction.copies
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
-        for target in found.targets:
-            transaction.targets.setdefault(target.account, target)
-        transaction.elsewhere.update(dict.fromkeys(found.elsewhere))
-        transaction.recipients.append(event.raw)
+        transaction.add(event, found)
         self.engine.send(replies.RECIPIENT_OK)
 
     def _refuse(self, what: str, reply: Reply) -> None:
@@ -231,14 +206,12 @@ class SmtpSession:
         transaction = self._transaction
         if transaction is not None:
             transaction.problem = reply
-            if transaction.spool is not None:
-                transaction.spool.close()
-                transaction.spool = None
+            transaction.close()
 
     def _end_transaction(self) -> None:
         transaction, self._transaction = self._transaction, None
-        if transaction is not None and transaction.spool is not None:
-            transaction.spool.close()
+        if transaction is not None:
+            transaction.close()
 
     async def _body_end(self, event: BodyEnd) -> None:
         transaction = self._transaction
@@ -252,7 +225,7 @@ class SmtpSession:
         else:
             self._refuse(f"message from <{transaction.sender}>", reply)
 
-    async def _accept(self, transaction: _Transaction, event: BodyEnd) -> Reply:
+    async def _accept(self, transaction: Transaction, event: BodyEnd) -> Reply:
         """Everything between the end of the data and its reply."""
         if event.too_big:
             return replies.TOO_BIG
@@ -280,15 +253,27 @@ class SmtpSession:
         received = format_received(self._received_from(), queue_id, recipient, date)
         sender = transaction.sender
         targets = list(transaction.targets.values())
-        delivery = Delivery(queue_id, sender, received, date, prepared.content, targets)
-        pending = await self._store(delivery, list(transaction.elsewhere), submitter)
+        envid = transaction.mail.parameters.get("ENVID", "")
+        delivery = Delivery(
+            queue_id,
+            sender,
+            received,
+            date,
+            prepared.content,
+            targets,
+            envid,
+            transaction.wishes,
+        )
+        pending = await self._store(delivery, transaction, submitter)
+        if transaction.wishes or transaction.expanded:
+            await self._tell_success(delivery, transaction.expanded, pending)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
             sender,
             len(recipients),
             len(targets),
-            pending,
+            len(pending),
             len(transaction.elsewhere),
             size,
             self._connection.peer[0],
@@ -298,13 +283,13 @@ class SmtpSession:
         return replies.queued(queue_id)
 
     async def _store(
-        self, delivery: Delivery, elsewhere: list[str], submitter: Account | None
-    ) -> int:
-        """Make it durable for all, or for nobody; returns how many local copies are only pending.
+        self, delivery: Delivery, transaction: Transaction, submitter: Account | None
+    ) -> list[Target]:
+        """Make it durable for all, or for nobody; returns the local targets that are only pending.
 
         Raises Unavailable.
         """
-        if not elsewhere:
+        if not transaction.elsewhere:
             return await deliver(self._context.store, delivery)
         octets = delivery.received + bytes(delivery.content.octets)
         message = OutgoingMessage(
@@ -312,12 +297,20 @@ class SmtpSession:
             delivery.reverse_path,
             octets,
             account=submitter.id if submitter is not None else None,
+            envid=delivery.envid,
+            ret=transaction.mail.parameters.get("RET", ""),
             eight_bit=not octets.isascii(),
         )
-        enqueuer = self._context.enqueuer
-        await enqueuer.enqueue(message, elsewhere, own=self._is_ours, accepted=not delivery.targets)
+        enqueuer = self._context.notices.enqueuer
+        await enqueuer.enqueue(
+            message,
+            list(transaction.elsewhere),
+            wishes=transaction.elsewhere,
+            own=self._is_ours,
+            accepted=not delivery.targets,
+        )
         if not delivery.targets:
-            return 0
+            return []
         try:
             pending = await deliver(self._context.store, delivery)
         except Unavailable:
@@ -326,8 +319,32 @@ class SmtpSession:
         await enqueuer.accept(delivery.queue_id)
         return pending
 
+    async def _tell_success(
+        self, delivery: Delivery, expanded: list[Wished], pending: list[Target]
+    ) -> None:
+        """Before the 250, so that no stop in between leaves the sender without it (RFC 3461 §5.2.3). The message is
+        stored, whatever becomes of the report: it cannot be refused any more."""
+        later = {target.account for target in pending}
+        delivered = [
+            wished
+            for account, those in delivery.wishes.items()
+            if account not in later
+            for wished in those
+        ]
+        about = About(
+            delivery.queue_id,
+            delivery.reverse_path,
+            delivery.received + delivery.content.header,
+            delivery.internaldate,
+            delivery.envid,
+        )
+        try:
+            await self._context.notices.tell_success(about, delivered, expanded)
+        except Unavailable as failure:
+            log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
+
     async def _prepare(
-        self, transaction: _Transaction, queue_id: str, date: int
+        self, transaction: Transaction, queue_id: str, date: int
     ) -> Prepared | Reply:
         spool = transaction.spool
         assert spool is not None

@@ -402,3 +402,41 @@ def test_our_own_bounces_are_signed_where_our_name_is_a_domain_of_ours(run) -> N
         assert b" d=mail.here.example;" in bounce.octets
 
     run(scenario)
+
+
+def test_wishes_reach_a_host_that_offers_dsn_and_end_at_one_that_does_not(run) -> None:
+    """RFC 3461 §5.2.1, §5.2.2: parameters only where DSN is offered, "relayed" where it is not."""
+
+    async def scenario(rig: Rig) -> None:
+        knows = await rig.net.host("mx.knows.example", ehlo="250-host\r\n250 DSN")
+        plain = await rig.net.host("mx.plain.example")
+        rig.net.mx("knows.example", (10, "mx.knows.example"))
+        rig.net.mx("plain.example", (10, "mx.plain.example"))
+        await rig.start()
+
+        def submit() -> None:
+            assert rig.server is not None
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.login("ann@here.example", "password")
+                client.sendmail(
+                    "ann@here.example",
+                    ["a@knows.example", "b@plain.example"],
+                    b"From: ann@here.example\r\n\r\nx\r\n",
+                    mail_options=["ENVID=E1", "RET=HDRS"],
+                    rcpt_options=["NOTIFY=SUCCESS"],
+                )
+
+        await asyncio.to_thread(submit)
+        (report,) = await rig.inbox(1)
+        assert b"Action: relayed" in report
+        assert b"b@plain.example" in report
+        assert b"a@knows.example" not in report
+        await rig.until(lambda: knows.received and plain.received)
+        assert knows.received[0].commands == [
+            "MAIL FROM:<ann@here.example> RET=HDRS ENVID=E1",
+            "RCPT TO:<a@knows.example> NOTIFY=SUCCESS",
+        ]
+        assert plain.received[0].commands[1] == "RCPT TO:<b@plain.example>"
+        assert "ENVID" not in plain.received[0].commands[0]
+
+    run(scenario)

@@ -219,7 +219,7 @@ def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
         assert len(server.inbox("bob")) == 2
 
     async def work() -> None:
-        worker = PendingWorker(server.store, look_every_s=0.01)
+        worker = PendingWorker(server.store, server.notices.tell_later_success, look_every_s=0.01)
         worker.start()
         async with asyncio.timeout(5):
             while server.store.pending.count():  # noqa: ASYNC110
