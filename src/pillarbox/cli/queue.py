@@ -73,6 +73,11 @@ def queue() -> None:
 @config_option
 def list_(selection: Selection, as_json: bool) -> None:
     """List what waits, a line for each recipient."""
+    show_queue(selection, as_json=as_json)
+
+
+def show_queue(selection: Selection, *, as_json: bool) -> None:
+    """What `queue list` prints. Raises Refused, Unavailable."""
     with _open_queue() as opened:
         rows = opened.rows(selection)
     columns = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")

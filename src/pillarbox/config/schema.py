@@ -1,6 +1,7 @@
 """What can be configured, with defaults (ARCHITECTURE 7). The names are stable."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -27,6 +28,28 @@ class Tls(msgspec.Struct, forbid_unknown_fields=True):
 class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     max_message_size: int = 10_240_000
     """Octets; announced as SIZE, and the limit for IMAP APPEND too."""
+    trusted_networks: list[str] = []
+    """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True):
+    """Recipients at other hosts that an account may send to; 0: no limit. More are held in the queue."""
+
+    recipients_per_hour: int = 500
+    recipients_per_day: int = 2000
+
+
+class Route(msgspec.Struct, forbid_unknown_fields=True):
+    """Where mail for a domain goes instead of the way that the DNS says, or how."""
+
+    host: str = ""
+    """"host:port"; empty: by MX records."""
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    tls: Literal["offered", "verified", "never"] = "offered"
+    username: str = ""
+    password_file: str = ""
+    from_strangers: bool = False
+    """Take mail for this domain from everybody, as for a domain of our own."""
 
 
 class Outbound(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,6 +57,8 @@ class Outbound(msgspec.Struct, forbid_unknown_fields=True):
     smarthost_username: str = ""
     smarthost_password_file: str = ""
     mx_port: int = 25
+    routes: dict[str, Route] = {}
+    """By domain; "*.example.com" is for all domains below example.com."""
 
 
 class Dns(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,10 +69,19 @@ class Security(msgspec.Struct, forbid_unknown_fields=True):
     allow_cleartext_login: bool = False
     connections_per_address: int = 200
     """How many connections one client address may have at once, over all services."""
+    proxy_protocol_from: list[str] = []
+    """Addresses and networks of proxies: each of their connections begins with a PROXY header."""
 
 
 class Imap(msgspec.Struct, forbid_unknown_fields=True):
     hierarchy_separator: str = "/"
+
+
+class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
+    drop_dir: str = ""
+    """Where `pillarbox sendmail` leaves messages for the server; empty: within data_dir."""
+    trusted_users: list[str] = []
+    """Users of this machine who may send as anybody; root and the server's user always may."""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,11 +93,17 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)
+    submission: Submission = msgspec.field(default_factory=Submission)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
     imap: Imap = msgspec.field(default_factory=Imap)
+    sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def drop_path(self) -> Path:
+        return Path(self.sendmail.drop_dir) if self.sendmail.drop_dir else self.data_path / "drop"

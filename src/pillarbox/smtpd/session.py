@@ -131,6 +131,11 @@ class SmtpSession:
         """Who logged in. STARTTLS makes the engine forget it (RFC 3207 §4.2)."""
         return self._account if self.engine.authenticated else None
 
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the client is a user, or a host that is trusted like one."""
+        return self._submitter is not None or self._connection.peer[0] in self._context.trusted
+
     def _mail(self, event: Mail) -> None:
         self._end_transaction()
         path = event.reverse_path
@@ -160,7 +165,7 @@ class SmtpSession:
             self._directory,
             event.forward_path,
             self._context.hostname,
-            relay=self._submitter is not None,
+            relay=self._is_ours or self._context.takes_for(event.forward_path.domain),
         )
         if isinstance(found, Reply):
             self._refuse(f"recipient <{event.raw}>", found)
@@ -180,7 +185,7 @@ class SmtpSession:
         transaction = self._transaction
         assert transaction is not None
         transaction.spool = Spool(self._context.spool_room)
-        if self._submitter is not None and not transaction.is_binary:
+        if self._is_ours and not transaction.is_binary:
             transaction.normalizer = LineEndNormalizer()
         self.engine.send(replies.START_MAIL_INPUT)
 
@@ -301,7 +306,7 @@ class SmtpSession:
             message,
             list(transaction.elsewhere),
             wishes=transaction.elsewhere,
-            own=submitter is not None,
+            own=self._is_ours,
             accepted=not delivery.targets,
         )
         if not delivery.targets:
@@ -349,7 +354,7 @@ class SmtpSession:
                 spool.write(transaction.normalizer.finish())
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
-            if self._submitter is not None:
+            if self._is_ours:
                 additions = Additions(
                     format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )

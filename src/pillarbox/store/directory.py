@@ -1,4 +1,5 @@
-"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials, aliases.
+"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials and what they may send
+as, aliases.
 
 Read inline (an indexed read takes microseconds) and always afresh, so a change made by another process counts at
 once. Addresses are kept canonical: lower case (local parts are case-insensitive here, as nearly everywhere),
@@ -250,7 +251,8 @@ class Directory:
     def remove_account(self, account: int) -> None:
         """Its mail is the caller's to remove; aliases that point to it stay and are told by `config check`."""
         with self._connection:
-            self._write("DELETE FROM app_password WHERE account = ?", account)
+            for table in ("app_password", "identity", "sending_limit"):
+                self._write(f"DELETE FROM {table} WHERE account = ?", account)
             self._write("DELETE FROM account WHERE account = ?", account)
 
     # Aliases
@@ -302,6 +304,48 @@ class Directory:
         if alias.startswith("@"):
             return canonical_address("x" + alias)[1:]
         return canonical_address(alias)
+
+    # Sending
+
+    def identities(self, account: int | None = None) -> list[tuple[str, str]]:
+        """(address of the account, sender) pairs of all accounts or of one, sorted."""
+        rows = self._rows(
+            "SELECT address, sender FROM identity JOIN account USING (account)"
+            " WHERE ? IS NULL OR account = ? ORDER BY address, sender",
+            account,
+            account,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def has_identity(self, account: int, address: str) -> bool:
+        """Whether an account was given a canonical address, or all of its domain, to send as."""
+        domain = address[address.rindex("@") :]
+        sql = "SELECT 1 FROM identity WHERE account = ? AND sender IN (?, ?)"
+        return self._row(sql, account, address, domain) is not None
+
+    def add_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """`sender` is an address or "@domain". Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) in self.identities(known.id):
+            raise Refused(f"{known.address} may send as {sender} already")
+        self._write("INSERT INTO identity VALUES (?, ?, ?)", known.id, sender, int(self._clock()))
+        return known.address, sender
+
+    def remove_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) not in self.identities(known.id):
+            raise Refused(f"{known.address} has no identity {sender}")
+        self._write("DELETE FROM identity WHERE account = ? AND sender = ?", known.id, sender)
+        return known.address, sender
+
+    def sending_limits(self, account: int) -> tuple[int | None, int | None]:
+        """Recipients at other hosts (in an hour, in a day); None: as configured, 0: no limit."""
+        row = self._row("SELECT hourly, daily FROM sending_limit WHERE account = ?", account)
+        return (row[0], row[1]) if row else (None, None)
+
+    def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
+        self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
 
     # DKIM keys
 
@@ -374,19 +418,19 @@ class Directory:
     def save_generation(self, generation: int) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", generation)
 
-    def _row(self, sql: str, *values: str | int) -> Any:
+    def _row(self, sql: str, *values: str | int | None) -> Any:
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _rows(self, sql: str, *values: str | int) -> list[Any]:
+    def _rows(self, sql: str, *values: str | int | None) -> list[Any]:
         try:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _write(self, sql: str, *values: str | int | bool) -> None:
+    def _write(self, sql: str, *values: str | int | bool | None) -> None:
         try:
             self._connection.execute(sql, values)
         except apsw.Error as error:
