@@ -31,9 +31,11 @@ class Enqueuer:
         accepted: bool = True,
     ) -> None:
         """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
-        signed; what is forwarded is not. Not yet `accepted`, it waits for `accept`. Raises Unavailable."""
+        made 7-bit and signed; what is forwarded stays as it is. Not yet `accepted`, it waits for `accept`. Raises
+        Unavailable."""
         if own:
-            message = replace(message, octets=await self.signer.sign(message.octets))
+            octets = await self.signer.sign(message.octets)
+            message = replace(message, octets=octets, eight_bit=not octets.isascii())
         recipients = []
         for address in addresses:
             wish = wishes.get(address, NO_WISH) if wishes else NO_WISH

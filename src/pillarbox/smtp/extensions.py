@@ -72,7 +72,10 @@ EXTENSIONS: tuple[Extension, ...] = (
     # RFC 2034
     Extension(_always("ENHANCEDSTATUSCODES")),
     # RFC 6152
-    Extension(_always("8BITMIME"), {b"BODY": re.compile(rb"(?i:7BIT|8BITMIME)")}),
+    Extension(_always("8BITMIME"), {b"BODY": re.compile(rb"(?i:7BIT|8BITMIME|BINARYMIME)")}),
+    # RFC 3030; §3 adds a value to BODY
+    Extension(_always("CHUNKING")),
+    Extension(_always("BINARYMIME")),
     # RFC 3461 §4.1 to §4.4: NEVER stands alone; ENVID and ORCPT have 100 and 500 characters
     Extension(
         _always("DSN"),

@@ -185,7 +185,7 @@ class SmtpSession:
         transaction = self._transaction
         assert transaction is not None
         transaction.spool = Spool(self._context.spool_room)
-        if self._is_ours:
+        if self._is_ours and not transaction.is_binary:
             transaction.normalizer = LineEndNormalizer()
         self.engine.send(replies.START_MAIL_INPUT)
 
@@ -231,7 +231,7 @@ class SmtpSession:
             return replies.TOO_BIG
         if transaction.problem is not None:
             return transaction.problem
-        if event.bare_cr_or_lf and transaction.normalizer is None:
+        if event.bare_cr_or_lf and transaction.normalizer is None and not transaction.is_binary:
             return replies.BARE_CR_OR_LF_IN_DATA  # RFC 5321 §2.3.8
         context = self._context
         now = context.clock()
@@ -354,6 +354,7 @@ class SmtpSession:
                 spool.write(transaction.normalizer.finish())
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
+            if self._is_ours:
                 additions = Additions(
                     format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
@@ -362,9 +363,12 @@ class SmtpSession:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
         addresses = [target.address for target in transaction.targets.values()]
+        is_binary = transaction.is_binary
         if len(octets) <= LARGEST_INLINE:
-            return prepare(octets, addresses, additions)
-        return await self._context.store.compute(lambda: prepare(octets, addresses, additions))
+            return prepare(octets, addresses, additions, is_binary=is_binary)
+        return await self._context.store.compute(
+            lambda: prepare(octets, addresses, additions, is_binary=is_binary)
+        )
 
     def _received_from(self) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""

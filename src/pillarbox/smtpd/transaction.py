@@ -19,6 +19,7 @@ from pillarbox.dsn.wishes import (
 from pillarbox.smtp.data import LineEndNormalizer
 from pillarbox.smtp.events import Mail, Rcpt
 from pillarbox.smtp.reply import Reply
+from pillarbox.smtp.server_transaction import BINARY
 from pillarbox.store.spool import Spool
 
 
@@ -51,6 +52,11 @@ class Transaction:
     def sender(self) -> str:
         path = self.mail.reverse_path
         return str(path) if path else ""
+
+    @property
+    def is_binary(self) -> bool:
+        """Its lines may end as they like: it is made fit for storing at its end (RFC 3030 §3)."""
+        return self.mail.parameters.get("BODY", "").upper() == BINARY
 
     @property
     def copies(self) -> int:
