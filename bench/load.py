@@ -71,6 +71,8 @@ class _Sender(asyncio.Protocol):
         self._step = 0
         self._transport: asyncio.Transport | None = None
         self._received = b""
+        self.greeted: asyncio.Future[None] | None = None
+        """If set, it is told when the session is ready for mail, and waits for `begin` then."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -91,6 +93,16 @@ class _Sender(asyncio.Protocol):
         self._received = b""
         self._reply(last)
 
+    def begin(self) -> None:
+        """Send the first message of a session that waits for it."""
+        self.greeted = None
+        self._next()
+
+    def _next(self) -> None:
+        assert self._transport is not None
+        self._step = 2 if self._jobs else 6
+        self._transport.write(self._mail if self._jobs else b"QUIT\r\n")
+
     def _reply(self, line: bytes) -> None:
         assert self._transport is not None
         if line[:1] not in b"23":
@@ -106,12 +118,10 @@ class _Sender(asyncio.Protocol):
             self._login = b""
             self._step = 1
         elif step == 1 or step == 5:
-            if not self._jobs:
-                write(b"QUIT\r\n")
-                self._step = 6
-                return
-            write(self._mail)
-            self._step = 2
+            if self.greeted is not None:
+                self.greeted.set_result(None)
+            else:
+                self._next()
         elif step == 2:
             write(b"RCPT TO:<" + self._jobs[-1][0] + b">\r\n")
         elif step == 3:
@@ -148,7 +158,8 @@ async def send(
 async def submit(
     host: str, port: int, sessions: int, messages: int, domains: int, size: int, authenticate: int
 ) -> float:
-    """Seconds until every message from user0 to some of `domains` domains has its 250."""
+    """Seconds until every message from user0 to some of `domains` domains has its 250. Says "ready" when all sessions
+    are open and logged in, and begins with a line on stdin."""
     dice = random.Random(5)
     author = f"user0@{DOMAIN}"
     bodies = [make_message(dice, number, size, author) + b".\r\n" for number in range(200)]
@@ -158,16 +169,21 @@ async def submit(
         jobs[number % sessions].append((recipient, bodies[number % len(bodies)]))
     login = base64.b64encode(f"\0{author}\0password".encode()) if authenticate else b""
     loop = asyncio.get_running_loop()
-    begin = time.monotonic()
     waiting = []
+    senders = []
     for part in jobs:
         done: asyncio.Future[None] = loop.create_future()
-        await loop.create_connection(
-            lambda part=part, done=done: _Sender(part, done, author, login),  # type: ignore[misc]
-            host,
-            port,
-        )
+        sender = _Sender(part, done, author, login)
+        sender.greeted = loop.create_future()
+        await loop.create_connection(lambda sender=sender: sender, host, port)  # type: ignore[misc]
+        await asyncio.wait([sender.greeted, done], return_when=asyncio.FIRST_COMPLETED)
+        senders.append(sender)
         waiting.append(done)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    begin = time.monotonic()
+    for sender in senders:
+        sender.begin()
     await asyncio.gather(*waiting)
     return time.monotonic() - begin
 
