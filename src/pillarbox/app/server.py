@@ -17,6 +17,7 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
+from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission
 from pillarbox.net.listener import Listeners, bind
@@ -91,7 +92,9 @@ class Server:
         pending.start()
         self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(
-            most_connections(), config.security.connections_per_address
+            most_connections(),
+            config.security.connections_per_address,
+            parse_networks(config.security.proxy_protocol_from),
         )
         maintenance = Maintenance(store, admission, certificates)
         maintenance.start()
@@ -105,7 +108,7 @@ class Server:
             store,
             authenticator,
             SpoolRoom(spool_folder),
-            outbound.enqueuer,
+            outbound,
             certificates.context,
         )
         for name, bound in sockets.items():

@@ -3,14 +3,15 @@
 import ssl
 from collections.abc import Callable
 
+from pillarbox.app.outbound import Outbound
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.networks import parse_networks
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
-from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
@@ -30,7 +31,7 @@ def make_services(
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
-    enqueuer: Enqueuer,
+    outbound: Outbound,
     tls: Callable[[], ssl.SSLContext],
 ) -> dict[str, Service]:
     """All services by the names of the configuration's [listen]."""
@@ -42,7 +43,9 @@ def make_services(
         config.smtp.max_message_size,
         cleartext,
         spool_room,
-        enqueuer,
+        outbound.enqueuer,
+        parse_networks(config.smtp.trusted_networks),
+        outbound.router.takes_from_strangers,
     )
     imap = ImapContext(
         store,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from pillarbox.config.schema import Config, Listen
+from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.core.networks import parse_networks
 
 SMALLEST_MESSAGE_LIMIT = 65_536
 """RFC 5321 §4.5.3.1.7 demands 64 KiB."""
@@ -60,6 +61,7 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.outbound, "smarthost_password_file"),
+        *((route, "password_file") for route in config.outbound.routes.values()),
     ):
         value = getattr(section, name)
         if value:
@@ -103,8 +105,19 @@ def find_problems(config: Config) -> Iterator[str]:
     if not 1 <= config.outbound.mx_port <= 65535:
         yield "outbound.mx_port: must be 1 to 65535"
     yield from _outbound_problems(config)
+    for domain, route in config.outbound.routes.items():
+        yield from _route_problems(domain, route)
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+    for name, networks in (
+        ("smtp.trusted_networks", config.smtp.trusted_networks),
+        ("security.proxy_protocol_from", config.security.proxy_protocol_from),
+    ):
+        try:
+            if any(not each.prefixlen for each in parse_networks(networks).networks):
+                yield f"{name}: all of the Internet cannot be trusted; name networks of yours"
+        except ValueError as error:
+            yield f"{name}: {error}"
 
 
 def _listen_problems(listen: Listen) -> Iterator[str]:
@@ -138,15 +151,36 @@ def _outbound_problems(config: Config) -> Iterator[str]:
             parse_endpoint(settings.smarthost)
         except ValueError:
             yield f'outbound.smarthost: "{settings.smarthost}" must look like "smtp.example.org:465"'
-    if bool(settings.smarthost_username) != bool(settings.smarthost_password_file):
-        yield "outbound: smarthost_username and smarthost_password_file go together"
-    elif settings.smarthost_password_file and not os.access(
-        settings.smarthost_password_file, os.R_OK
-    ):
-        file = settings.smarthost_password_file
-        yield f"outbound.smarthost_password_file: {file} cannot be read"
+    yield from _credential_problems(
+        "outbound", "smarthost_", settings.smarthost_username, settings.smarthost_password_file
+    )
     for server in config.dns.servers:
         try:
             ipaddress.ip_address(parse_endpoint(server)[0])
         except ValueError:
             yield f'dns.servers: "{server}" must look like "192.0.2.1:53" or "[2001:db8::1]:53"'
+
+
+def _credential_problems(place: str, prefix: str, username: str, file: str) -> Iterator[str]:
+    if bool(username) != bool(file):
+        yield f"{place}: {prefix}username and {prefix}password_file go together"
+    elif file and not os.access(file, os.R_OK):
+        yield f"{place}.{prefix}password_file: {file} cannot be read"
+
+
+def _route_problems(domain: str, route: Route) -> Iterator[str]:
+    place = f'outbound.routes."{domain}"'
+    try:
+        canonical_host(domain.removeprefix("*."))
+    except ValueError:
+        yield f'{place}: "{domain}" is not a domain; use one like "example.com" or "*.example.com"'
+    if route.host:
+        try:
+            parse_endpoint(route.host)
+        except ValueError:
+            yield f'{place}.host: "{route.host}" must look like "relay.example.org:25"'
+    elif route.protocol == "lmtp" or route.username:
+        yield f"{place}: name the host; without one, mail goes where the DNS says"
+    if route.username and route.tls != "verified":
+        yield f'{place}: a password goes out under verified TLS only; set tls = "verified"'
+    yield from _credential_problems(place, "", route.username, route.password_file)

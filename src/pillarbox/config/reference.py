@@ -32,6 +32,8 @@ key         = ""
 [smtp]
 # Octets of the largest message that is taken in.
 max_message_size = 10240000
+# Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
+trusted_networks = []
 
 # Mail to other hosts.
 [outbound]
@@ -39,6 +41,17 @@ smarthost               = ""    # "host:port"; empty: straight to the recipients
 smarthost_username      = ""
 smarthost_password_file = ""
 mx_port                 = 25    # another value is for test networks
+
+# Domains whose mail goes another way; "*.example.com" is for all domains below example.com. Examples:
+#
+# [outbound.routes."example.com"]
+# host           = "relay.example.org:587"  # empty: as the DNS says
+# protocol       = "smtp"                   # or "lmtp"
+# tls            = "verified"               # or "offered" (the default: used where it is offered), "never"
+# username       = ""
+# password_file  = ""
+# from_strangers = false                    # true: take mail for this domain from everybody
+[outbound.routes]
 
 [dns]
 # "ip:port" of DNS servers; empty: the system's.
@@ -49,6 +62,8 @@ servers = []
 allow_cleartext_login = false
 # Connections that one client address may have at once, over all services.
 connections_per_address = 200
+# Proxies whose connections begin with a PROXY header (version 1 or 2) that says who the client is.
+proxy_protocol_from = []
 
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".

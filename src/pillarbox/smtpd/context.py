@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
+from pillarbox.core.networks import NO_NETWORKS, Networks
 from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.options import ServerOptions
@@ -17,6 +18,10 @@ SERVICES = ("smtp", "submission", "submissions")
 
 def _random_bits() -> int:
     return random.getrandbits(20)
+
+
+def _nobody(_domain: str) -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -33,6 +38,10 @@ class SmtpContext:
     spool_room: SpoolRoom
     enqueuer: Enqueuer
     """For mail to other hosts."""
+    trusted: Networks = NO_NETWORKS
+    """Hosts that may send to anybody without a login."""
+    takes_for: Callable[[str], bool] = _nobody
+    """Whether mail for a domain that is not ours is taken from everybody."""
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""

@@ -153,6 +153,11 @@ class SmtpSession:
         """Who logged in. STARTTLS makes the engine forget it (RFC 3207 §4.2)."""
         return self._account if self.engine.authenticated else None
 
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the client is a user, or a host that is trusted like one."""
+        return self._submitter is not None or self._connection.peer[0] in self._context.trusted
+
     def _mail(self, event: Mail) -> None:
         self._end_transaction()
         path = event.reverse_path
@@ -182,7 +187,7 @@ class SmtpSession:
             self._directory,
             event.forward_path,
             self._context.hostname,
-            relay=self._submitter is not None,
+            relay=self._is_ours or self._context.takes_for(event.forward_path.domain),
         )
         if isinstance(found, Reply):
             self._refuse(f"recipient <{event.raw}>", found)
@@ -205,7 +210,7 @@ class SmtpSession:
         transaction = self._transaction
         assert transaction is not None
         transaction.spool = Spool(self._context.spool_room)
-        if self._submitter is not None:
+        if self._is_ours:
             transaction.normalizer = LineEndNormalizer()
         self.engine.send(replies.START_MAIL_INPUT)
 
@@ -310,9 +315,7 @@ class SmtpSession:
             eight_bit=not octets.isascii(),
         )
         enqueuer = self._context.enqueuer
-        await enqueuer.enqueue(
-            message, elsewhere, own=submitter is not None, accepted=not delivery.targets
-        )
+        await enqueuer.enqueue(message, elsewhere, own=self._is_ours, accepted=not delivery.targets)
         if not delivery.targets:
             return 0
         try:

@@ -95,11 +95,12 @@ class Host:
 
         script = self.script
         await say(script.greeting)
-        sender, recipients, begun, messages = "", [], False, 0
+        sender, recipients, begun, messages, is_lmtp = "", [], False, 0, False
         while True:
             line = (await reader.readuntil(b"\r\n")).decode().strip()
             verb = line[:4].upper()
-            if verb in ("EHLO", "HELO"):
+            if verb in ("EHLO", "HELO", "LHLO"):
+                is_lmtp = verb == "LHLO"
                 await say(script.ehlo)
             elif verb == "STAR":
                 await say("220 go on")
@@ -133,7 +134,8 @@ class Host:
                 if script.dot.startswith("2"):
                     body = octets[:-3].replace(b"\r\n..", b"\r\n.")
                     self.received.append(Received(sender, recipients, body))
-                await say(script.dot)
+                for _ in recipients if is_lmtp else [""]:
+                    await say(script.dot)
                 messages += 1
                 if script.one_message:
                     return

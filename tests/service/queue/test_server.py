@@ -15,7 +15,7 @@ from internet import Internet
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Dns, Listen, Outbound, Security
+from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
@@ -37,7 +37,7 @@ class Rig:
         directory.close()
         self.server: Server | None = None
 
-    async def start(self, **outbound) -> None:
+    async def start(self, smtp: Smtp | None = None, **outbound) -> None:
         config = Config(
             hostname="mail.here.example",
             data_dir=str(self.folder),
@@ -45,6 +45,7 @@ class Rig:
             dns=Dns(servers=[f"{self.net.dns[0]}:{self.net.dns[1]}"]),
             security=Security(allow_cleartext_login=True),
             outbound=Outbound(**{"mx_port": self.net.port or 25, **outbound}),
+            smtp=smtp or Smtp(),
         )
         self.server = Server(config, failure_delay_s=0)
         await self.server.start()
@@ -210,6 +211,94 @@ def test_a_smarthost_needs_tls_that_can_be_verified(run) -> None:
         await rig.until(lambda: host.connections == 1)
         await asyncio.sleep(0.3)
         assert host.received == []  # it offers no STARTTLS: nothing is said in the clear
+
+    run(scenario)
+
+
+def _send(rig: Rig, sender: str, *recipients: str, text: bytes = b"Subject: x\r\n\r\nx\r\n"):
+    """By port 25, without a login; returns who was refused."""
+    assert rig.server is not None
+    with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+        return client.sendmail(sender, recipients, text)
+
+
+def test_a_route_of_a_domain_goes_before_mx_and_smarthost_and_may_be_lmtp(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        lists = await rig.net.host("lists.internal")
+        direct = await rig.net.host("mx.direct.example")
+        rig.net.mx("direct.example", (10, "mx.direct.example"))
+        await rig.start(
+            smarthost="nowhere.example:587",
+            routes={
+                "lists.example.com": Route(f"lists.internal:{rig.net.port}", "lmtp"),
+                "*.other.example": Route(f"lists.internal:{rig.net.port}"),
+                "direct.example": Route(),
+            },
+        )
+        await rig.submit("a@lists.example.com, b@lists.example.com")
+        await rig.until(lambda: len(lists.received) == 1)
+        assert lists.received[0].recipients == ["a@lists.example.com", "b@lists.example.com"]
+        await rig.submit("c@deep.below.other.example, d@direct.example")
+        await rig.until(lambda: len(lists.received) == 2 and direct.received)
+        assert lists.received[1].recipients == ["c@deep.below.other.example"]
+
+    run(scenario)
+
+
+def test_a_route_with_verified_tls_sends_nothing_in_the_clear(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(routes={"example.com": Route(tls="verified")})
+        await rig.submit("friend@example.com")
+        await rig.until(lambda: host.connections == 1)
+        await asyncio.sleep(0.3)
+        assert host.received == []
+
+    run(scenario)
+
+
+def test_strangers_may_send_to_a_routed_domain_only_where_the_route_says_so(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        gateway = await rig.net.host("inner.internal")
+        endpoint = f"inner.internal:{rig.net.port}"
+        await rig.start(
+            routes={
+                "open.example": Route(endpoint, from_strangers=True),
+                "closed.example": Route(endpoint),
+            }
+        )
+        assert await asyncio.to_thread(_send, rig, "x@far.example", "a@Open.Example") == {}
+        await rig.until(lambda: gateway.received)
+        assert gateway.received[0].sender == "x@far.example"
+        for refused in ("a@closed.example", "a@sub.open.example", "a@example.com"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as error:
+                await asyncio.to_thread(_send, rig, "x@far.example", refused)
+            assert error.value.recipients[refused][0] == 550
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.0/8"], ["192.0.2.0/24"]])
+def test_hosts_of_trusted_networks_may_send_to_anybody_without_a_login(run, trusted) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(Smtp(trusted_networks=trusted))
+        assert rig.server is not None
+        assert rig.server.store is not None
+        add_keys(rig.server.store.directory, "here.example", int(time.time()))
+        text = b"From: printer@here.example\nSubject: a scan\n\nbare LF\n"
+        arguments = (rig, "printer@here.example", "friend@example.com")
+        if trusted[0].startswith("192"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                await asyncio.to_thread(_send, *arguments)
+            return
+        await asyncio.to_thread(_send, *arguments, text=text)
+        await rig.until(lambda: host.received)
+        octets = host.received[0].octets
+        for field in (b"DKIM-Signature: ", b"Date: ", b"Message-ID: "):
+            assert b"\r\n" + field in b"\r\n" + octets
 
     run(scenario)
 

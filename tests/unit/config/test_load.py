@@ -50,6 +50,22 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[listen]\nimap = ["localhost:143"]', "not an IP address"),
         (GOOD + '[listen]\nimap = ["[::1]:143"]\npop3 = ["[::1]:143"]', "taken by imap"),
         (GOOD.replace('"data"', '""'), "data_dir"),
+        (GOOD + '[smtp]\ntrusted_networks = ["192.0.2.1/24"]', "smtp.trusted_networks"),
+        (GOOD + '[smtp]\ntrusted_networks = ["::/0"]', "all of the Internet"),
+        (GOOD + '[security]\nproxy_protocol_from = ["lb"]', "security.proxy_protocol_from"),
+        (GOOD + '[outbound.routes."-x"]\nhost = "a:25"', "is not a domain"),
+        (GOOD + '[outbound.routes."x.example"]\nhost = "a"', 'routes."x.example".host'),
+        (GOOD + '[outbound.routes."x.example"]\nprotocol = "lmtp"', "name the host"),
+        (GOOD + '[outbound.routes."x.example"]\nprotocol = "uucp"', "protocol"),
+        (
+            GOOD + '[outbound.routes."x.example"]\nhost = "a:25"\nusername = "me"',
+            "verified TLS only",
+        ),
+        (
+            GOOD
+            + '[outbound.routes."x.example"]\nhost="a:25"\ntls="verified"\npassword_file="none"',
+            "go together",
+        ),
         (GOOD.replace('"data"', '"pillarbox.toml"'), "not a folder"),
         (GOOD.replace("mail.example.org", "1.2.3.4"), "hostname"),
         (GOOD.replace("mail.example.org", "[1.2.3.4]"), "hostname"),
