@@ -51,7 +51,7 @@ class QueueReporter:
                 self._log(row, "delivered", host, _text(outcome))
         if delivered:
             # First of all: what goes wrong with a report must not send these again.
-            await self.queue.finish(owner, delivered)
+            self.queue.finish_soon(owner, delivered)
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
         for row, outcome in results:
