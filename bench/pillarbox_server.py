@@ -62,6 +62,8 @@ submission = ["127.0.0.1:{SUBMISSION_PORT}"]
 mx_port = {SINK_PORT}
 [dns]
 servers = ["127.0.0.1:{SINK_DNS_PORT}"]
+[smtp]
+trusted_networks = ["127.0.0.1"]
 [security]
 allow_cleartext_login = true
 """)

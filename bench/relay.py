@@ -43,9 +43,8 @@ def relay_mail(
     cpu_s: Callable[[], float],
 ) -> Run:
     """Submit `messages` to `domains` domains, and wait until they are at the sink and the queue is empty."""
-    ours = isinstance(server, PillarboxServer)
-    host, port = server.submission if ours else server.smtp  # type: ignore[union-attr]
-    numbers = (SESSIONS, messages, domains, SIZE_OCTETS, int(ours))
+    host, port = server.smtp
+    numbers = (SESSIONS, messages, domains, SIZE_OCTETS)
     with (
         _start("bench.sink", SINK_PORT, SINK_DNS_PORT, domains) as sink,
         _start("bench.load", "submit", host, port, *numbers) as load,

@@ -11,7 +11,7 @@ from pillarbox.delivery.trace import field_pattern, is_loop, remove_return_path
 from pillarbox.mime.address_list import parse_address_list
 from pillarbox.mime.header import MAX_VALUE, header_end, split_header, unfold
 from pillarbox.smtp.reply import MAIL_LOOP, SENDER_NOT_YOURS, Reply
-from pillarbox.store.content import Content, make_content
+from pillarbox.store.content import Content, make_content, unrendered
 
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
@@ -47,8 +47,9 @@ class Prepared:
 def prepare(
     octets: bytes | memoryview, recipients: Collection[str], additions: Additions | None
 ) -> Prepared | Reply:
-    """Check and parse a message for canonical `recipients`; `additions` None: it is not a submission, and nothing is
-    changed but that forged Return-Path fields go, and a body without any header gets the blank line before it.
+    """Check a message, and render it if there are canonical `recipients` here. `additions` None: it is not a
+    submission, and nothing is changed but that forged Return-Path fields go, and a body without any header gets the
+    blank line before it.
 
     The reply refuses it: HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors than can be
     checked.
@@ -73,7 +74,8 @@ def prepare(
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))
-    return Prepared(make_content(octets), authors)
+    content = make_content(octets) if recipients else unrendered(octets, len(header))
+    return Prepared(content, authors)
 
 
 def _has_fields(block: bytes) -> bool:
