@@ -98,8 +98,8 @@ class _Hop:
     opening: int = 0
     moved_at: float = 0.0
     """When it last took or refused a message, or began to have some."""
-    idle: deque["asyncio.Future[None]"] = field(default_factory=deque)
-    """Sessions that wait for more."""
+    idle: deque[tuple[float, "asyncio.Future[None]"]] = field(default_factory=deque)
+    """Sessions that wait for more, since when (in time of the loop), the last one last."""
 
 
 @dataclass(slots=True)
@@ -158,6 +158,7 @@ class QueueWorker:
         self._behind = True
         """There may be rows in the table that are due and were not taken: they are older than what comes in."""
         self._stopping = False
+        self._sweeping = False
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -299,11 +300,9 @@ class QueueWorker:
         if not hop.groups:
             hop.moved_at = self._clock()
         hop.groups.append(group)
-        while hop.idle:
-            waiter = hop.idle.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        if hop.idle:
+            _release(hop.idle.pop()[1])
+            return
         self._staff_hop(hop, self._clock())
 
     def _staff(self) -> None:
@@ -370,17 +369,32 @@ class QueueWorker:
         return bool(hop.groups) and not self._stopping
 
     async def _more(self, hop: _Hop) -> None:
-        """Until there may be another group for an idle session, or LINGER_S."""
+        """Until there may be another group for an idle session, or LINGER_S or somewhat longer."""
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        hop.idle.append(waiter)
-        timer = loop.call_later(LINGER_S, _release, waiter)
+        waiter: asyncio.Future[None] = loop.create_future()
+        idle = (loop.time(), waiter)
+        hop.idle.append(idle)
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(LINGER_S / 4, self._sweep)
         try:
             await waiter
-        finally:
-            timer.cancel()
+        except asyncio.CancelledError:
             with suppress(ValueError):
-                hop.idle.remove(waiter)
+                hop.idle.remove(idle)
+            raise
+
+    def _sweep(self) -> None:
+        """Send sessions home that were idle for long."""
+        loop = asyncio.get_running_loop()
+        self._sweeping = False
+        longest_ago = loop.time() - LINGER_S
+        for hop in self._hops.values():
+            while hop.idle and hop.idle[0][0] <= longest_ago:
+                _release(hop.idle.popleft()[1])
+            self._sweeping = self._sweeping or bool(hop.idle)
+        if self._sweeping:
+            loop.call_later(LINGER_S / 4, self._sweep)
 
     async def _send(self, line: _Line, rows: list[Row]) -> None:
         """Send one group and report it."""

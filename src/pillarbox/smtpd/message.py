@@ -107,11 +107,13 @@ def find_authors(header: bytes) -> list[str] | None:
 
 def mend_header(header: bytes, additions: Additions) -> bytes:
     """Of a submission: Bcc goes (RFC 5322 §3.6.3), missing Date and Message-ID come (RFC 6409 §8.2, §8.3)."""
-    if b"bcc" in header.lower():
+    lower = header.lower()
+    if b"bcc" in lower:
         header = _BCC.sub(b"", header)
     added = b""
-    if _HAS_DATE.search(header) is None:
+    # What is usual is found without the slower patterns.
+    if b"\ndate:" not in lower and _HAS_DATE.search(header) is None:
         added += b"Date: %b\r\n" % additions.date
-    if _HAS_MESSAGE_ID.search(header) is None:
+    if b"\nmessage-id:" not in lower and _HAS_MESSAGE_ID.search(header) is None:
         added += b"Message-ID: %b\r\n" % additions.message_id
     return added + header if added else header

@@ -148,6 +148,7 @@ class OutgoingQueue:
         self._reader = database.open_single(path, "queue", vfs=vfs)
         self._clock = clock
         self._last_id = 0
+        self._next_id(self._reader)
         self._finishing: set[tuple[int, str]] = set()
         """Rows that are done with, but still in the table."""
 
@@ -201,8 +202,12 @@ class OutgoingQueue:
         )
 
         def work(connection: apsw.Connection) -> int:
-            number = self._next_id(connection)
-            connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
+            number = self._last_id = self._last_id + 1
+            try:
+                connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
+            except apsw.ConstraintError:  # another process put something in
+                number = self._next_id(connection)
+                connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
             for one in unique:
                 connection.execute(
                     _INSERT_RECIPIENT,
@@ -251,8 +256,8 @@ class OutgoingQueue:
 
     def _next_id(self, connection: apsw.Connection) -> int:
         """Never that of another message of this process, be it gone: rows in memory are known by it."""
-        (last,) = connection.execute("SELECT max(id) FROM outgoing_message").fetchone()  # type: ignore[misc]
-        self._last_id = max(self._last_id, last or 0) + 1
+        last: Any = connection.execute("SELECT max(id) FROM outgoing_message").fetchone()
+        self._last_id = max(self._last_id, last[0] or 0) + 1
         return self._last_id
 
     async def accept(self, queue_id: str) -> None:
