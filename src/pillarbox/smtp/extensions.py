@@ -32,6 +32,8 @@ _XTEXT = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 """RFC 3461 §4."""
 _PRINTABLE_XTEXT = rb"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+"
 """RFC 3461 §4.2, §4.4: graphic characters and white space of US-ASCII."""
+_UNITEXT = rb"(?:[!-*,-<>-\[\]-~\x80-\xff]|\\x\{[0-9A-F]{2,6}\})+"
+"""RFC 6533 §3; octets over 127 only get here as UTF-8, behind SMTPUTF8."""
 _ATOM = rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+"
 _WISH = rb"(?i:SUCCESS|FAILURE|DELAY)"
 
@@ -85,9 +87,13 @@ EXTENSIONS: tuple[Extension, ...] = (
         },
         {
             b"NOTIFY": re.compile(rb"(?i:NEVER)|%b(?:,%b)*" % (_WISH, _WISH)),
-            b"ORCPT": re.compile(rb"(?=.{1,500}\Z)%b;%b" % (_ATOM, _PRINTABLE_XTEXT)),
+            b"ORCPT": re.compile(
+                rb"(?=.{1,500}\Z)(?:%b;%b|(?i:utf-8);%b)" % (_ATOM, _PRINTABLE_XTEXT, _UNITEXT)
+            ),
         },
     ),
+    # RFC 6531 §3.4: without a value
+    Extension(_always("SMTPUTF8"), {b"SMTPUTF8": re.compile(rb"")}),
     # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
     Extension(_always("HELP")),
 )

@@ -75,7 +75,8 @@ NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument")
 BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
 BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
-NON_ASCII_ADDRESS = Reply(553, "5.6.7", "Non-ASCII addresses are not supported")
+NON_ASCII_SENDER = Reply(550, "5.6.7", "A non-ASCII address needs SMTPUTF8")  # RFC 6531 §3.5
+NON_ASCII_RECIPIENT = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
 
 # Limits

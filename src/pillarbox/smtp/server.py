@@ -32,7 +32,7 @@ from pillarbox.smtp.events import (
     Reset,
 )
 from pillarbox.smtp.extensions import MAIL_PARAMETERS, RCPT_PARAMETERS, Situation, ehlo_lines
-from pillarbox.smtp.grammar import parse_hello, parse_mail, parse_rcpt
+from pillarbox.smtp.grammar import UTF8, parse_hello, parse_mail, parse_rcpt
 from pillarbox.smtp.lines import TOO_LONG, BadLine, CommandLines
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
@@ -394,12 +394,13 @@ class SmtpServer:
         size = int(declared) if declared else None
         if size is not None and size > options.size_limit_bytes:
             return replies.TOO_BIG  # RFC 1870 §6.1
-        self._transaction = Transaction(body=path.parameters.get("BODY", "").upper())
+        body = path.parameters.get("BODY", "").upper()
+        self._transaction = Transaction(body=body, utf8=UTF8 in path.parameters)
         self._phase = Phase.MAIL
         return Mail(path.address, size, path.parameters)
 
     def _rcpt(self, argument: bytes) -> Event | Reply:
-        path = parse_rcpt(argument, RCPT_PARAMETERS)
+        path = parse_rcpt(argument, RCPT_PARAMETERS, utf8=self._transaction.utf8)
         if isinstance(path, Reply):
             return path
         if problem := self._transaction.rcpt_problem(self._options.limits.recipients):

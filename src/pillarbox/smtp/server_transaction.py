@@ -20,6 +20,8 @@ class Transaction:
     tried_recipients: bool = False
     body: str = ""
     """The value of BODY in upper case, "" without."""
+    utf8: bool = False
+    """MAIL had SMTPUTF8 (RFC 6531 §3.4)."""
     chunks: ChunkDecoder | None = None
     """From the first BDAT on."""
     failed: bool = False

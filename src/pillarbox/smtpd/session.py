@@ -250,7 +250,8 @@ class SmtpSession:
         size = len(prepared.content.octets)
         recipients = transaction.recipients
         recipient = recipients[0] if len(recipients) == 1 else ""
-        received = format_received(self._received_from(), queue_id, recipient, date)
+        origin = self._received_from(utf8=transaction.is_utf8)
+        received = format_received(origin, queue_id, recipient, date)
         sender = transaction.sender
         targets = list(transaction.targets.values())
         envid = transaction.mail.parameters.get("ENVID", "")
@@ -299,7 +300,6 @@ class SmtpSession:
             account=submitter.id if submitter is not None else None,
             envid=delivery.envid,
             ret=transaction.mail.parameters.get("RET", ""),
-            eight_bit=not octets.isascii(),
         )
         enqueuer = self._context.notices.enqueuer
         await enqueuer.enqueue(
@@ -307,6 +307,7 @@ class SmtpSession:
             list(transaction.elsewhere),
             wishes=transaction.elsewhere,
             own=self._is_ours,
+            utf8=transaction.is_utf8,
             accepted=not delivery.targets,
         )
         if not delivery.targets:
@@ -370,9 +371,9 @@ class SmtpSession:
             lambda: prepare(octets, addresses, additions, is_binary=is_binary)
         )
 
-    def _received_from(self) -> bytes:
+    def _received_from(self, *, utf8: bool) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""
-        if self._origin is None:
+        if self._origin is None or utf8:
             connection = self._connection
             submitter = self._submitter
             origin = Origin(
@@ -381,7 +382,10 @@ class SmtpSession:
                 connection.peer[0] if submitter is None else "",
                 f"{connection.tls_version} {connection.tls_cipher}" if connection.is_tls else "",
                 submitter is not None,
+                utf8,
             )
+            if utf8:
+                return format_origin(origin, self._context.hostname)
             self._origin = format_origin(origin, self._context.hostname)
         return self._origin
 
