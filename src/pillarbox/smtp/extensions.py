@@ -53,6 +53,10 @@ def _size(situation: Situation) -> str:
     return f"SIZE {situation.options.size_limit_bytes}"
 
 
+def _limits(situation: Situation) -> str:
+    return f"LIMITS RCPTMAX={situation.options.limits.recipients}"
+
+
 def _starttls(situation: Situation) -> str | None:
     # RFC 3207 §4.2: not after the handshake
     return "STARTTLS" if situation.options.starttls and not situation.tls else None
@@ -94,6 +98,8 @@ EXTENSIONS: tuple[Extension, ...] = (
     ),
     # RFC 6531 §3.4: without a value
     Extension(_always("SMTPUTF8"), {b"SMTPUTF8": re.compile(rb"")}),
+    # RFC 9422 §3: what is enforced; messages and domains in a session are not limited
+    Extension(_limits),
     # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
     Extension(_always("HELP")),
 )

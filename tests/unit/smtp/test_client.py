@@ -554,3 +554,53 @@ def test_lmtp_lost_between_replies_keeps_what_is_known() -> None:
     session.feed(OK, OK, OK, GO, OK, b"")
     assert kinds(session.outcomes) == "dt"
     assert [o.in_doubt for o in session.outcomes] == [False, True]
+
+
+# LIMITS (RFC 9422)
+
+
+def limited(text: bytes) -> "Session":
+    return ready(b"250-mx\r\n250-PIPELINING\r\n250 LIMITS " + text + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("RCPTMAX=20", "RCPTMAX", 20),
+        ("mailmax=5 X rcptmax=7", "RCPTMAX", 7),
+        ("RCPTMAX=0", "RCPTMAX", None),
+        ("RCPTMAX=1000000", "RCPTMAX", None),
+        ("RCPTMAX=x RCPTMAX=3", "RCPTMAX", 3),
+        ("MAILMAX=5", "RCPTMAX", None),
+        ("", "MAILMAX", None),
+    ],
+)
+def test_limits_are_read_where_they_make_sense(text: str, name: str, value: int | None) -> None:
+    assert Peer("mx", {"LIMITS": text}).limit(name) == value
+
+
+def test_recipients_over_rcptmax_go_in_another_transaction() -> None:
+    session = limited(b"RCPTMAX=2")
+    session.engine.send_message(Envelope(SENDER, [A, B, C], 9))
+    assert session.feed().sent.count(b"RCPT TO") == 2
+    session.feed(OK, OK, OK, GO, OK)
+    assert kinds(session.outcomes) == "ddt"
+    assert session.outcomes[2].too_many_recipients
+    assert not session.outcomes[2].from_peer
+
+
+def test_over_mailmax_the_session_has_no_room() -> None:
+    session = limited(b"MAILMAX=1")
+    assert session.engine.has_room
+    session.engine.send_message(Envelope(SENDER, [A], 9))
+    session.feed(OK, OK, GO, OK)
+    assert not session.engine.has_room
+
+
+def test_domains_over_rcptdomainmax_wait_for_another_session() -> None:
+    session = limited(b"RCPTDOMAINMAX=1")
+    other = Recipient(Address("x", "other.example"))
+    session.engine.send_message(Envelope(SENDER, [A, other, B], 9))
+    session.feed(OK, OK, OK, GO, OK)
+    assert kinds(session.outcomes) == "dtd"
+    assert not session.engine.has_room
