@@ -45,15 +45,20 @@ class PillarboxServer:
         for number in range(self._accounts):
             directory.add_account(f"user{number}@{DOMAIN}", *hashed)
         directory.close()
+        self.configure()
+        self.start_again()
+
+    def configure(self) -> None:
+        """Writes the configuration."""
         (self.folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
 workers = 1
 [listen]
-smtp = ["127.0.0.1:{SMTP_PORT}"]
-imap = ["127.0.0.1:{IMAP_PORT}"]
-pop3 = ["127.0.0.1:{POP3_PORT}"]
-submission = ["127.0.0.1:{SUBMISSION_PORT}"]
+smtp = ["127.0.0.1:{self.smtp[1]}"]
+imap = ["127.0.0.1:{self.imap[1]}"]
+pop3 = ["127.0.0.1:{self.pop3[1]}"]
+submission = ["127.0.0.1:{self.submission[1]}"]
 [outbound]
 mx_port = {SINK_PORT}
 [dns]
@@ -61,7 +66,6 @@ servers = ["127.0.0.1:{SINK_DNS_PORT}"]
 [security]
 allow_cleartext_login = true
 """)
-        self.start_again()
 
     def start_again(self) -> None:
         """With what is there."""

@@ -11,6 +11,7 @@ import dns.exception
 
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
@@ -39,8 +40,12 @@ class Outbound:
         """Raises Refused when a password file cannot be read."""
         self.queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
         self.router = make_router(config)
+        schedule = Schedule(
+            warn_after_s=parse_duration(config.outbound.warn_after),
+            give_up_after_s=parse_duration(config.outbound.give_up_after),
+        )
         self.enqueuer = Enqueuer(
-            self.queue, self.router.next_hop_of, Schedule(), self._hint, MailSigner(store)
+            self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
         )
         self.notices = Notices(
             store,
@@ -48,6 +53,7 @@ class Outbound:
             canonical_domain(config.hostname),
             time.time,
             lambda: random.getrandbits(20),
+            copy_to=config.outbound.copy_bounces_to,
         )
         self._worker: QueueWorker | None = None
         if sends:

@@ -10,6 +10,7 @@ import msgspec
 
 from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
@@ -158,6 +159,13 @@ def _outbound_problems(config: Config) -> Iterator[str]:
     yield from _credential_problems(
         "outbound", "smarthost_", settings.smarthost_username, settings.smarthost_password_file
     )
+    for name in ("warn_after", "give_up_after"):
+        try:
+            parse_duration(getattr(settings, name))
+        except ValueError as error:
+            yield f"outbound.{name}: {error}"
+    if settings.copy_bounces_to and not settings.copy_bounces_to.rpartition("@")[0]:
+        yield f'outbound.copy_bounces_to: "{settings.copy_bounces_to}" is not a mail address'
     for server in config.dns.servers:
         try:
             ipaddress.ip_address(parse_endpoint(server)[0])

@@ -48,6 +48,12 @@ smarthost_username      = ""
 smarthost_password_file = ""
 mx_port                 = 25    # another value is for test networks
 
+# How long mail waits until its sender is told of the delay ("0s": never), and until it bounces.
+warn_after    = "4h"
+give_up_after = "5d"
+# An address that gets a copy of each bounce, without the text of the message, like "postmaster@example.org".
+copy_bounces_to = ""
+
 # Domains whose mail goes another way; "*.example.com" is for all domains below example.com. Examples:
 #
 # [outbound.routes."example.com"]

@@ -57,6 +57,11 @@ class Outbound(msgspec.Struct, forbid_unknown_fields=True):
     smarthost_username: str = ""
     smarthost_password_file: str = ""
     mx_port: int = 25
+    warn_after: str = "4h"
+    give_up_after: str = "5d"
+    """How long mail waits until its sender is told of the delay ("0s": never), and until it bounces."""
+    copy_bounces_to: str = ""
+    """An address that gets a copy of each bounce, without the text of the message; empty: nobody."""
     routes: dict[str, Route] = {}
     """By domain; "*.example.com" is for all domains below example.com."""
 

@@ -14,11 +14,14 @@ from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.trace import delivery_fields
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
+from pillarbox.store.messages import Append, Appended
 from pillarbox.store.store import Store
 
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
+
+TARGETS_A_SLICE = 100
+"""After so many others have their turn."""
 
 _LATE = Unavailable("the mail file is busy")
 """For a copy that was given up and may still be made."""
@@ -72,7 +75,7 @@ async def deliver(store: Store, delivery: Delivery) -> list[Target]:
             raise _temporary(failure) from failure
         return []
     failures = await _deliver_to_each(store, delivery)
-    for target, error in failures:
+    for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
         log.warning(
@@ -82,6 +85,8 @@ async def deliver(store: Store, delivery: Delivery) -> list[Target]:
             text,
             exc_info=None if known else error,
         )
+        if number % TARGETS_A_SLICE == 0:
+            await asyncio.sleep(0)
     if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
         raise _temporary(failures[0][1])
     pending = [target for target, _ in failures]
@@ -92,16 +97,13 @@ async def deliver(store: Store, delivery: Delivery) -> list[Target]:
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
     """All at once, so that they become durable together; returns what failed or took too long."""
-    tasks = {
-        asyncio.ensure_future(
-            store.append(
-                target.account,
-                # What is given up here for being late may still be done: the key keeps it from being there twice.
-                _append(delivery, target, f"{delivery.queue_id}/{target.address}"),
-            )
-        ): target
-        for target in delivery.targets
-    }
+    tasks: dict[asyncio.Future[Appended], Target] = {}
+    for target in delivery.targets:
+        # What is given up here for being late may still be done: the key keeps it from being there twice.
+        item = _append(delivery, target, f"{delivery.queue_id}/{target.address}")
+        tasks[store.append_soon(target.account, item)] = target
+        if len(tasks) % TARGETS_A_SLICE == 0:
+            await asyncio.sleep(0)
     try:
         await asyncio.wait(tasks, timeout=LONGEST_WAIT_S)
     finally:

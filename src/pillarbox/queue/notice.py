@@ -5,7 +5,7 @@ Reports have the null path and are never answered by another (RFC 5321 §6.1, RF
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused
@@ -49,30 +49,54 @@ class Notices:
     clock: Callable[[], float]
     entropy: Callable[[], int]
     """20 random bits, for queue ids."""
+    copy_to: str = ""
+    """An address that gets a copy of each bounce; "" for nobody."""
 
     async def tell(self, about: About, told: Sequence[Reported]) -> None:
         """Durable on return, if somebody can be told and wants to be. Raises Unavailable."""
         now = self.clock()
-        report_id = format_queue_id(int(now * 1_000_000), self.entropy())
-        built = build_report(
-            Report(
-                report_id,
-                self.hostname,
-                f"postmaster@{self.hostname}",
-                about.reverse_path,
-                pack_date(int(now)),
-                told,
-                about.octets,
-                arrival=about.arrival,
-                envid=about.envid,
-                ret=about.ret,
-            )
+        report = Report(
+            self._new_id(now),
+            self.hostname,
+            f"postmaster@{self.hostname}",
+            about.reverse_path,
+            pack_date(int(now)),
+            told,
+            about.octets,
+            arrival=about.arrival,
+            envid=about.envid,
+            ret=about.ret,
         )
+        built = build_report(report)
         if built is not None:
-            await self._send(report_id, about.reverse_path, built)
-            log.info("id=%s report=%s to=<%s>", about.queue_id, report_id, about.reverse_path)
+            await self._send(report.id, about.reverse_path, built)
+            log.info("id=%s report=%s to=<%s>", about.queue_id, report.id, about.reverse_path)
         elif not about.reverse_path:
             log.warning("id=%s: nobody can be told: it came with the null path", about.queue_id)
+        await self._copy(about, report)
+
+    def _new_id(self, now: float) -> str:
+        return format_queue_id(int(now * 1_000_000), self.entropy())
+
+    async def _copy(self, about: About, report: Report) -> None:
+        """What failed, to the administrator: also what nobody else is told, but for mail to the administrator."""
+        failed = [
+            replace(one, notify="")
+            for one in report.recipients
+            if one.action is Action.FAILED and one.address.lower() != self.copy_to.lower()
+        ]
+        if not self.copy_to or not failed or about.reverse_path.lower() == self.copy_to.lower():
+            return
+        copy = replace(
+            report,
+            id=self._new_id(self.clock()),
+            reverse_path=self.copy_to,
+            recipients=failed,
+            ret="HDRS",
+        )
+        built = build_report(copy)
+        assert built is not None  # it has a recipient that wants it
+        await self._send(copy.id, self.copy_to, built)
 
     async def tell_success(
         self, about: About, delivered: Sequence[Wished], expanded: Sequence[Wished] = ()

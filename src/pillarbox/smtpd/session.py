@@ -85,7 +85,8 @@ class SmtpSession:
         try:
             match event:
                 case BodyChunk():
-                    self._take(event.data)
+                    if self._take(event.data):
+                        await self._flush()
                 case Mail():
                     self._mail(event)
                 case Rcpt():
@@ -189,14 +190,21 @@ class SmtpSession:
             transaction.normalizer = LineEndNormalizer()
         self.engine.send(replies.START_MAIL_INPUT)
 
-    def _take(self, chunk: bytes) -> None:
+    def _take(self, chunk: bytes) -> bool:
+        """True: what came must go to the disk before more is taken."""
         transaction = self._transaction
         if transaction is None or transaction.spool is None:
-            return  # refused already
+            return False  # refused already
         if transaction.normalizer is not None:
             chunk = transaction.normalizer.feed(chunk)
+        return transaction.spool.write(chunk)
+
+    async def _flush(self) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        assert transaction.spool is not None
         try:
-            transaction.spool.write(chunk)
+            await transaction.spool.flush()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             self._refuse_message(replies.STORAGE_FULL)
@@ -359,6 +367,7 @@ class SmtpSession:
                 additions = Additions(
                     format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
+            await spool.flush()
             octets = spool.octets()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)

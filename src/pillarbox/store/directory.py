@@ -83,6 +83,15 @@ def canonical_address(address: str) -> str:
         raise Refused(f'"{domain}" is not a domain name') from error
 
 
+def _ensure_not_lost(path: Path) -> None:
+    is_there = path.exists() and path.stat().st_size > 0
+    if not is_there and any(path.parent.glob("accounts/*/*.db")):
+        raise Refused(
+            f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
+            " restore it from a backup, or move that folder away to begin anew"
+        )
+
+
 def _own_domain(domain: str) -> str:
     """The canonical form of a domain that can be ours. Raises Refused."""
     try:
@@ -95,6 +104,9 @@ class Directory:
     """The built-in directory."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
+        """Raises Refused where the directory was lost: a new one would give the mail of its accounts to others.
+        Raises Unavailable."""
+        _ensure_not_lost(path)
         self._connection = database.open_single(path, "directory", vfs=vfs)
         self._clock = clock
 

@@ -77,18 +77,20 @@ async def nothing_to_tell(delivery: PendingDelivery) -> None:
 
 
 class Broken:
-    """Makes `store.append` fail for some accounts."""
+    """Makes `store.append` and `store.append_soon` fail for some accounts."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, **errors: Exception) -> None:
         self.errors = {" abc".index(name): error for name, error in errors.items()}
-        real = store.append
+        real = store.append_soon
 
-        async def append(account: int, item: messages.Append) -> messages.Appended:
-            if account in self.errors:
-                raise self.errors[account]
-            return await real(account, item)
+        def append_soon(account: int, item: messages.Append) -> "asyncio.Future[messages.Appended]":
+            if account not in self.errors:
+                return real(account, item)
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(self.errors[account])
+            return failed
 
-        monkeypatch.setattr(store, "append", append)
+        monkeypatch.setattr(store, "append_soon", append_soon)
 
 
 def test_every_account_gets_one_copy_with_its_own_fields(tmp_path: Path) -> None:

@@ -294,3 +294,39 @@ def test_a_report_of_success_that_fails_does_not_send_the_message_again(
         assert await rig.attempt(TAKEN) == []
 
     run(scenario)
+
+
+def test_the_administrator_may_get_a_copy_of_each_bounce_without_the_text(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "boss@far.example"
+        await rig.put("a@there.example")
+        assert await rig.attempt(NOBODY) == []
+        ((row, copy),) = rig.reports()
+        assert (row.recipient, row.reverse_path) == ("boss@far.example", "")
+        assert b"a@there.example" in copy
+        assert b"Plans" in copy
+        assert b"secret" not in copy
+        assert len(await rig.inbox()) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sender", ["", "boss@far.example"])
+def test_the_administrator_hears_of_lost_bounces_but_nothing_twice(run, sender: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "Boss@far.example"
+        await rig.put("a@there.example", sender=sender)
+        await rig.attempt(NOBODY)
+        assert len(rig.reports()) == 1
+
+    run(scenario)
+
+
+def test_a_copy_that_fails_makes_no_other_copy(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "boss@far.example"
+        await rig.put("boss@far.example", sender="")
+        await rig.attempt(NOBODY)
+        assert rig.reports() == []
+
+    run(scenario)
