@@ -18,11 +18,15 @@ class Situation:
 
     options: ServerOptions
     tls: bool
+    xclient: bool = False
+    """The client may speak for others."""
 
     @property
     def auth_offered(self) -> bool:
         return bool(self.options.mechanisms) and (self.tls or self.options.cleartext_auth)
 
+
+XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 
 Offer = Callable[[Situation], str | None]
 Syntax = Mapping[bytes, re.Pattern[bytes]]
@@ -55,6 +59,10 @@ def _size(situation: Situation) -> str:
 
 def _limits(situation: Situation) -> str:
     return f"LIMITS RCPTMAX={situation.options.limits.recipients}"
+
+
+def _xclient(situation: Situation) -> str | None:
+    return f"XCLIENT {' '.join(XCLIENT_ATTRIBUTES)}" if situation.xclient else None
 
 
 def _starttls(situation: Situation) -> str | None:
@@ -100,6 +108,8 @@ EXTENSIONS: tuple[Extension, ...] = (
     Extension(_always("SMTPUTF8"), {b"SMTPUTF8": re.compile(rb"")}),
     # RFC 9422 §3: what is enforced; messages and domains in a session are not limited
     Extension(_limits),
+    # Postfix's XCLIENT_README; a secret from those who may not use it
+    Extension(_xclient),
     # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
     Extension(_always("HELP")),
 )

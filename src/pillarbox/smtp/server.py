@@ -1,4 +1,4 @@
-"""The SMTP server engine: MX, submission and lab servers alike (RFC 5321, 1870, 2034, 2920, 3030, 3207, 4954).
+"""The SMTP server engine: MX, submission and lab servers alike (RFC 5321, 1870, 2033, 2034, 2920, 3030, 3207, 4954).
 
 Shape: `core.engine`. It owns framing, order of commands, limits and transparency; it decides nothing
 about mailboxes and passwords. A session begins with `send(greeting(hostname))`, or with a 554 or 421
@@ -17,6 +17,7 @@ from pillarbox.sasl.exchange import encode_base64
 from pillarbox.smtp import reply as replies
 from pillarbox.smtp.auth import parse_auth, parse_auth_response
 from pillarbox.smtp.chunks import Chunk, ChunkDecoder, parse_chunk
+from pillarbox.smtp.conduct import Conduct
 from pillarbox.smtp.data import DataDecoder
 from pillarbox.smtp.events import (
     Auth,
@@ -24,22 +25,27 @@ from pillarbox.smtp.events import (
     BodyChunk,
     BodyEnd,
     DataStart,
+    Delay,
     Event,
     Hello,
     Mail,
     Quit,
     Rcpt,
     Reset,
+    Xclient,
 )
 from pillarbox.smtp.extensions import MAIL_PARAMETERS, RCPT_PARAMETERS, Situation, ehlo_lines
 from pillarbox.smtp.grammar import UTF8, parse_hello, parse_mail, parse_rcpt
 from pillarbox.smtp.lines import TOO_LONG, BadLine, CommandLines
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
+from pillarbox.smtp.server_output import Output
 from pillarbox.smtp.server_phase import READS, STARTS, Phase
 from pillarbox.smtp.server_transaction import Transaction
+from pillarbox.smtp.xclient import parse_xclient
 
 _BDAT_USAGE = "BDAT size [LAST]"
+_XCLIENT_USAGE = "XCLIENT attribute=value ..."
 
 
 class SmtpServer:
@@ -47,17 +53,15 @@ class SmtpServer:
 
     __slots__ = (
         "_chunk",
-        "_commands",
+        "_conduct",
         "_data",
         "_eof",
-        "_errors",
         "_extended",
         "_greeted",
         "_lines",
         "_options",
         "_output",
         "_phase",
-        "_refusals",
         "_refuses_client",
         "_shutting_down",
         "_transaction",
@@ -65,18 +69,21 @@ class SmtpServer:
         "closing",
         "tls",
         "wants_tls",
+        "xclient",
     )
 
-    def __init__(self, options: ServerOptions, *, tls: bool = False) -> None:
+    def __init__(self, options: ServerOptions, *, tls: bool = False, xclient: bool = False) -> None:
+        """`xclient`: the client may speak for others."""
         self._options = options
         self.tls = tls
+        self.xclient = xclient
         self.authenticated = False
         self.closing = False
         self.wants_tls = False
         self._phase = Phase.GREETING
         self._lines = CommandLines()
         self._data = DataDecoder()
-        self._output: list[bytes] = []
+        self._output = Output()
         self._eof = False
         self._transaction = Transaction()
         self._chunk = Chunk(0, 0, is_last=False)
@@ -84,9 +91,7 @@ class SmtpServer:
         self._shutting_down = False
         self._greeted = False
         self._extended = False
-        self._errors = 0
-        self._refusals = 0
-        self._commands = 0
+        self._conduct = Conduct(options.limits)
 
     # What the driver calls
 
@@ -106,6 +111,8 @@ class SmtpServer:
         outcome: Event | Reply | None
         while not self.closing:
             phase = self._phase
+            if self._output.delay_s:
+                return self._delay()
             if phase is Phase.COMMAND:
                 line = self._lines.next_line(self._options.limits.command_line)
                 if line is None:
@@ -137,9 +144,7 @@ class SmtpServer:
         return PAUSED
 
     def data_to_send(self) -> list[bytes]:
-        output = self._output
-        self._output = []
-        return output
+        return self._output.take()
 
     def tls_started(self) -> None:
         """The handshake is done: back to the state after the greeting (RFC 3207 §4.2)."""
@@ -153,7 +158,8 @@ class SmtpServer:
 
     def timeout(self) -> float | None:
         """None while an event waits for its answer. RFC 5321 §4.5.3.2.7"""
-        return self._options.limits.timeout_s if self._phase in READS else None
+        is_reading = self._phase in READS and not self._output.is_delaying
+        return self._options.limits.timeout_s if is_reading else None
 
     def timed_out(self) -> None:
         if self._phase is Phase.TLS:
@@ -177,12 +183,13 @@ class SmtpServer:
         if phase is Phase.CHUNK_START:
             self._chunk_started(reply)
             return
-        self._output.append(format_reply(reply))
+        conduct = self._conduct
         if reply.code >= 500:
-            if phase is Phase.AUTH:
-                self._errors += 1
-            else:
-                self._refusals += 1
+            conduct.errors += phase is Phase.AUTH
+            conduct.refusals += phase is not Phase.AUTH
+        # RFC 2033 §4.2: behind a message, one for each recipient
+        is_each = phase is Phase.BODY_END and self._options.lmtp and reply.code != 421
+        self._say(reply, self._transaction.recipients if is_each else 1)
         if phase is Phase.RCPT:
             self._transaction.recipients += reply.positive
         elif phase is Phase.MAIL:
@@ -193,7 +200,7 @@ class SmtpServer:
         elif phase in (Phase.BODY_END, Phase.DATA_START):
             self._end_transaction()
             if reply.positive:
-                self._errors = self._refusals = self._commands = 0
+                conduct.message_accepted()
         elif phase is Phase.HELLO and reply.positive:
             self._greeted = True
             self._end_transaction()  # RFC 5321 §4.1.4: as if RSET had been issued
@@ -201,6 +208,9 @@ class SmtpServer:
             self.authenticated = reply.positive
         elif phase is Phase.GREETING:
             self._refuses_client = not reply.positive
+        elif phase is Phase.XCLIENT and reply.positive:
+            self._greeted = False
+            self._end_transaction()
         if reply.code == 421:
             self._close()
         elif self._shutting_down and self._phase is Phase.COMMAND:
@@ -213,13 +223,29 @@ class SmtpServer:
         """
         if self._phase is not Phase.AUTH:
             raise RuntimeError("no AUTH exchange waits for a challenge")
-        self._output.append(b"334 " + encode_base64(challenge) + b"\r\n")
+        self._output.say(b"334 " + encode_base64(challenge) + b"\r\n")
         self._phase = Phase.AUTH_RESPONSE
 
     def hello_reply(self) -> Reply:
         """What accepts the present `Hello` (RFC 5321 §4.1.1.1)."""
         lines = ehlo_lines(self._situation()) if self._extended else []
         return Reply(250, "", "\n".join([self._options.hostname, *lines]))
+
+    @property
+    def has_input(self) -> bool:
+        """Whether the client said something that was not looked at yet: before the greeting, it is too early."""
+        return len(self._lines) > 0
+
+    def refuse(self, reply: Reply) -> None:
+        """Answer to the connection itself, and close it. Raises RuntimeError after the greeting."""
+        if self._phase is not Phase.GREETING:
+            raise RuntimeError("the greeting was said")
+        self._say(reply)
+        self._close()
+
+    def end_delay(self) -> None:
+        """The answer to `Delay`: what had to wait may go."""
+        self._output.release()
 
     def shut_down(self) -> None:
         """Finish the command or message in hand, then 421 (RFC 5321 §3.8)."""
@@ -238,13 +264,9 @@ class SmtpServer:
         return NEED_DATA
 
     def _command(self, line: bytes | BadLine) -> Event | Reply | None:
-        limits = self._options.limits
-        self._commands += 1
-        # RFC 5321 §7.8 permits what §3.8 forbids otherwise: to close on a peer that only does damage.
-        if self._commands > limits.commands:
-            return replies.TOO_MANY_COMMANDS
-        if self._errors >= limits.errors or self._refusals >= limits.refusals:
-            return replies.TOO_MANY_ERRORS
+        self._conduct.commands += 1
+        if problem := self._conduct.problem():
+            return problem
         if not isinstance(line, bytes):
             return _bad_line(line, replies.LINE_TOO_LONG)
         if b"\r" in line or b"\n" in line:  # RFC 5321 §2.3.8
@@ -252,7 +274,7 @@ class SmtpServer:
         # RFC 5321 §4.1.1: tolerate trailing white space
         verb, _, argument = line.rstrip(b" \t").partition(b" ")
         verb = verb.upper()
-        command = _COMMANDS.get(verb)
+        command = (_LMTP_COMMANDS if self._options.lmtp else _COMMANDS).get(verb)
         if self._refuses_client and verb != b"QUIT":
             return replies.BAD_SEQUENCE  # RFC 5321 §3.1
         if command is None:
@@ -295,7 +317,7 @@ class SmtpServer:
         self._phase = Phase.CHUNK
         self._transaction.chunks = ChunkDecoder()
         if not reply.positive:
-            self._refusals += reply.code >= 500
+            self._conduct.refusals += reply.code >= 500
             self._chunk.refusal = reply
 
     def _chunk_data(self) -> Event | None:
@@ -316,18 +338,29 @@ class SmtpServer:
         if self._shutting_down and not chunk.is_last:
             return replies.SHUTTING_DOWN
         if chunk.refusal is not None or decoder is None:
-            # What was pipelined behind the first refused chunk is no error of its own.
-            self._errors -= self._transaction.failed
-            self._answer(chunk.refusal or replies.MAIL_FIRST)
-            self._end_transaction()
-            self._transaction.failed = True
+            self._refuse_chunk(chunk.refusal or replies.MAIL_FIRST)
             return Reset()
-        self._commands -= chunk.size > 0  # they are as many as the size of the message allows
+        self._conduct.commands -= (
+            chunk.size > 0
+        )  # they are as many as the size of the message allows
         if not chunk.is_last:
             return Reply(250, "2.0.0", f"{chunk.size} octets received")
         self._phase = Phase.DATA_END
         rest = decoder.finish()
         return BodyChunk(rest) if rest else None
+
+    def _refuse_chunk(self, reply: Reply) -> None:
+        """Others may be under way behind it (RFC 3030 §2)."""
+        transaction = self._transaction
+        recipients = transaction.recipients
+        # RFC 2033 §4.3: behind the last chunk, one for each recipient, though there be none
+        is_each = self._options.lmtp and self._chunk.is_last
+        # What was pipelined behind the first refused chunk is no error of its own.
+        self._conduct.errors += reply.code >= 500 and not transaction.failed
+        self._say(reply, recipients if is_each else 1)
+        self._end_transaction()
+        self._transaction.failed = True
+        self._transaction.recipients = recipients
 
     def _mail_data_end(self) -> Event:
         self._phase = Phase.BODY_END
@@ -350,21 +383,34 @@ class SmtpServer:
 
     def _answer(self, reply: Reply) -> None:
         """Say what needs no decision of the service."""
-        self._output.append(format_reply(reply))
+        self._conduct.errors += reply.code >= 500
+        self._say(reply)
         if reply.code == 421:
             self._close()
-        elif reply.code >= 500:
-            self._errors += 1
+
+    def _say(self, reply: Reply, times: int = 1) -> None:
+        """Errors of a client that makes many have to wait."""
+        octets = format_reply(reply)
+        delay_s = self._conduct.delay_s() if reply.code >= 400 else 0.0
+        for _ in range(times):
+            self._output.say(octets, delay_s)
+
+    def _delay(self) -> Event | Wait:
+        if self._output.is_delaying:
+            return PAUSED
+        self._output.is_delaying = True
+        return Delay(self._output.delay_s)
 
     def _close(self) -> None:
         self.closing = True
+        self._output.release()
         self._lines.clear()
 
     def _end_transaction(self) -> None:
         self._transaction = Transaction()
 
     def _situation(self) -> Situation:
-        return Situation(self._options, self.tls)
+        return Situation(self._options, self.tls, self.xclient)
 
     # Commands, in the order of the table
 
@@ -377,7 +423,8 @@ class SmtpServer:
     def _hello(self, argument: bytes, *, extended: bool) -> Event | Reply:
         domain = parse_hello(argument)
         if domain is None:
-            return bad_syntax("EHLO domain" if extended else "HELO domain")
+            verb = "LHLO" if self._options.lmtp else "EHLO" if extended else "HELO"
+            return bad_syntax(f"{verb} domain")
         self._extended = extended
         self._phase = Phase.HELLO
         return Hello(extended, domain)
@@ -410,7 +457,7 @@ class SmtpServer:
         return Rcpt(path.address, path.raw, path.parameters)
 
     def _data_command(self, argument: bytes) -> Event | Reply:
-        if problem := self._transaction.data_problem():
+        if problem := self._transaction.data_problem(lmtp=self._options.lmtp):
             return problem
         self._phase = Phase.DATA_START
         return DataStart()
@@ -444,7 +491,8 @@ class SmtpServer:
         return replies.NOT_IMPLEMENTED
 
     def _help(self, argument: bytes) -> Reply:
-        verbs = " ".join(verb.decode("ascii") for verb in _COMMANDS)
+        known = _LMTP_COMMANDS if self._options.lmtp else _COMMANDS
+        verbs = " ".join(verb.decode("ascii") for verb in known if verb != b"XCLIENT")
         return Reply(214, "2.0.0", f"Commands: {verbs}")
 
     def _quit(self, argument: bytes) -> Event:
@@ -471,6 +519,15 @@ class SmtpServer:
         if isinstance(outcome, Auth):
             self._phase = Phase.AUTH
         return outcome
+
+    def _xclient(self, argument: bytes) -> Event | Reply:
+        if not self.xclient:
+            return replies.XCLIENT_DENIED
+        attributes = parse_xclient(argument)
+        if attributes is None:
+            return bad_syntax(_XCLIENT_USAGE)
+        self._phase = Phase.XCLIENT
+        return Xclient(attributes)
 
 
 def _bad_line(line: BadLine, too_long: Reply) -> Reply:
@@ -510,10 +567,14 @@ _COMMANDS: dict[bytes, _Command] = {
     b"HELP": _Command(SmtpServer._help, optional_argument=True),
     b"QUIT": _Command(SmtpServer._quit),
     b"STARTTLS": _Command(SmtpServer._starttls, after_hello=True),
+    b"XCLIENT": _Command(SmtpServer._xclient, _XCLIENT_USAGE, in_transaction=False),
     b"AUTH": _Command(
         SmtpServer._auth, "AUTH mechanism [response]", after_hello=True, in_transaction=False
     ),
 }
+
+_LMTP_COMMANDS = {verb: row for verb, row in _COMMANDS.items() if verb not in (b"EHLO", b"HELO")}
+_LMTP_COMMANDS[b"LHLO"] = _Command(SmtpServer._ehlo, "LHLO domain")  # RFC 2033 §4.1
 
 _HTTP_METHODS = frozenset({b"GET", b"POST", b"PUT", b"CONNECT"})
 """A browser that is tricked into talking to this port could carry commands in a request's body."""

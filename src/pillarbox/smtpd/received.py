@@ -28,6 +28,8 @@ class Origin:
     authenticated: bool
     utf8: bool = False
     """With SMTPUTF8."""
+    lmtp: bool = False
+    """RFC 2033"""
 
 
 def format_origin(origin: Origin, hostname: str) -> bytes:
@@ -36,7 +38,10 @@ def format_origin(origin: Origin, hostname: str) -> bytes:
     client = f" ({_literal(origin.address)})" if origin.address else ""
     protocol = "SMTP"
     if origin.extended:  # RFC 3848
-        protocol = "UTF8SMTP" if origin.utf8 else "ESMTP"  # RFC 6531 §4.3
+        protocol = "LMTP" if origin.lmtp else "SMTP"
+        protocol = (
+            "UTF8" if origin.utf8 else "" if origin.lmtp else "E"
+        ) + protocol  # RFC 6531 §4.3
         protocol += f"{'S' if origin.tls else ''}{'A' if origin.authenticated else ''}"
     tls = f" ({origin.tls})" if origin.tls else ""
     return (
