@@ -18,9 +18,10 @@ class Conduct:
         """5yz replies by the service."""
         self.commands = 0
 
-    def problem(self) -> Reply | None:
-        """What ends the connection at the next command."""
+    def next_command(self) -> Reply | None:
+        """Count it; the reply ends the connection instead."""
         limits = self._limits
+        self.commands += 1
         if self.commands > limits.commands:
             return TOO_MANY_COMMANDS
         if self.errors >= limits.errors or self.refusals >= limits.refusals:

@@ -18,7 +18,7 @@ from pillarbox.smtp.conduct import Conduct
 from pillarbox.smtp.data import DataDecoder
 from pillarbox.smtp.events import AuthResponse, BodyChunk, BodyEnd, Delay, Event, Reset
 from pillarbox.smtp.extensions import ehlo_lines
-from pillarbox.smtp.lines import TOO_LONG, BadLine, CommandLines
+from pillarbox.smtp.lines import TOO_LONG, BadLine
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.smtp.reply import Reply, format_reply
 from pillarbox.smtp.server_commands import COMMANDS, HTTP_METHODS, LMTP_COMMANDS, Outcome, Said
@@ -47,7 +47,7 @@ class SmtpServer:
         """`xclient`: the client may speak for others."""
         self._state = State(options, tls=tls, xclient=xclient)
         self.closing = False
-        self._lines = CommandLines()
+        self._lines = self._state.lines
         self._data = DataDecoder()
         self._output = Output()
         self._eof = False
@@ -88,9 +88,9 @@ class SmtpServer:
         outcome: Outcome
         while not self.closing:
             phase = state.phase
-            if self._output.delay_s:
-                return self._delay()
             if phase is Phase.COMMAND:
+                if self._output.delay_s:
+                    return self._delay()
                 line = lines.next_line(state.options.limits.command_line)
                 if line is None:
                     return self._starved()
@@ -114,6 +114,8 @@ class SmtpServer:
                 outcome = self._auth_response(line)
             else:
                 break
+            if outcome is None:
+                continue
             if isinstance(outcome, Reply):
                 self._answer(outcome)
             elif isinstance(outcome, Said):
@@ -122,12 +124,14 @@ class SmtpServer:
                     self._close()
                 if outcome.event is not None:
                     return outcome.event
-            elif outcome is not None:
+            else:
                 return outcome
         return PAUSED
 
     def data_to_send(self) -> list[bytes]:
-        return self._output.take()
+        output = self._output
+        parts, output.parts = output.parts, []
+        return parts
 
     def tls_started(self) -> None:
         """The handshake is done: back to the state after the greeting (RFC 3207 §4.2)."""
@@ -171,7 +175,10 @@ class SmtpServer:
             conduct.refusals += phase is not Phase.AUTH
         # RFC 2033 §4.2: behind a message, one for each recipient
         is_each = phase is Phase.BODY_END and state.options.lmtp and reply.code != 421
-        self._say(reply, transaction.recipients if is_each else 1)
+        if is_each or reply.code >= 400:
+            self._say(reply, transaction.recipients if is_each else 1)
+        else:
+            self._output.parts.append(format_reply(reply))
         if phase is Phase.RCPT:
             transaction.recipients += reply.positive
         elif phase is Phase.MAIL:
@@ -247,8 +254,7 @@ class SmtpServer:
 
     def _command(self, line: bytes | BadLine) -> Outcome:
         state = self._state
-        self._conduct.commands += 1
-        if problem := self._conduct.problem():
+        if problem := self._conduct.next_command():
             return problem
         if not isinstance(line, bytes):
             return _bad_line(line, replies.LINE_TOO_LONG)
@@ -264,7 +270,6 @@ class SmtpServer:
             return replies.NOT_HTTP if verb in HTTP_METHODS else replies.UNKNOWN_COMMAND
         if problem := command.problem(state, argument):
             return problem
-        state.is_pipelined = len(self._lines) > 0
         return command.run(state, argument)
 
     def _mail_data(self) -> Event | None:

@@ -136,7 +136,7 @@ def _starttls(state: State, argument: bytes) -> Outcome:
         return replies.TLS_ACTIVE
     if not state.options.starttls:
         return replies.NOT_IMPLEMENTED
-    if state.is_pipelined:
+    if state.lines:
         # What was sent in the clear behind STARTTLS must not count as sent under TLS (RFC 3207 §4).
         return Said(replies.PIPELINED_STARTTLS, closes=True)
     state.phase = Phase.TLS

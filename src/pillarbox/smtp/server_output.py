@@ -4,10 +4,11 @@
 class Output:
     """What an engine has to say."""
 
-    __slots__ = ("_delayed", "_parts", "delay_s", "is_delaying")
+    __slots__ = ("_delayed", "delay_s", "is_delaying", "parts")
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
+        """What may go. An event is only answered while nothing is delayed, so that its answer can be added here."""
         self._delayed: list[bytes] = []
         self.delay_s = 0.0
         """How long the first delayed part waits; 0: none does."""
@@ -16,18 +17,14 @@ class Output:
 
     def say(self, octets: bytes, delay_s: float = 0.0) -> None:
         if not self._delayed and not delay_s:
-            self._parts.append(octets)
+            self.parts.append(octets)
             return
         self._delayed.append(octets)
         self.delay_s = max(self.delay_s, delay_s)
 
     def release(self) -> None:
         """The time is over: what was delayed may go."""
-        self._parts += self._delayed
+        self.parts += self._delayed
         self._delayed = []
         self.delay_s = 0.0
         self.is_delaying = False
-
-    def take(self) -> list[bytes]:
-        parts, self._parts = self._parts, []
-        return parts

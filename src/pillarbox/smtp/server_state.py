@@ -2,6 +2,7 @@
 
 from pillarbox.smtp.chunks import Chunk
 from pillarbox.smtp.extensions import Situation
+from pillarbox.smtp.lines import CommandLines
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.smtp.server_phase import Phase
 from pillarbox.smtp.server_transaction import Transaction
@@ -11,11 +12,12 @@ class State:
     """Of one connection."""
 
     __slots__ = (
+        "_none",
         "authenticated",
         "chunk",
         "extended",
         "greeted",
-        "is_pipelined",
+        "lines",
         "options",
         "phase",
         "tls",
@@ -34,17 +36,18 @@ class State:
         self.extended = False
         """The last one was not HELO."""
         self.phase = Phase.GREETING
-        self.transaction = Transaction()
+        self.lines = CommandLines()
+        """Input behind the present command."""
+        self._none = Transaction()
+        self.transaction = self._none
         self.chunk = Chunk(0, 0, is_last=False)
-        self.is_pipelined = False
-        """There is input behind the present command."""
 
     @property
     def situation(self) -> Situation:
         return Situation(self.options, self.tls, self.xclient)
 
     def end_transaction(self) -> None:
-        self.transaction = Transaction()
+        self.transaction = self._none
 
     def begin_anew(self) -> None:
         """As after the greeting."""
