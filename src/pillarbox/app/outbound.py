@@ -4,6 +4,7 @@ import logging
 import random
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,9 +37,19 @@ log = logging.getLogger("pillarbox.queue")
 class Outbound:
     """Mail to other hosts, of one server. Without `sends` the queue only takes mail."""
 
-    def __init__(self, config: Config, store: Store, *, sends: bool) -> None:
-        """Raises Refused when a password file cannot be read."""
-        self.queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        sends: bool,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        """`on_fatal` hears that mail cannot be made durable any more. Raises Refused when a password file cannot be
+        read."""
+        self.queue = OutgoingQueue(
+            config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal
+        )
         self.router = make_router(config)
         schedule = Schedule(
             warn_after_s=parse_duration(config.outbound.warn_after),
@@ -69,6 +80,7 @@ class Outbound:
                 clock=time.time,
                 random=random.random,
             )
+            self.enqueuer.courier = self._worker
 
     def _hint(self) -> None:
         if self._worker is not None:

@@ -90,7 +90,7 @@ class Server:
             store.directory, failures, failure_delay_s=self._failure_delay_s
         )
         self._exit.callback(authenticator.close)
-        outbound = Outbound(config, store, sends=self._sends)
+        outbound = Outbound(config, store, sends=self._sends, on_fatal=self._on_fatal)
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
         pending = PendingWorker(store, outbound.notices.tell_later_success)

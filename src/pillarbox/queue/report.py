@@ -46,7 +46,7 @@ class QueueReporter:
             relayed = [pair for pair in results if _is_relayed(*pair)]
             if relayed:
                 await self._tell(relayed, host, Action.RELAYED)
-            await self.queue.finish(owner, delivered)
+            self.queue.finish_soon(owner, delivered)
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
         for row, outcome in results:

@@ -440,8 +440,9 @@ class SmtpClient:
         self._events.append(Done(self._transaction.results()))
 
     def _ask(self) -> Event | Wait:
-        """In mail data: the next question to the service, once the output was taken."""
-        if self._output:
+        """In mail data: the next question to the service, once the output was taken; the last chunk may go together
+        with the final dot."""
+        if self._output and self._phase is _Phase.BODY:
             return PAUSED
         self._asked = True
         return BodyWanted() if self._phase is _Phase.BODY else ReadyForDot()

@@ -162,8 +162,8 @@ class BodyWanted:
 
 @dataclass(slots=True)
 class ReadyForDot:
-    """All is sent but the final dot. Answer with `finish`, or `abort` if the message shall not be delivered now.
-    Comes only when all output was taken."""
+    """All is sent but the last chunk and the final dot. Answer with `finish`, or `abort` if the message shall not be
+    delivered now."""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ Lenient where peers are known to be sloppy and nothing is lost by it: any text, 
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from pillarbox.smtp.lines import CommandLines
 from pillarbox.smtp.reply import Reply
@@ -16,6 +17,9 @@ MAX_LINES = 256
 """Lines of one reply. EHLO replies have some 20, and a chatty greeting not many more."""
 MAX_TEXT = 16384
 """Octets of all lines of one reply."""
+
+MAX_KNOWN_LINE = 64
+"""Octets of a line that may be remembered."""
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _LIMIT = re.compile(r"([A-Z0-9_-]+)=([1-9][0-9]{0,5})")
@@ -58,6 +62,10 @@ class ReplyReader:
     def next_reply(self) -> Reply | BadReply | None:
         """The next whole reply, None if there is none yet."""
         while (line := self._input.next_line(MAX_LINE)) is not None:
+            if not self._lines and isinstance(line, bytes) and len(line) <= MAX_KNOWN_LINE:
+                reply = _short_reply(line)
+                if reply is not None:
+                    return reply
             match = _LINE.fullmatch(line) if isinstance(line, bytes) else None
             if match is None:
                 return GARBAGE
@@ -73,6 +81,15 @@ class ReplyReader:
                 self._size = 0
                 return parse_reply(int(match[1]), lines)
         return None
+
+
+@lru_cache(maxsize=256)
+def _short_reply(line: bytes) -> Reply | None:
+    """A reply of one line; None if it is none. Peers say the same few things to each message."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[2] == b"-":
+        return None
+    return parse_reply(int(match[1]), [match[3] or b""])
 
 
 def parse_reply(code: int, lines: list[bytes]) -> Reply:

@@ -153,6 +153,11 @@ class SmtpServer:
         elif not self.closing:
             self._answer(replies.TIMED_OUT)
 
+    @property
+    def is_mail_data_clean(self) -> bool:
+        """Whether the present message had no bare CR or LF yet, up to the last `BodyChunk`."""
+        return not (self._state.transaction.chunks or self._data).bare_cr_or_lf
+
     # What the service calls
 
     def send(self, reply: Reply) -> None:

@@ -259,7 +259,8 @@ class SmtpSession:
         transaction = self._transaction
         if transaction is None or transaction.spool is None:
             return False  # refused already
-        if transaction.normalizer is not None:
+        if transaction.normalizer is not None and not self.engine.is_mail_data_clean:
+            # Chunks never cut a CRLF, so until now there was nothing to mend.
             chunk = transaction.normalizer.feed(chunk)
         return transaction.spool.write(chunk)
 

@@ -117,6 +117,10 @@ class Directory:
         """Changes whenever another connection has changed the directory; for caches over it."""
         return int(self._connection.pragma("data_version"))
 
+    def version(self) -> tuple[int, int]:
+        """Other than before whenever anything may have changed, by whomever; for caches over it."""
+        return self.data_version(), self._connection.total_changes()
+
     # Domains
 
     def domains(self) -> list[str]:
@@ -362,6 +366,10 @@ class Directory:
         self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
 
     # DKIM keys
+
+    def signs(self) -> bool:
+        """Whether any domain has an active key."""
+        return self._row("SELECT 1 FROM dkim_key WHERE state = 'active'") is not None
 
     def dkim_keys(self, domain: str) -> list[DkimKey]:
         """Those of a canonical domain, in any state, oldest first, RSA before Ed25519."""

@@ -77,6 +77,7 @@ class Rig:
         for group in await self.queue.lease("w", 60, limit=100):
             if group[0].queue_id == "Q1":
                 await self.reporter.report("w", group, outcomes, "mx.there.example [192.0.2.1]")
+        await self.queue.drain()
         return self.queue.rows(Selection(queue_id="Q1"))
 
     def reports(self) -> list[tuple[Row, bytes]]:
