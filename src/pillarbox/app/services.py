@@ -7,6 +7,7 @@ from pillarbox.app.outbound import Outbound
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
@@ -46,6 +47,9 @@ def make_services(
         outbound.notices,
         parse_networks(config.smtp.trusted_networks),
         outbound.router.takes_from_strangers,
+        parse_networks(config.smtp.xclient_from),
+        parse_duration(config.smtp.greeting_delay),
+        parse_duration(config.smtp.error_delay),
     )
     imap = ImapContext(
         store,
@@ -70,6 +74,7 @@ def make_services(
         "smtp": (new_smtp, SMTP_TURNED_AWAY),
         "submission": (new_smtp, SMTP_TURNED_AWAY),
         "submissions": (new_smtp, SMTP_TURNED_AWAY),
+        "lmtp": (new_smtp, SMTP_TURNED_AWAY),
         "imap": (new_imap, IMAP_TURNED_AWAY),
         "imaps": (new_imap, IMAP_TURNED_AWAY),
         "pop3": (new_pop3, POP3_TURNED_AWAY),

@@ -54,6 +54,23 @@ def convert(octets: bytes, transport: Transport) -> bytes:
     return b"".join(converter.out)
 
 
+def has_utf8_header(octets: bytes) -> bool:
+    """Whether a header at any level of a message is not ASCII: then it is an internationalized one (RFC 6532 §3,
+    RFC 6531 §3.2)."""
+    if octets.isascii():
+        return False
+    size = header_end(octets)
+    block = octets[:size]
+    values = header_values(block, split_header(block), MIME_FIELDS)
+    parts = [parse_structure(octets, size, values)]
+    while parts:
+        part = parts.pop()
+        if not octets[size + part.header_start : size + part.body_start].isascii():
+            return True
+        parts += part.children
+    return False
+
+
 class _Converter:
     """The output of one conversion. Offsets of parts are relative to `base`."""
 

@@ -75,7 +75,7 @@ class Service:
     """What a listener does with connections."""
 
     name: str
-    """For logs: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
+    """For logs: smtp, submission, submissions, lmtp, imap, imaps, pop3, pop3s."""
     new_session: Callable[["Connection"], Session]
     turned_away: bytes
     """What a peer gets instead of a greeting when there are too many connections."""

@@ -52,14 +52,17 @@ class Enqueuer:
         *,
         wishes: Mapping[str, Wish] | None = None,
         own: bool = False,
+        utf8: bool = False,
         accepted: bool = True,
     ) -> None:
         """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
-        made 7-bit and signed; what is forwarded stays as it is. Not yet `accepted`, it waits for `accept`. Raises
-        Unavailable."""
+        made 7-bit and signed; what is forwarded stays as it is. `utf8`: it came with SMTPUTF8. Not yet `accepted`, it
+        waits for `accept`. Raises Unavailable."""
+        octets = message.octets
         if own:
-            octets = await self.signer.sign(message.octets)
-            message = replace(message, octets=octets, eight_bit=not octets.isascii())
+            octets = await self.signer.sign(octets)
+        needs = await self.signer.needs(octets, utf8=utf8)
+        message = replace(message, octets=octets, eight_bit=needs)
         recipients = []
         for address in addresses:
             wish = wishes.get(address, NO_WISH) if wishes else NO_WISH

@@ -128,13 +128,13 @@ class Notices:
             return
         directory = self.store.directory
         if not directory.is_local(canonical.rpartition("@")[2]):
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, [address], own=True)
+            message = OutgoingMessage(report_id, "", built.octets)
+            await self.enqueuer.enqueue(message, [address], own=True, utf8=built.utf8)
             return
         expansion = expand(directory, canonical)
         if expansion.elsewhere:
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True)
+            message = OutgoingMessage(report_id, "", built.octets)
+            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True, utf8=built.utf8)
         if expansion.targets:
             date = pack_date(int(self.clock()))
             content = make_content(built.octets)

@@ -28,6 +28,11 @@ FINISH_AGAIN_S = 5.0
 log = logging.getLogger("pillarbox.queue")
 
 
+SEVEN_BIT, EIGHT_BIT, UTF8_HEADER = 0, 1, 2
+"""Values of `eight_bit`: what a message needs of the next host: nothing, 8BITMIME, or SMTPUTF8, which brings that with
+it (RFC 6531 §3.1)."""
+
+
 @dataclass(slots=True)
 class OutgoingRecipient:
     """Who shall get a message; `next_hop` groups recipients that one connection can serve."""
@@ -48,7 +53,7 @@ class OutgoingMessage:
     account: int | None = None
     envid: str = ""
     ret: str = ""
-    eight_bit: bool = False
+    eight_bit: int = SEVEN_BIT
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Row:
     account: int | None
     envid: str
     ret: str
-    eight_bit: bool
+    eight_bit: int
     created: int
     size: int
     recipient: str

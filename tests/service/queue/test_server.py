@@ -516,3 +516,49 @@ def test_what_users_send_is_seven_bit_whatever_the_next_host_takes(run) -> None:
         assert "grüße".encode() in mine  # here it stays as it was
 
     run(scenario)
+
+
+def test_internationalized_mail_goes_only_to_hosts_that_take_it(run) -> None:
+    """RFC 6531 §3.2, §3.4: refused towards others, and said only where it is needed."""
+
+    async def scenario(rig: Rig) -> None:
+        old = await rig.net.host("mx.old.example")
+        new = await rig.net.host("mx.new.example", ehlo="250-host\r\n250-8BITMIME\r\n250 SMTPUTF8")
+        rig.net.mx("old.example", (10, "mx.old.example"))
+        rig.net.mx("new.example", (10, "mx.new.example"))
+        rig.net.mx("xn--bcher-kva.example", (10, "mx.old.example"))
+        await rig.start()
+
+        def submit(octets: bytes, *to: str) -> None:
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.ehlo()
+                client.login("ann@here.example", "password")
+                client.putcmd("mail", "FROM:<ann@here.example> SMTPUTF8")
+                client.getreply()
+                for each in to:
+                    client.send(f"RCPT TO:<{each}>\r\n".encode())
+                    client.getreply()
+                client.data(b"From: ann@here.example\r\n" + octets)
+
+        utf8 = "Subject: grüße\r\n\r\nx\r\n".encode()
+        await asyncio.to_thread(submit, utf8, "a@old.example", "a@new.example")
+        (bounce,) = await rig.inbox(1)
+        assert b"Status: 5.6.9\r\n" in bounce
+        assert b"a@old.example" in bounce
+        await rig.until(lambda: new.received)
+        assert new.received[0].commands[0].endswith(" BODY=8BITMIME SMTPUTF8")
+        assert old.received == []
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "jörg@old.example", "jörg@new.example")
+        bounces = await rig.inbox(2)
+        assert b"Status: 5.6.7\r\n" in bounces[1]
+        assert b"message/global-delivery-status" in bounces[1]
+        await rig.until(lambda: len(new.received) == 2)
+        assert new.received[1].recipients == ["jörg@new.example"]
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "b@bücher.example", "b@new.example")
+        await rig.until(lambda: old.received and len(new.received) == 3)
+        assert old.received[0].recipients == ["b@xn--bcher-kva.example"]
+        assert "SMTPUTF8" not in new.received[2].commands[0]
+
+    run(scenario)

@@ -4,7 +4,7 @@ from email import message_from_bytes
 
 import pytest
 
-from pillarbox.mime.convert import Transport, convert, fits, fold_long_lines
+from pillarbox.mime.convert import Transport, convert, fits, fold_long_lines, has_utf8_header
 from pillarbox.mime.lines import has_bare_cr_or_lf, has_long_line, is_clean
 
 SEVEN, EIGHT = Transport.SEVEN_BIT, Transport.EIGHT_BIT
@@ -207,3 +207,13 @@ def test_bare_line_ends_are_found() -> None:
         True,
         True,
     ]
+
+
+def test_a_header_in_utf8_is_found_at_every_level() -> None:
+    """RFC 6531 §3.2"""
+    body = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + UMLAUT
+    assert not has_utf8_header(multipart(body))
+    named = b'Content-Disposition: attachment; filename="' + "ü".encode() + b'"\r\n' + body
+    inner = b"Content-Type: message/rfc822\r\n\r\nSubject: " + UMLAUT + b"\r\nx"
+    for octets in (multipart(named), multipart(inner), b"Subject: " + UMLAUT + b"\r\nx"):
+        assert has_utf8_header(octets)
