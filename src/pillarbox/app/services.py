@@ -27,22 +27,20 @@ IMAP_TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r
 POP3_TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"  # RFC 3206 §4
 
 
-def make_services(
+def make_smtp_context(
     config: Config,
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
     outbound: Outbound,
-    tls: Callable[[], ssl.SSLContext],
-) -> dict[str, Service]:
-    """All services by the names of the configuration's [listen]."""
-    cleartext = config.security.allow_cleartext_login
-    smtp = SmtpContext(
+) -> SmtpContext:
+    """What all that takes mail in shares."""
+    return SmtpContext(
         store,
         authenticator,
         canonical_domain(config.hostname),
         config.smtp.max_message_size,
-        cleartext,
+        config.security.allow_cleartext_login,
         spool_room,
         outbound.notices,
         parse_networks(config.smtp.trusted_networks),
@@ -51,10 +49,18 @@ def make_services(
         parse_duration(config.smtp.greeting_delay),
         parse_duration(config.smtp.error_delay),
     )
+
+
+def make_services(
+    config: Config, smtp: SmtpContext, tls: Callable[[], ssl.SSLContext]
+) -> dict[str, Service]:
+    """All services by the names of the configuration's [listen]."""
+    cleartext = config.security.allow_cleartext_login
+    store, authenticator = smtp.store, smtp.authenticator
     imap = ImapContext(
         store,
         authenticator,
-        spool_room,
+        smtp.spool_room,
         config.imap.hierarchy_separator,
         config.smtp.max_message_size,
         cleartext,

@@ -106,7 +106,7 @@ def _run(arguments: Sequence[str]) -> None:
         show_queue(Selection(), as_json=False)
     elif call.mode == "s":
         _ensure_may_send_as(config, call.envelope.sender)
-        speak_smtp(config, sys.stdin.buffer, sys.stdout.buffer, _is_trusted(config))
+        speak_smtp(config, _folder(config), _is_trusted(config))
     else:
         _send(config, call, sys.stdin.buffer)
 
@@ -168,7 +168,7 @@ def _sender(value: str) -> str:
 def _address(text: str) -> str:
     """One address, from "user@example.org", "<user@example.org>" or "Name <user@example.org>"."""
     found = addresses_in(text.encode("utf-8", "surrogateescape"))
-    if len(found) != 1:
+    if len(found) != 1 or any(char <= " " for char in found[0]):
         raise Exit(EX_USAGE, f'"{text}" is not an address')
     return found[0]
 

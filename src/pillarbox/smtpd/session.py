@@ -12,11 +12,9 @@ from contextlib import suppress
 from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
-from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, Wished, deliver
+from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
-from pillarbox.queue.notice import About
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp import reply as replies
@@ -38,6 +36,7 @@ from pillarbox.smtp.events import (
 )
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
+from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_origin, format_received
@@ -45,7 +44,6 @@ from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
-from pillarbox.store.outgoing import OutgoingMessage
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -338,9 +336,8 @@ class SmtpSession:
             envid,
             transaction.wishes,
         )
-        pending = await self._store(delivery, transaction, submitter)
-        if transaction.wishes or transaction.expanded:
-            await self._tell_success(delivery, transaction.expanded, pending)
+        accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
+        pending = await make_durable(context, accepted)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
@@ -355,67 +352,6 @@ class SmtpSession:
             submitter.address if submitter is not None else "-",
         )
         return replies.queued(queue_id)
-
-    async def _store(
-        self, delivery: Delivery, transaction: Transaction, submitter: Account | None
-    ) -> list[Target]:
-        """Make it durable for all, or for nobody; returns the local targets that are only pending.
-
-        Raises Unavailable.
-        """
-        if not transaction.elsewhere:
-            return await deliver(self._context.store, delivery)
-        octets = delivery.received + bytes(delivery.content.octets)
-        message = OutgoingMessage(
-            delivery.queue_id,
-            delivery.reverse_path,
-            octets,
-            account=submitter.id if submitter is not None else None,
-            envid=delivery.envid,
-            ret=transaction.mail.parameters.get("RET", ""),
-        )
-        enqueuer = self._context.notices.enqueuer
-        await enqueuer.enqueue(
-            message,
-            list(transaction.elsewhere),
-            wishes=transaction.elsewhere,
-            own=self._is_ours,
-            utf8=transaction.is_utf8,
-            accepted=not delivery.targets,
-        )
-        if not delivery.targets:
-            return []
-        try:
-            pending = await deliver(self._context.store, delivery)
-        except Unavailable:
-            await enqueuer.forget(delivery.queue_id)
-            raise
-        await enqueuer.accept(delivery.queue_id)
-        return pending
-
-    async def _tell_success(
-        self, delivery: Delivery, expanded: list[Wished], pending: list[Target]
-    ) -> None:
-        """Before the 250, so that no stop in between leaves the sender without it (RFC 3461 §5.2.3). The message is
-        stored, whatever becomes of the report: it cannot be refused any more."""
-        later = {target.account for target in pending}
-        delivered = [
-            wished
-            for account, those in delivery.wishes.items()
-            if account not in later
-            for wished in those
-        ]
-        about = About(
-            delivery.queue_id,
-            delivery.reverse_path,
-            delivery.received + delivery.content.header,
-            delivery.internaldate,
-            delivery.envid,
-        )
-        try:
-            await self._context.notices.tell_success(about, delivered, expanded)
-        except Unavailable as failure:
-            log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
 
     async def _prepare(
         self, transaction: Transaction, queue_id: str, date: int

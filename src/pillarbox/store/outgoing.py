@@ -488,6 +488,10 @@ class OutgoingQueue:
             raise Unavailable("the message was removed from the queue")
         return bytes(row[0][0])
 
+    def has(self, queue_id: str) -> bool:
+        """Whether a message is here that somebody has yet to get. Raises Unavailable."""
+        return bool(self._read("SELECT 1 FROM outgoing_message WHERE queue_id = ?", queue_id))
+
     def next_due(self) -> int | None:
         """When the next row that is not held is due (epoch seconds); None: nothing waits."""
         row = self._read("SELECT min(next_try) FROM outgoing WHERE held = 0")
