@@ -23,6 +23,7 @@ from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.smtpd.pickup import Pickup
+from pillarbox.store import drop
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -110,6 +111,7 @@ class Server:
         spool_folder = config.data_path / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
         smtp = make_smtp_context(config, store, authenticator, SpoolRoom(spool_folder), outbound)
+        drop.make_folder(config.drop_path, shared=bool(config.sendmail.drop_dir))
         pickup = Pickup(smtp, config.drop_path, frozenset(config.sendmail.trusted_users))
         pickup.start()
         self._exit.push_async_callback(pickup.stop)

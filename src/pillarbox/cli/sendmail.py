@@ -210,7 +210,7 @@ def _folder(config: Config) -> Path:
     folder = config.drop_path
     if not folder.exists() and os.geteuid() in (0, _owner(config)):
         config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        drop.make_folder(folder)
+        drop.make_folder(folder, shared=bool(config.sendmail.drop_dir))
     return folder
 
 

@@ -67,8 +67,7 @@ class Pickup:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Make the folder and look into it from now on. Raises OSError."""
-        drop.make_folder(self._folder)
+        """Look into the folder from now on."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:

@@ -182,7 +182,7 @@ def test_other_users_of_the_machine_may_send_but_not_read(tmp_path_factory) -> N
         config.write_text(
             f'hostname = "m.example.org"\ndata_dir = "data"\n[sendmail]\ndrop_dir = "{folder}/drop"\n'
         )
-        module.drop.make_folder(folder / "drop")
+        module.drop.make_folder(folder / "drop", shared=True)
         code = (
             "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "from pillarbox.cli.sendmail import sendmail\n"
@@ -192,7 +192,7 @@ def test_other_users_of_the_machine_may_send_but_not_read(tmp_path_factory) -> N
         # What it imports must be readable for that user: so it is imported before, by root.
         loader = "import pillarbox.cli.main, encodings.idna, getopt, pwd\n" + code
         done = subprocess.run(
-            [sys.executable, "-c", loader], input=b"Subject: x\n\n", capture_output=True, timeout=30
+            [sys.executable, "-c", loader], input=b"Subject: x\n\n", capture_output=True, timeout=60
         )
         assert done.returncode == 0, done.stderr
         (path,) = (folder / "drop").glob("*.mail")
@@ -201,6 +201,6 @@ def test_other_users_of_the_machine_may_send_but_not_read(tmp_path_factory) -> N
         listing = subprocess.run(
             [sys.executable, "-c", f"import os; os.setuid(65534); os.listdir('{folder}/drop')"],
             capture_output=True,
-            timeout=30,
+            timeout=60,
         )
         assert b"PermissionError" in listing.stderr

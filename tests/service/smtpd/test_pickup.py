@@ -21,7 +21,7 @@ Take = Callable[..., None]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "drop"
-    drop.make_folder(made)
+    drop.make_folder(made, shared=True)
     return made
 
 
