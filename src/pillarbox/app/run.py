@@ -16,9 +16,8 @@ STOPPED, FATAL = 0, 1
 """Exit codes."""
 
 SWITCH_S = 0.00005
-"""How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement. At 0.5 ms,
-deliveries beside one hostile message stalled the loop for 0.85 s; at 0.05 ms, for 0.035 s.
-"""
+"""How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement:
+with 0.5 ms, deliveries beside one hostile message stalled the loop for 0.85 s, with 0.05 ms for 0.035 s."""
 
 log = logging.getLogger("pillarbox.app")
 

@@ -11,7 +11,7 @@ from struct import unpack
 from pillarbox.imap.syntax_search import Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
-from pillarbox.imapd.sort import read_columns, sent_epoch
+from pillarbox.imapd.sort import in_order, read_columns, sent_epoch
 
 INLINE_ROWS = 500
 """More than these are threaded off the event loop."""
@@ -68,18 +68,19 @@ async def thread(context: SearchContext, algorithm: str, program: Program) -> li
 
     Raises RemoteError and Unavailable as `search` does.
     """
-    found = await read_columns(context, await search(context, program), _COLUMNS)
-    rows = [
-        Row(
-            uid,
-            sent_epoch(sent, internaldate),
-            subject,
-            bool(is_reply),
-            message_id,
-            unpack(f"={len(refs) // 8}q", refs),
-        )
-        for uid, sent, internaldate, subject, is_reply, message_id, refs in found
-    ]
+    rows: list[Row] = []
+    async for found in read_columns(context, await search(context, program), _COLUMNS):
+        rows += [
+            Row(
+                uid,
+                sent_epoch(sent, internaldate),
+                subject,
+                bool(is_reply),
+                message_id,
+                unpack(f"={len(refs) // 8}q", refs),
+            )
+            for uid, sent, internaldate, subject, is_reply, message_id, refs in found
+        ]
     make = references if algorithm == "REFERENCES" else ordered_subject
     return (
         make(rows) if len(rows) <= INLINE_ROWS else await context.store.compute(lambda: make(rows))
@@ -89,13 +90,12 @@ async def thread(context: SearchContext, algorithm: str, program: Program) -> li
 def ordered_subject(rows: Sequence[Row]) -> list[Thread]:
     """ORDEREDSUBJECT; `rows` are in the order of the mailbox."""
     by_subject: dict[str, list[Thread]] = {}
-    for message in sorted(_messages(rows), key=_order):
+    for message in in_order(_messages(rows), _order):
         by_subject.setdefault(message.subject, []).append(message)
     threads = [members[0] for members in by_subject.values()]
     for members in by_subject.values():
         members[0].children = members[1:]
-    threads.sort(key=_order)
-    return threads
+    return in_order(threads, _order)
 
 
 def references(rows: Sequence[Row]) -> list[Thread]:
@@ -207,8 +207,8 @@ def _merge_subjects(roots: list[Thread]) -> list[Thread]:
     """Steps 4 and 5."""
     for root in roots:
         if not root.uid:
-            root.children.sort(key=_order)
-    roots.sort(key=_order)
+            root.children = in_order(root.children, _order)
+    roots = in_order(roots, _order)
     table: dict[str, Thread] = {}
     for root in roots:  # (B)
         subject = _thread_subject(root)
@@ -244,17 +244,21 @@ def _thread_subject(root: Thread) -> str:
 def _sort(roots: list[Thread]) -> list[Thread]:
     """Step 6."""
     for message in _walk(roots):  # no dummy is below the root, so any order will do
-        message.children.sort(key=_order)
-    return sorted(roots, key=_order)
+        message.children = in_order(message.children, _order)
+    return in_order(roots, _order)
 
 
-def format_threads(threads: Sequence[Thread], to_number: Callable[[int], int]) -> bytes:
-    """What follows THREAD in its response: nothing, or a space and thread lists (RFC 5256 §5).
+def format_threads(
+    threads: Sequence[Thread], to_number: Callable[[int], int], slice_size: int
+) -> Iterator[bytes]:
+    """What follows THREAD in its response, in pieces of about `slice_size` messages: nothing, or a space and thread
+    lists (RFC 5256 §5).
 
     A message with one child is followed by it: `b" (2)(3 6 (4 23)(44 7 96))"`.
     """
     parts: list[bytes] = [b" "] if threads else []
     waiting: list[Thread | None] = list(reversed(threads))
+    told = 0
     while waiting:
         message = waiting.pop()
         if message is None:
@@ -265,9 +269,17 @@ def format_threads(threads: Sequence[Thread], to_number: Callable[[int], int]) -
         while len(message.children) == 1:
             message = message.children[0]
             line.append(message)
-        parts.append(b" ".join([b"%d" % to_number(each.uid) for each in line]))
+        for start in range(0, len(line), slice_size):
+            part = line[start : start + slice_size]
+            told += len(part)
+            if start:
+                parts.append(b" ")
+            parts.append(b" ".join([b"%d" % to_number(each.uid) for each in part]))
+            if told >= slice_size:
+                yield b"".join(parts)
+                parts, told = [], 0
         if message.children and line:
             parts.append(b" ")
         waiting.append(None)
         waiting += reversed(message.children)
-    return b"".join(parts)
+    yield b"".join(parts)

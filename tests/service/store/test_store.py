@@ -167,8 +167,12 @@ def test_changes_since_tell_a_session_all_that_it_lacks(tmp_path: Path) -> None:
         found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
         assert found is not None
         assert found.vanished == [(3, 3), (7, 8)]
-        assert [row[0] for row in found.flags] == [2, 4]
-        assert [row[0] for row in found.new] == [11]
+        assert found.mailbox.uidnext == 12
+        rows, rest = await store.read(
+            1, lambda tx: changes.flags_since(tx, 1, found.flagged, box.modseq)
+        )
+        assert [row[0] for row in rows] == [2, 4]
+        assert not rest
 
     run(tmp_path, scenario)
 
@@ -186,7 +190,57 @@ def test_old_flag_changes_are_forgotten_and_then_all_flags_are_read(tmp_path: Pa
         await store.write(1, many)
         found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
         assert found is not None
-        assert [row[0] for row in found.flags] == [1]
+        assert found.flagged == [(1, 2)]
+        rows, _ = await store.read(
+            1, lambda tx: changes.flags_since(tx, 1, found.flagged, box.modseq)
+        )
+        assert [row[0] for row in rows] == [1]
+
+    run(tmp_path, scenario)
+
+
+def test_a_session_that_is_far_behind_is_told_so_in_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_ROWS", 8)
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 20)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        odd = [(uid, uid) for uid in range(1, 20, 2)]
+        own = await store.write(1, lambda tx: messages.store_flags(tx, 1, odd[:8], "+", 2, []))
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext, {own}))
+        assert found is not None
+        assert (found.is_far, found.flagged) == (False, [])
+        await store.write(1, lambda tx: messages.expunge(tx, 1, odd[8:], only_deleted=False))
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
+        assert found is not None
+        assert (found.is_far, found.vanished, found.flagged) == (True, [], [(1, 20)])
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("uids", "ranges"), [(3, 100), (100, 2), (1, 1), (7, 3)])
+def test_looks_for_changed_flags_go_on_where_the_last_one_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uids: int, ranges: int
+) -> None:
+    monkeypatch.setattr(changes, "SCANNED_UIDS", uids)
+    monkeypatch.setattr(changes, "SCANNED_RANGES", ranges)
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 20)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        await store.write(
+            1, lambda tx: messages.store_flags(tx, 1, [(2, 6), (9, 9), (15, 20)], "+", 2, [])
+        )
+        seen: list[int] = []
+        left = [(1, 4), (6, 12), (16, 30)]
+        while left:
+            rows, left = await store.read(
+                1, lambda tx, left=left: changes.flags_since(tx, 1, left, box.modseq)
+            )
+            seen += [row[0] for row in rows]
+        assert seen == [2, 3, 4, 6, 9, 16, 17, 18, 19, 20]
 
     run(tmp_path, scenario)
 

@@ -301,7 +301,11 @@ def test_threads_of_stored_messages(tmp_path: Path) -> None:
             await store.append(1, Append(1, make_content(head + b"\r\n\r\n"), pack_date(NOON)))
         context = context_of(store, array("I", [1, 2, 3, 4]))
         return [
-            format_threads(await thread(context, algorithm, Key("ALL")), lambda uid: uid * 10)
+            b"".join(
+                format_threads(
+                    await thread(context, algorithm, Key("ALL")), lambda uid: uid * 10, 2
+                )
+            )
             for algorithm in ("REFERENCES", "ORDEREDSUBJECT")
         ]
 
