@@ -68,7 +68,7 @@ async def _find_gone(client: Client) -> Ranges:
     """Which messages of the view the store does not have any more."""
     selected = client.selected
     uids = selected.view.uids
-    gone: list[int] = []
+    gone: Ranges = []
     for start in range(0, len(uids), UIDS_A_SLICE):
         part = uids[start : start + UIDS_A_SLICE]
         place = [(part[0], part[-1])]
@@ -76,9 +76,9 @@ async def _find_gone(client: Client) -> Ranges:
             lambda tx, place=place: messages.select(tx, selected.mailbox, place, ("uid",))  # type: ignore[misc]
         )
         if len(rows) < len(part):
-            gone += sorted(set(part).difference(row[0] for row in rows))
+            gone += messages.to_ranges(sorted(set(part).difference(row[0] for row in rows)))
         await client.pause()
-    return messages.to_ranges(gone)
+    return gone
 
 
 async def _tell_expunged(client: Client) -> None:

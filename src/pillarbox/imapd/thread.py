@@ -4,17 +4,24 @@ The two algorithms are pure functions of rows. They take about linear time, and 
 about its ancestry.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import unpack
+from typing import Any, TypeVar
 
 from pillarbox.imap.syntax_search import Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
 from pillarbox.imapd.sort import in_order, read_columns, sent_epoch
 
+T = TypeVar("T")
+
 INLINE_ROWS = 500
 """More than these are threaded off the event loop."""
+
+SLICE_MESSAGES = 5000
+"""That are told in one piece."""
 
 STEPS_PER_MESSAGE = 100
 """For finding loops: how many ancestors are looked at in all, counted by message. Real mail needs less than one; mail
@@ -63,28 +70,50 @@ class Thread:
     """While `parent` counts and `children` are not yet filled in."""
 
 
-async def thread(context: SearchContext, algorithm: str, program: Program) -> list[Thread]:
-    """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT".
+async def thread(
+    context: SearchContext, algorithm: str, program: Program, to_number: Callable[[int], int]
+) -> list[bytes]:
+    """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT", as `format_threads`
+    gives them in slices. `to_number` may be called in a thread.
 
     Raises RemoteError and Unavailable as `search` does.
     """
-    rows: list[Row] = []
-    async for found in read_columns(context, await search(context, program), _COLUMNS):
-        rows += [
-            Row(
-                uid,
-                sent_epoch(sent, internaldate),
-                subject,
-                bool(is_reply),
-                message_id,
-                unpack(f"={len(refs) // 8}q", refs),
-            )
-            for uid, sent, internaldate, subject, is_reply, message_id, refs in found
-        ]
+    found: list[tuple[Any, ...]] = []
+    async for part in read_columns(context, await search(context, program), _COLUMNS):
+        found += part
     make = references if algorithm == "REFERENCES" else ordered_subject
-    return (
-        make(rows) if len(rows) <= INLINE_ROWS else await context.store.compute(lambda: make(rows))
-    )
+
+    def work() -> list[bytes]:
+        """Rows and trees come and go here, since that takes long."""
+        threads = make([_row(*columns) for columns in found])
+        return list(format_threads(threads, to_number, SLICE_MESSAGES))
+
+    if len(found) <= INLINE_ROWS:
+        return work()
+    return await context.store.compute(lambda: _without_collector(work))
+
+
+def _without_collector(work: Callable[[], T]) -> T:
+    """Many objects are made, none of them garbage: to look through them again and again would stall the event loop for
+    30 ms and more."""
+    gc.disable()
+    try:
+        return work()
+    finally:
+        gc.enable()
+
+
+def _row(
+    uid: int,
+    sent: int | None,
+    internaldate: int,
+    subject: str,
+    is_reply: int,
+    message_id: int,
+    refs: bytes,
+) -> Row:
+    ancestors = unpack(f"={len(refs) // 8}q", refs)
+    return Row(uid, sent_epoch(sent, internaldate), subject, bool(is_reply), message_id, ancestors)
 
 
 def ordered_subject(rows: Sequence[Row]) -> list[Thread]:
@@ -176,6 +205,7 @@ def _prune(everything: list[Thread]) -> list[Thread]:
             roots.append(message)
         else:
             message.parent.children.append(message)
+            message.parent = None  # a tree without loops goes as soon as nobody needs it
     for message in reversed(list(_walk(roots))):
         message.children = list(_promoted(message.children))
     return [

@@ -16,7 +16,7 @@ from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
 from pillarbox.imapd.sort import sort
-from pillarbox.imapd.thread import format_threads, thread
+from pillarbox.imapd.thread import thread
 from pillarbox.store import messages
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -301,11 +301,7 @@ def test_threads_of_stored_messages(tmp_path: Path) -> None:
             await store.append(1, Append(1, make_content(head + b"\r\n\r\n"), pack_date(NOON)))
         context = context_of(store, array("I", [1, 2, 3, 4]))
         return [
-            b"".join(
-                format_threads(
-                    await thread(context, algorithm, Key("ALL")), lambda uid: uid * 10, 2
-                )
-            )
+            b"".join(await thread(context, algorithm, Key("ALL"), lambda uid: uid * 10))
             for algorithm in ("REFERENCES", "ORDEREDSUBJECT")
         ]
 

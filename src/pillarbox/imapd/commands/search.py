@@ -52,11 +52,11 @@ async def _tell(client: Client, word: bytes, found: Sequence[int], *, is_uid: bo
 
 async def thread(client: Client, args: Thread) -> Answer:
     view = client.selected.view
-    found = await threading.thread(_context(client), args.algorithm, args.program)
     to_number = (lambda uid: uid) if args.uid else view.number
+    pieces = await threading.thread(_context(client), args.algorithm, args.program, to_number)
     engine = client.engine
     engine.send(b"* THREAD")
-    for piece in threading.format_threads(found, to_number, NUMBERS_A_SLICE):
+    for piece in pieces:
         engine.send(piece)
         await client.pause()
     engine.send(b"\r\n")
