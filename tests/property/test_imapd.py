@@ -7,13 +7,16 @@ import tempfile
 from array import array
 from itertools import chain
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pillarbox.imapd import telling
 from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.pattern import Pattern
 from pillarbox.imapd.view import View
+from pillarbox.store import changes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "service" / "imapd"))
 from imap_harness import SIMPLE, Line, serving
@@ -132,6 +135,24 @@ ACTION = st.tuples(st.integers(0, 2), st.sampled_from(COMMANDS), st.integers(0, 
 def test_after_noop_every_session_sees_the_store(
     actions: list[tuple[int, tuple[bytes, bool], int]],
 ) -> None:
+    sessions_see_the_store(actions)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ACTION, max_size=20), st.integers(0, 2), st.integers(1, 2))
+def test_however_far_behind_and_however_small_the_slices(
+    actions: list[tuple[int, tuple[bytes, bool], int]], most_rows: int, size: int
+) -> None:
+    with (
+        patch.object(changes, "MOST_ROWS", most_rows),
+        patch.object(changes, "SCANNED_UIDS", size),
+        patch.object(changes, "SCANNED_RANGES", size),
+        patch.object(telling, "UIDS_A_SLICE", size),
+    ):
+        sessions_see_the_store(actions)
+
+
+def sessions_see_the_store(actions: list[tuple[int, tuple[bytes, bool], int]]) -> None:
     async def run(folder: Path) -> None:
         async with serving(folder) as imap:
             for _ in range(4):

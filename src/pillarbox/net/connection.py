@@ -263,6 +263,7 @@ class Connection(asyncio.Protocol):
             self.wake()
         else:
             self._take(data)
+            self._turns.input_done()
 
     def _take(self, data: bytes) -> None:
         session = self._session

@@ -306,3 +306,16 @@ def test_threads_of_stored_messages(tmp_path: Path) -> None:
         ]
 
     assert run_in(tmp_path, work) == [b" (10 20 30)(40)", b" (10 20)(30)(40)"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 30])
+def test_a_header_is_cut_between_fields_where_they_are_short(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(search_module, "HEADER_PIECE", size)
+    block = b"A: b\r\n c\r\nD: e\r\n" * 5 + b"X" * 100 + b"\r\n\r\n"
+    pieces = list(search_module._pieces(block))
+    assert b"".join(pieces) == block
+    assert all(len(piece) <= 2 * size for piece in pieces)
+    if size >= 9:
+        assert not any(piece.startswith(b" ") for piece in pieces)
