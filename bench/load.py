@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import base64
 import json
 import random
 import resource
@@ -62,15 +61,15 @@ class _Sender(asyncio.Protocol):
         jobs: list[tuple[bytes, bytes]],
         done: "asyncio.Future[None]",
         sender: str = "sender@example.net",
-        login: bytes = b"",
     ) -> None:
         self._jobs = jobs
         self._mail = f"MAIL FROM:<{sender}>\r\n".encode()
-        self._login = login
         self._done = done
         self._step = 0
         self._transport: asyncio.Transport | None = None
         self._received = b""
+        self.greeted: asyncio.Future[None] | None = None
+        """If set, it is told when the session is ready for mail, and waits for `begin` then."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -91,6 +90,16 @@ class _Sender(asyncio.Protocol):
         self._received = b""
         self._reply(last)
 
+    def begin(self) -> None:
+        """Send the first message of a session that waits for it."""
+        self.greeted = None
+        self._next()
+
+    def _next(self) -> None:
+        assert self._transport is not None
+        self._step = 2 if self._jobs else 6
+        self._transport.write(self._mail if self._jobs else b"QUIT\r\n")
+
     def _reply(self, line: bytes) -> None:
         assert self._transport is not None
         if line[:1] not in b"23":
@@ -101,17 +110,11 @@ class _Sender(asyncio.Protocol):
         self._step = step + 1
         if step == 0:
             write(b"EHLO load.example.net\r\n")
-        elif step == 1 and self._login:
-            write(b"AUTH PLAIN " + self._login + b"\r\n")
-            self._login = b""
-            self._step = 1
         elif step == 1 or step == 5:
-            if not self._jobs:
-                write(b"QUIT\r\n")
-                self._step = 6
-                return
-            write(self._mail)
-            self._step = 2
+            if self.greeted is not None:
+                self.greeted.set_result(None)
+            else:
+                self._next()
         elif step == 2:
             write(b"RCPT TO:<" + self._jobs[-1][0] + b">\r\n")
         elif step == 3:
@@ -146,9 +149,10 @@ async def send(
 
 
 async def submit(
-    host: str, port: int, sessions: int, messages: int, domains: int, size: int, authenticate: int
+    host: str, port: int, sessions: int, messages: int, domains: int, size: int
 ) -> float:
-    """Seconds until every message from user0 to some of `domains` domains has its 250."""
+    """Seconds until every message from user0 to some of `domains` domains has its 250. Both servers trust this host.
+    Says "ready" when all sessions are open, and begins with a line on stdin."""
     dice = random.Random(5)
     author = f"user0@{DOMAIN}"
     bodies = [make_message(dice, number, size, author) + b".\r\n" for number in range(200)]
@@ -156,18 +160,22 @@ async def submit(
     for number in range(messages):
         recipient = f"user{number}@d{dice.randrange(domains)}.example".encode()
         jobs[number % sessions].append((recipient, bodies[number % len(bodies)]))
-    login = base64.b64encode(f"\0{author}\0password".encode()) if authenticate else b""
     loop = asyncio.get_running_loop()
-    begin = time.monotonic()
     waiting = []
+    senders = []
     for part in jobs:
         done: asyncio.Future[None] = loop.create_future()
-        await loop.create_connection(
-            lambda part=part, done=done: _Sender(part, done, author, login),  # type: ignore[misc]
-            host,
-            port,
-        )
+        sender = _Sender(part, done, author)
+        sender.greeted = loop.create_future()
+        await loop.create_connection(lambda sender=sender: sender, host, port)  # type: ignore[misc]
+        await asyncio.wait([sender.greeted, done], return_when=asyncio.FIRST_COMPLETED)
+        senders.append(sender)
         waiting.append(done)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    begin = time.monotonic()
+    for sender in senders:
+        sender.begin()
     await asyncio.gather(*waiting)
     return time.monotonic() - begin
 

@@ -1,6 +1,7 @@
 """Pillarbox as the benchmark runs it: `pillarbox serve` with a configuration file, nothing special."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,10 +20,10 @@ SUBMISSION_PORT = 13587
 class PillarboxServer:
     """One running server with `accounts` accounts, user0 and so on, password "password"."""
 
-    name = "Pillarbox"
-
-    def __init__(self, folder: Path, accounts: int) -> None:
+    def __init__(self, folder: Path, accounts: int, *, dkim: bool = False) -> None:
+        self.name = "Pillarbox, DKIM (RSA and Ed25519)" if dkim else "Pillarbox"
         self.folder = folder
+        self._dkim = dkim
         self._accounts = accounts
         self._process: subprocess.Popen[bytes] | None = None
         self.smtp = ("127.0.0.1", SMTP_PORT)
@@ -34,6 +35,7 @@ class PillarboxServer:
         """Makes the accounts and starts the server; returns when all ports answer."""
         from pillarbox.auth.passwords import hash_password
         from pillarbox.core.secret import Secret
+        from pillarbox.outbound.signing import add_keys
         from pillarbox.store.directory import Directory
 
         self.folder.mkdir(parents=True)
@@ -44,6 +46,8 @@ class PillarboxServer:
         hashed = hash_password(Secret("password"))
         for number in range(self._accounts):
             directory.add_account(f"user{number}@{DOMAIN}", *hashed)
+        if self._dkim:
+            add_keys(directory, DOMAIN, int(time.time()))
         directory.close()
         self.configure()
         self.start_again()
@@ -63,6 +67,8 @@ submission = ["127.0.0.1:{self.submission[1]}"]
 mx_port = {SINK_PORT}
 [dns]
 servers = ["127.0.0.1:{SINK_DNS_PORT}"]
+[smtp]
+trusted_networks = ["127.0.0.1"]
 [security]
 allow_cleartext_login = true
 """)
@@ -104,10 +110,9 @@ allow_cleartext_login = true
 
     def is_quiet(self) -> bool:
         """Whether the queue is empty; local mail is where it belongs before its 250."""
-        from pillarbox.store.outgoing import OutgoingQueue
-
-        queue = OutgoingQueue(self.folder / "data" / "queue.db", clock=time.time)
+        path = self.folder / "data" / "queue.db"
+        queue = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
-            return queue.count() == (0, 0)
+            return not queue.execute("SELECT EXISTS (SELECT 1 FROM outgoing_message)").fetchone()[0]
         finally:
             queue.close()

@@ -1,11 +1,12 @@
 """Where relayed mail goes: SMTP hosts on many loopback addresses, and the DNS that names them, in one process.
 
 `python -m bench.sink PORT DNS_PORT DOMAINS` serves `d0.example` and so on, host N on 127.2.0.N+1; each line on stdin is
-answered with the number of messages that arrived.
+answered with the number of messages that arrived and the CPU seconds that were used for them.
 """
 
 import asyncio
 import sys
+import time
 
 import dns.flags
 import dns.message
@@ -94,7 +95,7 @@ async def serve(port: int, dns_port: int, domains: int) -> None:
     await loop.create_datagram_endpoint(_Dns, local_addr=("127.0.0.1", dns_port))
     print("ready", flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
-        print(_Host.received, flush=True)
+        print(_Host.received, time.process_time(), flush=True)
 
 
 if __name__ == "__main__":

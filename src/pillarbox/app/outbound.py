@@ -4,6 +4,7 @@ import logging
 import random
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,20 +12,22 @@ import dns.exception
 
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.dns.mx import OwnHost
 from pillarbox.net.resolver import Resolver
 from pillarbox.net.tls import client_context
-from pillarbox.outbound.route import Router, Smarthost
+from pillarbox.outbound.route import SMARTHOST, Router, Rule
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
 from pillarbox.queue.worker import QueueWorker
-from pillarbox.smtp.client_events import Credentials
+from pillarbox.smtp.client_events import Credentials, TlsMode
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.store import Store
 
@@ -34,33 +37,50 @@ log = logging.getLogger("pillarbox.queue")
 class Outbound:
     """Mail to other hosts, of one server. Without `sends` the queue only takes mail."""
 
-    def __init__(self, config: Config, store: Store, *, sends: bool) -> None:
-        """Raises Refused when the smarthost's password file cannot be read."""
-        self.queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
-        self._router = make_router(config)
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        sends: bool,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        """`on_fatal` hears that mail cannot be made durable any more. Raises Refused when a password file cannot be
+        read."""
+        self.queue = OutgoingQueue(
+            config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal
+        )
+        self.router = make_router(config)
+        schedule = Schedule(
+            warn_after_s=parse_duration(config.outbound.warn_after),
+            give_up_after_s=parse_duration(config.outbound.give_up_after),
+        )
         self.enqueuer = Enqueuer(
-            self.queue, self._router.next_hop_of, Schedule(), self._hint, MailSigner(store)
+            self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
+        )
+        self.notices = Notices(
+            store,
+            self.enqueuer,
+            canonical_domain(config.hostname),
+            time.time,
+            lambda: random.getrandbits(20),
+            copy_to=config.outbound.copy_bounces_to,
         )
         self._worker: QueueWorker | None = None
         if sends:
             reporter = QueueReporter(
-                store,
-                self.queue,
-                self.enqueuer,
-                canonical_domain(config.hostname),
-                time.time,
-                random.random,
-                lambda: random.getrandbits(20),
+                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
             )
             self._worker = QueueWorker(
                 self.queue,
-                self._router.find,
+                self.router.find,
                 reporter,
                 TlsContexts(client_context(verified=True), client_context(verified=False)),
                 owner=f"worker-{time.time_ns():x}",
                 clock=time.time,
                 random=random.random,
             )
+            self.enqueuer.courier = self._worker
 
     def _hint(self) -> None:
         if self._worker is not None:
@@ -69,7 +89,7 @@ class Outbound:
     async def start(self) -> None:
         """Bring the queue in line with the configured routes, and begin to send."""
         await self.queue.take_up()
-        await self.queue.reroute(self._router.next_hop_of)
+        await self.queue.reroute(self.router.next_hop_of)
         if self._worker is not None:
             self._worker.start()
 
@@ -82,12 +102,12 @@ class Outbound:
 
 
 def make_router(config: Config) -> Router:
-    """Raises Refused when the smarthost's password file cannot be read."""
+    """Raises Refused when a password file cannot be read."""
     return Router(
         make_resolver(config),
         own_host(config),
         canonical_domain(config.hostname),
-        smarthost=_smarthost(config),
+        rules=_rules(config),
         mx_port=config.outbound.mx_port,
         random=random.random,
     )
@@ -121,19 +141,41 @@ def _has_ipv6() -> bool:
     return False
 
 
-def _smarthost(config: Config) -> Smarthost | None:
+_TLS_MODES = {
+    "offered": TlsMode.IF_OFFERED,
+    "verified": TlsMode.ALWAYS,
+    "never": TlsMode.NEVER,
+}
+
+
+def _rules(config: Config) -> dict[str, Rule]:
     settings = config.outbound
-    if not settings.smarthost:
+    rules: dict[str, Rule] = {}
+    for domain, route in settings.routes.items():
+        name, port = parse_endpoint(route.host) if route.host else ("", 0)
+        wildcard = "*." if domain.startswith("*.") else ""
+        rules[wildcard + canonical_domain(domain.removeprefix("*."))] = Rule(
+            name,
+            port,
+            route.protocol == "lmtp",
+            _TLS_MODES[route.tls],
+            _credentials(route.username, route.password_file),
+            route.from_strangers,
+        )
+    if settings.smarthost:
+        name, port = parse_endpoint(settings.smarthost)
+        credentials = _credentials(settings.smarthost_username, settings.smarthost_password_file)
+        rules[SMARTHOST] = Rule(name, port, tls=TlsMode.ALWAYS, credentials=credentials)
+    return rules
+
+
+def _credentials(username: str, password_file: str) -> Credentials | None:
+    if not username:
         return None
-    name, port = parse_endpoint(settings.smarthost)
-    credentials = None
-    if settings.smarthost_username:
-        path = Path(settings.smarthost_password_file)
-        try:
-            password = path.read_text("utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise Refused(
-                f"outbound.smarthost_password_file: {path} cannot be read: {error.strerror}"
-            ) from error
-        credentials = Credentials(settings.smarthost_username, Secret(password))
-    return Smarthost(name, port, credentials)
+    try:
+        password = Path(password_file).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise Refused(
+            f"the password file {password_file} cannot be read: {error.strerror}"
+        ) from error
+    return Credentials(username, Secret(password))

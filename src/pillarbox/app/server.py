@@ -18,6 +18,7 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
+from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission
 from pillarbox.net.listener import Listeners, bind
@@ -89,14 +90,16 @@ class Server:
             store.directory, failures, failure_delay_s=self._failure_delay_s
         )
         self._exit.callback(authenticator.close)
-        outbound = Outbound(config, store, sends=self._sends)
+        outbound = Outbound(config, store, sends=self._sends, on_fatal=self._on_fatal)
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
-        pending = PendingWorker(store)
+        pending = PendingWorker(store, outbound.notices.tell_later_success)
         pending.start()
         self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(
-            most_connections(), config.security.connections_per_address
+            most_connections(),
+            config.security.connections_per_address,
+            parse_networks(config.security.proxy_protocol_from),
         )
         maintenance = Maintenance(store, admission, certificates)
         maintenance.start()
@@ -110,7 +113,7 @@ class Server:
             store,
             authenticator,
             SpoolRoom(spool_folder),
-            outbound.enqueuer,
+            outbound,
             certificates.context,
         )
         for name, bound in sockets.items():

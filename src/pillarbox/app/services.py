@@ -3,14 +3,16 @@
 import ssl
 from collections.abc import Callable
 
+from pillarbox.app.outbound import Outbound
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.networks import parse_networks
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
-from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
@@ -30,7 +32,7 @@ def make_services(
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
-    enqueuer: Enqueuer,
+    outbound: Outbound,
     tls: Callable[[], ssl.SSLContext],
 ) -> dict[str, Service]:
     """All services by the names of the configuration's [listen]."""
@@ -42,7 +44,12 @@ def make_services(
         config.smtp.max_message_size,
         cleartext,
         spool_room,
-        enqueuer,
+        outbound.notices,
+        parse_networks(config.smtp.trusted_networks),
+        outbound.router.takes_from_strangers,
+        parse_networks(config.smtp.xclient_from),
+        parse_duration(config.smtp.greeting_delay),
+        parse_duration(config.smtp.error_delay),
     )
     imap = ImapContext(
         store,
@@ -67,6 +74,7 @@ def make_services(
         "smtp": (new_smtp, SMTP_TURNED_AWAY),
         "submission": (new_smtp, SMTP_TURNED_AWAY),
         "submissions": (new_smtp, SMTP_TURNED_AWAY),
+        "lmtp": (new_smtp, SMTP_TURNED_AWAY),
         "imap": (new_imap, IMAP_TURNED_AWAY),
         "imaps": (new_imap, IMAP_TURNED_AWAY),
         "pop3": (new_pop3, POP3_TURNED_AWAY),

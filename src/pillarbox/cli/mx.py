@@ -5,11 +5,17 @@ import random
 
 import click
 
-from pillarbox.app.outbound import make_resolver, own_host
+from pillarbox.app.outbound import make_resolver, make_router, own_host
 from pillarbox.cli.common import config_option, json_option, read_config, show_table
 from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
 from pillarbox.core.errors import Refused
 from pillarbox.dns.mx import NoRoute, Route, find_route
+from pillarbox.outbound.route import SMARTHOST, Rule
+from pillarbox.outbound.route import Route as Hosts
+from pillarbox.smtp.client_events import Outcome, TlsMode
+
+COLUMNS = ("try", "preference", "host", "addresses", "note")
 
 
 @click.command(epilog="Example: pillarbox mx example.com")
@@ -19,9 +25,45 @@ from pillarbox.dns.mx import NoRoute, Route, find_route
 def mx(domain: str, as_json: bool) -> None:
     """Show the route that mail for DOMAIN would take, host by host, and which hosts are passed over."""
     config = read_config()
-    if config.outbound.smarthost:
-        click.echo(f"All mail goes to the smarthost {config.outbound.smarthost}.", err=True)
-    route = asyncio.run(_ask(config, domain))
+    router = make_router(config)
+    try:
+        key, rule = router.rule(canonical_domain(domain))
+    except ValueError:
+        key, rule = domain, None  # what is wrong with it, the search for a route tells best
+    if rule is not None:
+        click.echo(_said_by(key, rule), err=True)
+    if rule is not None and rule.name:
+        _show_hosts(asyncio.run(router.find(key)), as_json=as_json)
+    else:
+        _show_route(asyncio.run(_ask(config, domain)), as_json=as_json)
+
+
+_TLS = {
+    TlsMode.NEVER: "never",
+    TlsMode.IF_OFFERED: "where it is offered",
+    TlsMode.ALWAYS: "always, verified",
+}
+
+
+def _said_by(key: str, rule: Rule) -> str:
+    """What the configuration says, in one line."""
+    who = "All other mail" if key == SMARTHOST else f"Mail for {key}"
+    way = f"to {rule.name}:{rule.port}" if rule.name else "as the DNS says"
+    protocol = "LMTP" if rule.lmtp else "SMTP"
+    return f"{who} goes {way} by {protocol}, as configured. TLS: {_TLS[rule.tls]}."
+
+
+def _show_hosts(route: Hosts | Outcome, *, as_json: bool) -> None:
+    if isinstance(route, Outcome):
+        raise Refused(f"{route.reply.code} {route.reply.enhanced} {route.reply.text}")
+    rows = [
+        (number, None, host.name, host.address, f"port {host.port}")
+        for number, host in enumerate(route.hosts, 1)
+    ]
+    show_table(COLUMNS, rows, as_json=as_json)
+
+
+def _show_route(route: Route | NoRoute, *, as_json: bool) -> None:
     rows: list[tuple[object, ...]] = []
     if isinstance(route, Route):
         rows = [
@@ -30,7 +72,7 @@ def mx(domain: str, as_json: bool) -> None:
         ]
     rows += [("-", unused.preference, unused.name, "", unused.why) for unused in route.unused]
     if rows or as_json:
-        show_table(("try", "preference", "host", "addresses", "note"), rows, as_json=as_json)
+        show_table(COLUMNS, rows, as_json=as_json)
     if isinstance(route, NoRoute):
         raise Refused(f"{route.code} {route.enhanced} {route.text}")
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from pillarbox.config.schema import Config, Listen
+from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.core.networks import parse_networks
 
 SMALLEST_MESSAGE_LIMIT = 65_536
 """RFC 5321 §4.5.3.1.7 demands 64 KiB."""
@@ -60,6 +62,8 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.outbound, "smarthost_password_file"),
+        (config.sendmail, "drop_dir"),
+        *((route, "password_file") for route in config.outbound.routes.values()),
     ):
         value = getattr(section, name)
         if value:
@@ -103,8 +107,29 @@ def find_problems(config: Config) -> Iterator[str]:
     if not 1 <= config.outbound.mx_port <= 65535:
         yield "outbound.mx_port: must be 1 to 65535"
     yield from _outbound_problems(config)
+    for domain, route in config.outbound.routes.items():
+        yield from _route_problems(domain, route)
+    for name in ("greeting_delay", "error_delay"):
+        try:
+            if parse_duration(getattr(config.smtp, name)) > 60:
+                yield f"smtp.{name}: must be 60s or less"
+        except ValueError as error:
+            yield f"smtp.{name}: {error}"
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+    for name in config.submission.__struct_fields__:
+        if getattr(config.submission, name) < 0:
+            yield f"submission.{name}: must be 0 (no limit) or more"
+    for name, networks in (
+        ("smtp.trusted_networks", config.smtp.trusted_networks),
+        ("smtp.xclient_from", config.smtp.xclient_from),
+        ("security.proxy_protocol_from", config.security.proxy_protocol_from),
+    ):
+        try:
+            if any(not each.prefixlen for each in parse_networks(networks).networks):
+                yield f"{name}: all of the Internet cannot be trusted; name networks of yours"
+        except ValueError as error:
+            yield f"{name}: {error}"
 
 
 def _listen_problems(listen: Listen) -> Iterator[str]:
@@ -118,6 +143,8 @@ def _listen_problems(listen: Listen) -> Iterator[str]:
                 continue
             if not _is_ip_address(host):
                 yield f'listen.{service}: "{host}" is not an IP address'
+            if service == "lmtp" and port == 25:
+                yield "listen.lmtp: LMTP must not use port 25"  # RFC 2033 §5
             if port and (host, port) in taken:
                 yield f"listen.{service}: {address} is taken by {taken[host, port]} already"
             taken[host, port] = service
@@ -138,15 +165,43 @@ def _outbound_problems(config: Config) -> Iterator[str]:
             parse_endpoint(settings.smarthost)
         except ValueError:
             yield f'outbound.smarthost: "{settings.smarthost}" must look like "smtp.example.org:465"'
-    if bool(settings.smarthost_username) != bool(settings.smarthost_password_file):
-        yield "outbound: smarthost_username and smarthost_password_file go together"
-    elif settings.smarthost_password_file and not os.access(
-        settings.smarthost_password_file, os.R_OK
-    ):
-        file = settings.smarthost_password_file
-        yield f"outbound.smarthost_password_file: {file} cannot be read"
+    yield from _credential_problems(
+        "outbound", "smarthost_", settings.smarthost_username, settings.smarthost_password_file
+    )
+    for name in ("warn_after", "give_up_after"):
+        try:
+            parse_duration(getattr(settings, name))
+        except ValueError as error:
+            yield f"outbound.{name}: {error}"
+    if settings.copy_bounces_to and not settings.copy_bounces_to.rpartition("@")[0]:
+        yield f'outbound.copy_bounces_to: "{settings.copy_bounces_to}" is not a mail address'
     for server in config.dns.servers:
         try:
             ipaddress.ip_address(parse_endpoint(server)[0])
         except ValueError:
             yield f'dns.servers: "{server}" must look like "192.0.2.1:53" or "[2001:db8::1]:53"'
+
+
+def _credential_problems(place: str, prefix: str, username: str, file: str) -> Iterator[str]:
+    if bool(username) != bool(file):
+        yield f"{place}: {prefix}username and {prefix}password_file go together"
+    elif file and not os.access(file, os.R_OK):
+        yield f"{place}.{prefix}password_file: {file} cannot be read"
+
+
+def _route_problems(domain: str, route: Route) -> Iterator[str]:
+    place = f'outbound.routes."{domain}"'
+    try:
+        canonical_host(domain.removeprefix("*."))
+    except ValueError:
+        yield f'{place}: "{domain}" is not a domain; use one like "example.com" or "*.example.com"'
+    if route.host:
+        try:
+            parse_endpoint(route.host)
+        except ValueError:
+            yield f'{place}.host: "{route.host}" must look like "relay.example.org:25"'
+    elif route.protocol == "lmtp" or route.username:
+        yield f"{place}: name the host; without one, mail goes where the DNS says"
+    if route.username and route.tls != "verified":
+        yield f'{place}: a password goes out under verified TLS only; set tls = "verified"'
+    yield from _credential_problems(place, "", route.username, route.password_file)

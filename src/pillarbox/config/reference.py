@@ -18,6 +18,7 @@ workers = 0
 smtp        = ["0.0.0.0:25", "[::]:25"]     # mail from other servers
 submission  = ["0.0.0.0:587", "[::]:587"]   # mail from users, STARTTLS
 submissions = ["0.0.0.0:465", "[::]:465"]   # mail from users, TLS from the start
+lmtp        = []                            # mail for accounts here from a mail server of yours: no login, no relay
 imap        = ["0.0.0.0:143", "[::]:143"]   # STARTTLS
 imaps       = ["0.0.0.0:993", "[::]:993"]
 pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
@@ -32,6 +33,20 @@ key         = ""
 [smtp]
 # Octets of the largest message that is taken in.
 max_message_size = 10240000
+# Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
+trusted_networks = []
+# Clients (filters, proxies) that may say by XCLIENT for whom they speak.
+xclient_from = []
+# How long strangers wait for the greeting on port 25; "1s" keeps many spam programs out, since they do not wait.
+greeting_delay = "0s"
+# From the sixth error of a client on, each answer comes so much later than the one before, at most 10 s; "0s": never.
+error_delay = "1s"
+
+# To how many recipients at other hosts one account may send; 0: no limit. What is more is held in the queue for
+# you to look at, since it may be a stolen password. `pillarbox account limits` sets others for one account.
+[submission]
+recipients_per_hour = 500
+recipients_per_day  = 2000
 
 # Mail to other hosts.
 [outbound]
@@ -39,6 +54,23 @@ smarthost               = ""    # "host:port"; empty: straight to the recipients
 smarthost_username      = ""
 smarthost_password_file = ""
 mx_port                 = 25    # another value is for test networks
+
+# How long mail waits until its sender is told of the delay ("0s": never), and until it bounces.
+warn_after    = "4h"
+give_up_after = "5d"
+# An address that gets a copy of each bounce, without the text of the message, like "postmaster@example.org".
+copy_bounces_to = ""
+
+# Domains whose mail goes another way; "*.example.com" is for all domains below example.com. Examples:
+#
+# [outbound.routes."example.com"]
+# host           = "relay.example.org:587"  # empty: as the DNS says
+# protocol       = "smtp"                   # or "lmtp"
+# tls            = "verified"               # or "offered" (the default: used where it is offered), "never"
+# username       = ""
+# password_file  = ""
+# from_strangers = false                    # true: take mail for this domain from everybody
+[outbound.routes]
 
 [dns]
 # "ip:port" of DNS servers; empty: the system's.
@@ -49,8 +81,18 @@ servers = []
 allow_cleartext_login = false
 # Connections that one client address may have at once, over all services.
 connections_per_address = 200
+# Proxies whose connections begin with a PROXY header (version 1 or 2) that says who the client is.
+proxy_protocol_from = []
 
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".
 hierarchy_separator = "/"
+
+# `pillarbox sendmail`, for programs on this machine.
+[sendmail]
+# Where it leaves messages for the server. Empty: within data_dir, for root and the server's user only; for all users
+# of the machine, name a folder that they can reach, like "/var/spool/pillarbox".
+drop_dir      = ""
+# Users who may send as anybody, like "www-data"; root and the server's user always may.
+trusted_users = []
 """

@@ -1,6 +1,7 @@
 """What can be configured, with defaults (ARCHITECTURE 7). The names are stable."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -11,6 +12,7 @@ class Listen(msgspec.Struct, forbid_unknown_fields=True):
     smtp: list[str] = []
     submission: list[str] = []
     submissions: list[str] = []
+    lmtp: list[str] = []
     imap: list[str] = []
     imaps: list[str] = []
     pop3: list[str] = []
@@ -27,6 +29,34 @@ class Tls(msgspec.Struct, forbid_unknown_fields=True):
 class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     max_message_size: int = 10_240_000
     """Octets; announced as SIZE, and the limit for IMAP APPEND too."""
+    trusted_networks: list[str] = []
+    """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
+    xclient_from: list[str] = []
+    """Addresses and networks whose clients may say by XCLIENT for whom they speak."""
+    greeting_delay: str = "0s"
+    """How long strangers wait for the greeting on port 25; who speaks before it is sent away."""
+    error_delay: str = "1s"
+    """From the sixth error of a client on, each answer comes so much later than the one before, at most 10 s."""
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True):
+    """Recipients at other hosts that an account may send to; 0: no limit. More are held in the queue."""
+
+    recipients_per_hour: int = 500
+    recipients_per_day: int = 2000
+
+
+class Route(msgspec.Struct, forbid_unknown_fields=True):
+    """Where mail for a domain goes instead of the way that the DNS says, or how."""
+
+    host: str = ""
+    """"host:port"; empty: by MX records."""
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    tls: Literal["offered", "verified", "never"] = "offered"
+    username: str = ""
+    password_file: str = ""
+    from_strangers: bool = False
+    """Take mail for this domain from everybody, as for a domain of our own."""
 
 
 class Outbound(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,6 +64,13 @@ class Outbound(msgspec.Struct, forbid_unknown_fields=True):
     smarthost_username: str = ""
     smarthost_password_file: str = ""
     mx_port: int = 25
+    warn_after: str = "4h"
+    give_up_after: str = "5d"
+    """How long mail waits until its sender is told of the delay ("0s": never), and until it bounces."""
+    copy_bounces_to: str = ""
+    """An address that gets a copy of each bounce, without the text of the message; empty: nobody."""
+    routes: dict[str, Route] = {}
+    """By domain; "*.example.com" is for all domains below example.com."""
 
 
 class Dns(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,10 +81,19 @@ class Security(msgspec.Struct, forbid_unknown_fields=True):
     allow_cleartext_login: bool = False
     connections_per_address: int = 200
     """How many connections one client address may have at once, over all services."""
+    proxy_protocol_from: list[str] = []
+    """Addresses and networks of proxies: each of their connections begins with a PROXY header."""
 
 
 class Imap(msgspec.Struct, forbid_unknown_fields=True):
     hierarchy_separator: str = "/"
+
+
+class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
+    drop_dir: str = ""
+    """Where `pillarbox sendmail` leaves messages for the server; empty: within data_dir."""
+    trusted_users: list[str] = []
+    """Users of this machine who may send as anybody; root and the server's user always may."""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,11 +105,17 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)
+    submission: Submission = msgspec.field(default_factory=Submission)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
     imap: Imap = msgspec.field(default_factory=Imap)
+    sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def drop_path(self) -> Path:
+        return Path(self.sendmail.drop_dir) if self.sendmail.drop_dir else self.data_path / "drop"

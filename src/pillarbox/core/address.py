@@ -1,6 +1,7 @@
-"""A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4)."""
+"""A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4; RFC 6531 §3.3)."""
 
 from dataclasses import dataclass
+from unicodedata import normalize
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,12 +26,17 @@ def is_dot_string(local: str) -> bool:
     """Whether `local` can stand without quotes (RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3 for non-ASCII)."""
     if not local or local[0] == "." or local[-1] == "." or ".." in local:
         return False
-    return all(char in _ATEXT or char > "\x7f" for char in local)
+    return all(char in _ATEXT or (char > "\x7f" and char.isprintable()) for char in local)
 
 
 def quote_local(local: str) -> str:
     """As a Quoted-string (RFC 5321 §4.1.2)."""
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def canonical_local(local: str) -> str:
+    """The form in which local parts of our own are stored and compared: lower case, in NFC (RFC 6532 §3.1)."""
+    return local.lower() if local.isascii() else normalize("NFC", local.lower())
 
 
 def canonical_domain(domain: str) -> str:

@@ -50,17 +50,19 @@ def expand(directory: Directory, address: str) -> Expansion:
     for _ in range(DEEPEST + 1):
         next_level: list[str] = []
         for each in level:
-            found = _look_up(directory, each)
+            account = directory.account(each)
+            if account is None and not directory.is_local(each.rpartition("@")[2]):
+                expansion.elsewhere.append(each)  # accounts and aliases are of our domains
+                continue
+            found = Target(account.id, each) if account is not None else _look_up(directory, each)
             if isinstance(found, Target):
                 if all(found.account != target.account for target in expansion.targets):
                     expansion.targets.append(found)
             elif found:
                 next_level += [target for target in found if target not in seen]
                 seen.update(found)
-            elif directory.is_local(each.rpartition("@")[2]):
-                expansion.unknown.append(each)
             else:
-                expansion.elsewhere.append(each)
+                expansion.unknown.append(each)
         if not next_level:
             return expansion
         if len(seen) > MOST_ADDRESSES:
@@ -71,10 +73,8 @@ def expand(directory: Directory, address: str) -> Expansion:
 
 
 def _look_up(directory: Directory, address: str) -> Target | list[str]:
-    """The account, or the targets of the alias; an empty list where there is neither."""
-    account = directory.account(address)
-    if account is not None:
-        return Target(account.id, address)
+    """For an address that is no account: the account without the tag, or the targets of the alias; an empty list where
+    there is neither."""
     if targets := directory.alias_targets(address):
         return targets
     local, _, domain = address.rpartition("@")

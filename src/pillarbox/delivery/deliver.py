@@ -6,8 +6,8 @@ can be written, the sender shall try again. The commit decides: a caller that go
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
@@ -20,7 +20,7 @@ from pillarbox.store.store import Store
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
 
-TARGETS_A_SLICE = 100
+TARGETS_A_SLICE = 25
 """After so many others have their turn."""
 
 _LATE = Unavailable("the mail file is busy")
@@ -43,10 +43,25 @@ class Delivery:
     content: Content
     targets: Sequence[Target]
     """One or more, no account twice."""
+    envid: str = ""
+    """As it came, "" for none (RFC 3461 §4.4)."""
+    wishes: Mapping[int, Sequence["Wished"]] = field(default_factory=dict)
+    """By account: whose delivery is to be told to the sender. For those that become pending; else it is the caller's
+    business."""
 
 
-async def deliver(store: Store, delivery: Delivery) -> int:
-    """Store a copy for each target; returns how many of them are only pending.
+@dataclass(slots=True, frozen=True)
+class Wished:
+    """A recipient with NOTIFY=SUCCESS (RFC 3461 §4.1)."""
+
+    address: str
+    """As in the envelope."""
+    orcpt: str
+    """As it came, "" for none."""
+
+
+async def deliver(store: Store, delivery: Delivery) -> list[Target]:
+    """Store a copy for each target; returns those that are only pending.
 
     Raises Unavailable (DiskFull where that is why) if nobody got it, or if it is not certain that everybody will: the
     sender must try again, though some may have got it then.
@@ -58,10 +73,8 @@ async def deliver(store: Store, delivery: Delivery) -> int:
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
-        return 0
+        return []
     failures = await _deliver_to_each(store, delivery)
-    if not failures:
-        return 0
     for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
@@ -76,8 +89,10 @@ async def deliver(store: Store, delivery: Delivery) -> int:
             await asyncio.sleep(0)
     if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
         raise _temporary(failures[0][1])
-    await _leave_pending(store, delivery, [target for target, _ in failures])
-    return len(failures)
+    pending = [target for target, _ in failures]
+    if pending:
+        await _leave_pending(store, delivery, pending)
+    return pending
 
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
@@ -127,6 +142,12 @@ async def _leave_pending(store: Store, delivery: Delivery, targets: list[Target]
         delivery.internaldate,
         bytes(delivery.content.octets),
         rows,
+        envid=delivery.envid,
+        wishes=[
+            (target.address, wish.address, wish.orcpt)
+            for target in targets
+            for wish in delivery.wishes.get(target.account, ())
+        ],
     )
 
 

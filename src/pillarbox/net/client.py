@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from typing import Any, Protocol
 
-from pillarbox.core.engine import Engine, Wait
+from pillarbox.core.engine import PAUSED, Engine, Wait
 from pillarbox.net.tls import TlsLayer
 
 HANDSHAKE_S = 60.0
@@ -42,7 +42,12 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._tls: TlsLayer | None = None
         self._tls_error = ""
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._deadline = 0.0
+        """When the present wait is over, in time of the loop."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Goes off at some deadline or before: waits are many and rarely last, so none has a timer of its own."""
+        self._timer_at = 0.0
         self._write_paused = False
         self._unread_octets = 0
         self.tls_version = ""
@@ -56,7 +61,8 @@ class ClientConnection(asyncio.Protocol):
             await self._handshake()
 
     async def event(self) -> Any:
-        """The next event of the engine, sending what it wants sent; None: the connection is over.
+        """The next event of the engine; None: the connection is over. What the engine wants sent is sent before the
+        connection waits, so it may go together with the answer to an event.
 
         Raises TlsFailed when a handshake that the engine wanted failed; then nothing more can be said.
         """
@@ -65,10 +71,9 @@ class ClientConnection(asyncio.Protocol):
         while True:
             event = engine.next_event()
             if event.__class__ is not Wait:
-                self._flush()
                 return event
-            if self._flush():
-                continue  # an engine may wait for its output to be taken
+            if self._flush() and event is PAUSED:
+                continue  # the engine waits for its output to be taken
             if engine.wants_tls:
                 await self._handshake()
                 engine.tls_started()
@@ -104,17 +109,32 @@ class ClientConnection(asyncio.Protocol):
                 transport.writelines(parts)
         return True
 
-    async def _wait(self, timeout_s: float | None) -> bool:
+    async def _wait(self, timeout_s: float) -> bool:
         """Until something came or output was taken; False: the time is over."""
-        self._waiter = self._loop.create_future()
+        self._deadline = self._loop.time() + timeout_s
+        if self._timer is None or self._timer_at > self._deadline:
+            self._set_timer()
+        waiter = self._waiter = self._loop.create_future()
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._waiter
-        except TimeoutError:
-            return False
+            return bool(await waiter)
         finally:
             self._waiter = None
-        return True
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() >= self._deadline:
+            waiter.set_result(False)
+        else:
+            self._set_timer()
 
     async def drained(self, timeout_s: float) -> bool:
         """Until the peer has taken enough of our output; False: it did not in time."""
@@ -200,6 +220,9 @@ class ClientConnection(asyncio.Protocol):
         self._transport = None
         self._write_paused = False
         self._over()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -214,4 +237,4 @@ class ClientConnection(asyncio.Protocol):
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(True)

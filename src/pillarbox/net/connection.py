@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 
 from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.admission import Admission
+from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.tls import TlsLayer
 from pillarbox.net.turns import Turns
 
@@ -74,7 +75,7 @@ class Service:
     """What a listener does with connections."""
 
     name: str
-    """For logs: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
+    """For logs: smtp, submission, submissions, lmtp, imap, imaps, pop3, pop3s."""
     new_session: Callable[["Connection"], Session]
     turned_away: bytes
     """What a peer gets instead of a greeting when there are too many connections."""
@@ -103,6 +104,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_admission",
+        "_admitted_as",
         "_buffered",
         "_closing",
         "_drain_waiters",
@@ -111,6 +113,7 @@ class Connection(asyncio.Protocol):
         "_last_event",
         "_loop",
         "_opened",
+        "_proxy_header",
         "_reading_paused",
         "_session",
         "_stall_timer",
@@ -134,11 +137,13 @@ class Connection(asyncio.Protocol):
         self.id = number
         """For logs and traces."""
         self.peer: tuple[str, int] = ("", 0)
-        """Address and port of the client."""
+        """Address and port of the client, also where a proxy speaks for it."""
         self.local: tuple[str, int] = ("", 0)
         self.account = 0
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self._admission = admission
+        self._admitted_as: str | None = None
+        self._proxy_header: bytes | None = None  # what came of it, while one is awaited
         self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -232,11 +237,18 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         self.peer = tuple(transport.get_extra_info("peername", ("", 0))[:2])
         self.local = tuple(transport.get_extra_info("sockname", ("", 0))[:2])
-        if not self._admission.admit(self, self.peer[0]):
-            self._turn_away(transport)
+        if not self._admit():
             return
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
         self._session = self.service.new_session(self)
+        if self.peer[0] in self._admission.proxies:
+            self._proxy_header = b""
+            self._set_timer()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Who the client is, is known."""
         if self.service.implicit_tls:
             self._tls = TlsLayer(self.service.tls())
         else:
@@ -249,12 +261,40 @@ class Connection(asyncio.Protocol):
         self._session.opened()
         self._turn()
 
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        """Too many connections: say so (where that needs no handshake) and close."""
+    def _admit(self) -> bool:
+        """Count the connection in; if there are too many, say so (where that needs no handshake) and close."""
+        if self._admission.admit(self, self.peer[0]):
+            self._admitted_as = self.peer[0]
+            return True
         log.warning("%s %s: too many connections (%s)", self.id, self.peer[0], self.service.name)
+        assert self._transport is not None
         if not self.service.implicit_tls:
-            transport.write(self.service.turned_away)
-        transport.close()
+            self._transport.write(self.service.turned_away)
+        self._transport.close()
+        return False
+
+    def _take_proxy_header(self, data: bytes) -> bytes:
+        """What comes behind the header; b"" also while it is not whole. Without one, the connection is over."""
+        assert self._proxy_header is not None
+        octets = self._proxy_header + data
+        try:
+            header = parse_proxy_header(octets)
+        except ValueError as error:
+            log.warning("%s %s: %s; closed", self.id, self.peer[0], error)
+            self.abort()
+            return b""
+        if header is None:
+            self._proxy_header = octets
+            return b""
+        self._proxy_header = None
+        if header.client is not None and header.server is not None:
+            self._admission.leave(self, self.peer[0])
+            self._admitted_as = None
+            self.peer, self.local = header.client, header.server
+            if not self._admit():
+                return b""
+        self._begin()
+        return octets[header.length :]
 
     def data_received(self, data: bytes) -> None:
         if self._held or len(data) >= BULK_OCTETS or self._turns.is_late():
@@ -266,6 +306,10 @@ class Connection(asyncio.Protocol):
             self._turns.input_done()
 
     def _take(self, data: bytes) -> None:
+        if self._proxy_header is not None:
+            data = self._take_proxy_header(data)
+            if not data:
+                return
         session = self._session
         if session is None or self._closing:
             return
@@ -370,7 +414,9 @@ class Connection(asyncio.Protocol):
         session, self._session = self._session, None
         if session is not None:
             session.closed()
-            self._admission.leave(self, self.peer[0])
+        if self._admitted_as is not None:
+            self._admission.leave(self, self._admitted_as)
+            self._admitted_as = None
 
     # Turns
 
@@ -482,6 +528,8 @@ class Connection(asyncio.Protocol):
     def _set_timer(self) -> None:
         timeout = self._patience()
         nap = LONGEST_NAP_S if timeout is None else min(timeout, LONGEST_NAP_S)
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_later(nap, self._look_at_time)
 
     def _look_at_time(self) -> None:

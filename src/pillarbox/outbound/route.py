@@ -1,7 +1,7 @@
 """Which hosts a next hop has: the smarthost's addresses, or what the domain's MX records say."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pillarbox.core.address import canonical_domain
@@ -13,7 +13,7 @@ from pillarbox.smtp.client_events import ClientOptions, Credentials, Kind, Outco
 from pillarbox.smtp.reply import Reply
 
 SMARTHOST = "smarthost"
-"""The next hop of everything where a smarthost is configured. No domain has this name: it has no dot."""
+"""The rule for, and the next hop of, everything without a rule of its own. No domain has this name: it has no dot."""
 
 LONGEST_CACHED_S = 3600
 IMPLICIT_TLS_PORT = 465
@@ -29,12 +29,22 @@ class Route:
 
 
 @dataclass(slots=True, frozen=True)
-class Smarthost:
-    """Where all mail goes instead."""
+class Rule:
+    """How mail goes that the configuration says something about: a smarthost, or a route of some domains."""
 
-    name: str
-    port: int
-    credentials: Credentials | None
+    name: str = ""
+    """The host that it goes to; empty: as the DNS says."""
+    port: int = 0
+    lmtp: bool = False
+    tls: TlsMode = TlsMode.IF_OFFERED
+    """ALWAYS: the certificate must be right, too."""
+    credentials: Credentials | None = None
+    from_strangers: bool = False
+    """Mail is taken from everybody, as for a domain of our own."""
+
+    @property
+    def is_verified(self) -> bool:
+        return self.tls is TlsMode.ALWAYS
 
 
 class Router:
@@ -46,21 +56,42 @@ class Router:
         own: OwnHost,
         hostname: str,
         *,
-        smarthost: Smarthost | None,
+        rules: Mapping[str, Rule],
         mx_port: int,
         random: Callable[[], float],
     ) -> None:
+        """`rules` are for canonical domains, for all below one ("*.example.com"), or for the rest (SMARTHOST)."""
         self._resolver = resolver
         self._own = own
         self._hostname = hostname
-        self._smarthost = smarthost
+        self._rules = rules
         self._mx_port = mx_port
         self._random = random
         self._cache: dict[str, tuple[float, Route | Outcome]] = {}
 
+    def rule(self, domain: str) -> tuple[str, Rule | None]:
+        """What is configured for a canonical domain, and under which key; the domain and None if nothing is."""
+        parents = domain.split(".")
+        below = ("*." + ".".join(parents[start:]) for start in range(1, len(parents)))
+        for key in (domain, *below, SMARTHOST):
+            if key in self._rules:
+                return key, self._rules[key]
+        return domain, None
+
+    def takes_from_strangers(self, domain: str) -> bool:
+        """Whether everybody may send to a domain (as written), though it is not ours."""
+        try:
+            rule = self.rule(canonical_domain(domain))[1] if self._rules else None
+        except ValueError:
+            return False
+        return rule is not None and rule.from_strangers
+
     def next_hop(self, domain: str) -> str:
         """Under which name mail for a domain (canonical) is grouped."""
-        return SMARTHOST if self._smarthost is not None else domain
+        if not self._rules:
+            return domain
+        key, rule = self.rule(domain)
+        return key if rule is not None and rule.name else domain
 
     def next_hop_of(self, address: str) -> str:
         """The same for a recipient's address."""
@@ -76,43 +107,49 @@ class Router:
         cached = self._cache.get(next_hop)
         if cached is not None and cached[0] > now:
             return cached[1]
-        if next_hop == SMARTHOST and self._smarthost is not None:
-            route, ttl_s = await self._to_smarthost(self._smarthost)
+        rule = self._rules.get(next_hop) or self.rule(next_hop)[1] or Rule()
+        if rule.name:
+            route, ttl_s = await self._to_relay(rule)
         else:
-            route, ttl_s = await self._to_domain(next_hop)
+            route, ttl_s = await self._to_domain(next_hop, rule)
         if len(self._cache) > 10_000:
             self._cache.clear()
         self._cache[next_hop] = (now + min(ttl_s, LONGEST_CACHED_S), route)
         return route
 
-    async def _to_domain(self, domain: str) -> tuple[Route | Outcome, int]:
+    async def _to_domain(self, domain: str, rule: Rule) -> tuple[Route | Outcome, int]:
         found = await self._resolver.run(find_route(domain, self._own, self._random))
         if isinstance(found, NoRoute):
             kind = Kind.PERMANENT if found.permanent else Kind.TEMPORARY
             reply = Reply(found.code, found.enhanced, found.text)
             return Outcome(kind, Stage.CHECK, reply, from_peer=False), found.ttl_s
         hosts = tuple(
-            Host(host.name, address, self._mx_port)
+            Host(host.name, address, self._mx_port, verified=rule.is_verified)
             for host in found.hosts
             for address in host.addresses
         )
-        return Route(hosts, ClientOptions(self._hostname)), found.ttl_s
+        return Route(hosts, self._options(rule)), found.ttl_s
 
-    async def _to_smarthost(self, smarthost: Smarthost) -> tuple[Route | Outcome, int]:
-        answers = await self._resolver.run(_addresses(smarthost.name))
+    async def _to_relay(self, rule: Rule) -> tuple[Route | Outcome, int]:
+        answers = await self._resolver.run(_addresses(rule.name))
         addresses = [str(record) for answer in answers for record in answer.records]
         if not addresses:
-            reply = Reply(451, "4.4.3", f"the smarthost {smarthost.name} has no address at present")
-            return Outcome(Kind.TEMPORARY, Stage.CHECK, reply, from_peer=False), 0
-        implicit = smarthost.port == IMPLICIT_TLS_PORT
+            text = f"the configured host {rule.name} has no address at present"
+            outcome = Outcome(
+                Kind.TEMPORARY, Stage.CHECK, Reply(451, "4.4.3", text), from_peer=False
+            )
+            return outcome, 0
+        implicit = rule.port == IMPLICIT_TLS_PORT and rule.tls is not TlsMode.NEVER
         hosts = tuple(
-            Host(smarthost.name, address, smarthost.port, implicit, verified=True)
+            Host(rule.name, address, rule.port, implicit, verified=rule.is_verified)
             for address in addresses
         )
-        options = ClientOptions(
-            self._hostname, tls=TlsMode.ALWAYS, credentials=smarthost.credentials
+        return Route(hosts, self._options(rule)), min(answer.ttl_s for answer in answers)
+
+    def _options(self, rule: Rule) -> ClientOptions:
+        return ClientOptions(
+            self._hostname, lmtp=rule.lmtp, tls=rule.tls, credentials=rule.credentials
         )
-        return Route(hosts, options), min(answer.ttl_s for answer in answers)
 
 
 def _addresses(name: str) -> Asking[list[Answer]]:

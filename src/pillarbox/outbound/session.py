@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from pillarbox.net.client import ClientConnection, TlsFailed
+from pillarbox.outbound.fit import fit
 from pillarbox.smtp.client import SmtpClient
 from pillarbox.smtp.client_events import (
     BodyWanted,
@@ -72,6 +73,9 @@ class HostSession:
 
     def is_usable(self) -> bool:
         """Whether another message may follow, as far as is known. Notes what the peer said since the last."""
+        return self._engine.has_room and self._is_alive()
+
+    def _is_alive(self) -> bool:
         engine = self._engine
         if not self._in_transaction and not engine.closing:
             engine.next_event()  # between messages it tells but one thing: the peer has closed
@@ -87,6 +91,7 @@ class HostSession:
         said in SMTP."""
         engine, connection = self._engine, self._connection
         self.messages += 1
+        envelope, octets = await fit(envelope, octets, engine.peer)
         engine.send_message(envelope)
         self._in_transaction = True
         position = 0
@@ -121,7 +126,7 @@ class HostSession:
     async def close(self) -> None:
         """Say QUIT if that is possible. A transaction that was broken off is not finished."""
         try:
-            if self.is_usable():
+            if self._is_alive():
                 self._engine.quit()
                 while await self._event() is not None:
                     continue

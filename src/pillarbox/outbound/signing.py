@@ -1,6 +1,7 @@
 """DKIM signatures on what our users and we ourselves send to other hosts (RFC 6376 §5, RFC 8463).
 
-The domain of From signs with each of its active keys, last of all: nothing changes the message any more. Mail whose
+The domain of From signs with each of its active keys, last of all: nothing changes the message any more. So that no
+host on the way has to, 8-bit parts and long lines are encoded first (RFC 6376 §5.3). Mail whose
 author is not of our domains, or of one without keys, goes unsigned. Where a key cannot be used, mail goes without its
 signature and the log says so: unsigned mail is taken nearly everywhere, and mail must not wait for an administrator.
 A directory that cannot be read is a temporary failure, here as for everything else.
@@ -24,30 +25,42 @@ from pillarbox.dkim.keys import (
     record_text,
 )
 from pillarbox.dkim.sign import Signer, author_domain, sign
+from pillarbox.mime.convert import Transport, convert, fits, has_utf8_header
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Directory, DkimKey, KeyState
+from pillarbox.store.outgoing import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
 from pillarbox.store.store import Store
 
 T = TypeVar("T")
+
+MOST_DOMAINS_REMEMBERED = 1000
+"""Who is trusted may send as anybody."""
 
 log = logging.getLogger("pillarbox.dkim")
 
 
 @dataclass(slots=True)
 class MailSigner:
-    """Signs for the domains of a directory. One for each server: it remembers parsed keys."""
+    """Signs for the domains of a directory. One for each server: it remembers parsed keys until the directory is
+    changed, by whomever."""
 
     store: Store
-    _parsed: dict[str, tuple[list[DkimKey], list[Signer]]] = field(default_factory=dict, init=False)
-    """By domain: the active keys as they were when they were parsed. Only domains that have some."""
+    _signers: dict[str, list[Signer]] = field(default_factory=dict, init=False)
+    """By domain: its active keys; an empty list where there are none."""
+    _version: tuple[int, int] = field(default=(0, 0), init=False)
+    """Of the directory when the keys were read."""
+    _signs: bool = field(default=False, init=False)
+    """Whether there are any keys."""
 
     async def sign(self, message: bytes) -> bytes:
-        """`message` (its lines end with CRLF) with the signatures in front of it, if there are any.
-
-        Raises Unavailable.
+        """`message` (its lines end with CRLF), 7-bit as far as that can be, with the signatures in front of it, if
+        there are any. Raises Unavailable.
         """
-        domain = await self._compute(message, lambda: author_domain(message))
-        signers = self._signers(domain) if domain is not None else []
+        has_keys = self._has_keys()
+        message, domain = await self._compute(
+            message, lambda: _prepare(message, find_domain=has_keys)
+        )
+        signers = self._signers_of(domain) if domain is not None else []
         if not signers:
             return message
         now = int(self.store.clock())
@@ -57,23 +70,44 @@ class MailSigner:
             log.warning("a message from %s goes unsigned: its header has too many fields", domain)
             return message
 
+    async def needs(self, message: bytes, *, utf8: bool) -> int:
+        """What a message needs of the next host (`store.outgoing`); `utf8`: it came with SMTPUTF8. Without that, 8-bit
+        header fields are what they always were, and most hosts with 8BITMIME let them pass."""
+        if message.isascii():
+            return SEVEN_BIT
+        if utf8 and await self._compute(message, lambda: has_utf8_header(message)):
+            return UTF8_HEADER
+        return EIGHT_BIT
+
     async def _compute(self, message: bytes, work: Callable[[], T]) -> T:
         return work() if len(message) <= LARGEST_INLINE else await self.store.compute(work)
 
-    def _signers(self, domain: str) -> list[Signer]:
-        """Always those of now: the rows are read afresh, and keys parsed only when they are other ones."""
+    def _has_keys(self) -> bool:
+        """Forgets what is known if the directory was changed since."""
         directory = self.store.directory
-        keys = [key for key in directory.dkim_keys(domain) if key.state is KeyState.ACTIVE]
-        if not keys:
-            self._parsed.pop(domain, None)
-            return []
-        parsed = self._parsed.get(domain)
-        if parsed is None or parsed[0] != keys:
-            found = directory.dkim_private_keys(domain)
-            keys = [key for key, _ in found]
+        version = directory.version()
+        if version != self._version:
+            self._signers.clear()
+            self._signs = directory.signs()
+            self._version = version
+        return self._signs
+
+    def _signers_of(self, domain: str) -> list[Signer]:
+        signers = self._signers.get(domain)
+        if signers is None:
+            found = self.store.directory.dkim_private_keys(domain)
             signers = [signer for key, pem in found if (signer := _parse(key, pem)) is not None]
-            parsed = self._parsed[domain] = keys, signers
-        return parsed[1]
+            if len(self._signers) >= MOST_DOMAINS_REMEMBERED:
+                self._signers.clear()
+            self._signers[domain] = signers
+        return signers
+
+
+def _prepare(message: bytes, *, find_domain: bool) -> tuple[bytes, str | None]:
+    """The message as it will be sent, and the domain that signs it."""
+    if not fits(message, Transport.SEVEN_BIT):
+        message = convert(message, Transport.SEVEN_BIT)
+    return message, author_domain(message) if find_domain else None
 
 
 def _parse(key: DkimKey, pem: Secret) -> Signer | None:

@@ -1,11 +1,34 @@
-"""Putting mail into the queue: addresses become rows by next hop, and the worker is told."""
+"""Putting mail into the queue: addresses become rows by next hop, and the worker is told.
 
-from collections.abc import Callable, Sequence
+Where the worker has room, it gets new mail from here, leased to it from the beginning, and nobody reads the table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+from pillarbox.dsn.wishes import NO_WISH, Wish
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.schedule import Schedule
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient
+from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient, Row
+
+
+class Courier(Protocol):
+    """Who sends what is in the queue."""
+
+    @property
+    def owner(self) -> str:
+        """Its name in leases."""
+
+    @property
+    def lease_s(self) -> int:
+        """How long its leases are."""
+
+    def has_room(self, size: int, next_hops: Sequence[str]) -> bool:
+        """Whether it will take a message of so many octets for these at once."""
+
+    def take(self, rows: list[Row]) -> None:
+        """Send these, of one message, which are leased to it; their octets are with them."""
 
 
 @dataclass(slots=True)
@@ -17,32 +40,55 @@ class Enqueuer:
     """The next hop of an address."""
     schedule: Schedule
     hint: Callable[[], None]
-    """Tells the worker that there is something to do."""
+    """Tells the worker that there is something to do in the table."""
     signer: MailSigner
+    courier: Courier | None = None
+    """Whom new mail may be given to without a look into the table."""
 
     async def enqueue(
         self,
         message: OutgoingMessage,
         addresses: Sequence[str],
         *,
+        wishes: Mapping[str, Wish] | None = None,
         own: bool = False,
+        utf8: bool = False,
         accepted: bool = True,
     ) -> None:
-        """Durable on return. `own` mail, of our users and of ourselves, is signed; what is forwarded is not. Not yet
-        `accepted`, it waits for `accept`. Raises Unavailable."""
+        """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
+        made 7-bit and signed; what is forwarded stays as it is. `utf8`: it came with SMTPUTF8. Not yet `accepted`, it
+        waits for `accept`. Raises Unavailable."""
+        octets = message.octets
         if own:
-            message = replace(message, octets=await self.signer.sign(message.octets))
-        recipients = [
-            OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
-        ]
-        await self.queue.enqueue(
+            octets = await self.signer.sign(octets)
+        needs = await self.signer.needs(octets, utf8=utf8)
+        message = replace(message, octets=octets, eight_bit=needs)
+        recipients = []
+        for address in addresses:
+            wish = wishes.get(address, NO_WISH) if wishes else NO_WISH
+            hop = self.next_hop_of(address)
+            recipients.append(OutgoingRecipient(address, hop, wish.notify, wish.orcpt))
+        courier = self.courier
+        if (
+            accepted
+            and courier is not None
+            and courier.has_room(len(message.octets), [one.next_hop for one in recipients])
+        ):
+            owner, lease_s = courier.owner, courier.lease_s
+        else:
+            owner, lease_s = "", 0
+        rows = await self.queue.enqueue(
             message,
             recipients,
             lifetime_s=int(self.schedule.give_up_after_s),
             warn_after_s=int(self.schedule.warn_after_s),
             accepted=accepted,
+            owner=owner,
+            lease_s=lease_s,
         )
-        if accepted:
+        if rows and courier is not None:
+            courier.take(rows)
+        elif accepted:
             self.hint()
 
     async def accept(self, queue_id: str) -> None:

@@ -1,4 +1,5 @@
-"""The queue worker: leases what is due, groups it by next hop, and sends it over few, reused sessions.
+"""The queue worker: leases what is due, groups it by next hop, and sends it over few, reused sessions. New mail is
+given to it directly (`queue.enqueue`) while it has room and nothing older waits.
 
 A hop has a few sessions at a time and a short line of groups that wait for them, so a destination that is dead or
 slow holds up nobody else. Every group of recipients ends in exactly one report. The lease is renewed while an attempt
@@ -35,7 +36,14 @@ from pillarbox.smtp.client_events import (
     Stage,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import AT_ONCE, OutgoingQueue, Row
+from pillarbox.store.outgoing import (
+    AT_ONCE,
+    MOST_RECIPIENTS_LEASED,
+    SEVEN_BIT,
+    UTF8_HEADER,
+    OutgoingQueue,
+    Row,
+)
 
 MOST_SESSIONS = 300
 MOST_HOPS_REMEMBERED = 10_000
@@ -43,9 +51,14 @@ GROUPS_A_HOP = 40
 """Groups that wait in line for one hop; more stay in the table, for their leases would end."""
 LEASED_AT_ONCE = 200
 
-LEASE_S = 300
+LEASE_S = 1200
+"""Renewed often enough that it rarely has to be before a final dot."""
 DOT_LEASE_S = 700
 """The lease from the final dot on: longer than its answer may take (RFC 5321 §4.5.3.2.6, 10 minutes)."""
+
+MOST_TAKEN_OCTETS = 64 * 1024
+MOST_HELD_OCTETS = 64 * 1024 * 1024
+"""New mail is taken without the table while it is small, and while all that is taken fits into this."""
 
 STOP_S = 10.0
 """A stop waits so long for the answers to final dots: what is not answered then is sent again."""
@@ -92,7 +105,8 @@ class _Hop:
     opening: int = 0
     moved_at: float = 0.0
     """When it last took or refused a message, or began to have some."""
-    more: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: deque[tuple[float, "asyncio.Future[None]"]] = field(default_factory=deque)
+    """Sessions that wait for more, since when (in time of the loop), the last one last."""
 
 
 @dataclass(slots=True)
@@ -132,11 +146,12 @@ class QueueWorker:
         random: Random,
         pressure: Pressure = DEFAULT_PRESSURE,
     ) -> None:
+        self.owner = owner
+        self.lease_s = LEASE_S
         self._queue = queue
         self._find_route = find_route
         self._reporter = reporter
         self._contexts = contexts
-        self._owner = owner
         self._clock = clock
         self._random = random
         self._pressure = pressure
@@ -146,7 +161,11 @@ class QueueWorker:
         self._held: dict[tuple[int, str], Row] = {}
         """Rows that are waiting or being sent here, by message and recipient: a lease of ours that ended and was taken
         anew must not make them two."""
+        self._held_octets = 0
+        self._behind = True
+        """There may be rows in the table that are due and were not taken: they are older than what comes in."""
         self._stopping = False
+        self._sweeping = False
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -171,7 +190,31 @@ class QueueWorker:
 
     def hint(self) -> None:
         """Something was put into the queue, or its rows were changed."""
+        self._behind = True
         self._wake.set()
+
+    # New mail
+
+    def has_room(self, size: int, next_hops: Sequence[str]) -> bool:
+        """Whether a new message of so many octets may be leased to this worker and given to `take`."""
+        if self._stopping or self._behind or size > MOST_TAKEN_OCTETS:
+            return False
+        if self._held_octets + size > MOST_HELD_OCTETS:
+            return False
+        hops = [self._hops[name] for name in next_hops if name in self._hops]
+        return not hops or not any(self._is_busy(hop, self._clock()) for hop in hops)
+
+    def take(self, rows: list[Row]) -> None:
+        """Send these, of one message, which are leased to this worker."""
+        if len(rows) == 1:
+            self._put(rows)
+            return
+        hops: dict[str, list[Row]] = {}
+        for row in rows:
+            hops.setdefault(row.next_hop, []).append(row)
+        for group in hops.values():
+            for start in range(0, len(group), MOST_RECIPIENTS_LEASED):
+                self._put(group[start : start + MOST_RECIPIENTS_LEASED])
 
     # Handing out
 
@@ -205,62 +248,87 @@ class QueueWorker:
         """How long to sleep when nothing could be taken: until something is due, or a paused hop may be tried."""
         now = self._clock()
         due = self._queue.next_due()
-        if due is None:
-            return LOOK_EVERY_S
-        if due <= now:
-            pauses = [hop.state.paused_until - now for hop in self._hops.values()]
-            wait = min((pause for pause in pauses if pause > 0), default=0.0)
-        else:
-            wait = due - now
-        return min(LOOK_EVERY_S, max(1.0, wait))
+        is_due = due is not None and due <= now
+        waits = [
+            hop.state.paused_until - now for hop in self._hops.values() if hop.groups or is_due
+        ]
+        if due is not None:
+            waits.append(due - now)
+        return min(
+            LOOK_EVERY_S,
+            max(
+                1.0,
+                min((wait for wait in waits if wait > 0), default=1.0 if is_due else LOOK_EVERY_S),
+            ),
+        )
 
     async def _lease(self) -> bool:
         """Take some groups and see that somebody serves them; False when there are none, or enough wait here."""
         self._staff()
         now = self._clock()
+        self._behind = False
+        due = self._queue.next_due()
+        if due is None or due > now:
+            return False
+        self._behind = True
         # Those that wait for a destination that does not move do not count: they must not hold up others.
         moving = (hop for hop in self._hops.values() if now - hop.moved_at < MOVING_S)
         if sum(len(hop.groups) for hop in moving) > LEASED_AT_ONCE // 2:
             return False
-        busy = [
-            name
-            for name, hop in self._hops.items()
-            if len(hop.groups) >= GROUPS_A_HOP
-            or (hop.state.paused_until > now and not hop.connected)
-        ]
+        busy = [name for name, hop in self._hops.items() if self._is_busy(hop, now)]
         groups = await self._queue.lease(
-            self._owner, LEASE_S, limit=LEASED_AT_ONCE, busy_hops=busy, choose=_in_turn
+            self.owner, LEASE_S, limit=LEASED_AT_ONCE, busy_hops=busy, choose=_in_turn
         )
         for group in groups:
-            name = group[0].next_hop
-            hop = self._hops.get(name)
-            if hop is None:
-                hop = self._hops[name] = _Hop(name, Destination(self._pressure.first_sessions))
-            if any(row.next_try == AT_ONCE for row in group):
-                hop.state = Destination(self._pressure.first_sessions)
             fresh = [row for row in group if (row.message, row.recipient) not in self._held]
             if fresh:
-                if not hop.groups:
-                    hop.moved_at = now
-                self._held.update(((row.message, row.recipient), row) for row in fresh)
-                hop.groups.append(fresh)
-                hop.more.set()
-        self._staff()
+                self._put(fresh)
+        if not groups:
+            self._behind = bool(busy)
         return bool(groups)
+
+    def _is_busy(self, hop: _Hop, now: float) -> bool:
+        """Whether no more should wait for it here."""
+        if len(hop.groups) >= GROUPS_A_HOP:
+            return True
+        return hop.state.paused_until > now and not hop.connected
+
+    def _put(self, group: list[Row]) -> None:
+        """Let a group wait in the line of its hop."""
+        name = group[0].next_hop
+        hop = self._hops.get(name)
+        if hop is None:
+            hop = self._hops[name] = _Hop(name, Destination(self._pressure.first_sessions))
+        for row in group:
+            if row.next_try == AT_ONCE:
+                hop.state = Destination(self._pressure.first_sessions)
+            self._held[row.message, row.recipient] = row
+            self._held_octets += len(row.octets or b"")
+        if not hop.groups:
+            hop.moved_at = self._clock()
+        hop.groups.append(group)
+        if hop.idle:
+            _release(hop.idle.pop()[1])
+            return
+        self._staff_hop(hop, self._clock())
 
     def _staff(self) -> None:
         """Open as many sessions as the hops with work may have."""
         now = self._clock()
         for hop in self._hops.values():
-            while (
-                hop.sessions < len(hop.groups)
-                and len(self._sessions) < MOST_SESSIONS
-                and hop.state.room(hop.sessions, now)
-            ):
-                hop.sessions += 1
-                task = asyncio.get_running_loop().create_task(self._serve(hop))
-                self._sessions.add(task)
-                task.add_done_callback(self._sessions.discard)
+            if hop.groups:
+                self._staff_hop(hop, now)
+
+    def _staff_hop(self, hop: _Hop, now: float) -> None:
+        while (
+            hop.sessions < len(hop.groups)
+            and len(self._sessions) < MOST_SESSIONS
+            and hop.state.room(hop.sessions, now)
+        ):
+            hop.sessions += 1
+            task = asyncio.get_running_loop().create_task(self._serve(hop))
+            self._sessions.add(task)
+            task.add_done_callback(self._sessions.discard)
 
     # Sending
 
@@ -279,7 +347,8 @@ class QueueWorker:
         finally:
             hop.sessions -= 1
             self._forget_idle_hops()
-            self._wake.set()
+            if self._behind or hop.groups:
+                self._wake.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_QUIT_S if self._stopping else None):
                     await line.hang_up()
@@ -301,14 +370,38 @@ class QueueWorker:
             return bool(hop.groups) and hop.state.paused_until <= self._clock()
         if hop.groups:
             return True
-        hop.more.clear()
-        self._wake.set()  # there may be more in the table
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await hop.more.wait()
-        except TimeoutError:
-            return False
+        if self._behind:
+            self._wake.set()
+        await self._more(hop)
         return bool(hop.groups) and not self._stopping
+
+    async def _more(self, hop: _Hop) -> None:
+        """Until there may be another group for an idle session, or LINGER_S or somewhat longer."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        idle = (loop.time(), waiter)
+        hop.idle.append(idle)
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(LINGER_S / 4, self._sweep)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            with suppress(ValueError):
+                hop.idle.remove(idle)
+            raise
+
+    def _sweep(self) -> None:
+        """Send sessions home that were idle for long."""
+        loop = asyncio.get_running_loop()
+        self._sweeping = False
+        longest_ago = loop.time() - LINGER_S
+        for hop in self._hops.values():
+            while hop.idle and hop.idle[0][0] <= longest_ago:
+                _release(hop.idle.popleft()[1])
+            self._sweeping = self._sweeping or bool(hop.idle)
+        if self._sweeping:
+            loop.call_later(LINGER_S / 4, self._sweep)
 
     async def _send(self, line: _Line, rows: list[Row]) -> None:
         """Send one group and report it."""
@@ -329,7 +422,7 @@ class QueueWorker:
                     session = opened
                 outcomes = await self._transfer(session, rows)
                 if outcomes is None:
-                    rows = self._queue.still_leased(self._owner, rows)
+                    rows = self._queue.still_leased(self.owner, rows)
                     continue
                 if session.messages > 1 and _was_stale(outcomes):
                     await line.hang_up()
@@ -364,11 +457,11 @@ class QueueWorker:
         full for a moment is waited for. Raises Unavailable."""
         for pause_s in REPORT_AGAIN_S:
             try:
-                return await self._reporter.report(self._owner, rows, outcomes, host)
+                return await self._reporter.report(self.owner, rows, outcomes, host)
             except Failure as failure:
                 log.error("id=%s: the result waits: %s", rows[0].queue_id, failure.text)
                 await asyncio.sleep(pause_s)
-        return await self._reporter.report(self._owner, rows, outcomes, host)
+        return await self._reporter.report(self.owner, rows, outcomes, host)
 
     async def _no_session(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> bool:
         """The destination takes no session, for now or at all. True: other sessions with it work, or may yet, so
@@ -384,17 +477,21 @@ class QueueWorker:
 
     def _let_go(self, rows: list[Row]) -> None:
         for row in rows:
-            self._held.pop((row.message, row.recipient), None)
+            held = self._held.pop((row.message, row.recipient), None)
+            if held is not None:
+                self._held_octets -= len(held.octets or b"")
 
     async def _transfer(self, session: HostSession, rows: list[Row]) -> list[Outcome] | None:
         """One outcome for each row; None: rows were removed or taken by others, so the dot was not sent."""
         queue, first = self._queue, rows[0]
-        octets = queue.octets(first.message)
+        octets = first.octets
+        if octets is None:
+            octets = queue.octets(first.message)
         is_ours = True
 
         async def before_dot() -> bool:
             nonlocal is_ours
-            is_ours = await queue.renew(self._owner, rows, DOT_LEASE_S, sending=True)
+            is_ours = await queue.note_sending(self.owner, rows, DOT_LEASE_S)
             if is_ours:
                 self._behind_dot.add(_this_task())
             return is_ours
@@ -403,7 +500,8 @@ class QueueWorker:
             _address(first.reverse_path) if first.reverse_path else None,
             [Recipient(_address(row.recipient), row.notify, row.orcpt) for row in rows],
             len(octets),
-            eight_bit=first.eight_bit,
+            eight_bit=first.eight_bit != SEVEN_BIT,
+            utf8=first.eight_bit == UTF8_HEADER,
             ret=first.ret,
             envid=first.envid,
         )
@@ -419,7 +517,7 @@ class QueueWorker:
         while True:
             await asyncio.sleep(LEASE_S / 3)
             try:
-                await self._queue.renew(self._owner, list(self._held.values()), LEASE_S)
+                await self._queue.renew(self.owner, list(self._held.values()), LEASE_S)
             except Failure as failure:
                 log.error("leases cannot be renewed: %s", failure.text)
 
@@ -452,7 +550,7 @@ class QueueWorker:
         hop.groups.clear()
         for group in groups:
             try:
-                await self._reporter.report(self._owner, group, [outcome] * len(group), "")
+                await self._reporter.report(self.owner, group, [outcome] * len(group), "")
             except Failure as failure:
                 log.error("id=%s: %s", group[0].queue_id, failure.text)
             finally:
@@ -466,6 +564,11 @@ def _in_turn(candidates: list[Row], limit: int) -> list[Row]:
         for index, row in enumerate(candidates)
     ]
     return [candidates[index] for index in choose(due, limit)]
+
+
+def _release(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _was_stale(outcomes: Sequence[Outcome]) -> bool:

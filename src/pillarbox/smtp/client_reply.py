@@ -6,6 +6,7 @@ Lenient where peers are known to be sloppy and nothing is lost by it: any text, 
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from pillarbox.smtp.lines import CommandLines
 from pillarbox.smtp.reply import Reply
@@ -17,7 +18,11 @@ MAX_LINES = 256
 MAX_TEXT = 16384
 """Octets of all lines of one reply."""
 
+MAX_KNOWN_LINE = 64
+"""Octets of a line that may be remembered."""
+
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_LIMIT = re.compile(r"([A-Z0-9_-]+)=([1-9][0-9]{0,5})")
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -57,6 +62,10 @@ class ReplyReader:
     def next_reply(self) -> Reply | BadReply | None:
         """The next whole reply, None if there is none yet."""
         while (line := self._input.next_line(MAX_LINE)) is not None:
+            if not self._lines and isinstance(line, bytes) and len(line) <= MAX_KNOWN_LINE:
+                reply = _short_reply(line)
+                if reply is not None:
+                    return reply
             match = _LINE.fullmatch(line) if isinstance(line, bytes) else None
             if match is None:
                 return GARBAGE
@@ -72,6 +81,15 @@ class ReplyReader:
                 self._size = 0
                 return parse_reply(int(match[1]), lines)
         return None
+
+
+@lru_cache(maxsize=256)
+def _short_reply(line: bytes) -> Reply | None:
+    """A reply of one line; None if it is none. Peers say the same few things to each message."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[2] == b"-":
+        return None
+    return parse_reply(int(match[1]), [match[3] or b""])
 
 
 def parse_reply(code: int, lines: list[bytes]) -> Reply:
@@ -111,6 +129,14 @@ class Peer:
         value = self.extensions.get("SIZE", "")
         limit = int(value) if value.isascii() and value.isdigit() and len(value) <= 20 else 0
         return limit or None
+
+    def limit(self, name: str) -> int | None:
+        """What LIMITS says of `name`, such as RCPTMAX (RFC 9422 §3); None if it says nothing that makes sense."""
+        for word in self.extensions.get("LIMITS", "").upper().split():
+            match = _LIMIT.fullmatch(word)
+            if match is not None and match[1] == name:
+                return int(match[2])
+        return None
 
     @property
     def mechanisms(self) -> list[str]:

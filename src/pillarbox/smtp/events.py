@@ -1,7 +1,7 @@
 """What the SMTP server engine tells its service, in the order of the input.
 
 `Reset`, `Quit` and `BodyChunk` only inform. Every other event waits for `SmtpServer.send` (an `Auth` or
-`AuthResponse` alternatively for `send_challenge`), and nothing further is read until then.
+`AuthResponse` alternatively for `send_challenge`, a `Delay` for `end_delay`), and nothing further is read until then.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pillarbox.core.address import Address
 
 @dataclass(slots=True)
 class Hello:
-    """EHLO or HELO (`extended` tells): accept with `SmtpServer.hello_reply()`. A transaction is over then."""
+    """EHLO, HELO (`extended` tells) or LHLO: accept with `SmtpServer.hello_reply()`. A transaction is over then."""
 
     extended: bool
     domain: str
@@ -39,8 +39,9 @@ class Rcpt:
 
 @dataclass(slots=True)
 class DataStart:
-    """DATA, with one accepted recipient or more. START_MAIL_INPUT lets the message come; a 4yz or 5yz
-    reply declines, and the transaction is over."""
+    """DATA, or the first BDAT of a message, with one accepted recipient or more. START_MAIL_INPUT lets the message
+    come; a 4yz or 5yz reply declines, and the transaction is over. (After BDAT, 354 is not said: the octets come
+    anyway.)"""
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class BodyEnd:
     bare_cr_or_lf: bool
     """Some CR or LF stood alone: refuse it (BARE_CR_OR_LF_IN_DATA) or mend it (`LineEndNormalizer`)."""
     too_big: bool
-    """The size limit was passed, and chunks were left out: reply TOO_BIG."""
+    """The size limit was passed, and chunks were left out: reply TOO_BIG. Never after BDAT."""
 
 
 @dataclass(slots=True)
@@ -78,8 +79,24 @@ class AuthResponse:
 
 
 @dataclass(slots=True)
+class Xclient:
+    """XCLIENT of a client that may speak for another: who that is. Accept with the greeting; the session begins anew
+    then, but under the same TLS. `SmtpServer.authenticated` may be set where LOGIN is believed."""
+
+    attributes: dict[str, str]
+    """Names in upper case, values decoded; "" where the value is unavailable."""
+
+
+@dataclass(slots=True)
+class Delay:
+    """An error reply has to wait: call `SmtpServer.end_delay` after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
 class Reset:
-    """RSET: the transaction, if any, is over."""
+    """RSET, or a chunk that was refused: the transaction, if any, is over."""
 
 
 @dataclass(slots=True)
@@ -87,4 +104,17 @@ class Quit:
     """QUIT was answered; the connection closes."""
 
 
-Event = Hello | Mail | Rcpt | DataStart | BodyChunk | BodyEnd | Auth | AuthResponse | Reset | Quit
+Event = (
+    Hello
+    | Mail
+    | Rcpt
+    | DataStart
+    | BodyChunk
+    | BodyEnd
+    | Auth
+    | AuthResponse
+    | Xclient
+    | Delay
+    | Reset
+    | Quit
+)

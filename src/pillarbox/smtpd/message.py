@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from pillarbox.delivery.trace import field_pattern, is_loop, remove_return_path
 from pillarbox.mime.address_list import parse_address_list
+from pillarbox.mime.convert import Transport, convert
 from pillarbox.mime.header import MAX_VALUE, header_end, split_header, unfold
-from pillarbox.smtp.reply import MAIL_LOOP, SENDER_NOT_YOURS, Reply
-from pillarbox.store.content import Content, make_content
+from pillarbox.mime.lines import has_bare_cr_or_lf
+from pillarbox.smtp.reply import MAIL_LOOP, NOT_CONVERTED, SENDER_NOT_YOURS, Reply
+from pillarbox.store.content import Content, make_content, unrendered
 
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
@@ -45,14 +47,25 @@ class Prepared:
 
 
 def prepare(
-    octets: bytes | memoryview, recipients: Collection[str], additions: Additions | None
+    octets: bytes | memoryview,
+    recipients: Collection[str],
+    additions: Additions | None,
+    *,
+    is_binary: bool = False,
 ) -> Prepared | Reply:
-    """Check and parse a message for canonical `recipients`; `additions` None: it is not a submission, and nothing is
-    changed but that forged Return-Path fields go, and a body without any header gets the blank line before it.
+    """Check a message, and render it if there are canonical `recipients` here. `additions` None: it is not a
+    submission, and nothing is changed but that forged Return-Path fields go, and a body without any header gets the
+    blank line before it.
 
-    The reply refuses it: HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors than can be
-    checked.
+    `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
+
+    The reply refuses it: NOT_CONVERTED, HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors
+    than can be checked.
     """
+    if is_binary:
+        octets = convert(bytes(octets), Transport.EIGHT_BIT)
+        if b"\0" in octets or has_bare_cr_or_lf(octets):
+            return NOT_CONVERTED
     block = bytes(octets[: LARGEST_HEADER + 1])
     block = block[: header_end(block)]
     if not _has_fields(block):
@@ -73,7 +86,8 @@ def prepare(
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))
-    return Prepared(make_content(octets), authors)
+    content = make_content(octets) if recipients else unrendered(octets, len(header))
+    return Prepared(content, authors)
 
 
 def _has_fields(block: bytes) -> bool:
@@ -105,11 +119,13 @@ def find_authors(header: bytes) -> list[str] | None:
 
 def mend_header(header: bytes, additions: Additions) -> bytes:
     """Of a submission: Bcc goes (RFC 5322 §3.6.3), missing Date and Message-ID come (RFC 6409 §8.2, §8.3)."""
-    if b"bcc" in header.lower():
+    lower = header.lower()
+    if b"bcc" in lower:
         header = _BCC.sub(b"", header)
     added = b""
-    if _HAS_DATE.search(header) is None:
+    # What is usual is found without the slower patterns.
+    if b"\ndate:" not in lower and _HAS_DATE.search(header) is None:
         added += b"Date: %b\r\n" % additions.date
-    if _HAS_MESSAGE_ID.search(header) is None:
+    if b"\nmessage-id:" not in lower and _HAS_MESSAGE_ID.search(header) is None:
         added += b"Message-ID: %b\r\n" % additions.message_id
     return added + header if added else header

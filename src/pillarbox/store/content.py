@@ -115,6 +115,13 @@ def make_content(octets: bytes | memoryview) -> Content:
     return content_of(parse_message(octets), octets)
 
 
+def unrendered(octets: bytes | memoryview, header_size: int) -> Content:
+    """A message that no account gets: only its octets and its header block mean something."""
+    return Content(
+        octets, header_size, b"", b"", "", None, b"", b"", None, "", False, "", "", "", 0, (), 0
+    )
+
+
 def content_of(message: Message, octets: bytes | memoryview) -> Content:
     """The same for a message that was parsed already."""
     shape, fields = _common_fields(message, octets)

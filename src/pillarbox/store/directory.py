@@ -1,4 +1,5 @@
-"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials, aliases.
+"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials and what they may send
+as, aliases.
 
 Read inline (an indexed read takes microseconds) and always afresh, so a change made by another process counts at
 once. Addresses are kept canonical: lower case (local parts are case-insensitive here, as nearly everywhere),
@@ -13,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from pillarbox.core.address import canonical_domain, canonical_host, is_dot_string
+from pillarbox.core.address import canonical_domain, canonical_host, canonical_local, is_dot_string
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store import database
@@ -77,9 +78,18 @@ def canonical_address(address: str) -> str:
     if len(local.encode()) > 64:
         raise Refused(f'the part of "{address}" before the @ is longer than 64 octets')
     try:
-        return f"{local.lower()}@{canonical_domain(domain)}"
+        return f"{canonical_local(local)}@{canonical_domain(domain)}"
     except ValueError as error:
         raise Refused(f'"{domain}" is not a domain name') from error
+
+
+def _ensure_not_lost(path: Path) -> None:
+    is_there = path.exists() and path.stat().st_size > 0
+    if not is_there and any(path.parent.glob("accounts/*/*.db")):
+        raise Refused(
+            f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
+            " restore it from a backup, or move that folder away to begin anew"
+        )
 
 
 def _own_domain(domain: str) -> str:
@@ -94,6 +104,9 @@ class Directory:
     """The built-in directory."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
+        """Raises Refused where the directory was lost: a new one would give the mail of its accounts to others.
+        Raises Unavailable."""
+        _ensure_not_lost(path)
         self._connection = database.open_single(path, "directory", vfs=vfs)
         self._clock = clock
 
@@ -103,6 +116,10 @@ class Directory:
     def data_version(self) -> int:
         """Changes whenever another connection has changed the directory; for caches over it."""
         return int(self._connection.pragma("data_version"))
+
+    def version(self) -> tuple[int, int]:
+        """Other than before whenever anything may have changed, by whomever; for caches over it."""
+        return self.data_version(), self._connection.total_changes()
 
     # Domains
 
@@ -140,13 +157,15 @@ class Directory:
         return domain
 
     def _ensure_can_get_mail(self, address: str) -> None:
-        """Whether mail can be addressed to a canonical address without quotes and SMTPUTF8, at a domain of ours.
+        """Whether mail can be addressed to a canonical address without quotes, at a domain of ours.
 
         Raises Refused.
         """
         local, _, domain = address.rpartition("@")
-        if not (local.isascii() and is_dot_string(local)):
-            raise Refused(f'"{local}" cannot stand before the @: use a-z, 0-9 and . _ - + \' & =')
+        if not is_dot_string(local):
+            raise Refused(
+                f'"{local}" cannot stand before the @: use letters, digits and . _ - + \' & ='
+            )
         if not self.is_local(domain):
             raise Refused(
                 f"there is no domain {domain}; add it with: pillarbox domain add {domain}"
@@ -250,7 +269,8 @@ class Directory:
     def remove_account(self, account: int) -> None:
         """Its mail is the caller's to remove; aliases that point to it stay and are told by `config check`."""
         with self._connection:
-            self._write("DELETE FROM app_password WHERE account = ?", account)
+            for table in ("app_password", "identity", "sending_limit"):
+                self._write(f"DELETE FROM {table} WHERE account = ?", account)
             self._write("DELETE FROM account WHERE account = ?", account)
 
     # Aliases
@@ -303,7 +323,53 @@ class Directory:
             return canonical_address("x" + alias)[1:]
         return canonical_address(alias)
 
+    # Sending
+
+    def identities(self, account: int | None = None) -> list[tuple[str, str]]:
+        """(address of the account, sender) pairs of all accounts or of one, sorted."""
+        rows = self._rows(
+            "SELECT address, sender FROM identity JOIN account USING (account)"
+            " WHERE ? IS NULL OR account = ? ORDER BY address, sender",
+            account,
+            account,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def has_identity(self, account: int, address: str) -> bool:
+        """Whether an account was given a canonical address, or all of its domain, to send as."""
+        domain = address[address.rindex("@") :]
+        sql = "SELECT 1 FROM identity WHERE account = ? AND sender IN (?, ?)"
+        return self._row(sql, account, address, domain) is not None
+
+    def add_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """`sender` is an address or "@domain". Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) in self.identities(known.id):
+            raise Refused(f"{known.address} may send as {sender} already")
+        self._write("INSERT INTO identity VALUES (?, ?, ?)", known.id, sender, int(self._clock()))
+        return known.address, sender
+
+    def remove_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) not in self.identities(known.id):
+            raise Refused(f"{known.address} has no identity {sender}")
+        self._write("DELETE FROM identity WHERE account = ? AND sender = ?", known.id, sender)
+        return known.address, sender
+
+    def sending_limits(self, account: int) -> tuple[int | None, int | None]:
+        """Recipients at other hosts (in an hour, in a day); None: as configured, 0: no limit."""
+        row = self._row("SELECT hourly, daily FROM sending_limit WHERE account = ?", account)
+        return (row[0], row[1]) if row else (None, None)
+
+    def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
+        self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
+
     # DKIM keys
+
+    def signs(self) -> bool:
+        """Whether any domain has an active key."""
+        return self._row("SELECT 1 FROM dkim_key WHERE state = 'active'") is not None
 
     def dkim_keys(self, domain: str) -> list[DkimKey]:
         """Those of a canonical domain, in any state, oldest first, RSA before Ed25519."""
@@ -374,19 +440,19 @@ class Directory:
     def save_generation(self, generation: int) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", generation)
 
-    def _row(self, sql: str, *values: str | int) -> Any:
+    def _row(self, sql: str, *values: str | int | None) -> Any:
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _rows(self, sql: str, *values: str | int) -> list[Any]:
+    def _rows(self, sql: str, *values: str | int | None) -> list[Any]:
         try:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _write(self, sql: str, *values: str | int | bool) -> None:
+    def _write(self, sql: str, *values: str | int | bool | None) -> None:
         try:
             self._connection.execute(sql, values)
         except apsw.Error as error:

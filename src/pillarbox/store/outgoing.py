@@ -1,14 +1,15 @@
 """The queue of mail to other hosts (`queue.db`): one row for each recipient, the message once.
 
 Whoever works on rows leases them: the lease is an owner and a time, renewed during an attempt; rows of a worker that
-died become due when it ends. All writes of a turn are one synced transaction in a thread, so an enqueued message
+died become due when it ends. All writes of a turn are one transaction (`store.group_commit`), and an enqueued message
 is durable when `enqueue` returns. The schedule is the caller's: here are only times.
 """
 
 import asyncio
+import logging
+import os
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +18,19 @@ import apsw
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
+from pillarbox.store.group_commit import GroupCommit, Work
 
 T = TypeVar("T")
+
+FINISH_AGAIN_S = 5.0
+"""Between attempts to note that a row is done with, while the disk is full."""
+
+log = logging.getLogger("pillarbox.queue")
+
+
+SEVEN_BIT, EIGHT_BIT, UTF8_HEADER = 0, 1, 2
+"""Values of `eight_bit`: what a message needs of the next host: nothing, 8BITMIME, or SMTPUTF8, which brings that with
+it (RFC 6531 §3.1)."""
 
 
 @dataclass(slots=True)
@@ -41,7 +53,7 @@ class OutgoingMessage:
     account: int | None = None
     envid: str = ""
     ret: str = ""
-    eight_bit: bool = False
+    eight_bit: int = SEVEN_BIT
 
 
 @dataclass(slots=True)
@@ -54,7 +66,7 @@ class Row:
     account: int | None
     envid: str
     ret: str
-    eight_bit: bool
+    eight_bit: int
     created: int
     size: int
     recipient: str
@@ -70,6 +82,8 @@ class Row:
     sending: bool
     host: str
     reply: str
+    octets: bytes | None = None
+    """The message, where it is in memory anyway."""
 
 
 @dataclass(slots=True)
@@ -98,6 +112,17 @@ _COLUMNS = (
 
 _FROM = " FROM outgoing AS o JOIN outgoing_message AS m ON m.id = o.message"
 
+_INSERT_MESSAGE = (
+    "INSERT INTO outgoing_message (id, queue_id, reverse_path, account, envid, ret, eight_bit, created, octets)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_RECIPIENT = "INSERT INTO outgoing VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0, '', '')"
+
+_DROP_EMPTY = (
+    "DELETE FROM outgoing_message WHERE id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM outgoing WHERE message = outgoing_message.id)"
+)
+
 CANDIDATES_A_ROW = 3
 """Candidates that `choose` gets at either end of the queue for each row that it may take."""
 
@@ -112,58 +137,40 @@ def _oldest(candidates: list[Row], limit: int) -> list[Row]:
 class OutgoingQueue:
     """The table. The asynchronous functions belong to one event loop; the others block for a short query."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
-        self._writer = database.open_single(path, "queue", vfs=vfs)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float],
+        vfs: str | None = None,
+        sync: Callable[[int], None] = os.fdatasync,
+        on_fatal: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
+        """`sync` makes a file durable by its descriptor; `on_fatal` hears that it cannot: stop then."""
+        self._commit = GroupCommit(
+            path, database.open_single(path, "queue", vfs=vfs), sync=sync, on_fatal=on_fatal
+        )
         self._reader = database.open_single(path, "queue", vfs=vfs)
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
-        self._waiting: list[tuple[Callable[[apsw.Connection], Any], asyncio.Future[Any]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._last_id = 0
+        self._next_id(self._reader)
+        self._finishing: set[tuple[int, str]] = set()
+        """Rows that are done with, but still in the table."""
 
     async def drain(self) -> None:
-        """Until all writes that were asked for are done; before `close`, on the loop of the queue."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        """Until all writes that were asked for are durable; before `close`, on the loop of the queue."""
+        await self._commit.drain()
 
     def close(self) -> None:
-        self._thread.shutdown()
-        self._writer.close()
         self._reader.close()
+        self._commit.close()
 
-    # Group commit
+    async def _write(self, work: Work[T]) -> T:
+        return await self._commit.write(work)
 
-    async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run `work` in a transaction with others that wait; durable on return. It may run twice."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((work, future))
-        if self._task is None:
-            self._task = loop.create_task(self._drain())
-        return await asyncio.shield(future)
-
-    async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                works = [work for work, _ in batch]
-                results = await loop.run_in_executor(self._thread, _run_batch, self._writer, works)
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(result, BaseException):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
-        finally:
-            self._task = None
-
-    def write_now(self, work: Callable[[apsw.Connection], T]) -> T:
-        """The same without an event loop, for commands. Blocks. Raises Unavailable."""
-        (result,) = _run_batch(self._writer, [work])
-        if isinstance(result, BaseException):
-            raise result
-        return result  # type: ignore[no-any-return]
+    def write_now(self, work: Work[T]) -> T:
+        """Run `work` in a transaction without an event loop, for commands. Blocks. Raises Unavailable."""
+        return self._commit.write_now(work)
 
     # In
 
@@ -175,48 +182,88 @@ class OutgoingQueue:
         lifetime_s: int,
         warn_after_s: int,
         accepted: bool = True,
-    ) -> None:
+        owner: str = "",
+        lease_s: int = 0,
+    ) -> list[Row]:
         """Take a message for these recipients, durably. `warn_after_s` 0: no notice of delay. Raises Unavailable.
 
-        Not yet `accepted`, it waits for `accept`, and is dropped at the next start if that never came.
+        Not yet `accepted`, it waits for `accept`, and is dropped at the next start if that never came. With an `owner`
+        its rows are leased at once for `lease_s` seconds, and are returned with the octets of the message.
         """
         now_s = int(self._clock())
         warn_at = now_s + warn_after_s if warn_after_s else 0
+        next_try = now_s + lease_s
+        expires = now_s + lifetime_s
+        held = FREE if accepted else UNACCEPTED
+        unique = {one.recipient: one for one in recipients}.values()
+        head = (
+            message.queue_id,
+            message.reverse_path,
+            message.account,
+            message.envid,
+            message.ret,
+            message.eight_bit,
+            now_s,
+        )
 
-        def work(connection: apsw.Connection) -> None:
-            row: Any = connection.execute(
-                "INSERT INTO outgoing_message (queue_id, reverse_path, account, envid, ret, eight_bit, created,"
-                " octets) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                (
-                    message.queue_id,
-                    message.reverse_path,
-                    message.account,
-                    message.envid,
-                    message.ret,
-                    message.eight_bit,
-                    now_s,
-                    message.octets,
-                ),
-            ).fetchone()
-            connection.executemany(
-                "INSERT OR IGNORE INTO outgoing VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, '', 0, '', '')",
-                [
+        def work(connection: apsw.Connection) -> int:
+            number = self._last_id = self._last_id + 1
+            try:
+                connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
+            except apsw.ConstraintError:  # another process put something in
+                number = self._next_id(connection)
+                connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
+            for one in unique:
+                connection.execute(
+                    _INSERT_RECIPIENT,
                     (
-                        row[0],
+                        number,
                         one.recipient,
                         one.next_hop,
                         one.notify,
                         one.orcpt,
-                        FREE if accepted else UNACCEPTED,
-                        now_s,
-                        now_s + lifetime_s,
+                        held,
+                        next_try,
+                        expires,
                         warn_at,
-                    )
-                    for one in recipients
-                ],
-            )
+                        owner,
+                    ),
+                )
+            return number
 
-        await self._write(work)
+        number = await self._commit.ask(
+            work, octets=len(message.octets) + 256 * len(recipients), synced=True
+        )
+        if not owner:
+            return []
+        return [
+            Row(
+                number,
+                *head,
+                len(message.octets),
+                one.recipient,
+                one.next_hop,
+                one.notify,
+                one.orcpt,
+                held,
+                0,
+                next_try,
+                expires,
+                warn_at,
+                owner,
+                False,
+                "",
+                "",
+                message.octets,
+            )
+            for one in unique
+        ]
+
+    def _next_id(self, connection: apsw.Connection) -> int:
+        """Never that of another message of this process, be it gone: rows in memory are known by it."""
+        last: Any = connection.execute("SELECT max(id) FROM outgoing_message").fetchone()
+        self._last_id = max(self._last_id, last[0] or 0) + 1
+        return self._last_id
 
     async def accept(self, queue_id: str) -> None:
         """Let an enqueued message go. Raises Unavailable."""
@@ -265,7 +312,8 @@ class OutgoingQueue:
                     (now_s, *busy_hops, CANDIDATES_A_ROW * limit),
                 ):
                     row = Row(*values)
-                    found[row.message, row.recipient] = row
+                    if (row.message, row.recipient) not in self._finishing:
+                        found[row.message, row.recipient] = row
                 if len(found) < CANDIDATES_A_ROW * limit:
                     break
             groups: dict[tuple[int, str], list[Row]] = {}
@@ -285,24 +333,48 @@ class OutgoingQueue:
 
         return await self._write(work)
 
-    async def renew(
-        self, owner: str, rows: Sequence[Row], lease_s: int, *, sending: bool = False
-    ) -> bool:
-        """Renew a lease, noting with `sending` that the final dot comes now. False: it was lost, so do not send."""
+    async def renew(self, owner: str, rows: Sequence[Row], lease_s: int) -> bool:
+        """Renew a lease, to end `lease_s` seconds from now or later. False: it was lost, so do not send."""
         now_s = int(self._clock())
 
         def work(connection: apsw.Connection) -> bool:
             renewed = 0
             for row in rows:
                 connection.execute(
-                    "UPDATE outgoing SET next_try = max(next_try, ?), sending = max(sending, ?)"
+                    "UPDATE outgoing SET next_try = max(next_try, ?)"
                     " WHERE message = ? AND recipient = ? AND owner = ? AND next_try > ?",
-                    (now_s + lease_s, sending, row.message, row.recipient, owner, now_s),
+                    (now_s + lease_s, row.message, row.recipient, owner, now_s),
                 )
                 renewed += connection.changes()
             return renewed == len(rows)
 
-        return await self._write(work)
+        # No sync: it is for other processes to see, and after a power cut there is none that holds a lease.
+        return await self._commit.ask(work, octets=256 * len(rows), synced=False)
+
+    async def note_sending(self, owner: str, rows: Sequence[Row], lease_s: int) -> bool:
+        """Note that the final dot of these (of one message) comes now, so that it is known after a crash what may have
+        been sent. The lease is renewed where it ends sooner than `lease_s` seconds from now. False: it was lost, so do
+        not send."""
+        until = int(self._clock()) + lease_s
+
+        def work(connection: apsw.Connection) -> bool:
+            for row in rows:
+                connection.execute(
+                    "UPDATE outgoing SET sending = 1"
+                    " WHERE message = ? AND recipient = ? AND owner = ? AND next_try >= ?",
+                    (row.message, row.recipient, owner, until),
+                )
+                if not connection.changes():
+                    return False
+            return True
+
+        # No sync: after a power cut whatever was leased may have been sent.
+        noted = await self._commit.ask(work, octets=256 * len(rows), synced=False)
+        if noted:
+            return True
+        return await self.renew(owner, rows, lease_s) and await self._commit.ask(
+            work, octets=256 * len(rows), synced=False
+        )
 
     def still_leased(self, owner: str, rows: Sequence[Row]) -> list[Row]:
         """Those of `rows` (of one message) that `owner` has yet. Raises Unavailable."""
@@ -315,18 +387,39 @@ class OutgoingQueue:
         left = {recipient for (recipient,) in found}
         return [row for row in rows if row.recipient in left]
 
-    async def finish(self, owner: str, rows: Sequence[Row]) -> None:
-        """These recipients are done with (delivered or bounced); the message goes with the last of them."""
+    def finish(self, owner: str, rows: Sequence[Row]) -> "asyncio.Future[None]":
+        """These recipients (of one message) are done with, delivered or bounced; the message goes with the last of
+        them. Whoever does not wait for the future must know that it may fail: Unavailable."""
+        message = rows[0].message
+        recipients = [row.recipient for row in rows]
 
         def work(connection: apsw.Connection) -> None:
-            for row in rows:
+            for recipient in recipients:
                 connection.execute(
                     "DELETE FROM outgoing WHERE message = ? AND recipient = ? AND owner = ?",
-                    (row.message, row.recipient, owner),
+                    (message, recipient, owner),
                 )
-            _drop_empty(connection, {row.message for row in rows})
+            connection.execute(_DROP_EMPTY, (message,))
 
-        await self._write(work)
+        return self._commit.ask(work, octets=256 * len(rows), synced=False)
+
+    def finish_soon(self, owner: str, rows: Sequence[Row]) -> None:
+        """The same in the background, again and again until it works; meanwhile nobody here leases these rows."""
+        keys = [(row.message, row.recipient) for row in rows]
+        self._finishing.update(keys)
+
+        def done(future: "asyncio.Future[None]") -> None:
+            error = future.exception()
+            if error is None:
+                self._finishing.difference_update(keys)
+                return
+            log.error("id=%s: its end cannot be noted yet: %s", rows[0].queue_id, error)
+            future.get_loop().call_later(FINISH_AGAIN_S, again)
+
+        def again() -> None:
+            self.finish(owner, rows).add_done_callback(done)
+
+        again()
 
     async def defer(
         self, owner: str, rows: Sequence[Row], next_try: int, host: str, reply: str
@@ -503,26 +596,4 @@ def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str,
 
 def _drop_empty(connection: apsw.Connection, messages: set[int]) -> None:
     """Delete messages that have no recipient left."""
-    connection.executemany(
-        "DELETE FROM outgoing_message WHERE id = ?"
-        " AND NOT EXISTS (SELECT 1 FROM outgoing WHERE message = outgoing_message.id)",
-        [(message,) for message in messages],
-    )
-
-
-def _run_batch(
-    connection: apsw.Connection, works: Sequence[Callable[[apsw.Connection], Any]]
-) -> list[Any]:
-    """Results or exceptions of `works`, done in one transaction, or one by one where that is lost. Blocks."""
-    results: list[Any] = []
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        results = [work(connection) for work in works]
-        connection.execute("COMMIT")
-    except Exception as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        if len(works) > 1:
-            return [result for work in works for result in _run_batch(connection, [work])]
-        return [database.unavailable(error) if isinstance(error, apsw.Error) else error]
-    return results
+    connection.executemany(_DROP_EMPTY, [(message,) for message in messages])

@@ -314,5 +314,31 @@ def test_mx_of_a_domain_without_a_way(
     assert err.count("\n") == 1
 
 
+def test_mx_shows_what_the_configuration_says_before_the_dns(
+    run: Run, zone: Internet, tmp_path: Path
+) -> None:
+    zone.zone["relay.example", "A"] = ["192.0.2.7", "192.0.2.8"]
+    zone.mx("direct.example", (10, "mx.direct.example"))
+    zone.zone["mx.direct.example", "A"] = ["192.0.2.9"]
+    path = tmp_path / "pillarbox.toml"
+    path.write_text(
+        path.read_text()
+        + '[outbound]\nsmarthost = "gone.example:587"\n[outbound.routes]\n'
+        + '"*.lists.example" = {host = "relay.example:24", protocol = "lmtp"}\n'
+        + '"direct.example" = {tls = "verified"}\n'
+    )
+    code, out, err = run("mx", "a.Lists.example", "--json")
+    assert code == 0
+    assert "*.lists.example goes to relay.example:24 by LMTP" in err
+    assert {row["addresses"] for row in json.loads(out)} == {"192.0.2.7", "192.0.2.8"}
+    code, out, err = run("mx", "direct.example")
+    assert (code, "192.0.2.9" in out) == (0, True)
+    assert "as the DNS says by SMTP, as configured. TLS: always, verified." in err
+    code, _, err = run("mx", "any.example")
+    assert code == 1
+    assert "All other mail goes to gone.example:587" in err
+    assert "gone.example has no address" in err
+
+
 def test_mx_without_a_domain_is_a_usage_error(run: Run) -> None:
     assert run("mx")[0] == 2

@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.core.networks import parse_networks
 from pillarbox.net import connection as connection_module
 from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Connection, Service
@@ -312,3 +313,76 @@ def test_large_and_small_input_keep_their_order(
             assert await reader.readline() == b"<" + command + b">\n"
 
     run(tmp_path, scenario)
+
+
+HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 25\r\n"
+
+
+def behind_a_proxy(rig: Rig, most_per_address: int = 100) -> None:
+    rig.admission.proxies = parse_networks(["127.0.0.1"])
+    rig.admission.most_per_address = most_per_address
+
+
+def test_a_proxy_tells_who_the_client_is_in_whatever_pieces(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        for cut in range(0, len(HEADER) + 4, 3):
+            reader, writer = await rig.connect()
+            octets = HEADER + b"a\nquit\n"
+            writer.write(octets[:cut])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+            writer.write(octets[cut:])
+            assert await reader.read() == b"hello\n<a>\n<quit>\n"
+        assert {session.connection.peer for session in rig.sessions} == {("192.0.2.7", 4711)}
+
+    rig = run(tmp_path, scenario)
+    assert rig.admission.by_address == {}
+    assert all(session.was_closed == 1 for session in rig.sessions)
+
+
+def test_nothing_is_said_before_the_header_and_without_one_the_connection_ends(
+    tmp_path: Path,
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, writer = await rig.connect()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        writer.write(b"EHLO me\r\n")
+        assert await reader.read() == b""
+
+    rig = run(tmp_path, scenario)
+    assert not rig.admission.connections
+
+
+def test_connections_through_a_proxy_count_for_their_clients(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig, most_per_address=1)
+        open_ones = []
+        for last in range(3):
+            reader, writer = await rig.connect()
+            writer.write(HEADER.replace(b"192.0.2.7", b"192.0.2.%d" % last))
+            assert await reader.readline() == b"hello\n"
+            open_ones.append(writer)
+        reader, writer = await rig.connect()
+        writer.write(HEADER.replace(b"192.0.2.7", b"192.0.2.1") + b"quit\n")
+        assert await reader.read() == b"too many\n"
+
+    rig = run(tmp_path, scenario)
+    assert rig.admission.by_address == {}
+    assert not rig.admission.connections
+
+
+def test_tls_begins_behind_the_header(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, writer = await rig.connect()
+        writer.write(HEADER)
+        await writer.start_tls(rig.client_context, server_hostname="localhost")
+        assert await reader.readline() == b"hello\n"
+        writer.close()
+
+    rig = run(tmp_path, scenario, implicit_tls=True)
+    assert rig.sessions[0].connection.peer == ("192.0.2.7", 4711)
+    assert rig.sessions[0].connection.is_tls

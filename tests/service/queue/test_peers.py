@@ -41,6 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
                 rig = Rig(tmp_path, net)
                 rig.timeouts = HASTE
                 await asyncio.wait_for(scenario(rig), 20)
+                await rig.queue.drain()
                 rig.queue.close()
             gc.collect()
 
@@ -144,12 +145,12 @@ def test_a_flood_while_nobody_reads_is_held_back(run) -> None:
                 await writer.drain()
                 sent += 60_000
 
-        async def slow_renew(*arguments, **options) -> bool:
+        async def slow_note(*arguments, **options) -> bool:
             await asyncio.sleep(1)
-            return await renew(*arguments, **options)
+            return await note(*arguments, **options)
 
-        renew = rig.queue.renew
-        rig.queue.renew = slow_renew
+        note = rig.queue.note_sending
+        rig.queue.note_sending = slow_note
         assert await send_one(rig, talk) == [Kind.TEMPORARY]
         assert sent < 16_000_000
 
@@ -379,14 +380,14 @@ def test_the_other_recipients_of_a_message_are_sent_when_one_is_removed(run) -> 
 
 def test_a_database_that_fails_before_the_dot_leaves_no_session_behind(run) -> None:
     async def scenario(rig: Rig) -> None:
-        async def no_renew(*_arguments, **_options) -> bool:
+        async def no_note(*_arguments, **_options) -> bool:
             raise Unavailable("the disk is full")
 
         host = await rig.net.host("mx.example.com")
         rig.net.mx("example.com", (10, "mx.example.com"))
         await rig.put("a@example.com")
         await rig.put("b@example.com")
-        rig.queue.renew = no_renew
+        rig.queue.note_sending = no_note
         worker = rig.worker()
         worker.start()
         await asyncio.sleep(0.8)

@@ -15,7 +15,7 @@ from internet import Internet
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Dns, Listen, Outbound, Security
+from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
@@ -37,7 +37,7 @@ class Rig:
         directory.close()
         self.server: Server | None = None
 
-    async def start(self, **outbound) -> None:
+    async def start(self, smtp: Smtp | None = None, **outbound) -> None:
         config = Config(
             hostname="mail.here.example",
             data_dir=str(self.folder),
@@ -45,6 +45,7 @@ class Rig:
             dns=Dns(servers=[f"{self.net.dns[0]}:{self.net.dns[1]}"]),
             security=Security(allow_cleartext_login=True),
             outbound=Outbound(**{"mx_port": self.net.port or 25, **outbound}),
+            smtp=smtp or Smtp(),
         )
         self.server = Server(config, failure_delay_s=0)
         await self.server.start()
@@ -214,6 +215,94 @@ def test_a_smarthost_needs_tls_that_can_be_verified(run) -> None:
     run(scenario)
 
 
+def _send(rig: Rig, sender: str, *recipients: str, text: bytes = b"Subject: x\r\n\r\nx\r\n"):
+    """By port 25, without a login; returns who was refused."""
+    assert rig.server is not None
+    with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+        return client.sendmail(sender, recipients, text)
+
+
+def test_a_route_of_a_domain_goes_before_mx_and_smarthost_and_may_be_lmtp(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        lists = await rig.net.host("lists.internal")
+        direct = await rig.net.host("mx.direct.example")
+        rig.net.mx("direct.example", (10, "mx.direct.example"))
+        await rig.start(
+            smarthost="nowhere.example:587",
+            routes={
+                "lists.example.com": Route(f"lists.internal:{rig.net.port}", "lmtp"),
+                "*.other.example": Route(f"lists.internal:{rig.net.port}"),
+                "direct.example": Route(),
+            },
+        )
+        await rig.submit("a@lists.example.com, b@lists.example.com")
+        await rig.until(lambda: len(lists.received) == 1)
+        assert lists.received[0].recipients == ["a@lists.example.com", "b@lists.example.com"]
+        await rig.submit("c@deep.below.other.example, d@direct.example")
+        await rig.until(lambda: len(lists.received) == 2 and direct.received)
+        assert lists.received[1].recipients == ["c@deep.below.other.example"]
+
+    run(scenario)
+
+
+def test_a_route_with_verified_tls_sends_nothing_in_the_clear(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(routes={"example.com": Route(tls="verified")})
+        await rig.submit("friend@example.com")
+        await rig.until(lambda: host.connections == 1)
+        await asyncio.sleep(0.3)
+        assert host.received == []
+
+    run(scenario)
+
+
+def test_strangers_may_send_to_a_routed_domain_only_where_the_route_says_so(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        gateway = await rig.net.host("inner.internal")
+        endpoint = f"inner.internal:{rig.net.port}"
+        await rig.start(
+            routes={
+                "open.example": Route(endpoint, from_strangers=True),
+                "closed.example": Route(endpoint),
+            }
+        )
+        assert await asyncio.to_thread(_send, rig, "x@far.example", "a@Open.Example") == {}
+        await rig.until(lambda: gateway.received)
+        assert gateway.received[0].sender == "x@far.example"
+        for refused in ("a@closed.example", "a@sub.open.example", "a@example.com"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as error:
+                await asyncio.to_thread(_send, rig, "x@far.example", refused)
+            assert error.value.recipients[refused][0] == 550
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.0/8"], ["192.0.2.0/24"]])
+def test_hosts_of_trusted_networks_may_send_to_anybody_without_a_login(run, trusted) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(Smtp(trusted_networks=trusted))
+        assert rig.server is not None
+        assert rig.server.store is not None
+        add_keys(rig.server.store.directory, "here.example", int(time.time()))
+        text = b"From: printer@here.example\nSubject: a scan\n\nbare LF\n"
+        arguments = (rig, "printer@here.example", "friend@example.com")
+        if trusted[0].startswith("192"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                await asyncio.to_thread(_send, *arguments)
+            return
+        await asyncio.to_thread(_send, *arguments, text=text)
+        await rig.until(lambda: host.received)
+        octets = host.received[0].octets
+        for field in (b"DKIM-Signature: ", b"Date: ", b"Message-ID: "):
+            assert b"\r\n" + field in b"\r\n" + octets
+
+    run(scenario)
+
+
 def test_strangers_cannot_relay(run) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.start()
@@ -311,5 +400,165 @@ def test_our_own_bounces_are_signed_where_our_name_is_a_domain_of_ours(run) -> N
         assert bounce.sender == ""
         assert bounce.octets.count(b"DKIM-Signature:") == 2
         assert b" d=mail.here.example;" in bounce.octets
+
+    run(scenario)
+
+
+def test_wishes_reach_a_host_that_offers_dsn_and_end_at_one_that_does_not(run) -> None:
+    """RFC 3461 §5.2.1, §5.2.2: parameters only where DSN is offered, "relayed" where it is not."""
+
+    async def scenario(rig: Rig) -> None:
+        knows = await rig.net.host("mx.knows.example", ehlo="250-host\r\n250 DSN")
+        plain = await rig.net.host("mx.plain.example")
+        rig.net.mx("knows.example", (10, "mx.knows.example"))
+        rig.net.mx("plain.example", (10, "mx.plain.example"))
+        await rig.start()
+
+        def submit() -> None:
+            assert rig.server is not None
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.login("ann@here.example", "password")
+                client.sendmail(
+                    "ann@here.example",
+                    ["a@knows.example", "b@plain.example"],
+                    b"From: ann@here.example\r\n\r\nx\r\n",
+                    mail_options=["ENVID=E1", "RET=HDRS"],
+                    rcpt_options=["NOTIFY=SUCCESS"],
+                )
+
+        await asyncio.to_thread(submit)
+        (report,) = await rig.inbox(1)
+        assert b"Action: relayed" in report
+        assert b"b@plain.example" in report
+        assert b"a@knows.example" not in report
+        await rig.until(lambda: knows.received and plain.received)
+        assert knows.received[0].commands == [
+            "MAIL FROM:<ann@here.example> RET=HDRS ENVID=E1",
+            "RCPT TO:<a@knows.example> NOTIFY=SUCCESS",
+        ]
+        assert plain.received[0].commands[1] == "RCPT TO:<b@plain.example>"
+        assert "ENVID" not in plain.received[0].commands[0]
+
+    run(scenario)
+
+
+UMLAUTS = (
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    + "grüße\r\n".encode()
+)
+SEALED = (
+    b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n"
+    + UMLAUTS
+    + b"--b\r\n\r\nsignature\r\n--b--\r\n"
+)
+
+
+def test_eight_bit_mail_reaches_hosts_that_take_seven_bit_only(run) -> None:
+    """RFC 6152 §3: converted, or bounced where nothing may be changed; a host with 8BITMIME gets it as it came."""
+
+    async def scenario(rig: Rig) -> None:
+        old = await rig.net.host("mx.old.example", ehlo="250-host\r\n250 SIZE 100000")
+        new = await rig.net.host("mx.new.example")
+        rig.net.mx("old.example", (10, "mx.old.example"))
+        rig.net.mx("new.example", (10, "mx.new.example"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        for name in ("old", "new"):
+            rig.server.store.directory.add_alias(f"{name}@here.example", f"x@{name}.example")
+
+        def send(octets: bytes) -> None:
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                to = ["old@here.example", "new@here.example"]
+                client.sendmail("ann@here.example", to, octets, ["BODY=8BITMIME"])
+
+        await asyncio.to_thread(send, b"From: s@x.example\r\nMIME-Version: 1.0\r\n" + UMLAUTS)
+        await rig.until(lambda: old.received and new.received)
+        assert old.received[0].octets.endswith(b"quoted-printable\r\n\r\ngr=C3=BC=C3=9Fe\r\n")
+        assert "BODY" not in old.received[0].commands[0]
+        size = len(old.received[0].octets)
+        assert old.received[0].commands[0].endswith(f" SIZE={size}")
+        assert new.received[0].octets.endswith(UMLAUTS)
+        assert "BODY=8BITMIME" in new.received[0].commands[0]
+
+        await asyncio.to_thread(send, b"From: s@x.example\r\nMIME-Version: 1.0\r\n" + SEALED)
+        await rig.until(lambda: len(new.received) == 2)
+        (bounce,) = await rig.inbox(1)
+        assert b"Status: 5.6.3\r\n" in bounce
+        assert b"x@old.example" in bounce
+        assert new.received[1].octets.endswith(SEALED)
+
+    run(scenario)
+
+
+def test_what_users_send_is_seven_bit_whatever_the_next_host_takes(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+
+        def submit() -> None:
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.login("ann@here.example", "password")
+                octets = b"From: ann@here.example\r\nMIME-Version: 1.0\r\n" + UMLAUTS + b"a\nb\rc\n"
+                to = ["x@example.com", "ann@here.example"]
+                client.putcmd("mail", "FROM:<ann@here.example> BODY=8BITMIME")
+                client.getreply()
+                for each in to:
+                    client.rcpt(each)
+                client.data(octets)
+
+        await asyncio.to_thread(submit)
+        await rig.until(lambda: host.received)
+        assert host.received[0].octets.isascii()
+        assert "BODY" not in host.received[0].commands[0]
+        (mine,) = await rig.inbox(1)
+        assert "grüße".encode() in mine  # here it stays as it was
+
+    run(scenario)
+
+
+def test_internationalized_mail_goes_only_to_hosts_that_take_it(run) -> None:
+    """RFC 6531 §3.2, §3.4: refused towards others, and said only where it is needed."""
+
+    async def scenario(rig: Rig) -> None:
+        old = await rig.net.host("mx.old.example")
+        new = await rig.net.host("mx.new.example", ehlo="250-host\r\n250-8BITMIME\r\n250 SMTPUTF8")
+        rig.net.mx("old.example", (10, "mx.old.example"))
+        rig.net.mx("new.example", (10, "mx.new.example"))
+        rig.net.mx("xn--bcher-kva.example", (10, "mx.old.example"))
+        await rig.start()
+
+        def submit(octets: bytes, *to: str) -> None:
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.ehlo()
+                client.login("ann@here.example", "password")
+                client.putcmd("mail", "FROM:<ann@here.example> SMTPUTF8")
+                client.getreply()
+                for each in to:
+                    client.send(f"RCPT TO:<{each}>\r\n".encode())
+                    client.getreply()
+                client.data(b"From: ann@here.example\r\n" + octets)
+
+        utf8 = "Subject: grüße\r\n\r\nx\r\n".encode()
+        await asyncio.to_thread(submit, utf8, "a@old.example", "a@new.example")
+        (bounce,) = await rig.inbox(1)
+        assert b"Status: 5.6.9\r\n" in bounce
+        assert b"a@old.example" in bounce
+        await rig.until(lambda: new.received)
+        assert new.received[0].commands[0].endswith(" BODY=8BITMIME SMTPUTF8")
+        assert old.received == []
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "jörg@old.example", "jörg@new.example")
+        bounces = await rig.inbox(2)
+        assert b"Status: 5.6.7\r\n" in bounces[1]
+        assert b"message/global-delivery-status" in bounces[1]
+        await rig.until(lambda: len(new.received) == 2)
+        assert new.received[1].recipients == ["jörg@new.example"]
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "b@bücher.example", "b@new.example")
+        await rig.until(lambda: old.received and len(new.received) == 3)
+        assert old.received[0].recipients == ["b@xn--bcher-kva.example"]
+        assert "SMTPUTF8" not in new.received[2].commands[0]
 
     run(scenario)

@@ -61,7 +61,7 @@ class Rig:
             Resolver([self.net.dns]),
             OwnHost(frozenset({"me.example"}), frozenset(), ipv6=False),
             "me.example",
-            smarthost=None,
+            rules={},
             mx_port=self.net.port,
             random=random.random,
         )

@@ -21,6 +21,7 @@ from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.tls import server_context
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.schedule import Schedule
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import TURNED_AWAY, SmtpSession
@@ -71,11 +72,12 @@ class Server:
             lambda: None,
             MailSigner(self.store),
         )
+        self.notices = Notices(self.store, enqueuer, HOSTNAME, time.time, lambda: 7)
         self.context = SmtpContext(
-            self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, enqueuer
+            self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, self.notices
         )
         listeners = Listeners(Admission(100, 100))
-        for name in ("smtp", "submission", "submissions"):
+        for name in ("smtp", "submission", "submissions", "lmtp"):
             sock = bind("127.0.0.1:0")
             self.ports[name] = sock.getsockname()[1]
             service = Service(
@@ -124,8 +126,9 @@ class Client:
         if service == "submissions":
             self._wrap()
         self.file = self.socket.makefile("rb")
-        assert self.reply() == f"220 {HOSTNAME} ESMTP Pillarbox"
-        self.ask("EHLO client.example.net")
+        is_lmtp = service == "lmtp"
+        assert self.reply() == f"220 {HOSTNAME} {'LMTP' if is_lmtp else 'ESMTP'} Pillarbox"
+        self.ask("LHLO client.example.net" if is_lmtp else "EHLO client.example.net")
         if tls:
             assert self.ask("STARTTLS").startswith("220 ")
             self._wrap()

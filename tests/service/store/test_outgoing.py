@@ -65,7 +65,7 @@ def test_a_lease_that_is_not_renewed_ends_and_its_owner_may_not_send(run) -> Non
         await rig.put("A", "a@x.example")
         (group,) = await rig.lease()
         rig.now += 30
-        assert await rig.queue.renew("w1", group, 60, sending=True)
+        assert await rig.queue.note_sending("w1", group, 60)
         rig.now += 59
         assert await rig.queue.lease("w2", 60, limit=9) == []
         rig.now += 2
@@ -177,7 +177,7 @@ def test_removing_a_leased_row_stops_the_attempt(run) -> None:
         await rig.put("A", "a@x.example")
         (group,) = await rig.lease()
         rig.queue.remove(Selection(queue_id="A"))
-        assert not await rig.queue.renew("w1", group, 60, sending=True)
+        assert not await rig.queue.note_sending("w1", group, 60)
 
     run(scenario)
 

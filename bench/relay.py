@@ -1,0 +1,113 @@
+"""Mail through a queue: the load submits it, the sink of many domains takes it, both outside of the server."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+from bench.peer import SINK_DNS_PORT, SINK_PORT, PostfixDovecot
+from bench.pillarbox_server import PillarboxServer
+
+SESSIONS = 10
+SIZE_OCTETS = 4096
+WARM_UP = 500
+"""Messages before those that count."""
+LONGEST_S = 300.0
+"""A run that takes longer is broken off."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run took, logins not counted."""
+
+    seconds: float
+    """From the first MAIL until the queue is empty."""
+    accepted_s: float
+    """Until the last message had its 250."""
+    arrived: int
+    cpu_s: float
+    """Of the server."""
+    cpu_at_end_s: float
+    """What its processes had used in their whole life."""
+    load_cpu_s: float
+    sink_cpu_s: float
+
+
+def relay_mail(
+    server: PillarboxServer | PostfixDovecot,
+    messages: int,
+    domains: int,
+    cpu_s: Callable[[], float],
+) -> Run:
+    """Submit `messages` to `domains` domains, and wait until they are at the sink and the queue is empty."""
+    host, port = server.smtp
+    numbers = (SESSIONS, messages, domains, SIZE_OCTETS)
+    with (
+        _start("bench.sink", SINK_PORT, SINK_DNS_PORT, domains) as sink,
+        _start("bench.load", "submit", host, port, *numbers) as load,
+    ):
+        try:
+            _, sink_before_s = _ask_sink(sink)
+            before_s = cpu_s()
+            begin = time.monotonic()
+            _say(load, "go")
+            result = json.loads(_line(load))
+            arrived, sink_s = _ask_sink(sink)
+            while (
+                not server.is_quiet() or arrived < messages
+            ) and time.monotonic() < begin + LONGEST_S:
+                time.sleep(0.02)
+                arrived, sink_s = _ask_sink(sink)
+            seconds = time.monotonic() - begin
+            end_s = cpu_s()
+        finally:
+            load.kill()
+            sink.kill()
+    return Run(
+        seconds,
+        result["seconds"],
+        arrived,
+        end_s - before_s,
+        end_s,
+        result["cpu_s"],
+        sink_s - sink_before_s,
+    )
+
+
+def _start(module: str, *arguments: object) -> "subprocess.Popen[str]":
+    """A process that has said that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if _line(process) != "ready\n":
+        process.kill()
+        raise SystemExit(f"{module} did not get ready")
+    return process
+
+
+def _line(process: "subprocess.Popen[str]") -> str:
+    return _stream(process.stdout).readline()
+
+
+def _say(process: "subprocess.Popen[str]", text: str) -> None:
+    stdin = _stream(process.stdin)
+    stdin.write(f"{text}\n")
+    stdin.flush()
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def _ask_sink(sink: "subprocess.Popen[str]") -> tuple[int, float]:
+    """(messages that arrived, its CPU seconds)"""
+    _say(sink, "?")
+    arrived, cpu_s = _line(sink).split()
+    return int(arrived), float(cpu_s)

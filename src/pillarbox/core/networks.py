@@ -1,0 +1,51 @@
+"""Sets of IP networks, as a configuration names them, and what counts as one client."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Networks:
+    """Example: `"192.0.2.7" in parse_networks(["192.0.2.0/24"])` is True."""
+
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an IP address, as text, is in one of them. What is no address is in none."""
+        if not self.networks:
+            return False
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self.networks)
+
+
+NO_NETWORKS = Networks()
+
+
+def parse_networks(texts: Iterable[str]) -> Networks:
+    """Addresses ("192.0.2.7", "2001:db8::1") and networks ("192.0.2.0/24"). Raises ValueError, naming what is none."""
+    networks = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ValueError(
+                f'"{text}" is not an IP address or network like "192.0.2.0/24" ({error})'
+            ) from None
+    return Networks(tuple(networks))
+
+
+def network_of(address: str) -> str:
+    """What counts as one client for limits: an IPv4 address, or an IPv6 /64. Other text stays as it is."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False))

@@ -1,0 +1,61 @@
+"""Which rule is for a domain, and where its mail is grouped."""
+
+import pytest
+
+from pillarbox.dns.mx import OwnHost
+from pillarbox.net.resolver import Resolver
+from pillarbox.outbound.route import SMARTHOST, Router, Rule
+
+INNER = Rule("inner.example", 25)
+BELOW = Rule("below.example", 24, lmtp=True, from_strangers=True)
+BY_MX = Rule()
+RELAY = Rule("relay.example", 587)
+
+
+def router(rules: dict[str, Rule]) -> Router:
+    return Router(
+        Resolver([("127.0.0.1", 9)]), OwnHost(), "me.example", rules=rules, mx_port=25, random=float
+    )
+
+
+RULES = {
+    "one.example": INNER,
+    "*.one.example": BELOW,
+    "deep.two.example": BY_MX,
+    "*.two.example": INNER,
+    SMARTHOST: RELAY,
+}
+
+
+@pytest.mark.parametrize(
+    ("domain", "next_hop", "rule"),
+    [
+        ("one.example", "one.example", INNER),
+        ("a.one.example", "*.one.example", BELOW),
+        ("a.b.one.example", "*.one.example", BELOW),
+        ("two.example", SMARTHOST, RELAY),
+        ("a.two.example", "*.two.example", INNER),
+        ("deep.two.example", "deep.two.example", BY_MX),
+        ("none.example", SMARTHOST, RELAY),
+        ("[192.0.2.1]", SMARTHOST, RELAY),
+    ],
+)
+def test_the_closest_rule_counts_and_the_smarthost_last(domain, next_hop, rule) -> None:
+    found = router(RULES)
+    assert found.next_hop(domain) == next_hop
+    assert found.rule(domain)[1] is rule
+    assert found.next_hop_of(f"x@{domain.upper()}") == next_hop
+
+
+def test_without_rules_each_domain_is_its_own_hop() -> None:
+    assert router({}).next_hop_of("x@Bücher.example") == "xn--bcher-kva.example"
+    assert router({}).rule("a.example") == ("a.example", None)
+    assert router({"*.b.example": INNER}).next_hop("a.example") == "a.example"
+
+
+def test_strangers_may_send_where_a_rule_says_so() -> None:
+    found = router(RULES)
+    assert found.takes_from_strangers("A.One.Example")
+    for domain in ("one.example", "none.example", "a.two.example", "-", "", "[192.0.2.1]"):
+        assert not found.takes_from_strangers(domain)
+    assert not router({}).takes_from_strangers("a.one.example")
