@@ -20,7 +20,7 @@ from pillarbox.store.store import Store
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
 
-TARGETS_A_SLICE = 100
+TARGETS_A_SLICE = 25
 """After so many others have their turn."""
 
 _LATE = Unavailable("the mail file is busy")
