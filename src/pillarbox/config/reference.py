@@ -39,7 +39,7 @@ trusted_networks = []
 xclient_from = []
 # How long strangers wait for the greeting on port 25; "1s" keeps many spam programs out, since they do not wait.
 greeting_delay = "0s"
-# From the sixth error of a client on, each answer comes so much later than the one before, at most 10 s; "0s": never.
+# From the sixth error of a client on, each answer comes so much later than the one before, at most 5 s; "0s": never.
 error_delay = "1s"
 
 # To how many recipients at other hosts one account may send; 0: no limit. What is more is held in the queue for

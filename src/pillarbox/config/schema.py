@@ -36,7 +36,7 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     greeting_delay: str = "0s"
     """How long strangers wait for the greeting on port 25; who speaks before it is sent away."""
     error_delay: str = "1s"
-    """From the sixth error of a client on, each answer comes so much later than the one before, at most 10 s."""
+    """From the sixth error of a client on, each answer comes so much later than the one before, at most 5 s."""
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True):

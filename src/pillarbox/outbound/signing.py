@@ -57,9 +57,12 @@ class MailSigner:
         there are any. Raises Unavailable.
         """
         has_keys = self._has_keys()
-        message, domain = await self._compute(
-            message, lambda: _prepare(message, find_domain=has_keys)
-        )
+        if len(message) <= LARGEST_INLINE and fits(message, Transport.SEVEN_BIT):
+            domain = author_domain(message) if has_keys else None
+        else:
+            message, domain = await self.store.compute(
+                lambda: _prepare(message, find_domain=has_keys)
+            )
         signers = self._signers_of(domain) if domain is not None else []
         if not signers:
             return message

@@ -89,7 +89,7 @@ class Xclient:
 
 @dataclass(slots=True)
 class Delay:
-    """An error reply has to wait: call `SmtpServer.end_delay` after so many seconds."""
+    """A 5yz reply has to wait: call `SmtpServer.end_delay` after so many seconds."""
 
     seconds: float
 

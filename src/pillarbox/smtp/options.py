@@ -24,7 +24,7 @@ class Limits:
     """Errors and refusals that are answered at once."""
     error_delay_s: float = 0.0
     """Each further one is answered by this much later than the one before, but at most `longest_delay_s`."""
-    longest_delay_s: float = 10.0
+    longest_delay_s: float = 5.0
     timeout_s: float = 300.0
     """Silence while a command or data is awaited: at least 5 minutes (RFC 5321 §4.5.3.2.7)."""
 

@@ -180,7 +180,7 @@ class SmtpServer:
             conduct.refusals += phase is not Phase.AUTH
         # RFC 2033 §4.2: behind a message, one for each recipient
         is_each = phase is Phase.BODY_END and state.options.lmtp and reply.code != 421
-        if is_each or reply.code >= 400:
+        if is_each or reply.code >= 500:
             self._say(reply, transaction.recipients if is_each else 1)
         else:
             self._output.parts.append(format_reply(reply))
@@ -371,7 +371,7 @@ class SmtpServer:
     def _say(self, reply: Reply, times: int = 1) -> None:
         """Errors of a client that makes many have to wait."""
         octets = format_reply(reply)
-        delay_s = self._conduct.delay_s() if reply.code >= 400 else 0.0
+        delay_s = self._conduct.delay_s() if reply.code >= 500 else 0.0
         for _ in range(times):
             self._output.say(octets, delay_s)
 

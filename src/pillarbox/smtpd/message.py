@@ -1,6 +1,7 @@
 """A message between its reception and its delivery: loops found, mended, parsed (RFC 5321 §4.4, RFC 6409 §8).
 
-Pure, and slow for large messages: over `content.LARGEST_INLINE` octets, call `prepare` by `Store.compute`.
+Pure, and slow for large and for binary messages: over `content.LARGEST_INLINE` octets, call `prepare` by
+`Store.compute`.
 """
 
 import re

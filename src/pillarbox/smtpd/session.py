@@ -375,8 +375,8 @@ class SmtpSession:
             return replies.STORAGE_FULL
         addresses = [target.address for target in transaction.targets.values()]
         is_binary = transaction.is_binary
-        if len(octets) <= LARGEST_INLINE:
-            return prepare(octets, addresses, additions, is_binary=is_binary)
+        if len(octets) <= LARGEST_INLINE and not is_binary:
+            return prepare(octets, addresses, additions)
         return await self._context.store.compute(
             lambda: prepare(octets, addresses, additions, is_binary=is_binary)
         )
