@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 
 from pillarbox.app.server import Server
@@ -105,29 +104,3 @@ def _warn(config: Config) -> None:
         log.warning("workers = %d: this version runs one process", config.workers)
     if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
         log.warning("nothing to do: [listen] names no address")
-
-
-class _LineFormatter(logging.Formatter):
-    """One line for each event, whatever strangers put into it; only the stack of a bug has more."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        if not record.message.isprintable():
-            record.message = record.message.encode("unicode_escape").decode("ascii")
-        return super().formatMessage(record)
-
-
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Of the process; for `serve` and `demo`."""
-    # Lines name neither caller, thread nor process, so nobody looks them up (half the cost of a line).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = _LineFormatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger("pillarbox")
-    root.handlers = [handler]
-    root.setLevel(level)
-    root.propagate = False

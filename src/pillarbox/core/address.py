@@ -1,5 +1,6 @@
 """A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4)."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -16,16 +17,13 @@ class Address:
         return f"{local}@{self.domain}" if self.domain else local
 
 
-_ATEXT = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
-)
+_ATEXT = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\U0010ffff]++"
+_DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*+")
 
 
 def is_dot_string(local: str) -> bool:
     """Whether `local` can stand without quotes (RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3 for non-ASCII)."""
-    if not local or local[0] == "." or local[-1] == "." or ".." in local:
-        return False
-    return all(char in _ATEXT or char > "\x7f" for char in local)
+    return _DOT_STRING.fullmatch(local) is not None
 
 
 def quote_local(local: str) -> str:

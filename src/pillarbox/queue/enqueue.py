@@ -55,7 +55,9 @@ class Enqueuer:
         """Durable on return. `own` mail, of our users and of ourselves, is signed; what is forwarded is not. Not yet
         `accepted`, it waits for `accept`. Raises Unavailable."""
         if own:
-            message = replace(message, octets=await self.signer.sign(message.octets))
+            signed = await self.signer.sign(message.octets)
+            if signed is not message.octets:
+                message = replace(message, octets=signed)
         recipients = [
             OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
         ]
