@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,6 +32,7 @@ def quote_local(local: str) -> str:
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+@lru_cache(maxsize=4096)
 def canonical_domain(domain: str) -> str:
     """The form under which domains are stored and compared: A-labels, lower case, no final dot.
 

@@ -7,7 +7,6 @@ A directory that cannot be read is a temporary failure, here as for everything e
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,8 +30,6 @@ from pillarbox.store.store import Store
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.1
-"""How old what is known of other processes' changes may be."""
 MOST_DOMAINS_REMEMBERED = 1000
 """Who is trusted may send as anybody."""
 
@@ -49,8 +46,6 @@ class MailSigner:
     """By domain: its active keys; an empty list where there are none."""
     _version: tuple[int, int] = field(default=(0, 0), init=False)
     """Of the directory when the keys were read."""
-    _looked_at: float = field(default=-math.inf, init=False)
-    """When, in `time.monotonic`."""
     _signs: bool = field(default=False, init=False)
     """Whether there are any keys."""
 
@@ -78,10 +73,6 @@ class MailSigner:
     def _has_keys(self) -> bool:
         """Forgets what is known if the directory was changed since."""
         directory = self.store.directory
-        now = time.monotonic()
-        if now < self._looked_at + LOOK_EVERY_S and directory.own_changes() == self._version[1]:
-            return self._signs
-        self._looked_at = now
         version = directory.version()
         if version != self._version:
             self._signers.clear()

@@ -10,7 +10,8 @@ from pillarbox.core.dates import format_rfc5322_date
 _ODD = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 """In an EHLO argument: neither of a domain nor of an address literal."""
 
-_format_date = lru_cache(maxsize=8)(format_rfc5322_date)  # thousands of messages share a second
+format_date = lru_cache(maxsize=8)(format_rfc5322_date)
+"""Thousands of messages share a second."""
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ def format_received(origin: bytes, queue_id: str, recipient: str, date: int) -> 
     """The whole field. `recipient` is as the client wrote it, "" where there are several: none may learn of the others.
     `date` is packed."""
     clause = f"{queue_id}\r\n\tfor <{recipient}>" if recipient else queue_id
-    return b"%b%b; %b\r\n" % (origin, clause.encode(), _format_date(date))
+    return b"%b%b; %b\r\n" % (origin, clause.encode(), format_date(date))
 
 
 def _literal(address: str) -> str:

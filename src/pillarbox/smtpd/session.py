@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pillarbox.core.address import Address
-from pillarbox.core.dates import format_rfc5322_date, pack_date
+from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.aliases import Target
@@ -38,7 +38,7 @@ from pillarbox.smtp.reply import Reply, format_reply
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
-from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
 from pillarbox.store.outgoing import OutgoingMessage
@@ -335,11 +335,12 @@ class SmtpSession:
         additions = None
         try:
             if transaction.normalizer is not None:
-                spool.write(transaction.normalizer.finish())
+                if rest := transaction.normalizer.finish():
+                    spool.write(rest)
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
                 additions = Additions(
-                    format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
+                    format_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
             octets = spool.octets()
         except OSError as error:
