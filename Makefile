@@ -38,7 +38,7 @@ lock: $(VENV)/ready
 interop-deps:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl </dev/null
+		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl postfix dnsmasq-base </dev/null
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -49,15 +49,20 @@ class PillarboxServer:
         if self._dkim:
             add_keys(directory, DOMAIN, int(time.time()))
         directory.close()
+        self.configure()
+        self.start_again()
+
+    def configure(self) -> None:
+        """Writes the configuration."""
         (self.folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
 workers = 1
 [listen]
-smtp = ["127.0.0.1:{SMTP_PORT}"]
-imap = ["127.0.0.1:{IMAP_PORT}"]
-pop3 = ["127.0.0.1:{POP3_PORT}"]
-submission = ["127.0.0.1:{SUBMISSION_PORT}"]
+smtp = ["127.0.0.1:{self.smtp[1]}"]
+imap = ["127.0.0.1:{self.imap[1]}"]
+pop3 = ["127.0.0.1:{self.pop3[1]}"]
+submission = ["127.0.0.1:{self.submission[1]}"]
 [outbound]
 mx_port = {SINK_PORT}
 [dns]
@@ -67,7 +72,6 @@ trusted_networks = ["127.0.0.1"]
 [security]
 allow_cleartext_login = true
 """)
-        self.start_again()
 
     def start_again(self) -> None:
         """With what is there."""

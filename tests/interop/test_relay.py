@@ -1,12 +1,15 @@
-"""Two Pillarboxes, a Postfix and Postfix's smtp-sink and smtp-source exchange mail by MX records, on loopback."""
+"""Two Pillarboxes, a Postfix and Postfix's smtp-sink and smtp-source exchange mail by MX records, on loopback.
+
+The DNS server is dnsmasq.
+"""
 
 import asyncio
+import itertools
 import os
 import pwd
 import re
 import shutil
 import smtplib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "service" / "queue"))
-
-from internet import Internet, _DnsProtocol
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
@@ -30,21 +29,64 @@ from pillarbox.store.outgoing import OutgoingQueue, Selection
 
 PASSWORD = "Pass word 7"
 PORT = 12625
-NEEDED = ("postfix", "smtp-sink", "smtp-source", "unshare")
+NEEDED = ("postfix", "smtp-sink", "smtp-source", "unshare", "dnsmasq")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.getuid() != 0, reason="Postfix needs root, and port 53 too"),
     pytest.mark.skipif(
-        any(shutil.which(name) is None for name in NEEDED), reason="Postfix is not installed"
+        any(shutil.which(name) is None for name in NEEDED),
+        reason="Postfix or dnsmasq is not installed",
     ),
 ]
+
+
+_subnets = itertools.count(1)
+
+
+class Net:
+    """A loopback network of its own, and its DNS server: dnsmasq, which knows just what it is told."""
+
+    def __init__(self) -> None:
+        subnet = f"127.{220 + (os.getpid() + next(_subnets)) % 30}.{os.getpid() % 250}"
+        self.at = [f"{subnet}.{number + 1}" for number in range(20)]
+        self.dns = self.at[5]
+        self._records: list[str] = []
+        self._process: asyncio.subprocess.Process | None = None
+
+    def host(self, name: str, address: str) -> None:
+        self._records.append(f"--host-record={name},{address}")
+
+    def mx(self, domain: str, *hosts: tuple[int, str]) -> None:
+        self._records += [f"--mx-host={domain},{host},{preference}" for preference, host in hosts]
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file="),
+            *("--no-resolv", "--no-hosts", "--bind-interfaces", f"--listen-address={self.dns}"),
+            *("--user=root", "--local=//", *self._records),
+        )
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            try:
+                _, writer = await asyncio.open_connection(self.dns, 53)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+        raise AssertionError(f"dnsmasq does not answer after {loop.time()} s")
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            await self._process.wait()
 
 
 class Pillarbox:
     """A server on an address of its own, for the domain that it gets."""
 
-    def __init__(self, folder: Path, net: Internet, address: str, name: str, user: str) -> None:
+    def __init__(self, folder: Path, net: Net, address: str, name: str, user: str) -> None:
         self.folder = folder
         self.user = user
         folder.mkdir()
@@ -56,7 +98,7 @@ class Pillarbox:
             hostname=name,
             data_dir=str(folder),
             listen=Listen(smtp=[f"{address}:{PORT}"], submission=[f"{address}:{PORT + 1}"]),
-            dns=Dns(servers=[f"{net.dns[0]}:{net.dns[1]}"]),
+            dns=Dns(servers=[f"{net.dns}:53"]),
             security=Security(allow_cleartext_login=True),
             outbound=Outbound(mx_port=PORT),
         )
@@ -211,103 +253,99 @@ async def wait_for_count(mails, count: int) -> list[bytes]:
 def test_mail_by_three_priorities_arrives_once_while_hosts_stop_and_start(
     tmp_path: Path, open_folder: Path
 ) -> None:
+    """The first two records are those of the seed's `dig +short MX example.com`."""
+
     async def main() -> None:
-        async with Internet() as net:
-            at = [f"{net.subnet}.{number}" for number in range(20)]
-            net.mx(
-                "target.example",
-                *zip((10, 20, 30), ("a.target", "pf.target", "b.target"), strict=False),
-            )
-            for number, name in enumerate(("a.target", "pf.target", "b.target"), 1):
-                net.zone[name, "A"] = [at[number]]
-            user = "user@target.example"
-            sender = Pillarbox(tmp_path / "s", net, at[4], "s.back", "ann@back.example")
-            first = Pillarbox(tmp_path / "a", net, at[1], "a.target", user)
-            last = Pillarbox(tmp_path / "b", net, at[3], "b.target", user)
-            postfix = Postfix(open_folder, at[2], at[5], "target.example")
-            try:
-                for host in (sender, first, postfix, last):
-                    await host.start()
-                await sender.submit(user, range(10))
-                await sender.until_sent()
-                await first.stop()
-                await sender.submit(user, range(10, 20))
-                await sender.until_sent()
-                await postfix.stop()
-                await asyncio.sleep(1.1)  # its idle session is given up
-                await sender.submit(user, range(20, 30))
-                await sender.until_sent()
-                await first.start()
-                await last.stop()
-                await asyncio.sleep(1.1)
-                await asyncio.gather(
-                    sender.submit(user, range(30, 50)), first.stop(), postfix.start()
-                )
-                await last.start()
-                await first.start()
-                await sender.until_sent()
-                in_postfix = await wait_for_count(lambda: asyncio.to_thread(postfix.inbox), 10)
-                per_host = [
-                    numbers(await first.inbox()),
-                    numbers(in_postfix),
-                    numbers(await last.inbox()),
-                ]
-                assert sum(per_host, Counter()) == Counter(range(50))
-                for count, low in zip(per_host, (0, 10, 20), strict=True):
-                    assert set(range(low, low + 10)) <= set(count)
-            finally:
-                for host in (sender, first, last):
-                    await host.stop()
-                await postfix.stop()
+        net = Net()
+        at = net.at
+        names = ("mail1.example.com", "mail2.example.com", "mail-backup.example.com")
+        net.mx("example.com", *zip((10, 20, 30), names, strict=True))
+        for number, name in enumerate(names, 1):
+            net.host(name, at[number])
+        user = "user@example.com"
+        sender = Pillarbox(tmp_path / "s", net, at[4], "s.back", "ann@back.example")
+        first = Pillarbox(tmp_path / "a", net, at[1], names[0], user)
+        last = Pillarbox(tmp_path / "b", net, at[3], names[2], user)
+        postfix = Postfix(open_folder, at[2], net.dns, "example.com")
+        await net.start()
+        try:
+            for host in (sender, first, postfix, last):
+                await host.start()
+            await sender.submit(user, range(10))
+            await sender.until_sent()
+            await first.stop()
+            await sender.submit(user, range(10, 20))
+            await sender.until_sent()
+            await postfix.stop()
+            await asyncio.sleep(1.1)  # its idle session is given up
+            await sender.submit(user, range(20, 30))
+            await sender.until_sent()
+            await first.start()
+            await last.stop()
+            await asyncio.sleep(1.1)
+            await asyncio.gather(sender.submit(user, range(30, 50)), first.stop(), postfix.start())
+            await last.start()
+            await first.start()
+            await sender.until_sent()
+            in_postfix = await wait_for_count(lambda: asyncio.to_thread(postfix.inbox), 10)
+            per_host = [
+                numbers(await first.inbox()),
+                numbers(in_postfix),
+                numbers(await last.inbox()),
+            ]
+            assert sum(per_host, Counter()) == Counter(range(50))
+            for count, low in zip(per_host, (0, 10, 20), strict=True):
+                assert set(range(low, low + 10)) <= set(count)
+        finally:
+            for host in (sender, first, last):
+                await host.stop()
+            await postfix.stop()
+            await net.stop()
 
     asyncio.run(main())
 
 
 def test_postfix_and_its_tools_send_and_take(tmp_path: Path, open_folder: Path) -> None:
     async def main() -> None:
-        async with Internet() as net:
-            at = [f"{net.subnet}.{number}" for number in range(20)]
-            net.mx("back.example", (10, "down.back"), (20, "gone.back"), (30, "s.back"))
-            net.mx("sink.example", (10, "down.back"), (20, "sink.sink"))
-            for name, number in (
-                ("down.back", 8),
-                ("gone.back", 9),
-                ("s.back", 4),
-                ("sink.sink", 6),
-            ):
-                net.zone[name, "A"] = [at[number]]
-            dns, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _DnsProtocol(net), local_addr=(at[5], 53)
+        net = Net()
+        at = net.at
+        net.mx("back.example", (10, "down.back"), (20, "gone.back"), (30, "s.back"))
+        net.mx("sink.example", (10, "down.back"), (20, "sink.sink"))
+        for name, number in (
+            ("down.back", 8),
+            ("gone.back", 9),
+            ("s.back", 4),
+            ("sink.sink", 6),
+        ):
+            net.host(name, at[number])
+        await net.start()
+        pillarbox = Pillarbox(tmp_path / "s", net, at[4], "s.back", "ann@back.example")
+        postfix = Postfix(open_folder, at[2], net.dns, "target.example")
+        dump = tmp_path / "dump"
+        dump.mkdir()
+        sink = await asyncio.create_subprocess_exec(
+            "smtp-sink", "-u", "root", "-d", f"{dump}/%s.", f"{at[6]}:{PORT}", "100"
+        )
+        try:
+            await pillarbox.start()
+            await postfix.start()
+            await pillarbox.submit("x@sink.example", range(40))
+            source = await asyncio.create_subprocess_exec(
+                *("smtp-source", "-s", "4", "-m", "40", "-f", "user@target.example"),
+                *("-t", "ann@back.example", f"{at[2]}:{PORT}"),
             )
-            pillarbox = Pillarbox(tmp_path / "s", net, at[4], "s.back", "ann@back.example")
-            postfix = Postfix(open_folder, at[2], at[5], "target.example")
-            dump = tmp_path / "dump"
-            dump.mkdir()
-            sink = await asyncio.create_subprocess_exec(
-                "smtp-sink", "-u", "root", "-d", f"{dump}/%s.", f"{at[6]}:{PORT}", "100"
-            )
-            try:
-                await pillarbox.start()
-                await postfix.start()
-                await pillarbox.submit("x@sink.example", range(40))
-                source = await asyncio.create_subprocess_exec(
-                    *("smtp-source", "-s", "4", "-m", "40", "-f", "user@target.example"),
-                    *("-t", "ann@back.example", f"{at[2]}:{PORT}"),
-                )
-                assert await source.wait() == 0
-                await pillarbox.until_sent()
-                dumped = [path.read_bytes() for path in dump.iterdir()]
-                assert numbers(dumped) == Counter(range(40))
-                got = await wait_for_count(pillarbox.inbox, 40)
-                ids = Counter(
-                    re.findall(rb"^Message-Id: (\S+)", b"\n".join(got), re.MULTILINE | re.I)
-                )
-                assert len(got) == len(ids) == 40
-            finally:
-                sink.terminate()
-                await sink.wait()
-                await pillarbox.stop()
-                await postfix.stop()
-                dns.close()
+            assert await source.wait() == 0
+            await pillarbox.until_sent()
+            dumped = [path.read_bytes() for path in dump.iterdir()]
+            assert numbers(dumped) == Counter(range(40))
+            got = await wait_for_count(pillarbox.inbox, 40)
+            ids = Counter(re.findall(rb"^Message-Id: (\S+)", b"\n".join(got), re.MULTILINE | re.I))
+            assert len(got) == len(ids) == 40
+        finally:
+            sink.terminate()
+            await sink.wait()
+            await pillarbox.stop()
+            await postfix.stop()
+            await net.stop()
 
     asyncio.run(main())

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.mime.lines import has_bare_cr_or_lf
 from pillarbox.smtp import reply as replies
-from pillarbox.smtp.data import DataDecoder, LineEndNormalizer, has_bare_cr_or_lf
+from pillarbox.smtp.data import DataDecoder, LineEndNormalizer
 from pillarbox.smtp.events import (
     Auth,
     AuthResponse,
@@ -18,6 +19,7 @@ from pillarbox.smtp.events import (
     Hello,
     Mail,
     Rcpt,
+    Reset,
 )
 from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.smtp.server import SmtpServer
@@ -36,8 +38,15 @@ PIECES = [
     b"MAIL FROM:<a@b>\r\n",
     b"MAIL FROM:<> SIZE=300\r\n",
     b"RCPT TO:<a@b>\r\n",
+    b"RCPT TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;+2B\r\n",
     b"RCPT TO:<postmaster>\r\n",
     b"DATA\r\n",
+    b"MAIL FROM:<a@b> BODY=BINARYMIME\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 7\r\n",
+    b"BDAT 12 LAST\r\n",
+    b"BDAT 300\r\n",
+    b"BDAT x\r\n",
     b".\r\n",
     b"\r\n.\r\n",
     b"..\r\n",
@@ -99,8 +108,10 @@ def run(pieces: list[bytes]) -> tuple[list[Event], bytes, bool]:
                 body += event.data
                 continue
             if isinstance(event, BodyEnd):
-                # What came of a message that is too big depends on the cuts.
+                # What came of a message that is too big, and of one whose chunks stop, depends on the cuts.
                 events.append(BodyChunk(b"" if event.too_big else body))
+                body = b""
+            elif isinstance(event, Reset | Hello):
                 body = b""
             events.append(event)
             answer(engine, event)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pillarbox.core.address import Address
 from pillarbox.core.engine import PAUSED, Wait
 from pillarbox.core.secret import Secret
+from pillarbox.mime.lines import has_bare_cr_or_lf
 from pillarbox.smtp.client import SmtpClient
 from pillarbox.smtp.client_data import DataEncoder
 from pillarbox.smtp.client_events import (
@@ -21,7 +22,7 @@ from pillarbox.smtp.client_events import (
     Recipient,
     TlsMode,
 )
-from pillarbox.smtp.data import DataDecoder, has_bare_cr_or_lf
+from pillarbox.smtp.data import DataDecoder
 
 ENVELOPE = Envelope(None, [Recipient(Address(name, "there.example")) for name in "abc"], 9)
 PIECES = [

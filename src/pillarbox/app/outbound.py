@@ -12,6 +12,7 @@ import dns.exception
 
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
@@ -22,6 +23,7 @@ from pillarbox.outbound.route import SMARTHOST, Router, Rule
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
 from pillarbox.queue.worker import QueueWorker
@@ -49,19 +51,25 @@ class Outbound:
             config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal
         )
         self.router = make_router(config)
+        schedule = Schedule(
+            warn_after_s=parse_duration(config.outbound.warn_after),
+            give_up_after_s=parse_duration(config.outbound.give_up_after),
+        )
         self.enqueuer = Enqueuer(
-            self.queue, self.router.next_hop_of, Schedule(), self._hint, MailSigner(store)
+            self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
+        )
+        self.notices = Notices(
+            store,
+            self.enqueuer,
+            canonical_domain(config.hostname),
+            time.time,
+            lambda: random.getrandbits(20),
+            copy_to=config.outbound.copy_bounces_to,
         )
         self._worker: QueueWorker | None = None
         if sends:
             reporter = QueueReporter(
-                store,
-                self.queue,
-                self.enqueuer,
-                canonical_domain(config.hostname),
-                time.time,
-                random.random,
-                lambda: random.getrandbits(20),
+                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
             )
             self._worker = QueueWorker(
                 self.queue,

@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import fcntl
 import logging
 import os
 import resource
@@ -27,6 +28,9 @@ from pillarbox.store.store import Store
 
 MOST_CONNECTIONS = 10_000
 """Fewer where the system allows fewer open files."""
+
+MOST_DESCRIPTORS = 1 << 16
+"""That the kernel's table is made for at the start."""
 
 DRAIN_S = 30.0
 """How long a stop waits for the commands in hand."""
@@ -75,6 +79,7 @@ class Server:
         certificates = Certificates(config, lambda: datetime.datetime.now(datetime.UTC))
         store = self.store = Store(config.data_path, on_fatal=self._on_fatal)
         self._exit.push_async_callback(store.close)
+        widen_descriptor_table()  # the store has raised its limit
         if store.recovered_messages:
             log.info("%d messages were recovered from the journal", store.recovered_messages)
         if self._prepare is not None:
@@ -88,7 +93,7 @@ class Server:
         outbound = Outbound(config, store, sends=self._sends, on_fatal=self._on_fatal)
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
-        pending = PendingWorker(store)
+        pending = PendingWorker(store, outbound.notices.tell_later_success)
         pending.start()
         self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(
@@ -145,6 +150,18 @@ def most_connections() -> int:
     """How many sockets the limit on open files leaves room for."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if soft < 0 else max(16, min(MOST_CONNECTIONS, soft // 2))
+
+
+def widen_descriptor_table() -> None:
+    """Make the kernel's table of our open files large at once: while a process has threads, each growth of it waits for
+    all CPUs, up to a tenth of a second and within whatever opens the file."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if soft < 0 else min(soft, MOST_DESCRIPTORS)
+    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, wanted - 1))
+    finally:
+        os.close(descriptor)
 
 
 def _why_not_bound(service: str, address: str, error: OSError) -> str:

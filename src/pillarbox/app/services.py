@@ -43,7 +43,7 @@ def make_services(
         config.smtp.max_message_size,
         cleartext,
         spool_room,
-        outbound.enqueuer,
+        outbound.notices,
         parse_networks(config.smtp.trusted_networks),
         outbound.router.takes_from_strangers,
     )

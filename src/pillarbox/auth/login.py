@@ -8,7 +8,6 @@ raises, so it is void at once everywhere. Unknown users and wrong passwords take
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pillarbox.auth.passwords import LONGEST_PASSWORD, verify_password
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.networks import network_of
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Account, Directory
 from pillarbox.store.run import LoginFailures
@@ -104,16 +104,3 @@ class Authenticator:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def network_of(address: str) -> str:
-    """What counts as one guesser: an IPv4 address, or an IPv6 /64."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, 64), strict=False))

@@ -94,6 +94,47 @@ def _set_enabled(address: str, *, enabled: bool) -> None:
         click.echo(f"{known.address} is {'enabled' if enabled else 'disabled'}.")
 
 
+def _limit(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> int | str | None:
+    """A number, "default", or None when the option is not there."""
+    if value is None or value == "default":
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise click.BadParameter('must be a number (0: no limit), or "default"')
+    return int(value)
+
+
+@account.command(epilog="Example: pillarbox account limits alice@example.org --daily 20000")
+@click.argument("address")
+@click.option("--hourly", metavar="N", callback=_limit, help='A number, 0 for none, or "default".')
+@click.option("--daily", metavar="N", callback=_limit, help="Likewise.")
+@json_option
+@config_option
+def limits(address: str, hourly: int | str | None, daily: int | str | None, as_json: bool) -> None:
+    """Show or set to how many recipients at other hosts an account may send.
+
+    What is over the limit is held in the queue (see `pillarbox queue list`), and the account and
+    postmaster are told.
+    """
+    config = read_config()
+    with directory_of(config) as directory:
+        known = directory.known_account(address)
+        old = directory.sending_limits(known.id)
+        new = [
+            before if wanted is None else (wanted if isinstance(wanted, int) else None)
+            for before, wanted in zip(old, (hourly, daily), strict=True)
+        ]
+        if hourly is not None or daily is not None:
+            directory.set_sending_limits(known.id, new[0], new[1])
+    defaults = (config.submission.recipients_per_hour, config.submission.recipients_per_day)
+    rows = [
+        (span, default if own is None else own, "default" if own is None else "of the account")
+        for span, own, default in zip(("hour", "day"), new, defaults, strict=True)
+    ]
+    show_table(("in_a", "recipients", "set_by"), rows, as_json=as_json)
+
+
 @account.command(epilog="Example: pillarbox account remove alice@example.org --yes")
 @click.argument("address")
 @click.option("--yes", is_flag=True, help="Do not ask.")

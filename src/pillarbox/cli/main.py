@@ -13,8 +13,10 @@ from pillarbox.cli.configuration import config
 from pillarbox.cli.demo import demo
 from pillarbox.cli.dns import dns
 from pillarbox.cli.domain import domain
+from pillarbox.cli.identity import identity
 from pillarbox.cli.mx import mx
 from pillarbox.cli.queue import queue
+from pillarbox.cli.sendmail import sendmail
 from pillarbox.cli.serve import serve
 from pillarbox.core.errors import Failure
 
@@ -36,7 +38,20 @@ def pillarbox() -> None:
     """
 
 
-for command in (serve, demo, domain, account, alias, queue, mx, dns, config, check):
+for command in (
+    serve,
+    demo,
+    domain,
+    account,
+    alias,
+    identity,
+    queue,
+    mx,
+    dns,
+    sendmail,
+    config,
+    check,
+):
     pillarbox.add_command(command)
 
 

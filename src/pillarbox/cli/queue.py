@@ -11,13 +11,12 @@ from typing import Any
 import click
 
 from pillarbox.cli.common import Function, config_option, json_option, read_config, show_table
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import AT_ONCE, HELD, OutgoingQueue, Row, Selection
 
-_AGE = re.compile(r"(\d+)([smhd])")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
 
 SHORT_REPLY = 60
@@ -39,10 +38,10 @@ def _open_queue() -> Iterator[OutgoingQueue]:
 def _age(_context: click.Context, _option: click.Parameter, value: str | None) -> int:
     if value is None:
         return 0
-    match = _AGE.fullmatch(value)
-    if match is None:
-        raise click.BadParameter("write it like 90m, 4h or 2d")
-    return int(match[1]) * _UNITS_S[match[2]]
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def selection_options(function: Function) -> Function:
@@ -73,6 +72,11 @@ def queue() -> None:
 @config_option
 def list_(selection: Selection, as_json: bool) -> None:
     """List what waits, a line for each recipient."""
+    show_queue(selection, as_json=as_json)
+
+
+def show_queue(selection: Selection, *, as_json: bool) -> None:
+    """What `queue list` prints. Raises Refused, Unavailable."""
     with _open_queue() as opened:
         rows = opened.rows(selection)
     columns = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")

@@ -10,6 +10,7 @@ import msgspec
 
 from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
@@ -61,6 +62,7 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.outbound, "smarthost_password_file"),
+        (config.sendmail, "drop_dir"),
         *((route, "password_file") for route in config.outbound.routes.values()),
     ):
         value = getattr(section, name)
@@ -109,6 +111,9 @@ def find_problems(config: Config) -> Iterator[str]:
         yield from _route_problems(domain, route)
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
+    for name in config.submission.__struct_fields__:
+        if getattr(config.submission, name) < 0:
+            yield f"submission.{name}: must be 0 (no limit) or more"
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),
@@ -154,6 +159,13 @@ def _outbound_problems(config: Config) -> Iterator[str]:
     yield from _credential_problems(
         "outbound", "smarthost_", settings.smarthost_username, settings.smarthost_password_file
     )
+    for name in ("warn_after", "give_up_after"):
+        try:
+            parse_duration(getattr(settings, name))
+        except ValueError as error:
+            yield f"outbound.{name}: {error}"
+    if settings.copy_bounces_to and not settings.copy_bounces_to.rpartition("@")[0]:
+        yield f'outbound.copy_bounces_to: "{settings.copy_bounces_to}" is not a mail address'
     for server in config.dns.servers:
         try:
             ipaddress.ip_address(parse_endpoint(server)[0])

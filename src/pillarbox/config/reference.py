@@ -35,12 +35,24 @@ max_message_size = 10240000
 # Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
 trusted_networks = []
 
+# To how many recipients at other hosts one account may send; 0: no limit. What is more is held in the queue for
+# you to look at, since it may be a stolen password. `pillarbox account limits` sets others for one account.
+[submission]
+recipients_per_hour = 500
+recipients_per_day  = 2000
+
 # Mail to other hosts.
 [outbound]
 smarthost               = ""    # "host:port"; empty: straight to the recipients' servers
 smarthost_username      = ""
 smarthost_password_file = ""
 mx_port                 = 25    # another value is for test networks
+
+# How long mail waits until its sender is told of the delay ("0s": never), and until it bounces.
+warn_after    = "4h"
+give_up_after = "5d"
+# An address that gets a copy of each bounce, without the text of the message, like "postmaster@example.org".
+copy_bounces_to = ""
 
 # Domains whose mail goes another way; "*.example.com" is for all domains below example.com. Examples:
 #
@@ -68,4 +80,12 @@ proxy_protocol_from = []
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".
 hierarchy_separator = "/"
+
+# `pillarbox sendmail`, for programs on this machine.
+[sendmail]
+# Where it leaves messages for the server. Empty: within data_dir, for root and the server's user only; for all users
+# of the machine, name a folder that they can reach, like "/var/spool/pillarbox".
+drop_dir      = ""
+# Users who may send as anybody, like "www-data"; root and the server's user always may.
+trusted_users = []
 """

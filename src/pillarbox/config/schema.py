@@ -32,6 +32,13 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
 
 
+class Submission(msgspec.Struct, forbid_unknown_fields=True):
+    """Recipients at other hosts that an account may send to; 0: no limit. More are held in the queue."""
+
+    recipients_per_hour: int = 500
+    recipients_per_day: int = 2000
+
+
 class Route(msgspec.Struct, forbid_unknown_fields=True):
     """Where mail for a domain goes instead of the way that the DNS says, or how."""
 
@@ -50,6 +57,11 @@ class Outbound(msgspec.Struct, forbid_unknown_fields=True):
     smarthost_username: str = ""
     smarthost_password_file: str = ""
     mx_port: int = 25
+    warn_after: str = "4h"
+    give_up_after: str = "5d"
+    """How long mail waits until its sender is told of the delay ("0s": never), and until it bounces."""
+    copy_bounces_to: str = ""
+    """An address that gets a copy of each bounce, without the text of the message; empty: nobody."""
     routes: dict[str, Route] = {}
     """By domain; "*.example.com" is for all domains below example.com."""
 
@@ -70,6 +82,13 @@ class Imap(msgspec.Struct, forbid_unknown_fields=True):
     hierarchy_separator: str = "/"
 
 
+class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
+    drop_dir: str = ""
+    """Where `pillarbox sendmail` leaves messages for the server; empty: within data_dir."""
+    trusted_users: list[str] = []
+    """Users of this machine who may send as anybody; root and the server's user always may."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file. Paths are relative to the folder of the file until `load` makes them absolute."""
 
@@ -79,11 +98,17 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)
+    submission: Submission = msgspec.field(default_factory=Submission)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
     imap: Imap = msgspec.field(default_factory=Imap)
+    sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def drop_path(self) -> Path:
+        return Path(self.sendmail.drop_dir) if self.sendmail.drop_dir else self.data_path / "drop"

@@ -1,4 +1,4 @@
-"""Sets of IP networks, as a configuration names them."""
+"""Sets of IP networks, as a configuration names them, and what counts as one client."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -41,3 +41,16 @@ def parse_networks(texts: Iterable[str]) -> Networks:
                 f'"{text}" is not an IP address or network like "192.0.2.0/24" ({error})'
             ) from None
     return Networks(tuple(networks))
+
+
+def network_of(address: str) -> str:
+    """What counts as one client for limits: an IPv4 address, or an IPv6 /64. Other text stays as it is."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False))

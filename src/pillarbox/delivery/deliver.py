@@ -6,19 +6,22 @@ can be written, the sender shall try again. The commit decides: a caller that go
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.trace import delivery_fields
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
+from pillarbox.store.messages import Append, Appended
 from pillarbox.store.store import Store
 
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
+
+TARGETS_A_SLICE = 100
+"""After so many others have their turn."""
 
 _LATE = Unavailable("the mail file is busy")
 """For a copy that was given up and may still be made."""
@@ -40,10 +43,25 @@ class Delivery:
     content: Content
     targets: Sequence[Target]
     """One or more, no account twice."""
+    envid: str = ""
+    """As it came, "" for none (RFC 3461 §4.4)."""
+    wishes: Mapping[int, Sequence["Wished"]] = field(default_factory=dict)
+    """By account: whose delivery is to be told to the sender. For those that become pending; else it is the caller's
+    business."""
 
 
-async def deliver(store: Store, delivery: Delivery) -> int:
-    """Store a copy for each target; returns how many of them are only pending.
+@dataclass(slots=True, frozen=True)
+class Wished:
+    """A recipient with NOTIFY=SUCCESS (RFC 3461 §4.1)."""
+
+    address: str
+    """As in the envelope."""
+    orcpt: str
+    """As it came, "" for none."""
+
+
+async def deliver(store: Store, delivery: Delivery) -> list[Target]:
+    """Store a copy for each target; returns those that are only pending.
 
     Raises Unavailable (DiskFull where that is why) if nobody got it, or if it is not certain that everybody will: the
     sender must try again, though some may have got it then.
@@ -55,11 +73,9 @@ async def deliver(store: Store, delivery: Delivery) -> int:
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
-        return 0
+        return []
     failures = await _deliver_to_each(store, delivery)
-    if not failures:
-        return 0
-    for target, error in failures:
+    for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
         log.warning(
@@ -69,24 +85,25 @@ async def deliver(store: Store, delivery: Delivery) -> int:
             text,
             exc_info=None if known else error,
         )
+        if number % TARGETS_A_SLICE == 0:
+            await asyncio.sleep(0)
     if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
         raise _temporary(failures[0][1])
-    await _leave_pending(store, delivery, [target for target, _ in failures])
-    return len(failures)
+    pending = [target for target, _ in failures]
+    if pending:
+        await _leave_pending(store, delivery, pending)
+    return pending
 
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
     """All at once, so that they become durable together; returns what failed or took too long."""
-    tasks = {
-        asyncio.ensure_future(
-            store.append(
-                target.account,
-                # What is given up here for being late may still be done: the key keeps it from being there twice.
-                _append(delivery, target, f"{delivery.queue_id}/{target.address}"),
-            )
-        ): target
-        for target in delivery.targets
-    }
+    tasks: dict[asyncio.Future[Appended], Target] = {}
+    for target in delivery.targets:
+        # What is given up here for being late may still be done: the key keeps it from being there twice.
+        item = _append(delivery, target, f"{delivery.queue_id}/{target.address}")
+        tasks[store.append_soon(target.account, item)] = target
+        if len(tasks) % TARGETS_A_SLICE == 0:
+            await asyncio.sleep(0)
     try:
         await asyncio.wait(tasks, timeout=LONGEST_WAIT_S)
     finally:
@@ -125,6 +142,12 @@ async def _leave_pending(store: Store, delivery: Delivery, targets: list[Target]
         delivery.internaldate,
         bytes(delivery.content.octets),
         rows,
+        envid=delivery.envid,
+        wishes=[
+            (target.address, wish.address, wish.orcpt)
+            for target in targets
+            for wish in delivery.wishes.get(target.account, ())
+        ],
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import apsw
 
@@ -19,14 +20,21 @@ LONGEST_WAIT_S = 20.0
 log = logging.getLogger("pillarbox.delivery")
 
 
+TellSuccess = Callable[[PendingDelivery], Awaitable[None]]
+"""Tells the sender that a delivery was done. Raises Unavailable."""
+
+
 class PendingWorker:
     """Tries all that is pending at `start`, then each delivery when it is due, until `stop`.
 
     A delivery that was done but not yet struck off is found by its key when it is tried again.
     """
 
-    def __init__(self, store: Store, look_every_s: float = LOOK_EVERY_S) -> None:
+    def __init__(
+        self, store: Store, tell_success: TellSuccess, look_every_s: float = LOOK_EVERY_S
+    ) -> None:
         self._store = store
+        self._tell_success = tell_success
         self._look_every_s = look_every_s
         self._task: asyncio.Task[None] | None = None
 
@@ -78,6 +86,8 @@ class PendingWorker:
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 await self._store.append(delivery.account, item)
+            if delivery.wishes:
+                await self._tell_success(delivery)
         except (
             Exception
         ) as error:  # whatever it is, the others have their turn and this one another try

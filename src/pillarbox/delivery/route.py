@@ -91,10 +91,10 @@ def _any_postmaster(directory: Directory, postmaster: str) -> Destination | Repl
 
 
 def owns(directory: Directory, account: Account, address: str) -> bool:
-    """Whether mail for `address` (any case) reaches `account`: then that account may also send as this address.
+    """Whether `account` may send as `address` (any case): mail for it reaches the account, or it is an identity of it.
 
-    So it does for its own address, with any tag, and for aliases and catch-alls that lead to it, also among others.
-    Raises Unavailable.
+    So it does for its own address, with any tag, for aliases and catch-alls that lead to it, also among others, and
+    for identities that it was given. Raises Unavailable.
     """
     try:
         canonical = canonical_address(address)
@@ -103,4 +103,6 @@ def owns(directory: Directory, account: Account, address: str) -> bool:
     if canonical == account.address:
         return True
     targets = expand(directory, canonical).targets
-    return any(target.account == account.id for target in targets)
+    if any(target.account == account.id for target in targets):
+        return True
+    return directory.has_identity(account.id, canonical)

@@ -1,6 +1,7 @@
 """What a sender wishes to be told: NOTIFY, RET, and xtext (RFC 3461 §4)."""
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -15,6 +16,19 @@ class Action(Enum):
     EXPANDED = "expanded"
     """Delivered to an alias with several targets, and sent on (RFC 3461 §5.2.7.3)."""
 
+
+@dataclass(slots=True, frozen=True)
+class Wish:
+    """NOTIFY and ORCPT of a recipient as they came, "" for none (RFC 3461 §4.1, §4.2)."""
+
+    notify: str = ""
+    orcpt: str = ""
+
+
+NO_WISH = Wish()
+
+_MOST_ORCPT = 500
+"""Characters (RFC 3461 §4.2)."""
 
 _KEYWORDS = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY"}
 _DEFAULT = "FAILURE,DELAY"
@@ -37,6 +51,24 @@ def without_success(notify: str) -> str:
     """
     kept = [word for word in notify.upper().split(",") if word != "SUCCESS"]
     return ",".join(kept) or "NEVER"
+
+
+def merge(one: Wish, other: Wish) -> Wish:
+    """For a recipient that is reached in two ways and gets one copy: what either asks for is reported.
+
+    Example: "NEVER" and "SUCCESS" are "SUCCESS".
+    """
+    if one.notify == other.notify:
+        return one if one.orcpt else other
+    lists = [(wish.notify or _DEFAULT).upper().split(",") for wish in (one, other)]
+    words = dict.fromkeys(word for words in lists for word in words if word != "NEVER")
+    return Wish(",".join(words), one.orcpt or other.orcpt)
+
+
+def original_recipient(address: str) -> str:
+    """ORCPT for an address that has none (RFC 3461 §5.2.1 d); "" where it would be too long."""
+    orcpt = f"rfc822;{encode_xtext(address)}"
+    return orcpt if len(orcpt) <= _MOST_ORCPT else ""
 
 
 def decode_xtext(text: str) -> str:

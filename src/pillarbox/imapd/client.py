@@ -1,6 +1,5 @@
 """One client, as commands see it: who it is, what it has selected, and how it is told of changes."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -104,8 +103,7 @@ class Client:
 
     async def pause(self) -> None:
         """Between slices: wait for a slow reader, and let other connections have their turn."""
-        await self.connection.drained()
-        await asyncio.sleep(0)
+        await self.connection.pause()
 
     # Changes
 

@@ -17,12 +17,16 @@ from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.admission import Admission
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.tls import TlsLayer
+from pillarbox.net.turns import Turns
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
 
 READ_AHEAD_OCTETS = 256 * 1024
 """Input that may wait while a handler is at work."""
+
+BULK_OCTETS = 32 * 1024
+"""A read of this size waits for its turn: uvloop would go on to read up to 8 MiB from one connection."""
 
 WRITE_HIGH_OCTETS = 256 * 1024
 WRITE_LOW_OCTETS = 64 * 1024
@@ -105,6 +109,7 @@ class Connection(asyncio.Protocol):
         "_closing",
         "_drain_waiters",
         "_eof",
+        "_held",
         "_last_event",
         "_loop",
         "_opened",
@@ -118,6 +123,7 @@ class Connection(asyncio.Protocol):
         "_tls",
         "_transport",
         "_turn_scheduled",
+        "_turns",
         "_write_paused",
         "account",
         "id",
@@ -126,7 +132,7 @@ class Connection(asyncio.Protocol):
         "service",
     )
 
-    def __init__(self, service: Service, number: str, admission: Admission) -> None:
+    def __init__(self, service: Service, number: str, admission: Admission, turns: Turns) -> None:
         self.service = service
         self.id = number
         """For logs and traces."""
@@ -138,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._admission = admission
         self._admitted_as: str | None = None
         self._proxy_header: bytes | None = None  # what came of it, while one is awaited
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -147,6 +154,7 @@ class Connection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
+        self._held = b""  # input as it came, that waits for its turn
         self._last_event = self._loop.time()
         self._opened = self._eof = self._closing = self._stopping = False
         self._reading_paused = self._write_paused = self._turn_scheduled = False
@@ -197,11 +205,19 @@ class Connection(asyncio.Protocol):
             self._drain_waiters.append(waiter)
             await waiter
 
+    async def pause(self) -> None:
+        """Between the slices of long work: flush, wait until the peer has taken enough, and let others have their turn.
+
+        Raises ConnectionError when the peer is gone.
+        """
+        await self.drained()
+        await self._turns.next()
+
     def wake(self) -> None:
         """Something outside of `handle` changed the engine: take its events and output up again."""
         if not self._turn_scheduled:
             self._turn_scheduled = True
-            self._loop.call_soon(self._scheduled_turn)
+            self._turns.add(self._scheduled_turn)
 
     def stop(self) -> None:
         """Part from the peer once the present command is done."""
@@ -281,6 +297,14 @@ class Connection(asyncio.Protocol):
         return octets[header.length :]
 
     def data_received(self, data: bytes) -> None:
+        if self._held or len(data) >= BULK_OCTETS or self._turns.is_late():
+            self._held += data
+            self._pause_reading()
+            self.wake()
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._proxy_header is not None:
             data = self._take_proxy_header(data)
             if not data:
@@ -379,7 +403,10 @@ class Connection(asyncio.Protocol):
                 waiter.set_exception(ConnectionResetError())
         self._drain_waiters.clear()
         if self._task is None:
-            self._let_go()
+            if self._turns.is_late():  # thousands may go at once
+                self._turns.add(self._let_go)
+            else:
+                self._let_go()
         # else the handler goes on: a commit may be under way; what it wants to say is dropped
 
     def _let_go(self) -> None:
@@ -394,10 +421,14 @@ class Connection(asyncio.Protocol):
 
     def _scheduled_turn(self) -> None:
         self._turn_scheduled = False
-        if self._task is None:
-            self._turn()
-        else:
+        held, self._held = self._held, b""
+        if held:
+            self._resume_reading()
+            self._take(held)
+        if self._task is not None:
             self.flush()
+        elif not held:
+            self._turn()
 
     def _turn(self) -> None:
         """Let the session answer events until there is none, one has to wait, or others are due."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Connection, Service
+from pillarbox.net.turns import Turns
 
 BACKLOG = 1024
 
@@ -35,22 +36,25 @@ class Listeners:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._turns: Turns | None = None
         self._servers: list[asyncio.Server] = []
         self._numbers = itertools.count(1)
 
     async def listen(self, sock: socket.socket, service: Service) -> None:
         """Accept connections for a service."""
         loop = asyncio.get_running_loop()
+        if self._turns is None:
+            self._turns = Turns(loop)
         server = await loop.create_server(
-            self._factory(service), sock=sock, backlog=BACKLOG, start_serving=True
+            self._factory(service, self._turns), sock=sock, backlog=BACKLOG, start_serving=True
         )
         self._servers.append(server)
 
-    def _factory(self, service: Service) -> Callable[[], Connection]:
+    def _factory(self, service: Service, turns: Turns) -> Callable[[], Connection]:
         admission = self._admission
 
         def accept() -> Connection:
-            return Connection(service, f"{next(self._numbers):x}", admission)
+            return Connection(service, f"{next(self._numbers):x}", admission, turns)
 
         return accept
 

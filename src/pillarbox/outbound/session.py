@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from pillarbox.net.client import ClientConnection, TlsFailed
+from pillarbox.outbound.fit import fit
 from pillarbox.smtp.client import SmtpClient
 from pillarbox.smtp.client_events import (
     BodyWanted,
@@ -87,6 +88,7 @@ class HostSession:
         said in SMTP."""
         engine, connection = self._engine, self._connection
         self.messages += 1
+        envelope, octets = await fit(envelope, octets, engine.peer)
         engine.send_message(envelope)
         self._in_transaction = True
         position = 0

@@ -1,6 +1,7 @@
 """DKIM signatures on what our users and we ourselves send to other hosts (RFC 6376 §5, RFC 8463).
 
-The domain of From signs with each of its active keys, last of all: nothing changes the message any more. Mail whose
+The domain of From signs with each of its active keys, last of all: nothing changes the message any more. So that no
+host on the way has to, 8-bit parts and long lines are encoded first (RFC 6376 §5.3). Mail whose
 author is not of our domains, or of one without keys, goes unsigned. Where a key cannot be used, mail goes without its
 signature and the log says so: unsigned mail is taken nearly everywhere, and mail must not wait for an administrator.
 A directory that cannot be read is a temporary failure, here as for everything else.
@@ -24,6 +25,7 @@ from pillarbox.dkim.keys import (
     record_text,
 )
 from pillarbox.dkim.sign import Signer, author_domain, sign
+from pillarbox.mime.convert import Transport, convert, fits
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Directory, DkimKey, KeyState
 from pillarbox.store.store import Store
@@ -50,13 +52,13 @@ class MailSigner:
     """Whether there are any keys."""
 
     async def sign(self, message: bytes) -> bytes:
-        """`message` (its lines end with CRLF) with the signatures in front of it, if there are any.
-
-        Raises Unavailable.
+        """`message` (its lines end with CRLF), 7-bit as far as that can be, with the signatures in front of it, if
+        there are any. Raises Unavailable.
         """
-        if not self._has_keys():
-            return message
-        domain = await self._compute(message, lambda: author_domain(message))
+        has_keys = self._has_keys()
+        message, domain = await self._compute(
+            message, lambda: _prepare(message, find_domain=has_keys)
+        )
         signers = self._signers_of(domain) if domain is not None else []
         if not signers:
             return message
@@ -89,6 +91,13 @@ class MailSigner:
                 self._signers.clear()
             self._signers[domain] = signers
         return signers
+
+
+def _prepare(message: bytes, *, find_domain: bool) -> tuple[bytes, str | None]:
+    """The message as it will be sent, and the domain that signs it."""
+    if not fits(message, Transport.SEVEN_BIT):
+        message = convert(message, Transport.SEVEN_BIT)
+    return message, author_domain(message) if find_domain else None
 
 
 def _parse(key: DkimKey, pem: Secret) -> Signer | None:

@@ -4,7 +4,6 @@ Deletions are made at QUIT, all or none; without QUIT none is. Flags of IMAP are
 pieces, each only when the client has taken the one before.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -215,8 +214,7 @@ class Pop3Session:
 
     async def _give_way(self) -> None:
         """Between slices: the client takes what there is, and others get their turn."""
-        await self._connection.drained()
-        await asyncio.sleep(0)
+        await self._connection.pause()
 
     async def _quit(self) -> None:
         """RFC 1939 §6: the UPDATE state."""

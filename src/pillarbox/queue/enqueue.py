@@ -3,10 +3,11 @@
 Where the worker has room, it gets new mail from here, leased to it from the beginning, and nobody reads the table.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pillarbox.dsn.wishes import NO_WISH, Wish
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient, Row
@@ -49,18 +50,22 @@ class Enqueuer:
         message: OutgoingMessage,
         addresses: Sequence[str],
         *,
+        wishes: Mapping[str, Wish] | None = None,
         own: bool = False,
         accepted: bool = True,
     ) -> None:
-        """Durable on return. `own` mail, of our users and of ourselves, is signed; what is forwarded is not. Not yet
-        `accepted`, it waits for `accept`. Raises Unavailable."""
+        """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
+        made 7-bit and signed; what is forwarded stays as it is. Not yet `accepted`, it waits for `accept`. Raises
+        Unavailable."""
         if own:
-            signed = await self.signer.sign(message.octets)
-            if signed is not message.octets:
-                message = replace(message, octets=signed)
-        recipients = [
-            OutgoingRecipient(address, self.next_hop_of(address)) for address in addresses
-        ]
+            octets = await self.signer.sign(message.octets)
+            if octets is not message.octets:
+                message = replace(message, octets=octets, eight_bit=not octets.isascii())
+        recipients = []
+        for address in addresses:
+            wish = wishes.get(address, NO_WISH) if wishes else NO_WISH
+            hop = self.next_hop_of(address)
+            recipients.append(OutgoingRecipient(address, hop, wish.notify, wish.orcpt))
         courier = self.courier
         if (
             accepted

@@ -9,20 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.dates import pack_date
-from pillarbox.core.errors import Failure, Refused
-from pillarbox.core.ids import format_queue_id
-from pillarbox.delivery.aliases import expand
-from pillarbox.delivery.deliver import Delivery, deliver
-from pillarbox.dsn.build import Built, Report, Reported, build_report
-from pillarbox.dsn.wishes import Action
+from pillarbox.core.errors import Failure
+from pillarbox.dsn.build import Reported
+from pillarbox.dsn.wishes import Action, wants
 from pillarbox.outbound.translate import translate
-from pillarbox.queue.enqueue import Enqueuer
-from pillarbox.queue.schedule import GiveUp, Random, Retry, after_failure, wait_s
+from pillarbox.queue.notice import About, Notices
+from pillarbox.queue.schedule import GiveUp, Random, Retry, Schedule, after_failure, wait_s
 from pillarbox.smtp.client_events import Kind, Outcome
-from pillarbox.store.content import make_content
-from pillarbox.store.directory import canonical_address
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, Row
-from pillarbox.store.store import Store
+from pillarbox.store.outgoing import OutgoingQueue, Row
 
 log = logging.getLogger("pillarbox.queue")
 
@@ -31,14 +25,11 @@ log = logging.getLogger("pillarbox.queue")
 class QueueReporter:
     """The `worker.Reporter` of a server."""
 
-    store: Store
     queue: OutgoingQueue
-    enqueuer: Enqueuer
-    hostname: str
+    notices: Notices
+    schedule: Schedule
     clock: Callable[[], float]
     random: Random
-    entropy: Callable[[], int]
-    """20 random bits, for queue ids."""
 
     async def report(
         self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
@@ -50,7 +41,11 @@ class QueueReporter:
             if outcome.kind is Kind.DELIVERED:
                 self._log(row, "delivered", host, _text(outcome))
         if delivered:
-            # First of all: what goes wrong with a report must not send these again.
+            # First of all, but for the one report that needs the message: whether it can be made or not, what went
+            # out must not go again.
+            relayed = [pair for pair in results if _is_relayed(*pair)]
+            if relayed:
+                await self._tell(relayed, host, Action.RELAYED)
             self.queue.finish_soon(owner, delivered)
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
@@ -74,7 +69,7 @@ class QueueReporter:
 
     def _next_step(self, row: Row) -> Retry | GiveUp:
         return after_failure(
-            self.enqueuer.schedule,
+            self.schedule,
             created=row.created,
             now=self.clock(),
             attempts=row.attempts + 1,
@@ -92,7 +87,7 @@ class QueueReporter:
             await self.queue.finish(owner, [row for row, _ in failed])
             return
         for row, outcome in failed:
-            again_s = wait_s(self.enqueuer.schedule, row.attempts + 1, self.random)
+            again_s = wait_s(self.schedule, row.attempts + 1, self.random)
             await self._defer(owner, row, self.clock() + again_s, host, outcome)
 
     def _reported(self, row: Row, outcome: Outcome, host: str, action: Action) -> Reported:
@@ -121,7 +116,17 @@ class QueueReporter:
         row = results[0][0]
         told = [self._reported(one, outcome, host, action) for one, outcome in results]
         try:
-            await self._tell_sender(row, told)
+            await self.notices.tell(
+                About(
+                    row.queue_id,
+                    row.reverse_path,
+                    self.queue.octets(row.message),
+                    pack_date(row.created),
+                    row.envid,
+                    row.ret,
+                ),
+                told,
+            )
         except Failure as failure:
             log.error("id=%s: the sender cannot be told now: %s", row.queue_id, failure.text)
             return False
@@ -129,54 +134,6 @@ class QueueReporter:
             log.exception("id=%s: a bug in reports", row.queue_id)
             return False
         return True
-
-    async def _tell_sender(self, row: Row, told: Sequence[Reported]) -> None:
-        now = self.clock()
-        report_id = format_queue_id(int(now * 1_000_000), self.entropy())
-        built = build_report(
-            Report(
-                report_id,
-                self.hostname,
-                f"postmaster@{self.hostname}",
-                row.reverse_path,
-                pack_date(int(now)),
-                told,
-                self.queue.octets(row.message),
-                arrival=pack_date(row.created),
-                envid=row.envid,
-                ret=row.ret,
-            )
-        )
-        if built is not None:
-            await self._send(report_id, row.reverse_path, built)
-            log.info("id=%s report=%s to=<%s>", row.queue_id, report_id, row.reverse_path)
-        elif not row.reverse_path:
-            log.warning("id=%s: nobody can be told: it came with the null path", row.queue_id)
-
-    async def _send(self, report_id: str, address: str, built: Built) -> None:
-        """To an account of ours at once, else by the queue."""
-        try:
-            canonical = canonical_address(address)
-        except Refused:
-            log.warning("report=%s: <%s> is no address", report_id, address)
-            return
-        directory = self.store.directory
-        if not directory.is_local(canonical.rpartition("@")[2]):
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, [address], own=True)
-            return
-        expansion = expand(directory, canonical)
-        if expansion.elsewhere:
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True)
-        if expansion.targets:
-            date = pack_date(int(self.clock()))
-            content = make_content(built.octets)
-            await deliver(
-                self.store, Delivery(report_id, "", b"", date, content, expansion.targets)
-            )
-        if not expansion.targets and not expansion.elsewhere:
-            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
 
     def _log(self, row: Row, what: str, host: str, text: str) -> None:
         log.info(
@@ -188,6 +145,16 @@ class QueueReporter:
             what,
             text,
         )
+
+
+def _is_relayed(row: Row, outcome: Outcome) -> bool:
+    """Whether success was to be told, and nobody else will (RFC 3461 §5.2.2 b)."""
+    return (
+        outcome.kind is Kind.DELIVERED
+        and not outcome.dsn
+        and bool(row.notify)
+        and wants(row.notify, Action.RELAYED)
+    )
 
 
 def _text(outcome: Outcome) -> str:

@@ -172,7 +172,7 @@ class SmtpClient:
         """
         if self._phase is not _Phase.READY or not envelope.recipients:
             raise RuntimeError("not ready for a message")
-        transaction = Transaction(len(envelope.recipients))
+        transaction = Transaction(len(envelope.recipients), dsn=self.peer.offers("DSN"))
         lines = self._transaction_lines(envelope, transaction)
         self._transaction = transaction
         self._phase = _Phase.COMMANDS

@@ -120,6 +120,8 @@ class Outcome:
     reply: Reply
     from_peer: bool = True
     """False: `reply` is our own way to say it (connection lost, time-out, TLS not offered...)."""
+    dsn: bool = False
+    """DELIVERED to a peer that offers DSN: what the sender wishes to be told is its business now."""
 
     @property
     def too_many_recipients(self) -> bool:

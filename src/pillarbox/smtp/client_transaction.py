@@ -10,9 +10,11 @@ ALL = -1
 class Transaction:
     """What is known about the recipients of a message."""
 
-    __slots__ = ("accepted", "outcomes")
+    __slots__ = ("_dsn", "accepted", "outcomes")
 
-    def __init__(self, recipients: int) -> None:
+    def __init__(self, recipients: int, *, dsn: bool = False) -> None:
+        """`dsn`: the peer offers DSN."""
+        self._dsn = dsn
         self.outcomes: list[Outcome | None] = [None] * recipients
         self.accepted: list[int] = []
         """Indices, in order of their RCPT."""
@@ -24,17 +26,17 @@ class Transaction:
     def decide(self, index: int, reply: Reply, stage: Stage, *, from_peer: bool = True) -> None:
         """The first decision counts."""
         if self.outcomes[index] is None:
-            self.outcomes[index] = make_outcome(reply, stage, from_peer)
+            self.outcomes[index] = make_outcome(reply, stage, from_peer, dsn=self._dsn)
 
     def decide_all(self, reply: Reply, stage: Stage, *, from_peer: bool = True) -> None:
-        outcome = make_outcome(reply, stage, from_peer)
+        outcome = make_outcome(reply, stage, from_peer, dsn=self._dsn)
         self.outcomes = [outcome if known is None else known for known in self.outcomes]
 
     def results(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome is not None]
 
 
-def make_outcome(reply: Reply, stage: Stage, from_peer: bool) -> Outcome:
+def make_outcome(reply: Reply, stage: Stage, from_peer: bool, *, dsn: bool = False) -> Outcome:
     """Only the first digit of a reply decides (RFC 5321 §4.2.1), and a 2yz counts only behind the dot."""
     if reply.code < 400 and stage is Stage.DOT:
         kind = Kind.DELIVERED
@@ -42,4 +44,4 @@ def make_outcome(reply: Reply, stage: Stage, from_peer: bool) -> Outcome:
         kind = Kind.TEMPORARY
     else:
         kind = Kind.PERMANENT
-    return Outcome(kind, stage, reply, from_peer)
+    return Outcome(kind, stage, reply, from_peer, dsn and kind is Kind.DELIVERED)

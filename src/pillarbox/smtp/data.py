@@ -7,9 +7,10 @@ message inside another.
 
 import re
 
+from pillarbox.mime.lines import has_bare_cr_or_lf
+
 _END = b"\r\n.\r\n"
 _search_dot = re.compile(rb"\r\n\.").search  # takes half the time of bytes.find (CPython 3.11)
-_find_line_ends = re.compile(rb"\r\n").findall  # and so does this of bytes.count
 
 
 class DataDecoder:
@@ -63,11 +64,6 @@ def _held_back(octets: bytes) -> int:
         if octets.endswith(_END[:length]):
             return length
     return 0
-
-
-def has_bare_cr_or_lf(octets: bytes) -> bool:
-    """Whether some CR has no LF behind it, or some LF no CR before it."""
-    return not octets.count(b"\n") == octets.count(b"\r") == len(_find_line_ends(octets))
 
 
 class LineEndNormalizer:

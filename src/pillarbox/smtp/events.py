@@ -39,8 +39,9 @@ class Rcpt:
 
 @dataclass(slots=True)
 class DataStart:
-    """DATA, with one accepted recipient or more. START_MAIL_INPUT lets the message come; a 4yz or 5yz
-    reply declines, and the transaction is over."""
+    """DATA, or the first BDAT of a message, with one accepted recipient or more. START_MAIL_INPUT lets the message
+    come; a 4yz or 5yz reply declines, and the transaction is over. (After BDAT, 354 is not said: the octets come
+    anyway.)"""
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class BodyEnd:
     bare_cr_or_lf: bool
     """Some CR or LF stood alone: refuse it (BARE_CR_OR_LF_IN_DATA) or mend it (`LineEndNormalizer`)."""
     too_big: bool
-    """The size limit was passed, and chunks were left out: reply TOO_BIG."""
+    """The size limit was passed, and chunks were left out: reply TOO_BIG. Never after BDAT."""
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class AuthResponse:
 
 @dataclass(slots=True)
 class Reset:
-    """RSET: the transaction, if any, is over."""
+    """RSET, or a chunk that was refused: the transaction, if any, is over."""
 
 
 @dataclass(slots=True)

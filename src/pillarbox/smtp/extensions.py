@@ -30,6 +30,10 @@ Syntax = Mapping[bytes, re.Pattern[bytes]]
 
 _XTEXT = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 """RFC 3461 §4."""
+_PRINTABLE_XTEXT = rb"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+"
+"""RFC 3461 §4.2, §4.4: graphic characters and white space of US-ASCII."""
+_ATOM = rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+"
+_WISH = rb"(?i:SUCCESS|FAILURE|DELAY)"
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,7 +72,22 @@ EXTENSIONS: tuple[Extension, ...] = (
     # RFC 2034
     Extension(_always("ENHANCEDSTATUSCODES")),
     # RFC 6152
-    Extension(_always("8BITMIME"), {b"BODY": re.compile(rb"(?i:7BIT|8BITMIME)")}),
+    Extension(_always("8BITMIME"), {b"BODY": re.compile(rb"(?i:7BIT|8BITMIME|BINARYMIME)")}),
+    # RFC 3030; §3 adds a value to BODY
+    Extension(_always("CHUNKING")),
+    Extension(_always("BINARYMIME")),
+    # RFC 3461 §4.1 to §4.4: NEVER stands alone; ENVID and ORCPT have 100 and 500 characters
+    Extension(
+        _always("DSN"),
+        {
+            b"RET": re.compile(rb"(?i:FULL|HDRS)"),
+            b"ENVID": re.compile(rb"(?=.{1,100}\Z)" + _PRINTABLE_XTEXT),
+        },
+        {
+            b"NOTIFY": re.compile(rb"(?i:NEVER)|%b(?:,%b)*" % (_WISH, _WISH)),
+            b"ORCPT": re.compile(rb"(?=.{1,500}\Z)%b;%b" % (_ATOM, _PRINTABLE_XTEXT)),
+        },
+    ),
     # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
     Extension(_always("HELP")),
 )

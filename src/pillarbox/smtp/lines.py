@@ -74,6 +74,15 @@ class CommandLines:
         self._searched = max(0, len(self._buffer) - 1)
         return ENDLESS if self._dropped > MAX_DROPPED_OCTETS else None
 
+    def take_up_to(self, size: int) -> bytes:
+        """The next octets that wait, at most `size`, in one piece."""
+        end = self._start + size
+        if end >= len(self._buffer):
+            return self.take()
+        data = self._buffer[self._start : end]
+        self._start = self._searched = end
+        return data
+
     def take(self) -> bytes:
         """Everything that waits, in one piece."""
         data = self._buffer[self._start :]

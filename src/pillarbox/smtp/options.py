@@ -8,7 +8,8 @@ class Limits:
     """One value for many sessions. Lengths are octets and count the CRLF."""
 
     command_line: int = 2048
-    """RFC 5321 §4.5.3.1.4: 512, and what extensions add: SIZE 26 (RFC 1870 §3), AUTH 500 (RFC 4954 §3)."""
+    """RFC 5321 §4.5.3.1.4: 512, and what extensions add: SIZE 26 (RFC 1870 §3), AUTH 500 (RFC 4954 §3),
+    NOTIFY and ORCPT 530 (RFC 3461 §5.4)."""
     auth_line: int = 12288
     """A response in an AUTH exchange (RFC 4954 §4)."""
     recipients: int = 1000

@@ -1,4 +1,4 @@
-"""The SMTP server engine: MX, submission and lab servers alike (RFC 5321, 1870, 2034, 2920, 3207, 4954).
+"""The SMTP server engine: MX, submission and lab servers alike (RFC 5321, 1870, 2034, 2920, 3030, 3207, 4954).
 
 Shape: `core.engine`. It owns framing, order of commands, limits and transparency; it decides nothing
 about mailboxes and passwords. A session begins with `send(greeting(hostname))`, or with a 554 or 421
@@ -11,11 +11,12 @@ Pipelined commands wait until the event before them is answered. The driver must
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
-from pillarbox.sasl.exchange import decode_base64, decode_initial, encode_base64
+from pillarbox.sasl.exchange import encode_base64
 from pillarbox.smtp import reply as replies
+from pillarbox.smtp.auth import parse_auth, parse_auth_response
+from pillarbox.smtp.chunks import Chunk, ChunkDecoder, parse_chunk
 from pillarbox.smtp.data import DataDecoder
 from pillarbox.smtp.events import (
     Auth,
@@ -35,49 +36,31 @@ from pillarbox.smtp.grammar import parse_hello, parse_mail, parse_rcpt
 from pillarbox.smtp.lines import TOO_LONG, BadLine, CommandLines
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
+from pillarbox.smtp.server_phase import READS, STARTS, Phase
+from pillarbox.smtp.server_transaction import Transaction
 
-
-class _Phase(Enum):
-    """What the next input is, or what waits for an answer."""
-
-    COMMAND = "command"
-    AUTH_RESPONSE = "response in an AUTH exchange"
-    DATA = "mail data"
-    DATA_END = "the service has to be told that mail data is over"
-    TLS = "handshake"
-    # Each of these waits for `send`
-    GREETING = "greeting"
-    HELLO = "EHLO or HELO"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA_START = "DATA"
-    BODY_END = "end of mail data"
-    AUTH = "AUTH or a response in its exchange"
-
-
-_READS = frozenset({_Phase.COMMAND, _Phase.AUTH_RESPONSE, _Phase.DATA, _Phase.DATA_END, _Phase.TLS})
+_BDAT_USAGE = "BDAT size [LAST]"
 
 
 class SmtpServer:
     """One connection. `tls` says whether it began with a handshake (RFC 8314 §3.3)."""
 
     __slots__ = (
+        "_chunk",
         "_commands",
         "_data",
         "_eof",
         "_errors",
         "_extended",
         "_greeted",
-        "_in_transaction",
         "_lines",
         "_options",
         "_output",
         "_phase",
-        "_recipients",
         "_refusals",
         "_refuses_client",
         "_shutting_down",
-        "_tried_recipients",
+        "_transaction",
         "authenticated",
         "closing",
         "tls",
@@ -90,14 +73,13 @@ class SmtpServer:
         self.authenticated = False
         self.closing = False
         self.wants_tls = False
-        self._phase = _Phase.GREETING
+        self._phase = Phase.GREETING
         self._lines = CommandLines()
         self._data = DataDecoder()
         self._output: list[bytes] = []
         self._eof = False
-        self._in_transaction = False
-        self._recipients = 0  # accepted in this transaction
-        self._tried_recipients = False
+        self._transaction = Transaction()
+        self._chunk = Chunk(0, 0, is_last=False)
         self._refuses_client = False
         self._shutting_down = False
         self._greeted = False
@@ -112,7 +94,7 @@ class SmtpServer:
         """Buffer input; `b""` is the end of the stream: what came before it is still served."""
         if self.closing:
             return
-        if self._phase is _Phase.TLS:
+        if self._phase is Phase.TLS:
             # Plain text where the handshake should be: never to be read as a command (RFC 3207 §4.2).
             self.closing = True
         elif data:
@@ -124,18 +106,24 @@ class SmtpServer:
         outcome: Event | Reply | None
         while not self.closing:
             phase = self._phase
-            if phase is _Phase.COMMAND:
+            if phase is Phase.COMMAND:
                 line = self._lines.next_line(self._options.limits.command_line)
                 if line is None:
                     return self._starved()
                 outcome = self._command(line)
-            elif phase is _Phase.DATA:
+            elif phase is Phase.DATA:
                 if not self._lines:
                     return self._starved()
                 outcome = self._mail_data()
-            elif phase is _Phase.DATA_END:
+            elif phase is Phase.CHUNK:
+                if not self._lines and self._chunk.left:
+                    return self._starved()
+                outcome = self._chunk_data()
+            elif phase is Phase.CHUNK_END:
+                outcome = self._chunk_end()
+            elif phase is Phase.DATA_END:
                 outcome = self._mail_data_end()
-            elif phase is _Phase.AUTH_RESPONSE:
+            elif phase is Phase.AUTH_RESPONSE:
                 line = self._lines.next_line(self._options.limits.auth_line)
                 if line is None:
                     return self._starved()
@@ -161,14 +149,14 @@ class SmtpServer:
         self._greeted = False
         self._end_transaction()
         self._lines.clear()
-        self._phase = _Phase.COMMAND
+        self._phase = Phase.COMMAND
 
     def timeout(self) -> float | None:
         """None while an event waits for its answer. RFC 5321 §4.5.3.2.7"""
-        return self._options.limits.timeout_s if self._phase in _READS else None
+        return self._options.limits.timeout_s if self._phase in READS else None
 
     def timed_out(self) -> None:
-        if self._phase is _Phase.TLS:
+        if self._phase is Phase.TLS:
             self.closing = True
         elif not self.closing:
             self._answer(replies.TIMED_OUT)
@@ -176,7 +164,7 @@ class SmtpServer:
     @property
     def is_mail_data_clean(self) -> bool:
         """Whether the present message had no bare CR or LF yet, up to the last `BodyChunk`."""
-        return not self._data.bare_cr_or_lf
+        return not (self._transaction.chunks or self._data).bare_cr_or_lf
 
     # What the service calls
 
@@ -186,38 +174,41 @@ class SmtpServer:
         Raises RuntimeError if no event waits, or if 354 answers anything but `DataStart`.
         """
         phase = self._phase
-        if phase in _READS:
+        if phase in READS:
             raise RuntimeError("no event waits for a reply")
-        if reply.positive and (reply.code == 354) != (phase is _Phase.DATA_START):
+        if reply.positive and (reply.code == 354) != (phase in STARTS):
             raise RuntimeError(f"{reply.code} does not answer {phase.value}")
-        self._phase = _Phase.COMMAND
+        self._phase = Phase.COMMAND
+        if phase is Phase.CHUNK_START:
+            self._chunk_started(reply)
+            return
         self._output.append(format_reply(reply))
         if reply.code >= 500:
-            if phase is _Phase.AUTH:
+            if phase is Phase.AUTH:
                 self._errors += 1
             else:
                 self._refusals += 1
-        if phase is _Phase.RCPT:
-            self._recipients += reply.positive
-        elif phase is _Phase.MAIL:
-            self._in_transaction = reply.positive
-        elif phase is _Phase.DATA_START and reply.positive:
+        if phase is Phase.RCPT:
+            self._transaction.recipients += reply.positive
+        elif phase is Phase.MAIL:
+            self._transaction.is_open = reply.positive
+        elif phase is Phase.DATA_START and reply.positive:
             self._data = DataDecoder()
-            self._phase = _Phase.DATA
-        elif phase in (_Phase.BODY_END, _Phase.DATA_START):
+            self._phase = Phase.DATA
+        elif phase in (Phase.BODY_END, Phase.DATA_START):
             self._end_transaction()
             if reply.positive:
                 self._errors = self._refusals = self._commands = 0
-        elif phase is _Phase.HELLO and reply.positive:
+        elif phase is Phase.HELLO and reply.positive:
             self._greeted = True
             self._end_transaction()  # RFC 5321 §4.1.4: as if RSET had been issued
-        elif phase is _Phase.AUTH:
+        elif phase is Phase.AUTH:
             self.authenticated = reply.positive
-        elif phase is _Phase.GREETING:
+        elif phase is Phase.GREETING:
             self._refuses_client = not reply.positive
         if reply.code == 421:
             self._close()
-        elif self._shutting_down and self._phase is _Phase.COMMAND:
+        elif self._shutting_down and self._phase is Phase.COMMAND:
             self._answer(replies.SHUTTING_DOWN)
 
     def send_challenge(self, challenge: bytes) -> None:
@@ -225,10 +216,10 @@ class SmtpServer:
 
         Raises RuntimeError if neither waits.
         """
-        if self._phase is not _Phase.AUTH:
+        if self._phase is not Phase.AUTH:
             raise RuntimeError("no AUTH exchange waits for a challenge")
         self._output.append(b"334 " + encode_base64(challenge) + b"\r\n")
-        self._phase = _Phase.AUTH_RESPONSE
+        self._phase = Phase.AUTH_RESPONSE
 
     def hello_reply(self) -> Reply:
         """What accepts the present `Hello` (RFC 5321 §4.1.1.1)."""
@@ -238,9 +229,9 @@ class SmtpServer:
     def shut_down(self) -> None:
         """Finish the command or message in hand, then 421 (RFC 5321 §3.8)."""
         self._shutting_down = True
-        if self._phase is _Phase.TLS:
+        if self._phase is Phase.TLS:
             self.closing = True
-        elif self._phase in (_Phase.COMMAND, _Phase.AUTH_RESPONSE) and not self.closing:
+        elif self._phase in (Phase.COMMAND, Phase.AUTH_RESPONSE) and not self.closing:
             self._answer(replies.SHUTTING_DOWN)
 
     # Input
@@ -251,7 +242,7 @@ class SmtpServer:
             return PAUSED
         return NEED_DATA
 
-    def _command(self, line: bytes | BadLine) -> Event | Reply:
+    def _command(self, line: bytes | BadLine) -> Event | Reply | None:
         limits = self._options.limits
         self._commands += 1
         # RFC 5321 §7.8 permits what §3.8 forbids otherwise: to close on a peer that only does damage.
@@ -286,7 +277,8 @@ class SmtpServer:
         """RFC 5321 §4.1.4"""
         if command.after_hello and not self._greeted:
             return replies.HELLO_FIRST
-        if command.in_transaction is None or command.in_transaction == self._in_transaction:
+        is_open = self._transaction.is_open
+        if command.in_transaction is None or command.in_transaction == is_open:
             return None
         return replies.MAIL_FIRST if command.in_transaction else replies.IN_TRANSACTION
 
@@ -295,28 +287,69 @@ class SmtpServer:
         chunk = data.feed(self._lines.take())
         if data.rest is not None:
             self._lines.feed(data.rest)
-            self._phase = _Phase.DATA_END
+            self._phase = Phase.DATA_END
         if chunk and data.size <= self._options.size_limit_bytes:
             return BodyChunk(chunk)
         return None
 
+    def _chunk_started(self, reply: Reply) -> None:
+        """The service takes the message that the first chunk begins, or not."""
+        if reply.code == 421:
+            self._answer(reply)
+            return
+        self._phase = Phase.CHUNK
+        self._transaction.chunks = ChunkDecoder()
+        if not reply.positive:
+            self._refusals += reply.code >= 500
+            self._chunk.refusal = reply
+
+    def _chunk_data(self) -> Event | None:
+        chunk, decoder = self._chunk, self._transaction.chunks
+        data = self._lines.take_up_to(chunk.left)
+        chunk.left -= len(data)
+        if not chunk.left:
+            self._phase = Phase.CHUNK_END
+        if chunk.refusal is not None or decoder is None:
+            return None
+        octets = decoder.feed(data)
+        return BodyChunk(octets) if octets else None
+
+    def _chunk_end(self) -> Event | Reply | None:
+        """RFC 3030 §2: an answer for each chunk, after its octets."""
+        chunk, decoder = self._chunk, self._transaction.chunks
+        self._phase = Phase.COMMAND
+        if self._shutting_down and not chunk.is_last:
+            return replies.SHUTTING_DOWN
+        if chunk.refusal is not None or decoder is None:
+            # What was pipelined behind the first refused chunk is no error of its own.
+            self._errors -= self._transaction.failed
+            self._answer(chunk.refusal or replies.MAIL_FIRST)
+            self._end_transaction()
+            self._transaction.failed = True
+            return Reset()
+        self._commands -= chunk.size > 0  # they are as many as the size of the message allows
+        if not chunk.is_last:
+            return Reply(250, "2.0.0", f"{chunk.size} octets received")
+        self._phase = Phase.DATA_END
+        rest = decoder.finish()
+        return BodyChunk(rest) if rest else None
+
     def _mail_data_end(self) -> Event:
-        self._phase = _Phase.BODY_END
+        self._phase = Phase.BODY_END
+        chunks = self._transaction.chunks
+        if chunks is not None:
+            return BodyEnd(chunks.size, chunks.bare_cr_or_lf, too_big=False)
         data = self._data
         return BodyEnd(data.size, data.bare_cr_or_lf, data.size > self._options.size_limit_bytes)
 
     def _auth_response(self, line: bytes | BadLine) -> Event | Reply:
-        """RFC 4954 §4"""
-        self._phase = _Phase.COMMAND
+        self._phase = Phase.COMMAND
         if not isinstance(line, bytes):
             return _bad_line(line, replies.AUTH_LINE_TOO_LONG)
-        if line == b"*":
-            return replies.AUTHENTICATION_CANCELLED
-        response = decode_base64(line)
-        if response is None:
-            return replies.BAD_BASE64
-        self._phase = _Phase.AUTH
-        return AuthResponse(response)
+        outcome = parse_auth_response(line)
+        if isinstance(outcome, AuthResponse):
+            self._phase = Phase.AUTH
+        return outcome
 
     # Output and state
 
@@ -333,9 +366,7 @@ class SmtpServer:
         self._lines.clear()
 
     def _end_transaction(self) -> None:
-        self._in_transaction = False
-        self._recipients = 0
-        self._tried_recipients = False
+        self._transaction = Transaction()
 
     def _situation(self) -> Situation:
         return Situation(self._options, self.tls)
@@ -353,7 +384,7 @@ class SmtpServer:
         if domain is None:
             return bad_syntax("EHLO domain" if extended else "HELO domain")
         self._extended = extended
-        self._phase = _Phase.HELLO
+        self._phase = Phase.HELLO
         return Hello(extended, domain)
 
     def _mail(self, argument: bytes) -> Event | Reply:
@@ -368,26 +399,39 @@ class SmtpServer:
         size = int(declared) if declared else None
         if size is not None and size > options.size_limit_bytes:
             return replies.TOO_BIG  # RFC 1870 §6.1
-        self._phase = _Phase.MAIL
+        self._transaction = Transaction(body=path.parameters.get("BODY", "").upper())
+        self._phase = Phase.MAIL
         return Mail(path.address, size, path.parameters)
 
     def _rcpt(self, argument: bytes) -> Event | Reply:
         path = parse_rcpt(argument, RCPT_PARAMETERS)
         if isinstance(path, Reply):
             return path
-        self._tried_recipients = True
-        if self._recipients >= self._options.limits.recipients:
-            return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
+        if problem := self._transaction.rcpt_problem(self._options.limits.recipients):
+            return problem
         assert path.address is not None  # parse_rcpt refuses the null path
-        self._phase = _Phase.RCPT
+        self._phase = Phase.RCPT
         return Rcpt(path.address, path.raw, path.parameters)
 
     def _data_command(self, argument: bytes) -> Event | Reply:
-        if not self._recipients:  # RFC 5321 §3.3, RFC 2920 §3.2
-            tried = self._tried_recipients
-            return replies.NO_VALID_RECIPIENTS if tried else replies.RECIPIENT_FIRST
-        self._phase = _Phase.DATA_START
+        if problem := self._transaction.data_problem():
+            return problem
+        self._phase = Phase.DATA_START
         return DataStart()
+
+    def _bdat(self, argument: bytes) -> Event | Reply | None:
+        """RFC 3030 §2: the octets come, whatever we think of them."""
+        chunk = parse_chunk(argument)
+        if chunk is None:
+            return bad_syntax(_BDAT_USAGE)
+        self._chunk = chunk
+        self._phase = Phase.CHUNK
+        transaction = self._transaction
+        chunk.refusal = transaction.chunk_problem(chunk.size, self._options.size_limit_bytes)
+        if chunk.refusal is None and transaction.chunks is None:
+            self._phase = Phase.CHUNK_START
+            return DataStart()
+        return None
 
     def _rset(self, argument: bytes) -> Event:
         self._end_transaction()
@@ -422,27 +466,15 @@ class SmtpServer:
             self._close()
             return replies.PIPELINED_STARTTLS
         self.wants_tls = True
-        self._phase = _Phase.TLS
+        self._phase = Phase.TLS
         return replies.READY_FOR_TLS
 
     def _auth(self, argument: bytes) -> Event | Reply:
-        """RFC 4954 §4"""
-        options = self._options
-        name, _, encoded = argument.partition(b" ")
-        mechanism = name.upper().decode("ascii", "replace")
-        if not options.mechanisms:
-            return replies.NOT_IMPLEMENTED
-        if self.authenticated:
-            return replies.ALREADY_AUTHENTICATED
-        if mechanism not in options.mechanisms:
-            return replies.UNKNOWN_MECHANISM
-        if not self._situation().auth_offered:
-            return replies.TLS_FOR_MECHANISM
-        initial = decode_initial(encoded) if encoded else None
-        if encoded and initial is None:
-            return replies.BAD_BASE64
-        self._phase = _Phase.AUTH
-        return Auth(mechanism, initial)
+        offered = self._situation().auth_offered
+        outcome = parse_auth(argument, self._options.mechanisms, self.authenticated, offered)
+        if isinstance(outcome, Auth):
+            self._phase = Phase.AUTH
+        return outcome
 
 
 def _bad_line(line: BadLine, too_long: Reply) -> Reply:
@@ -453,7 +485,7 @@ def _bad_line(line: BadLine, too_long: Reply) -> Reply:
 class _Command:
     """A row of the command table."""
 
-    run: Callable[[SmtpServer, bytes], Event | Reply]
+    run: Callable[[SmtpServer, bytes], Event | Reply | None]
     usage: str | None = None
     """How to write it, for commands that need an argument."""
     optional_argument: bool = False
@@ -474,6 +506,7 @@ _COMMANDS: dict[bytes, _Command] = {
     ),
     b"RCPT": _Command(SmtpServer._rcpt, "RCPT TO:<address>", after_hello=True, in_transaction=True),
     b"DATA": _Command(SmtpServer._data_command, after_hello=True, in_transaction=True),
+    b"BDAT": _Command(SmtpServer._bdat, _BDAT_USAGE),
     b"RSET": _Command(SmtpServer._rset),
     b"NOOP": _Command(SmtpServer._noop, optional_argument=True),
     b"VRFY": _Command(SmtpServer._vrfy, "VRFY address"),

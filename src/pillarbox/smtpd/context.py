@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
 from pillarbox.core.networks import NO_NETWORKS, Networks
-from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.options import ServerOptions
 from pillarbox.store.spool import SpoolRoom
@@ -36,8 +36,8 @@ class SmtpContext:
     allow_cleartext_login: bool
     """A laboratory: AUTH is offered without TLS, and on port 25."""
     spool_room: SpoolRoom
-    enqueuer: Enqueuer
-    """For mail to other hosts."""
+    notices: Notices
+    """To senders, and through their queue what goes to other hosts."""
     trusted: Networks = NO_NETWORKS
     """Hosts that may send to anybody without a login."""
     takes_for: Callable[[str], bool] = _nobody

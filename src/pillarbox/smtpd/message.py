@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from pillarbox.delivery.trace import field_pattern, is_loop, remove_return_path
 from pillarbox.mime.address_list import parse_address_list
+from pillarbox.mime.convert import Transport, convert
 from pillarbox.mime.header import MAX_VALUE, header_end, split_header, unfold
-from pillarbox.smtp.reply import MAIL_LOOP, SENDER_NOT_YOURS, Reply
+from pillarbox.mime.lines import has_bare_cr_or_lf
+from pillarbox.smtp.reply import MAIL_LOOP, NOT_CONVERTED, SENDER_NOT_YOURS, Reply
 from pillarbox.store.content import Content, make_content, unrendered
 
 MOST_AUTHORS = 100
@@ -45,15 +47,25 @@ class Prepared:
 
 
 def prepare(
-    octets: bytes | memoryview, recipients: Collection[str], additions: Additions | None
+    octets: bytes | memoryview,
+    recipients: Collection[str],
+    additions: Additions | None,
+    *,
+    is_binary: bool = False,
 ) -> Prepared | Reply:
     """Check a message, and render it if there are canonical `recipients` here. `additions` None: it is not a
     submission, and nothing is changed but that forged Return-Path fields go, and a body without any header gets the
     blank line before it.
 
-    The reply refuses it: HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors than can be
-    checked.
+    `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
+
+    The reply refuses it: NOT_CONVERTED, HEADER_TOO_LARGE, MAIL_LOOP, or SENDER_NOT_YOURS where there are more authors
+    than can be checked.
     """
+    if is_binary:
+        octets = convert(bytes(octets), Transport.EIGHT_BIT)
+        if b"\0" in octets or has_bare_cr_or_lf(octets):
+            return NOT_CONVERTED
     block = bytes(octets[: LARGEST_HEADER + 1])
     block = block[: header_end(block)]
     if not _has_fields(block):

@@ -7,16 +7,15 @@ may send to local addresses only.
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-from pillarbox.core.address import Address
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
+from pillarbox.queue.notice import About
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp import reply as replies
@@ -39,6 +38,7 @@ from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
+from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
 from pillarbox.store.outgoing import OutgoingMessage
@@ -60,28 +60,6 @@ ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 log = logging.getLogger("pillarbox.smtpd")
 
 
-@dataclass(slots=True)
-class _Transaction:
-    """A mail transaction (RFC 5321 §3.3)."""
-
-    reverse_path: Address | None
-    targets: dict[int, Target] = field(default_factory=dict)
-    """By account: who is reached in two ways gets one copy."""
-    elsewhere: dict[str, None] = field(default_factory=dict)
-    """Addresses at other hosts, each once, in order."""
-    recipients: list[str] = field(default_factory=list)
-    """As written."""
-    spool: Spool | None = None
-    normalizer: LineEndNormalizer | None = None
-    """Line ends are mended."""
-    problem: Reply | None = None
-    """The message cannot be taken; what is left of it is dropped as it comes."""
-
-    @property
-    def sender(self) -> str:
-        return str(self.reverse_path) if self.reverse_path else ""
-
-
 class SmtpSession:
     """A `net.connection.Session` for the services "smtp", "submission" and "submissions"."""
 
@@ -91,7 +69,7 @@ class SmtpSession:
         self._connection = connection
         self._context = context
         self._directory = context.store.directory
-        self._transaction: _Transaction | None = None
+        self._transaction: Transaction | None = None
         self._hello = Hello(False, "")
         self._origin: bytes | None = None
         self._account: Account | None = None
@@ -107,7 +85,8 @@ class SmtpSession:
         try:
             match event:
                 case BodyChunk():
-                    self._take(event.data)
+                    if self._take(event.data):
+                        await self._flush()
                 case Mail():
                     self._mail(event)
                 case Rcpt():
@@ -169,7 +148,7 @@ class SmtpSession:
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
                 self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
                 return
-        self._transaction = _Transaction(path)
+        self._transaction = Transaction(event)
         self.engine.send(replies.SENDER_OK)
 
     def _was_changed(self, submitter: Account) -> bool:
@@ -192,14 +171,11 @@ class SmtpSession:
         if isinstance(found, Reply):
             self._refuse(f"recipient <{event.raw}>", found)
             return
-        known = len(transaction.targets) + len(transaction.elsewhere)
+        known = transaction.copies
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
-        for target in found.targets:
-            transaction.targets.setdefault(target.account, target)
-        transaction.elsewhere.update(dict.fromkeys(found.elsewhere))
-        transaction.recipients.append(event.raw)
+        transaction.add(event, found)
         self.engine.send(replies.RECIPIENT_OK)
 
     def _refuse(self, what: str, reply: Reply) -> None:
@@ -210,19 +186,26 @@ class SmtpSession:
         transaction = self._transaction
         assert transaction is not None
         transaction.spool = Spool(self._context.spool_room)
-        if self._is_ours:
+        if self._is_ours and not transaction.is_binary:
             transaction.normalizer = LineEndNormalizer()
         self.engine.send(replies.START_MAIL_INPUT)
 
-    def _take(self, chunk: bytes) -> None:
+    def _take(self, chunk: bytes) -> bool:
+        """True: what came must go to the disk before more is taken."""
         transaction = self._transaction
         if transaction is None or transaction.spool is None:
-            return  # refused already
+            return False  # refused already
         if transaction.normalizer is not None and not self.engine.is_mail_data_clean:
             # Chunks never cut a CRLF, so until now there was nothing to mend.
             chunk = transaction.normalizer.feed(chunk)
+        return transaction.spool.write(chunk)
+
+    async def _flush(self) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        assert transaction.spool is not None
         try:
-            transaction.spool.write(chunk)
+            await transaction.spool.flush()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             self._refuse_message(replies.STORAGE_FULL)
@@ -232,14 +215,12 @@ class SmtpSession:
         transaction = self._transaction
         if transaction is not None:
             transaction.problem = reply
-            if transaction.spool is not None:
-                transaction.spool.close()
-                transaction.spool = None
+            transaction.close()
 
     def _end_transaction(self) -> None:
         transaction, self._transaction = self._transaction, None
-        if transaction is not None and transaction.spool is not None:
-            transaction.spool.close()
+        if transaction is not None:
+            transaction.close()
 
     async def _body_end(self, event: BodyEnd) -> None:
         transaction = self._transaction
@@ -253,13 +234,13 @@ class SmtpSession:
         else:
             self._refuse(f"message from <{transaction.sender}>", reply)
 
-    async def _accept(self, transaction: _Transaction, event: BodyEnd) -> Reply:
+    async def _accept(self, transaction: Transaction, event: BodyEnd) -> Reply:
         """Everything between the end of the data and its reply."""
         if event.too_big:
             return replies.TOO_BIG
         if transaction.problem is not None:
             return transaction.problem
-        if event.bare_cr_or_lf and transaction.normalizer is None:
+        if event.bare_cr_or_lf and transaction.normalizer is None and not transaction.is_binary:
             return replies.BARE_CR_OR_LF_IN_DATA  # RFC 5321 §2.3.8
         context = self._context
         now = context.clock()
@@ -281,15 +262,27 @@ class SmtpSession:
         received = format_received(self._received_from(), queue_id, recipient, date)
         sender = transaction.sender
         targets = list(transaction.targets.values())
-        delivery = Delivery(queue_id, sender, received, date, prepared.content, targets)
-        pending = await self._store(delivery, list(transaction.elsewhere), submitter)
+        envid = transaction.mail.parameters.get("ENVID", "")
+        delivery = Delivery(
+            queue_id,
+            sender,
+            received,
+            date,
+            prepared.content,
+            targets,
+            envid,
+            transaction.wishes,
+        )
+        pending = await self._store(delivery, transaction, submitter)
+        if transaction.wishes or transaction.expanded:
+            await self._tell_success(delivery, transaction.expanded, pending)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
             sender,
             len(recipients),
             len(targets),
-            pending,
+            len(pending),
             len(transaction.elsewhere),
             size,
             self._connection.peer[0],
@@ -299,13 +292,13 @@ class SmtpSession:
         return replies.queued(queue_id)
 
     async def _store(
-        self, delivery: Delivery, elsewhere: list[str], submitter: Account | None
-    ) -> int:
-        """Make it durable for all, or for nobody; returns how many local copies are only pending.
+        self, delivery: Delivery, transaction: Transaction, submitter: Account | None
+    ) -> list[Target]:
+        """Make it durable for all, or for nobody; returns the local targets that are only pending.
 
         Raises Unavailable.
         """
-        if not elsewhere:
+        if not transaction.elsewhere:
             return await deliver(self._context.store, delivery)
         octets = delivery.received + bytes(delivery.content.octets)
         message = OutgoingMessage(
@@ -313,12 +306,20 @@ class SmtpSession:
             delivery.reverse_path,
             octets,
             account=submitter.id if submitter is not None else None,
+            envid=delivery.envid,
+            ret=transaction.mail.parameters.get("RET", ""),
             eight_bit=not octets.isascii(),
         )
-        enqueuer = self._context.enqueuer
-        await enqueuer.enqueue(message, elsewhere, own=self._is_ours, accepted=not delivery.targets)
+        enqueuer = self._context.notices.enqueuer
+        await enqueuer.enqueue(
+            message,
+            list(transaction.elsewhere),
+            wishes=transaction.elsewhere,
+            own=self._is_ours,
+            accepted=not delivery.targets,
+        )
         if not delivery.targets:
-            return 0
+            return []
         try:
             pending = await deliver(self._context.store, delivery)
         except Unavailable:
@@ -327,8 +328,32 @@ class SmtpSession:
         await enqueuer.accept(delivery.queue_id)
         return pending
 
+    async def _tell_success(
+        self, delivery: Delivery, expanded: list[Wished], pending: list[Target]
+    ) -> None:
+        """Before the 250, so that no stop in between leaves the sender without it (RFC 3461 §5.2.3). The message is
+        stored, whatever becomes of the report: it cannot be refused any more."""
+        later = {target.account for target in pending}
+        delivered = [
+            wished
+            for account, those in delivery.wishes.items()
+            if account not in later
+            for wished in those
+        ]
+        about = About(
+            delivery.queue_id,
+            delivery.reverse_path,
+            delivery.received + delivery.content.header,
+            delivery.internaldate,
+            delivery.envid,
+        )
+        try:
+            await self._context.notices.tell_success(about, delivered, expanded)
+        except Unavailable as failure:
+            log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
+
     async def _prepare(
-        self, transaction: _Transaction, queue_id: str, date: int
+        self, transaction: Transaction, queue_id: str, date: int
     ) -> Prepared | Reply:
         spool = transaction.spool
         assert spool is not None
@@ -339,17 +364,22 @@ class SmtpSession:
                     spool.write(rest)
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
+            if self._is_ours:
                 additions = Additions(
                     format_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
+            await spool.flush()
             octets = spool.octets()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
         addresses = [target.address for target in transaction.targets.values()]
+        is_binary = transaction.is_binary
         if len(octets) <= LARGEST_INLINE:
-            return prepare(octets, addresses, additions)
-        return await self._context.store.compute(lambda: prepare(octets, addresses, additions))
+            return prepare(octets, addresses, additions, is_binary=is_binary)
+        return await self._context.store.compute(
+            lambda: prepare(octets, addresses, additions, is_binary=is_binary)
+        )
 
     def _received_from(self) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""

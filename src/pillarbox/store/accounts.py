@@ -1,14 +1,17 @@
 """The open account files of one worker: `accounts/<2 hex>/<account id>.db`, each with its lock file.
 
 A file has a writer (used by the committer alone) and, once somebody reads, a reader: a reader sees the last
-commit and never waits for a writer. Files are opened at first use and closed when too many are open.
+commit and never waits for a writer. Files are opened at first use and closed when too many are open, both in threads:
+a new file takes several syncs, and so does the last close of one that was written.
 """
 
+import asyncio
 import fcntl
 import os
 import resource
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import apsw
@@ -114,32 +117,61 @@ class Accounts:
     ) -> None:
         self._folder = folder
         self._generation = generation
-        self._vfs = vfs
+        self.vfs = vfs
         self._put_in_order = put_in_order
         self._open: OrderedDict[int, AccountFile] = OrderedDict()
         self._most = most_open_files()
+        self._opening: dict[int, asyncio.Future[AccountFile]] = {}
         self._template = b""
+        self._template_lock = threading.Lock()
         self.unusable: set[int] = set()
         """Accounts whose journal could not be replayed: opening them would give numbers twice."""
 
     def path(self, account: int) -> Path:
         return account_path(self._folder, account)
 
-    def get(self, account: int, now_s: int) -> AccountFile:
-        """The account's file, opened or made if need be. Raises Unavailable."""
+    def get(self, account: int) -> AccountFile | None:
+        """The account's file if it is open."""
         file = self._open.get(account)
         if file is not None:
             self._open.move_to_end(account)
-            return file
-        if account in self.unusable:
-            raise Unavailable("the mail file could not be recovered; ask the administrator")
-        if len(self._open) >= self._most:
-            self._close_idle()
-        file = self._open_file(account, now_s)
-        self._open[account] = file
+        return file
+
+    async def open(self, account: int, now_s: int) -> AccountFile:
+        """The account's file, opened or made if need be, and pinned: the caller takes one from `pins` once it has
+        used it. Raises Unavailable."""
+        while (file := self.get(account)) is None:
+            opening = self._opening.get(account)
+            if opening is None:
+                loop = asyncio.get_running_loop()
+                opening = loop.run_in_executor(None, self._open_file, account, now_s)
+                self._opening[account] = opening
+                opening.add_done_callback(lambda done: self._opened(account, done))
+            await asyncio.shield(opening)  # another one may be waiting for it, too
+        file.pins += 1
+        return file
+
+    def _opened(self, account: int, opening: "asyncio.Future[AccountFile]") -> None:
+        del self._opening[account]
+        if opening.cancelled() or opening.exception() is not None:
+            return
+        surplus = self._take_idle() if len(self._open) >= self._most else []
+        self._open[account] = opening.result()
+        if surplus:
+            asyncio.get_running_loop().run_in_executor(None, _close, surplus)
+
+    def open_blocking(self, account: int, now_s: int) -> AccountFile:
+        """The same without an event loop, for the start; not pinned."""
+        file = self.get(account)
+        if file is None:
+            if len(self._open) >= self._most:
+                _close(self._take_idle())
+            file = self._open[account] = self._open_file(account, now_s)
         return file
 
     def _open_file(self, account: int, now_s: int) -> AccountFile:
+        if account in self.unusable:
+            raise Unavailable("the mail file could not be recovered; ask the administrator")
         path = self.path(account)
         is_new = not path.exists()
         try:
@@ -148,7 +180,7 @@ class Accounts:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     database.sync_folder(path.parent.parent)
                 database.create_copy(path, self._template_octets())
-            file = AccountFile(account, path, self._vfs)
+            file = AccountFile(account, path, self.vfs)
         except OSError as error:
             raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
         try:
@@ -163,12 +195,13 @@ class Accounts:
 
     def _template_octets(self) -> bytes:
         """An empty account file, made once: a copy of it costs a tenth of running the schema."""
-        if not self._template:
-            path = self._folder / "template.db"
-            database.create(path, "account", vfs=self._vfs)
-            self._template = path.read_bytes()
-            path.unlink()
-        return self._template
+        with self._template_lock:
+            if not self._template:
+                path = self._folder / "template.db"
+                database.create(path, "account", vfs=self.vfs)
+                self._template = path.read_bytes()
+                path.unlink()
+            return self._template
 
     def _prepare(self, file: AccountFile, now_s: int) -> None:
         """Migrate, give a new file its mailboxes, and deal with an unclean stop, once and durably."""
@@ -195,16 +228,18 @@ class Accounts:
         finally:
             file.unlock()
 
-    def _close_idle(self) -> None:
-        """Close the tenth of the files that nobody used for longest."""
+    def _take_idle(self) -> list[AccountFile]:
+        """Give up the tenth of the files that nobody used for longest; the caller closes them."""
         wanted = max(1, self._most // 10)
-        for account, file in list(self._open.items()):
+        idle: list[AccountFile] = []
+        for file in self._open.values():
             if not file.busy and not file.pins:
-                del self._open[account]
-                file.close()
-                wanted -= 1
-                if not wanted:
-                    return
+                idle.append(file)
+                if len(idle) == wanted:
+                    break
+        for file in idle:
+            del self._open[file.account]
+        return idle
 
     def open_accounts(self) -> list[int]:
         """Whose files are open."""
@@ -218,12 +253,17 @@ class Accounts:
             file.close()
 
     def close(self) -> None:
-        while self._open:
-            _, file = self._open.popitem()
-            try:
-                file.close()
-            except (apsw.Error, Failure):
-                continue  # a damaged file must not keep the others open
+        files = list(self._open.values())
+        self._open.clear()
+        _close(files)
+
+
+def _close(files: Iterable[AccountFile]) -> None:
+    for file in files:
+        try:
+            file.close()
+        except (apsw.Error, Failure):
+            continue  # a damaged file must not keep the others open
 
 
 def account_path(folder: Path, account: int) -> Path:

@@ -9,9 +9,11 @@ its units are rerun one by one. A failed sync of the journal is fatal: the proce
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -36,6 +38,9 @@ LIGHT_OCTETS = 128 * 1024
 
 MOST_LOCKS_AWAITED = 32
 """Files held by another process for which this one can wait at a time, apart from what commits."""
+
+SLICE_S = 0.005
+"""How long the committer keeps the event loop at a time, but for a single group."""
 
 CHECKPOINT_PAGES = 1000
 """WAL pages after which a file is checkpointed in the background."""
@@ -66,6 +71,20 @@ class _Applied:
     changed: set[int] = field(default_factory=set)
 
 
+class _Pace:
+    """Lets the event loop do other things after SLICE_S of our own."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + SLICE_S
+
+    async def keep(self) -> None:
+        if time.monotonic() > self._end:
+            await asyncio.sleep(0)
+            self._end = time.monotonic() + SLICE_S
+
+
 Notify = Callable[[int, set[int]], None]
 
 
@@ -92,6 +111,9 @@ class Committer:
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpointing: set[int] = set()
+        self._opening: set[int] = set()
+        self._opened: dict[int, AccountFile] = {}
+        """Pinned until the next turn."""
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
@@ -121,18 +143,19 @@ class Committer:
             self._turn_task = None
 
     def _take_ready(self) -> list[tuple[AccountFile, list[Unit]]]:
-        """Groups of accounts that nobody is at work on, up to a turn's worth."""
+        """Groups of accounts that nobody is at work on, up to a turn's worth. Files that are not open come later."""
         ready = []
         total = 0
         for account in list(self._waiting):
             if total >= MOST_MESSAGES_A_TURN:
                 break
-            try:
-                file = self._accounts.get(account, int(self._clock()))
-            except Failure as failure:
-                for unit in self._waiting.pop(account):
-                    unit.error = failure
-                    _settle(unit)
+            file = self._accounts.get(account)
+            if self._opened and account in self._opened:
+                self._opened.pop(account).pins -= 1
+            if file is None:
+                if account not in self._opening:
+                    self._opening.add(account)
+                    self._start(self._open(account))
                 continue
             if file.busy:
                 continue
@@ -145,6 +168,20 @@ class Committer:
             total += len(units)
             ready.append((file, units))
         return ready
+
+    async def _open(self, account: int) -> None:
+        """Open a file for the units that wait for it."""
+        try:
+            file = await self._accounts.open(account, int(self._clock()))
+        except Failure as failure:
+            for unit in self._waiting.pop(account, ()):
+                unit.error = failure
+                _settle(unit)
+        else:
+            self._opened[account] = file
+            self._wake()
+        finally:
+            self._opening.discard(account)
 
     async def _turn(self, ready: list[tuple[AccountFile, list[Unit]]]) -> None:
         """Apply groups; those of appends alone wait for one sync of the journal, the others go to threads."""
@@ -166,25 +203,9 @@ class Committer:
                 file.unlock()
                 self._finish(file, _fail_all(units, failure))
             return
-        records: list[bytes] = []
-        accounts: set[int] = set()
-        applied: list[tuple[AccountFile, _Applied]] = []
-        since_pause = 0
-        for file, units in journalled:
-            try:
-                group = self._apply(file, units, database.NORMAL)
-            finally:
-                file.unlock()
-            applied.append((file, group))
-            good = [unit for unit in group.units if unit.error is None]
-            if good:
-                accounts.add(file.account)
-                records += [unit.journalled(unit.result) for unit in good if unit.journalled]
-            since_pause += len(units)
-            if since_pause >= 64:  # about 10 ms
-                since_pause = 0
-                await asyncio.sleep(0)
+        applied, records = await self._apply_in_slices(journalled)
         if records:
+            accounts = {file.account for file, _ in applied}
             loop = asyncio.get_running_loop()
             try:
                 await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
@@ -193,10 +214,33 @@ class Committer:
                 for file, group in applied:
                     self._finish(file, _fail_all(group.units, stopping))
                 raise
+        pace = _Pace()
         for file, group in applied:
             self._finish(file, group)
+            await pace.keep()
         if self._journal.used_octets > SEGMENT_OCTETS:
             self._cut_journal()
+
+    async def _apply_in_slices(
+        self, groups: list[tuple[AccountFile, list[Unit]]]
+    ) -> tuple[list[tuple[AccountFile, _Applied]], list[bytes]]:
+        """Groups of appends, in their files but not yet durable, and their records for the journal."""
+        records: list[bytes] = []
+        applied: list[tuple[AccountFile, _Applied]] = []
+        pace = _Pace()
+        for file, units in groups:
+            try:
+                group = self._apply(file, units, database.NORMAL)
+            finally:
+                file.unlock()
+            applied.append((file, group))
+            records += [
+                unit.journalled(unit.result)
+                for unit in group.units
+                if unit.error is None and unit.journalled
+            ]
+            await pace.keep()
+        return applied, records
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -281,7 +325,7 @@ class Committer:
         file.pins += 1
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._background, checkpoint, file)
+            await loop.run_in_executor(self._background, checkpoint, file.path, file.vfs)
             file.wal_pages = 0
         except apsw.Error as error:
             log.warning("checkpoint of account %d failed: %s", file.account, error)
@@ -299,15 +343,11 @@ class Committer:
         """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
         loop = asyncio.get_running_loop()
         for account in segment.accounts:
-            if not self._accounts.path(account).exists():
-                continue  # the account was removed: opening its file would make it again
+            path = self._accounts.path(account)
+            if not path.exists():
+                continue  # the account was removed
             try:
-                file = self._accounts.get(account, int(self._clock()))
-                file.pins += 1
-                try:
-                    await loop.run_in_executor(self._background, checkpoint, file)
-                finally:
-                    file.pins -= 1
+                await loop.run_in_executor(self._background, checkpoint, path, self._accounts.vfs)
             except (apsw.Error, Failure) as error:
                 log.error("journal %s stays: account %d: %s", segment.path.name, account, error)
                 return
@@ -350,12 +390,12 @@ def _group_size(units: list[Unit]) -> int:
     return min(len(units), MOST_UNITS_A_GROUP)
 
 
-def checkpoint(file: AccountFile) -> None:
+def checkpoint(path: Path, vfs: str | None) -> None:
     """Move what is in the WAL into the file, synced, by a connection of its own. Blocks.
 
     A reader of an older moment can keep a checkpoint from doing anything; then a commit at FULL syncs the WAL.
     """
-    connection = database.connect(file.path, vfs=file.vfs)
+    connection = database.connect(path, vfs=vfs)
     try:
         in_wal, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         if done < in_wal:

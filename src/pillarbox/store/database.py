@@ -19,6 +19,7 @@ NORMAL = "NORMAL"
 
 BUSY_TIMEOUT_MS = 5000
 
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
@@ -55,7 +56,7 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     """What a client may be told of an error of the database."""
     if isinstance(error, apsw.FullError):
         return DiskFull()
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+    if isinstance(error, _DAMAGED):
         return Unavailable("the mail file is damaged; ask the administrator", "UNAVAILABLE")
     if isinstance(error, apsw.BusyError):
         return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
@@ -146,7 +147,12 @@ def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connec
         connection = connect(path, vfs=vfs)
         migrate(connection, kind)
     except Unavailable as error:
-        raise Unavailable(f"{path}: {error.text}", error.code) from error
+        text = f"{path}: {error.text}"
+        if isinstance(error.__cause__, _DAMAGED):
+            text = f"{path} is damaged; restore it from a backup"
+        raise Unavailable(text, error.code) from error
+    except apsw.Error as error:  # of the scripts
+        raise Unavailable(f"{path} cannot be used: {error}") from error
     set_synchronous(connection, FULL)
     connection.wal_autocheckpoint(1000)
     return connection

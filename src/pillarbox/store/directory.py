@@ -1,4 +1,5 @@
-"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials, aliases.
+"""Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials and what they may send
+as, aliases.
 
 Read inline (an indexed read takes microseconds) and afresh, so a change made by another process counts at once; only
 the names of the domains are remembered, for LOOK_EVERY_S. Addresses are kept canonical: lower case (local parts are
@@ -88,6 +89,15 @@ def canonical_address(address: str) -> str:
         raise Refused(f'"{domain}" is not a domain name') from error
 
 
+def _ensure_not_lost(path: Path) -> None:
+    is_there = path.exists() and path.stat().st_size > 0
+    if not is_there and any(path.parent.glob("accounts/*/*.db")):
+        raise Refused(
+            f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
+            " restore it from a backup, or move that folder away to begin anew"
+        )
+
+
 def _own_domain(domain: str) -> str:
     """The canonical form of a domain that can be ours. Raises Refused."""
     try:
@@ -100,6 +110,9 @@ class Directory:
     """The built-in directory."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
+        """Raises Refused where the directory was lost: a new one would give the mail of its accounts to others.
+        Raises Unavailable."""
+        _ensure_not_lost(path)
         self._connection = database.open_single(path, "directory", vfs=vfs)
         self._clock = clock
         self._local_domains: frozenset[str] = frozenset()
@@ -276,7 +289,8 @@ class Directory:
     def remove_account(self, account: int) -> None:
         """Its mail is the caller's to remove; aliases that point to it stay and are told by `config check`."""
         with self._connection:
-            self._write("DELETE FROM app_password WHERE account = ?", account)
+            for table in ("app_password", "identity", "sending_limit"):
+                self._write(f"DELETE FROM {table} WHERE account = ?", account)
             self._write("DELETE FROM account WHERE account = ?", account)
 
     # Aliases
@@ -328,6 +342,48 @@ class Directory:
         if alias.startswith("@"):
             return canonical_address("x" + alias)[1:]
         return canonical_address(alias)
+
+    # Sending
+
+    def identities(self, account: int | None = None) -> list[tuple[str, str]]:
+        """(address of the account, sender) pairs of all accounts or of one, sorted."""
+        rows = self._rows(
+            "SELECT address, sender FROM identity JOIN account USING (account)"
+            " WHERE ? IS NULL OR account = ? ORDER BY address, sender",
+            account,
+            account,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def has_identity(self, account: int, address: str) -> bool:
+        """Whether an account was given a canonical address, or all of its domain, to send as."""
+        domain = address[address.rindex("@") :]
+        sql = "SELECT 1 FROM identity WHERE account = ? AND sender IN (?, ?)"
+        return self._row(sql, account, address, domain) is not None
+
+    def add_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """`sender` is an address or "@domain". Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) in self.identities(known.id):
+            raise Refused(f"{known.address} may send as {sender} already")
+        self._write("INSERT INTO identity VALUES (?, ?, ?)", known.id, sender, int(self._clock()))
+        return known.address, sender
+
+    def remove_identity(self, account: str, sender: str) -> tuple[str, str]:
+        """Returns both canonical. Raises Refused."""
+        known, sender = self.known_account(account), self.canonical_alias(sender)
+        if (known.address, sender) not in self.identities(known.id):
+            raise Refused(f"{known.address} has no identity {sender}")
+        self._write("DELETE FROM identity WHERE account = ? AND sender = ?", known.id, sender)
+        return known.address, sender
+
+    def sending_limits(self, account: int) -> tuple[int | None, int | None]:
+        """Recipients at other hosts (in an hour, in a day); None: as configured, 0: no limit."""
+        row = self._row("SELECT hourly, daily FROM sending_limit WHERE account = ?", account)
+        return (row[0], row[1]) if row else (None, None)
+
+    def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
+        self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
 
     # DKIM keys
 
@@ -404,19 +460,19 @@ class Directory:
     def save_generation(self, generation: int) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", generation)
 
-    def _row(self, sql: str, *values: str | int) -> Any:
+    def _row(self, sql: str, *values: str | int | None) -> Any:
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _rows(self, sql: str, *values: str | int) -> list[Any]:
+    def _rows(self, sql: str, *values: str | int | None) -> list[Any]:
         try:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    def _write(self, sql: str, *values: str | int | bool) -> None:
+    def _write(self, sql: str, *values: str | int | bool | None) -> None:
         try:
             self._connection.execute(sql, values)
         except apsw.Error as error:

@@ -26,6 +26,9 @@ SEGMENT_OCTETS = 64 << 20
 ALLOCATION_OCTETS = 8 << 20
 """Room is taken in steps of this, so that a full disk shows before anything was changed."""
 
+WRITTEN_OCTETS = 1 << 20
+"""About so many are written at a time: joining them keeps the event loop from running."""
+
 MAGIC = b"pillarbox journal 1\n"
 
 _FRAME = struct.Struct("<II")
@@ -244,11 +247,21 @@ class Journal:
         a failed sync nobody knows what is on the disk."""
         assert self._file is not None
         assert self._segment is not None
-        octets = b"".join(records)
         self._segment.accounts |= accounts
-        self._file.write(self._offset, octets)
+        offset = self._offset
+        waiting: list[bytes] = []
+        size = 0
+        for record in records:
+            waiting.append(record)
+            size += len(record)
+            if size >= WRITTEN_OCTETS:
+                self._file.write(offset, b"".join(waiting))
+                offset += size
+                waiting, size = [], 0
+        if waiting:
+            self._file.write(offset, b"".join(waiting))
         self._file.sync()
-        self._offset += len(octets)
+        self._offset = offset + size
 
     def cut(self) -> Segment | None:
         """End the present segment, if any, and return it; the caller syncs its accounts, then calls `remove`."""

@@ -6,7 +6,7 @@ delivery again is harmless: its key is (queue id, recipient).
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ class PendingDelivery:
     attempts: int
     internaldate: int
     octets: bytes
+    sender: str
+    """The reverse-path without angle brackets, "" for the null path; like `envid` for a report to it."""
+    envid: str
+    wishes: list[tuple[str, str]] = field(default_factory=list)
+    """(address, ORCPT) of recipients whose delivery is to be told, as they were written."""
 
     @property
     def key(self) -> str:
@@ -55,13 +60,17 @@ class Pending:
         internaldate: int,
         octets: bytes,
         recipients: list[tuple[str, int, bytes]],
+        *,
+        envid: str = "",
+        wishes: list[tuple[str, str, str]] | None = None,
     ) -> None:
-        """Keep a message for (recipient, account, prefix) rows, durably. Raises Unavailable."""
+        """Keep a message for (recipient, account, prefix) rows, durably; `wishes` are (recipient, address, ORCPT) of
+        those whose delivery is to be told. Raises Unavailable."""
         try:
             with self._mutex, self._connection:
                 self._connection.execute(
-                    "INSERT INTO queued_message VALUES (?, ?, ?, ?)",
-                    (queue_id, sender, internaldate, octets),
+                    "INSERT INTO queued_message (queue_id, sender, received, octets, envid) VALUES (?, ?, ?, ?, ?)",
+                    (queue_id, sender, internaldate, octets, envid),
                 )
                 self._connection.executemany(
                     "INSERT INTO pending VALUES (?, ?, ?, ?, 0, ?, '')",
@@ -69,6 +78,10 @@ class Pending:
                         (queue_id, recipient, account, prefix, int(self._clock()) + FIRST_RETRY_S)
                         for recipient, account, prefix in recipients
                     ],
+                )
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO pending_wish VALUES (?, ?, ?, ?)",
+                    [(queue_id, *wish) for wish in wishes or ()],
                 )
         except apsw.Error as error:
             raise database.unavailable(error) from error
@@ -78,14 +91,22 @@ class Pending:
         try:
             with self._mutex:
                 rows: list[Any] = self._connection.execute(
-                    "SELECT p.queue_id, p.recipient, p.account, p.prefix, p.attempts, q.received, q.octets"
+                    "SELECT p.queue_id, p.recipient, p.account, p.prefix, p.attempts, q.received, q.octets,"
+                    " q.sender, q.envid"
                     " FROM pending AS p JOIN queued_message AS q ON q.queue_id = p.queue_id"
                     " WHERE p.next_try <= ? ORDER BY p.next_try LIMIT ?",
                     (int(self._clock()), limit),
                 ).fetchall()
+                deliveries = [PendingDelivery(*row) for row in rows]
+                for each in deliveries:
+                    wishes: list[Any] = self._connection.execute(
+                        "SELECT address, orcpt FROM pending_wish WHERE queue_id = ? AND recipient = ?",
+                        (each.queue_id, each.recipient),
+                    ).fetchall()
+                    each.wishes = wishes
         except apsw.Error as error:
             raise database.unavailable(error) from error
-        return [PendingDelivery(*row) for row in rows]
+        return deliveries
 
     def make_all_due(self) -> None:
         """Let the next try of all deliveries be now. Raises Unavailable."""
@@ -98,10 +119,11 @@ class Pending:
     def done(self, delivery: PendingDelivery) -> None:
         """Forget a delivery, and the message with its last one."""
         with self._mutex, self._connection:
-            self._connection.execute(
-                "DELETE FROM pending WHERE queue_id = ? AND recipient = ?",
-                (delivery.queue_id, delivery.recipient),
-            )
+            for table in ("pending", "pending_wish"):
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE queue_id = ? AND recipient = ?",
+                    (delivery.queue_id, delivery.recipient),
+                )
             self._connection.execute(
                 "DELETE FROM queued_message WHERE queue_id = ?"
                 " AND NOT EXISTS (SELECT 1 FROM pending WHERE queue_id = queued_message.queue_id)",

@@ -146,14 +146,14 @@ def replay(
 def _replay_account(
     accounts: Accounts, account: int, records: list[journal.Record], now_s: int
 ) -> int:
-    file = accounts.get(account, now_s)
+    file = accounts.open_blocking(account, now_s)
     records.sort(key=lambda record: record.modseq)
     file.lock()
     try:
         tx = file.write_tx(now_s)
         with file.writer:
             missing = sum(apply_record(tx, record) for record in records)
-        checkpoint(file)
+        checkpoint(file.path, file.vfs)
     finally:
         file.unlock()
     return missing

@@ -1,17 +1,21 @@
 """Where a message waits while it comes in: in memory while it is small, else in a temporary file.
 
 In memory up to 64 KiB, up to 1 MiB while all spools of the process hold less than 128 MiB, then on disk; a parser
-sees one buffer either way.
+sees one buffer either way. All that touches the disk is done in threads, since other syncs can make it wait.
 """
 
+import asyncio
 import mmap
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 SMALL_OCTETS = 64 * 1024
 LARGE_OCTETS = 1 << 20
 TOTAL_OCTETS = 128 << 20
+WRITTEN_OCTETS = 256 * 1024
+"""What is written to the disk at a time."""
 
 
 class SpoolRoom:
@@ -25,35 +29,44 @@ class SpoolRoom:
 class Spool:
     """Octets that are written once, then read. Close it in any case."""
 
-    __slots__ = ("_chunks", "_file", "_held", "_map", "_room", "size")
+    __slots__ = ("_chunks", "_file", "_held", "_map", "_on_disk", "_room", "size")
 
     def __init__(self, room: SpoolRoom) -> None:
         self._room = room
         self._chunks: list[bytes] = []
         self._held = 0
+        self._on_disk = False
         self._file: IO[bytes] | None = None
         self._map: mmap.mmap | None = None
         self.size = 0
         """Octets written."""
 
-    def write(self, chunk: bytes) -> None:
-        """Add octets. Raises OSError when they must go to a disk that is full."""
+    def write(self, chunk: bytes) -> bool:
+        """Add octets. True: `flush` is due before there are more."""
         self.size += len(chunk)
-        if self._file is not None:
-            self._file.write(chunk)
-            return
         self._chunks.append(chunk)
         self._held += len(chunk)
         self._room.used += len(chunk)
-        if self.size > SMALL_OCTETS and (
+        if self._on_disk:
+            return self._held >= WRITTEN_OCTETS
+        self._on_disk = self.size > SMALL_OCTETS and (
             self.size > LARGE_OCTETS or self._room.used > TOTAL_OCTETS
-        ):
-            self._to_disk()
+        )
+        return self._on_disk
 
-    def _to_disk(self) -> None:
-        self._file = tempfile.TemporaryFile(dir=self._room.folder)  # noqa: SIM115 (closed by close)
-        self._file.writelines(self._chunks)
-        self._drop_memory()
+    async def flush(self) -> None:
+        """Write out what is not for memory; also due before `octets`. Raises OSError when the disk is full."""
+        if self._on_disk and self._held:
+            await asyncio.to_thread(self._write_out)
+            self._drop_memory()
+
+    def _write_out(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._room.folder)  # noqa: SIM115 (closed by close)
+        for chunk in self._chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
 
     def _drop_memory(self) -> None:
         self._chunks.clear()
@@ -61,20 +74,27 @@ class Spool:
         self._held = 0
 
     def octets(self) -> bytes | memoryview:
-        """All of it, valid until `close`. Raises OSError when the disk is full."""
+        """All of it, valid until `close`."""
         if self._file is None:
             if len(self._chunks) > 1:
                 self._chunks = [b"".join(self._chunks)]
             return self._chunks[0] if self._chunks else b""
         if self._map is None:
-            self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         return memoryview(self._map)
 
     def close(self) -> None:
         """Give memory and disk back. What `octets` gave must not be used any more."""
         self._drop_memory()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._map = None  # unmapped when the last view of it is gone
+        file, self._file = self._file, None
+        mapped, self._map = self._map, None
+        if file is not None:
+            asyncio.get_running_loop().run_in_executor(None, _let_go, file, mapped)
+
+
+def _let_go(file: IO[bytes], mapped: mmap.mmap | None) -> None:
+    """The disk has its room back once neither is held. Blocks."""
+    file.close()
+    if mapped is not None:
+        with suppress(BufferError):  # somebody still has a view; the map goes with it
+            mapped.close()

@@ -82,12 +82,18 @@ class Store:
         os.close(self._lock)
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
-        """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Never suspends.
+        """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Suspends only before it, where
+        the account's file has to be opened.
 
         Raises what `work` raises, and Unavailable.
         """
+        now_s = int(self.clock())
+        file = self._accounts.get(account)
+        if file is None:
+            file = await self._accounts.open(account, now_s)
+            file.pins -= 1  # nothing comes between here and the end
         try:
-            tx = self._accounts.get(account, int(self.clock())).read_tx(int(self.clock()))
+            tx = file.read_tx(now_s)
             tx.execute("BEGIN")
             try:
                 return work(tx)
@@ -120,6 +126,12 @@ class Store:
         """
         if item.size > LARGEST_JOURNALLED:
             return await self._append_large(account, item)
+        return await self.append_soon(account, item)
+
+    def append_soon(self, account: int, item: Append) -> "asyncio.Future[Appended]":
+        """`append` for a caller that does several at once: they become durable together."""
+        if item.size > LARGEST_JOURNALLED:
+            return asyncio.ensure_future(self._append_large(account, item))
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock = self.clock
 
@@ -130,7 +142,7 @@ class Store:
             lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
         )
         self._committer.submit(account, unit)
-        return await future
+        return future
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""

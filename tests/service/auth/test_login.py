@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pillarbox.auth import login as login_module
-from pillarbox.auth.login import Authenticator, network_of
+from pillarbox.auth.login import Authenticator
 from pillarbox.auth.passwords import check_new_password, hash_password, verify_password
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.networks import network_of
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
 from pillarbox.store.run import FAILURE_LIFE_S, LoginFailures

@@ -224,7 +224,47 @@ def test_a_damaged_directory_is_named(with_alice: Run, tmp_path: Path) -> None:
         code, _, err = with_alice(*command)
         (line,) = [line for line in err.splitlines() if line.startswith("pillarbox: ")]
         assert code == 1
-        assert "data/directory.db: the mail file is damaged" in line
+        assert "data/directory.db is damaged; restore it from a backup" in line
+
+
+def test_identities(with_alice: Run) -> None:
+    run = with_alice
+    assert run("identity", "add", "Alice@example.org", "@Example.COM") == (
+        0,
+        "alice@example.org may send as @example.com.\n",
+        "",
+    )
+    code, _, err = run("identity", "add", "alice@example.org", "@example.com")
+    assert (code, err) == (
+        1,
+        "pillarbox: alice@example.org may send as @example.com already\n",
+    )
+    assert run("identity", "add", "nobody@example.org", "a@b.example")[0] == 1
+    assert run("identity", "add", "alice@example.org", "sales")[0] == 1
+    run("identity", "add", "alice@example.org", "sales@far.example")
+    assert json.loads(run("identity", "list", "alice@example.org", "--json")[1]) == [
+        {"account": "alice@example.org", "sender": "@example.com"},
+        {"account": "alice@example.org", "sender": "sales@far.example"},
+    ]
+    assert run("identity", "remove", "alice@example.org", "@example.com")[0] == 0
+    assert run("identity", "remove", "alice@example.org", "@example.com")[0] == 1
+    assert len(run("identity", "list")[1].splitlines()) == 2
+    run("account", "remove", "alice@example.org", "--yes")
+    assert json.loads(run("identity", "list", "--json")[1]) == []
+
+
+def test_limits_of_an_account(with_alice: Run) -> None:
+    def limits(*options: str) -> list[tuple[int, str]]:
+        code, out, _ = with_alice("account", "limits", "alice@example.org", "--json", *options)
+        assert code == 0
+        return [(row["recipients"], row["set_by"]) for row in json.loads(out)]
+
+    assert limits() == [(500, "default"), (2000, "default")]
+    assert limits("--daily", "0") == [(500, "default"), (0, "of the account")]
+    assert limits("--hourly", "9") == [(9, "of the account"), (0, "of the account")]
+    assert limits("--daily", "default") == [(9, "of the account"), (2000, "default")]
+    assert with_alice("account", "limits", "alice@example.org", "--daily", "-1")[0] == 2
+    assert with_alice("account", "limits", "bob@example.org")[0] == 1
 
 
 def test_check_before_the_first_start(with_alice: Run) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.delivery import deliver as deliver_module
 from pillarbox.delivery import pending as pending_module
 from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, deliver
+from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.store import messages
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import make_content
+from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
 
 OCTETS = b"Subject: x\r\n\r\nHello\r\n"
@@ -70,27 +72,33 @@ def expected(name: str) -> bytes:
     return fields % name.encode() + OCTETS
 
 
+async def nothing_to_tell(delivery: PendingDelivery) -> None:
+    raise AssertionError(f"nobody asked for {delivery.queue_id}")
+
+
 class Broken:
-    """Makes `store.append` fail for some accounts."""
+    """Makes `store.append` and `store.append_soon` fail for some accounts."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, **errors: Exception) -> None:
         self.errors = {" abc".index(name): error for name, error in errors.items()}
-        real = store.append
+        real = store.append_soon
 
-        async def append(account: int, item: messages.Append) -> messages.Appended:
-            if account in self.errors:
-                raise self.errors[account]
-            return await real(account, item)
+        def append_soon(account: int, item: messages.Append) -> "asyncio.Future[messages.Appended]":
+            if account not in self.errors:
+                return real(account, item)
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(self.errors[account])
+            return failed
 
-        monkeypatch.setattr(store, "append", append)
+        monkeypatch.setattr(store, "append_soon", append_soon)
 
 
 def test_every_account_gets_one_copy_with_its_own_fields(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
-        assert await deliver(store, delivery(1, 2, 3)) == 0
+        assert await deliver(store, delivery(1, 2, 3)) == []
         for number, name in enumerate("abc", 1):
             assert await inbox(store, number) == [expected(name)]
-        assert await deliver(store, delivery(1, queue_id="Q2")) == 0
+        assert await deliver(store, delivery(1, queue_id="Q2")) == []
         assert len(await inbox(store, 1)) == 2
 
     run(tmp_path, work)
@@ -100,7 +108,7 @@ def test_large_messages_reach_all_accounts(tmp_path: Path) -> None:
     octets = OCTETS + b"0123456789abcdef\r\n" * 150_000
 
     async def work(store: Store) -> None:
-        assert await deliver(store, delivery(1, 2, octets=octets)) == 0
+        assert await deliver(store, delivery(1, 2, octets=octets)) == []
         for number in (1, 2):
             (stored,) = await inbox(store, number)
             assert stored.endswith(octets)
@@ -113,11 +121,11 @@ def test_who_cannot_be_written_now_is_pending_until_the_worker_comes(
 ) -> None:
     async def work(store: Store) -> None:
         broken = Broken(store, monkeypatch, b=Unavailable("busy"), c=RuntimeError("bug"))
-        assert await deliver(store, delivery(1, 2, 3)) == 2
+        assert len(await deliver(store, delivery(1, 2, 3))) == 2
         assert store.pending.count() == 2
         assert await inbox(store, 1) == [expected("a")]
         del broken.errors[3]
-        worker = PendingWorker(store, look_every_s=0.01)
+        worker = PendingWorker(store, nothing_to_tell, look_every_s=0.01)
         worker.start()
         await arrived(store, 3, 1)
         await asyncio.sleep(0.05)
@@ -126,7 +134,7 @@ def test_who_cannot_be_written_now_is_pending_until_the_worker_comes(
         assert store.pending.count() == 1  # not due before a while
         await worker.stop()
         broken.errors.clear()
-        again = PendingWorker(store, look_every_s=0.01)
+        again = PendingWorker(store, nothing_to_tell, look_every_s=0.01)
         again.start()  # a start tries everything
         await nothing_pending(store)
         assert await inbox(store, 2) == [expected("b")]
@@ -167,13 +175,13 @@ def test_an_account_that_stays_locked_is_left_to_the_pending_table(
         lock = account_path(tmp_path / "accounts", 2).with_suffix(".lock").open("rb")
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            assert await deliver(store, delivery(1, 2)) == 1
+            assert len(await deliver(store, delivery(1, 2))) == 1
             assert store.pending.count() == 1
         finally:
             lock.close()
         # What was given up may have been done meanwhile: the pending try must not add it again.
         await arrived(store, 2, 2)
-        worker = PendingWorker(store, look_every_s=0.01)
+        worker = PendingWorker(store, nothing_to_tell, look_every_s=0.01)
         worker.start()
         await nothing_pending(store)
         await worker.stop()
@@ -197,7 +205,7 @@ def test_accounts_that_are_all_locked_are_all_pending(
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             # Both may still be done: to ask the sender for another try would make two copies.
-            assert await deliver(store, delivery(1, 2)) == 2
+            assert len(await deliver(store, delivery(1, 2))) == 2
         finally:
             for lock in locks:
                 lock.close()
@@ -211,7 +219,7 @@ def test_pending_mail_of_a_removed_account_is_given_up(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         store.pending.add("Q1", "s@x", DATE, OCTETS, [("b@example.test", 2, b"P: x\r\n")])
         store.directory.remove_account(2)
-        worker = PendingWorker(store)
+        worker = PendingWorker(store, nothing_to_tell)
         worker.start()
         await nothing_pending(store)
         await worker.stop()
@@ -234,9 +242,47 @@ def test_the_worker_survives_a_table_that_cannot_be_read(
             return real(limit)
 
         monkeypatch.setattr(store.pending, "due", due)
-        worker = PendingWorker(store, look_every_s=0.01)
+        worker = PendingWorker(store, nothing_to_tell, look_every_s=0.01)
         worker.start()
         await nothing_pending(store)
         await worker.stop()
+
+    run(tmp_path, work)
+
+
+def test_who_asked_for_success_is_told_of_pending_mail_when_it_is_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3461 §5.2.3: delivery is when the message is in the mailbox."""
+    told: list[PendingDelivery] = []
+
+    async def tell(each: PendingDelivery) -> None:
+        assert store_of[0].pending.count() == 1  # struck off when the sender was told
+        told.append(each)
+        if len(told) == 1:
+            raise Unavailable("no room")
+
+    store_of: list[Store] = []
+
+    async def work(store: Store) -> None:
+        store_of.append(store)
+        broken = Broken(store, monkeypatch, b=Unavailable("busy"))
+        wishes = {1: [Wished("A@x", "")], 2: [Wished("B@x", "rfc822;b"), Wished("c@x", "")]}
+        mail = replace(delivery(1, 2), envid="E+2B1", wishes=wishes)
+        assert [target.account for target in await deliver(store, mail)] == [2]
+        broken.errors.clear()
+        for _ in range(2):  # the first report fails, and neither it nor the mail is lost or doubled
+            worker = PendingWorker(store, tell, look_every_s=0.01)
+            worker.start()
+            async with asyncio.timeout(5):
+                while store.pending.count() and len(told) % 2 == 0:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            await worker.stop()
+        assert len(await inbox(store, 2)) == 1
+        assert len(told) == 2
+        assert (told[1].sender, told[1].envid) == ("s@example.net", "E+2B1")
+        assert told[1].wishes == [("B@x", "rfc822;b"), ("c@x", "")]
+        assert store.pending.count() == 0
 
     run(tmp_path, work)

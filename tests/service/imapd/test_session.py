@@ -169,12 +169,12 @@ def test_a_connection_lost_within_append_leaves_no_spool(tmp_path: Path) -> None
 def test_a_full_disk_refuses_the_message_and_the_session_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    async def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     async def test(imap: Imap) -> None:
         client = await imap.login()
-        monkeypatch.setattr(Spool, "write", full)
+        monkeypatch.setattr(Spool, "flush", full)
         *_, answer = await client.command(b"APPEND INBOX {9+}\r\nSubject: ")
         assert answer.startswith(b"NO [UNAVAILABLE]")
         monkeypatch.undo()

@@ -193,3 +193,38 @@ def test_private_keys_do_not_show_themselves(run) -> None:
             assert "PRIVATE" not in f"{key!r} {private_key!r} {private_key}"
 
     run(scenario)
+
+
+EIGHT_BIT = (
+    b"From: me@us.example\r\nReferences: " + b"<1234567890@us.example> " * 60 + b"\r\n"
+    b"MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    + "grüße".encode()
+    + b"\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>"
+    + b"x" * 1200
+    + b"\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize("filler", [b"", b"filler\r\n" * (LARGEST_INLINE // 8)])
+def test_what_a_host_might_change_is_encoded_before_it_is_signed(run, filler: bytes) -> None:
+    """RFC 6376 §5.3"""
+
+    async def scenario(store: Store) -> None:
+        keys = add_keys(store.directory, DOMAIN, NOW)
+        signed = await MailSigner(store).sign(EIGHT_BIT.replace(b"<p>", b"<p>" + filler))
+        assert signed.isascii()
+        assert max(len(line) for line in signed.split(b"\r\n")) <= 998
+        assert b"gr=C3=BC=C3=9Fe" in signed
+        assert verified(signed, keys) == [True, True]
+
+    run(scenario)
+
+
+def test_without_keys_it_is_encoded_too(run) -> None:
+    async def scenario(store: Store) -> None:
+        assert (await MailSigner(store).sign(EIGHT_BIT)).isascii()
+        sealed = EIGHT_BIT.replace(b"alternative", b"signed").replace(b"x" * 1200, b"")
+        assert "grüße".encode() in await MailSigner(store).sign(sealed)
+
+    run(scenario)

@@ -36,7 +36,8 @@ class Received:
     sender: str
     recipients: list[str]
     octets: bytes
-    tls: bool = False
+    commands: list[str] = field(default_factory=list)
+    """MAIL and RCPT as they were said."""
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Host:
         script = self.script
         await say(script.greeting)
         sender, recipients, begun, messages, is_lmtp = "", [], False, 0, False
+        said: list[str] = []
         while True:
             line = (await reader.readuntil(b"\r\n")).decode().strip()
             verb = line[:4].upper()
@@ -115,6 +117,7 @@ class Host:
                 return
             elif verb == "MAIL":
                 sender, recipients = line[line.index("<") + 1 : line.index(">")], []
+                said = [line]
                 begun = script.mail.startswith("2")
                 await say(script.mail)
             elif verb == "RCPT" and not begun:
@@ -124,6 +127,7 @@ class Host:
                 reply = script.rcpt(recipient) if callable(script.rcpt) else script.rcpt
                 if reply.startswith("2"):
                     recipients.append(recipient)
+                    said.append(line)
                 await say(reply)
             elif verb == "DATA":
                 await say(script.data if recipients else "554 no recipients")
@@ -133,7 +137,7 @@ class Host:
                 await asyncio.sleep(script.delay_dot_s)
                 if script.dot.startswith("2"):
                     body = octets[:-3].replace(b"\r\n..", b"\r\n.")
-                    self.received.append(Received(sender, recipients, body))
+                    self.received.append(Received(sender, recipients, body, said))
                 for _ in recipients if is_lmtp else [""]:
                     await say(script.dot)
                 messages += 1

@@ -41,6 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
                 rig = Rig(tmp_path, net)
                 rig.timeouts = HASTE
                 await asyncio.wait_for(scenario(rig), 20)
+                await rig.queue.drain()
                 rig.queue.close()
             gc.collect()
 

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.outbound.signing import MailSigner
-from pillarbox.queue import report as report_module
+from pillarbox.queue import notice as notice_module
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import DAY, HOUR, Schedule
 from pillarbox.smtp.client_events import Kind, Outcome, Stage
@@ -50,14 +52,11 @@ class Rig:
             self._hint,
             MailSigner(self.store),
         )
+        notices = Notices(
+            self.store, enqueuer, "mail.here.example", lambda: self.now, self._next_number
+        )
         self.reporter = QueueReporter(
-            self.store,
-            self.queue,
-            enqueuer,
-            "mail.here.example",
-            lambda: self.now,
-            lambda: 0.5,
-            self._next_number,
+            self.queue, notices, enqueuer.schedule, lambda: self.now, lambda: 0.5
         )
 
     def _hint(self) -> None:
@@ -71,13 +70,14 @@ class Rig:
         octets = (
             b"From: ann@here.example\r\nMessage-ID: <1@here>\r\nSubject: Plans\r\n\r\nsecret\r\n"
         )
-        await self.reporter.enqueuer.enqueue(OutgoingMessage("Q1", sender, octets), to)
+        await self.reporter.notices.enqueuer.enqueue(OutgoingMessage("Q1", sender, octets), to)
 
     async def attempt(self, *outcomes: Outcome) -> list[Row]:
         """Lease what is due of Q1 and report these outcomes."""
         for group in await self.queue.lease("w", 60, limit=100):
             if group[0].queue_id == "Q1":
                 await self.reporter.report("w", group, outcomes, "mx.there.example [192.0.2.1]")
+        await self.queue.drain()
         return self.queue.rows(Selection(queue_id="Q1"))
 
     def reports(self) -> list[tuple[Row, bytes]]:
@@ -217,7 +217,7 @@ def test_a_bounce_that_cannot_be_stored_waits_and_what_was_delivered_is_not_sent
 
         await rig.put("a@there.example", "b@there.example")
         with monkeypatch.context() as patch:
-            patch.setattr(report_module, "deliver", refuse)
+            patch.setattr(notice_module, "deliver", refuse)
             (left,) = await rig.attempt(TAKEN, NOBODY)
         assert left.recipient == "b@there.example"
         assert left.next_try > rig.now
@@ -240,5 +240,94 @@ def test_wishes_for_notices_are_kept(run) -> None:
         )
         assert await rig.attempt(NOBODY) == []
         assert await rig.inbox() == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("notify", "dsn", "told"),
+    [
+        ("SUCCESS,FAILURE", False, True),
+        ("SUCCESS", True, False),
+        ("FAILURE", False, False),
+        ("NEVER", False, False),
+        ("", False, False),
+    ],
+)
+def test_handing_on_to_a_host_without_dsn_is_told_to_who_asked_for_success(
+    run, notify: str, dsn: bool, told: bool
+) -> None:
+    """RFC 3461 §5.2.2 b, d, e; §5.2.1."""
+
+    async def scenario(rig: Rig) -> None:
+        await rig.queue.enqueue(
+            OutgoingMessage("Q1", ANN, b"Subject: x\r\n\r\nsecret\r\n", envid="E1", ret="FULL"),
+            [OutgoingRecipient("a@there.example", "there.example", notify, "rfc822;al+2Bi@x")],
+            lifetime_s=5 * DAY,
+            warn_after_s=4 * HOUR,
+        )
+        assert await rig.attempt(replace(TAKEN, dsn=dsn)) == []
+        reports = await rig.inbox()
+        assert len(reports) == told
+        for report in reports:
+            assert b"Action: relayed\r\nStatus: 2.0.0\r\nRemote-MTA: dns; mx.there" in report
+            assert b"Original-Envelope-Id: E1\r\n" in report
+            assert b"Original-Recipient: rfc822;al+i@x\r\n" in report
+            assert b"secret" not in report  # RFC 3461 §4.3: the header only
+
+    run(scenario)
+
+
+def test_a_report_of_success_that_fails_does_not_send_the_message_again(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def refuse(*_arguments: object) -> None:
+            raise Unavailable("the mail file is damaged")
+
+        await rig.queue.enqueue(
+            OutgoingMessage("Q1", ANN, b"Subject: x\r\n\r\n"),
+            [OutgoingRecipient("a@there.example", "there.example", "SUCCESS")],
+            lifetime_s=5 * DAY,
+            warn_after_s=4 * HOUR,
+        )
+        monkeypatch.setattr(notice_module, "deliver", refuse)
+        assert await rig.attempt(TAKEN) == []
+
+    run(scenario)
+
+
+def test_the_administrator_may_get_a_copy_of_each_bounce_without_the_text(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "boss@far.example"
+        await rig.put("a@there.example")
+        assert await rig.attempt(NOBODY) == []
+        ((row, copy),) = rig.reports()
+        assert (row.recipient, row.reverse_path) == ("boss@far.example", "")
+        assert b"a@there.example" in copy
+        assert b"Plans" in copy
+        assert b"secret" not in copy
+        assert len(await rig.inbox()) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sender", ["", "boss@far.example"])
+def test_the_administrator_hears_of_lost_bounces_but_nothing_twice(run, sender: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "Boss@far.example"
+        await rig.put("a@there.example", sender=sender)
+        await rig.attempt(NOBODY)
+        assert len(rig.reports()) == 1
+
+    run(scenario)
+
+
+def test_a_copy_that_fails_makes_no_other_copy(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.reporter.notices.copy_to = "boss@far.example"
+        await rig.put("boss@far.example", sender="")
+        await rig.attempt(NOBODY)
+        assert rig.reports() == []
 
     run(scenario)

@@ -402,3 +402,117 @@ def test_our_own_bounces_are_signed_where_our_name_is_a_domain_of_ours(run) -> N
         assert b" d=mail.here.example;" in bounce.octets
 
     run(scenario)
+
+
+def test_wishes_reach_a_host_that_offers_dsn_and_end_at_one_that_does_not(run) -> None:
+    """RFC 3461 §5.2.1, §5.2.2: parameters only where DSN is offered, "relayed" where it is not."""
+
+    async def scenario(rig: Rig) -> None:
+        knows = await rig.net.host("mx.knows.example", ehlo="250-host\r\n250 DSN")
+        plain = await rig.net.host("mx.plain.example")
+        rig.net.mx("knows.example", (10, "mx.knows.example"))
+        rig.net.mx("plain.example", (10, "mx.plain.example"))
+        await rig.start()
+
+        def submit() -> None:
+            assert rig.server is not None
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.login("ann@here.example", "password")
+                client.sendmail(
+                    "ann@here.example",
+                    ["a@knows.example", "b@plain.example"],
+                    b"From: ann@here.example\r\n\r\nx\r\n",
+                    mail_options=["ENVID=E1", "RET=HDRS"],
+                    rcpt_options=["NOTIFY=SUCCESS"],
+                )
+
+        await asyncio.to_thread(submit)
+        (report,) = await rig.inbox(1)
+        assert b"Action: relayed" in report
+        assert b"b@plain.example" in report
+        assert b"a@knows.example" not in report
+        await rig.until(lambda: knows.received and plain.received)
+        assert knows.received[0].commands == [
+            "MAIL FROM:<ann@here.example> RET=HDRS ENVID=E1",
+            "RCPT TO:<a@knows.example> NOTIFY=SUCCESS",
+        ]
+        assert plain.received[0].commands[1] == "RCPT TO:<b@plain.example>"
+        assert "ENVID" not in plain.received[0].commands[0]
+
+    run(scenario)
+
+
+UMLAUTS = (
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    + "grüße\r\n".encode()
+)
+SEALED = (
+    b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n"
+    + UMLAUTS
+    + b"--b\r\n\r\nsignature\r\n--b--\r\n"
+)
+
+
+def test_eight_bit_mail_reaches_hosts_that_take_seven_bit_only(run) -> None:
+    """RFC 6152 §3: converted, or bounced where nothing may be changed; a host with 8BITMIME gets it as it came."""
+
+    async def scenario(rig: Rig) -> None:
+        old = await rig.net.host("mx.old.example", ehlo="250-host\r\n250 SIZE 100000")
+        new = await rig.net.host("mx.new.example")
+        rig.net.mx("old.example", (10, "mx.old.example"))
+        rig.net.mx("new.example", (10, "mx.new.example"))
+        await rig.start()
+        assert rig.server is not None
+        assert rig.server.store is not None
+        for name in ("old", "new"):
+            rig.server.store.directory.add_alias(f"{name}@here.example", f"x@{name}.example")
+
+        def send(octets: bytes) -> None:
+            with smtplib.SMTP(*rig.server.addresses["smtp"][0]) as client:
+                to = ["old@here.example", "new@here.example"]
+                client.sendmail("ann@here.example", to, octets, ["BODY=8BITMIME"])
+
+        await asyncio.to_thread(send, b"From: s@x.example\r\nMIME-Version: 1.0\r\n" + UMLAUTS)
+        await rig.until(lambda: old.received and new.received)
+        assert old.received[0].octets.endswith(b"quoted-printable\r\n\r\ngr=C3=BC=C3=9Fe\r\n")
+        assert "BODY" not in old.received[0].commands[0]
+        size = len(old.received[0].octets)
+        assert old.received[0].commands[0].endswith(f" SIZE={size}")
+        assert new.received[0].octets.endswith(UMLAUTS)
+        assert "BODY=8BITMIME" in new.received[0].commands[0]
+
+        await asyncio.to_thread(send, b"From: s@x.example\r\nMIME-Version: 1.0\r\n" + SEALED)
+        await rig.until(lambda: len(new.received) == 2)
+        (bounce,) = await rig.inbox(1)
+        assert b"Status: 5.6.3\r\n" in bounce
+        assert b"x@old.example" in bounce
+        assert new.received[1].octets.endswith(SEALED)
+
+    run(scenario)
+
+
+def test_what_users_send_is_seven_bit_whatever_the_next_host_takes(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start()
+
+        def submit() -> None:
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.login("ann@here.example", "password")
+                octets = b"From: ann@here.example\r\nMIME-Version: 1.0\r\n" + UMLAUTS + b"a\nb\rc\n"
+                to = ["x@example.com", "ann@here.example"]
+                client.putcmd("mail", "FROM:<ann@here.example> BODY=8BITMIME")
+                client.getreply()
+                for each in to:
+                    client.rcpt(each)
+                client.data(octets)
+
+        await asyncio.to_thread(submit)
+        await rig.until(lambda: host.received)
+        assert host.received[0].octets.isascii()
+        assert "BODY" not in host.received[0].commands[0]
+        (mine,) = await rig.inbox(1)
+        assert "grüße".encode() in mine  # here it stays as it was
+
+    run(scenario)

@@ -21,6 +21,7 @@ from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.tls import server_context
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.notice import Notices
 from pillarbox.queue.schedule import Schedule
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.session import TURNED_AWAY, SmtpSession
@@ -71,8 +72,9 @@ class Server:
             lambda: None,
             MailSigner(self.store),
         )
+        self.notices = Notices(self.store, enqueuer, HOSTNAME, time.time, lambda: 7)
         self.context = SmtpContext(
-            self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, enqueuer
+            self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, self.notices
         )
         listeners = Listeners(Admission(100, 100))
         for name in ("smtp", "submission", "submissions"):

@@ -207,10 +207,10 @@ def test_a_bug_while_the_message_comes_is_a_451_at_its_end(server, connect, monk
 def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
     server, connect, monkeypatch
 ) -> None:
-    monkeypatch.setattr("pillarbox.delivery.deliver.LONGEST_WAIT_S", 0.1)
     client = connect(server)
     both = ("bob@example.test", "carol@example.test")
-    client.send(OCTETS, "s@example.net", *both)
+    client.send(OCTETS, "s@example.net", *both)  # makes the mail files
+    monkeypatch.setattr("pillarbox.delivery.deliver.LONGEST_WAIT_S", 0.5)
     path = account_path(server.folder / "accounts", server.accounts["carol"])
     with path.with_suffix(".lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -219,7 +219,7 @@ def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
         assert len(server.inbox("bob")) == 2
 
     async def work() -> None:
-        worker = PendingWorker(server.store, look_every_s=0.01)
+        worker = PendingWorker(server.store, server.notices.tell_later_success, look_every_s=0.01)
         worker.start()
         async with asyncio.timeout(5):
             while server.store.pending.count():  # noqa: ASYNC110

@@ -46,6 +46,8 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
             GOOD + '[outbound]\nsmarthost_username = "me"\nsmarthost_password_file = "none"',
             "cannot be read",
         ),
+        (GOOD + '[outbound]\ngive_up_after = "5 days"', "outbound.give_up_after"),
+        (GOOD + '[outbound]\ncopy_bounces_to = "postmaster"', "is not a mail address"),
         (GOOD + '[dns]\nservers = ["dns.example:53"]', "dns.servers"),
         (GOOD + '[listen]\nimap = ["localhost:143"]', "not an IP address"),
         (GOOD + '[listen]\nimap = ["[::1]:143"]\npop3 = ["[::1]:143"]', "taken by imap"),

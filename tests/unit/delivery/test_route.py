@@ -246,3 +246,18 @@ def test_an_account_may_send_as_the_addresses_whose_mail_it_gets(
     alice = directory.account("alice@example.test")
     assert alice is not None
     assert owns(directory, alice, address) is expected
+
+
+def test_an_account_may_send_as_its_identities(directory: Directory) -> None:
+    directory.add_identity("alice@example.test", "Sales@Far.example")
+    directory.add_identity("alice@example.test", "@all.example")
+    alice, bob = directory.account("alice@example.test"), directory.account("bob@example.test")
+    assert alice is not None
+    assert bob is not None
+    for address in ("sales@far.example", "any@all.example", "any+tag@ALL.example"):
+        assert owns(directory, alice, address)
+        assert not owns(directory, bob, address)
+    for address in ("other@far.example", "any@sub.all.example", "@all.example"):
+        assert not owns(directory, alice, address)
+    directory.remove_identity("alice@example.test", "@all.example")
+    assert not owns(directory, alice, "any@all.example")

@@ -10,7 +10,16 @@ import pytest
 
 from pillarbox.core.dates import pack_date
 from pillarbox.dsn.build import MAX_RETURNED, Report, Reported, build_report
-from pillarbox.dsn.wishes import Action, decode_xtext, encode_xtext, wants, without_success
+from pillarbox.dsn.wishes import (
+    Action,
+    Wish,
+    decode_xtext,
+    encode_xtext,
+    merge,
+    original_recipient,
+    wants,
+    without_success,
+)
 
 MESSAGE = b"From: me@us.example\r\nSubject: Hello\r\nMessage-ID: <1@us.example>\r\n\r\nText\r\n"
 BOB = Reported(
@@ -224,3 +233,24 @@ def test_success_is_taken_from_the_notify_of_an_alias() -> None:
     assert without_success("SUCCESS,FAILURE") == "FAILURE"
     assert without_success("SUCCESS") == "NEVER"
     assert without_success("NEVER") == "NEVER"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("", "", ""),
+        ("NEVER", "NEVER", "NEVER"),
+        ("", "NEVER", "FAILURE,DELAY"),
+        ("NEVER", "SUCCESS", "SUCCESS"),
+        ("DELAY", "success,Failure", "DELAY,SUCCESS,FAILURE"),
+    ],
+)
+def test_who_is_reached_in_two_ways_is_reported_if_either_asks(one, other, both) -> None:
+    assert merge(Wish(one), Wish(other)).notify == both
+    assert merge(Wish(one, "rfc822;a"), Wish(other, "rfc822;b")).orcpt == "rfc822;a"
+    assert merge(Wish(one), Wish(other, "rfc822;b")).orcpt == "rfc822;b"
+
+
+def test_an_original_recipient_that_is_too_long_is_left_out() -> None:
+    assert original_recipient("a+b@x") == "rfc822;a+2Bb@x"
+    assert original_recipient("+" * 200 + "@x") == ""

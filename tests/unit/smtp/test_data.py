@@ -2,7 +2,8 @@
 
 import pytest
 
-from pillarbox.smtp.data import DataDecoder, LineEndNormalizer, has_bare_cr_or_lf
+from pillarbox.mime.lines import has_bare_cr_or_lf
+from pillarbox.smtp.data import DataDecoder, LineEndNormalizer
 
 
 def decode(pieces: list[bytes]) -> tuple[bytes, bytes | None, bool]:

@@ -216,3 +216,69 @@ def test_parsing_takes_linear_time(argument: bytes) -> None:
     for _ in range(10):
         assert isinstance(mail(argument), Reply)
     assert time.perf_counter() - start < 1
+
+
+# DSN (RFC 3461 §4)
+
+
+@pytest.mark.parametrize("value", [b"FULL", b"hdrs"])
+def test_ret_is_full_or_hdrs_in_any_case(value: bytes) -> None:
+    outcome = mail(b"FROM:<a@b> RET=" + value)
+    assert isinstance(outcome, PathArgument)
+    assert outcome.parameters == {"RET": value.decode()}
+
+
+def test_envid_is_xtext_of_at_most_100_characters() -> None:
+    for good in (b"QQ314159", b"a+2Bb+3Dc+20d", b"x" * 100):
+        outcome = mail(b"FROM:<a@b> ENVID=" + good)
+        assert isinstance(outcome, PathArgument)
+        assert outcome.parameters["ENVID"] == good.decode()
+    for bad in (b"", b"=a", b"a+b", b"a+2b", b"a+0A", b"a+FF", b"a+7F", b"x" * 101):
+        assert code(mail(b"FROM:<a@b> ENVID=" + bad)) == "501 5.5.4"
+
+
+@pytest.mark.parametrize(
+    "value", [b"NEVER", b"never", b"SUCCESS", b"FAILURE,DELAY", b"success,Failure,DELAY"]
+)
+def test_notify_is_never_or_a_list(value: bytes) -> None:
+    outcome = rcpt(b"TO:<a@b> NOTIFY=" + value)
+    assert isinstance(outcome, PathArgument)
+    assert outcome.parameters == {"NOTIFY": value.decode()}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"NOTIFY",
+        b"NOTIFY=",
+        b"NOTIFY=NEVER,SUCCESS",
+        b"NOTIFY=SUCCESS,NEVER",
+        b"NOTIFY=SUCCESS,",
+        b"NOTIFY=,DELAY",
+        b"NOTIFY=ALWAYS",
+        b"NOTIFY=SUCCESS NOTIFY=DELAY",
+        b"ORCPT=",
+        b"ORCPT=a@b",
+        b"ORCPT=rfc822;",
+        b"ORCPT=;a@b",
+        b"ORCPT=rfc822;a+zz",
+        b"ORCPT=rfc822;a+0D+0Ab",
+        b"ORCPT=rfc822;a ORCPT=rfc822;a",
+        b"ORCPT=rfc822;" + b"x" * 494,
+    ],
+)
+def test_bad_wishes_are_501_never_ignored(value: bytes) -> None:
+    assert code(rcpt(b"TO:<a@b> " + value)) == "501 5.5.4"
+
+
+def test_orcpt_keeps_case_and_takes_500_characters() -> None:
+    longest = b"rfc822;" + b"x" * 493
+    for good in (b"rfc822;Bob+2Bx@Dept.example", b"X400;/C+3Dde/S+3Dmax", longest):
+        outcome = rcpt(b"TO:<a@b> NOTIFY=DELAY ORCPT=" + good)
+        assert isinstance(outcome, PathArgument)
+        assert outcome.parameters["ORCPT"] == good.decode()
+
+
+def test_mail_and_rcpt_do_not_take_each_others_wishes() -> None:
+    assert code(mail(b"FROM:<a@b> NOTIFY=NEVER")) == "555 5.5.4"
+    assert code(rcpt(b"TO:<a@b> RET=FULL")) == "555 5.5.4"

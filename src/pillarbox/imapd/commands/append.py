@@ -29,7 +29,8 @@ async def start(client: Client, event: AppendStart) -> None:
 async def receive(client: Client, event: AppendData) -> None:
     assert client.upload is not None
     try:
-        client.upload.spool.write(event.chunk)
+        if client.upload.spool.write(event.chunk):
+            await client.upload.spool.flush()
     except OSError as error:
         drop(client)
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
@@ -39,6 +40,7 @@ async def finish(client: Client) -> Answer:
     upload = client.upload
     assert upload is not None
     try:
+        await upload.spool.flush()
         octets = upload.spool.octets()
         if len(octets) > LARGEST_INLINE:
             content = await client.context.store.compute(lambda: make_content(octets))

@@ -1,0 +1,149 @@
+"""Telling senders what became of their mail: a report goes to an account of ours at once, else by the queue.
+
+Reports have the null path and are never answered by another (RFC 5321 §6.1, RFC 3461 §6.1).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pillarbox.core.dates import pack_date
+from pillarbox.core.errors import Refused
+from pillarbox.core.ids import format_queue_id
+from pillarbox.delivery.aliases import expand
+from pillarbox.delivery.deliver import Delivery, Wished, deliver
+from pillarbox.dsn.build import Built, Report, Reported, build_report
+from pillarbox.dsn.wishes import Action
+from pillarbox.mime.header import header_end
+from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.store.content import make_content
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.outgoing import OutgoingMessage
+from pillarbox.store.pending import PendingDelivery
+from pillarbox.store.store import Store
+
+log = logging.getLogger("pillarbox.queue")
+
+
+@dataclass(slots=True, frozen=True)
+class About:
+    """The message that a report is about."""
+
+    queue_id: str
+    reverse_path: str
+    octets: bytes
+    """All of it; its header block is enough where nothing failed."""
+    arrival: int
+    """Packed (`core.dates`)."""
+    envid: str = ""
+    ret: str = ""
+
+
+@dataclass(slots=True)
+class Notices:
+    """One for each server."""
+
+    store: Store
+    enqueuer: Enqueuer
+    hostname: str
+    clock: Callable[[], float]
+    entropy: Callable[[], int]
+    """20 random bits, for queue ids."""
+    copy_to: str = ""
+    """An address that gets a copy of each bounce; "" for nobody."""
+
+    async def tell(self, about: About, told: Sequence[Reported]) -> None:
+        """Durable on return, if somebody can be told and wants to be. Raises Unavailable."""
+        now = self.clock()
+        report = Report(
+            self._new_id(now),
+            self.hostname,
+            f"postmaster@{self.hostname}",
+            about.reverse_path,
+            pack_date(int(now)),
+            told,
+            about.octets,
+            arrival=about.arrival,
+            envid=about.envid,
+            ret=about.ret,
+        )
+        built = build_report(report)
+        if built is not None:
+            await self._send(report.id, about.reverse_path, built)
+            log.info("id=%s report=%s to=<%s>", about.queue_id, report.id, about.reverse_path)
+        elif not about.reverse_path:
+            log.warning("id=%s: nobody can be told: it came with the null path", about.queue_id)
+        await self._copy(about, report)
+
+    def _new_id(self, now: float) -> str:
+        return format_queue_id(int(now * 1_000_000), self.entropy())
+
+    async def _copy(self, about: About, report: Report) -> None:
+        """What failed, to the administrator: also what nobody else is told, but for mail to the administrator."""
+        failed = [
+            replace(one, notify="")
+            for one in report.recipients
+            if one.action is Action.FAILED and one.address.lower() != self.copy_to.lower()
+        ]
+        if not self.copy_to or not failed or about.reverse_path.lower() == self.copy_to.lower():
+            return
+        copy = replace(
+            report,
+            id=self._new_id(self.clock()),
+            reverse_path=self.copy_to,
+            recipients=failed,
+            ret="HDRS",
+        )
+        built = build_report(copy)
+        assert built is not None  # it has a recipient that wants it
+        await self._send(copy.id, self.copy_to, built)
+
+    async def tell_success(
+        self, about: About, delivered: Sequence[Wished], expanded: Sequence[Wished] = ()
+    ) -> None:
+        """For recipients with NOTIFY=SUCCESS: delivered (RFC 3461 §5.2.3), or an alias with several targets
+        (§5.2.7.3 c). Raises Unavailable."""
+        if about.reverse_path:
+            told = [_succeeded(one, Action.DELIVERED) for one in delivered]
+            told += [_succeeded(one, Action.EXPANDED) for one in expanded]
+            await self.tell(about, told)
+
+    async def tell_later_success(self, delivery: PendingDelivery) -> None:
+        """The same for a delivery that was pending. Raises Unavailable."""
+        about = About(
+            delivery.queue_id,
+            delivery.sender,
+            delivery.prefix + delivery.octets[: header_end(delivery.octets)],
+            delivery.internaldate,
+            delivery.envid,
+        )
+        await self.tell_success(about, [Wished(*wish) for wish in delivery.wishes])
+
+    async def _send(self, report_id: str, address: str, built: Built) -> None:
+        """To an account of ours at once, else by the queue."""
+        try:
+            canonical = canonical_address(address)
+        except Refused:
+            log.warning("report=%s: <%s> is no address", report_id, address)
+            return
+        directory = self.store.directory
+        if not directory.is_local(canonical.rpartition("@")[2]):
+            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
+            await self.enqueuer.enqueue(message, [address], own=True)
+            return
+        expansion = expand(directory, canonical)
+        if expansion.elsewhere:
+            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
+            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True)
+        if expansion.targets:
+            date = pack_date(int(self.clock()))
+            content = make_content(built.octets)
+            await deliver(
+                self.store, Delivery(report_id, "", b"", date, content, expansion.targets)
+            )
+        if not expansion.targets and not expansion.elsewhere:
+            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
+
+
+def _succeeded(one: Wished, action: Action) -> Reported:
+    return Reported(one.address, action, "2.0.0", "SUCCESS", one.orcpt)

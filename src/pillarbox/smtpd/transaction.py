@@ -1,0 +1,110 @@
+"""A mail transaction of a session (RFC 5321 §3.3): for whom the message is, and what its sender wishes to be told
+(RFC 3461 §5.2)."""
+
+from dataclasses import dataclass, field
+
+from pillarbox.core.address import Address
+from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.deliver import Wished
+from pillarbox.delivery.route import Destination
+from pillarbox.dsn.wishes import (
+    NO_WISH,
+    Action,
+    Wish,
+    merge,
+    original_recipient,
+    wants,
+    without_success,
+)
+from pillarbox.smtp.data import LineEndNormalizer
+from pillarbox.smtp.events import Mail, Rcpt
+from pillarbox.smtp.reply import Reply
+from pillarbox.smtp.server_transaction import BINARY
+from pillarbox.store.spool import Spool
+
+
+@dataclass(slots=True)
+class Transaction:
+    """Between MAIL and the answer to the end of the message."""
+
+    mail: Mail
+    targets: dict[int, Target] = field(default_factory=dict)
+    """By account: who is reached in two ways gets one copy."""
+    elsewhere: dict[str, Wish] = field(default_factory=dict)
+    """Addresses at other hosts, each once, in order."""
+    recipients: list[str] = field(default_factory=list)
+    """As written."""
+    wishes: dict[int, list[Wished]] = field(default_factory=dict)
+    """By account: recipients whose delivery there is to be told to the sender."""
+    expanded: list[Wished] = field(default_factory=list)
+    """Aliases with several targets, of which the sender is told."""
+    spool: Spool | None = None
+    normalizer: LineEndNormalizer | None = None
+    """Line ends are mended."""
+    problem: Reply | None = None
+    """The message cannot be taken; what is left of it is dropped as it comes."""
+
+    @property
+    def reverse_path(self) -> Address | None:
+        return self.mail.reverse_path
+
+    @property
+    def sender(self) -> str:
+        path = self.mail.reverse_path
+        return str(path) if path else ""
+
+    @property
+    def is_binary(self) -> bool:
+        """Its lines may end as they like: it is made fit for storing at its end (RFC 3030 §3)."""
+        return self.mail.parameters.get("BODY", "").upper() == BINARY
+
+    @property
+    def copies(self) -> int:
+        """How many were asked for so far, here and at other hosts."""
+        return len(self.targets) + len(self.elsewhere)
+
+    def add(self, rcpt: Rcpt, found: Destination) -> None:
+        """An accepted recipient and where its mail goes."""
+        self.recipients.append(rcpt.raw)
+        wish = _wish(rcpt)
+        if wish is not NO_WISH and wants(wish.notify, Action.DELIVERED):
+            told = Wished(rcpt.raw, wish.orcpt)
+            if len(found.targets) + len(found.elsewhere) > 1:
+                self.expanded.append(told)
+                wish = Wish(without_success(wish.notify), wish.orcpt)
+            else:
+                for target in found.targets:
+                    self.wishes.setdefault(target.account, []).append(told)
+        for target in found.targets:
+            self.targets.setdefault(target.account, target)
+        if found.elsewhere:
+            self._add_elsewhere(rcpt, found.elsewhere, wish)
+
+    def _add_elsewhere(self, rcpt: Rcpt, addresses: list[str], wish: Wish) -> None:
+        """RFC 3461 §5.2.7.2, §5.2.7.3 c: behind an alias, hosts and reports still know the address that was meant.
+
+        DEVIATES: RFC 3461 §6.3 d wants no Original-Recipient in our own reports where the client gave no ORCPT; but a
+        sender who wrote to an alias cannot tell otherwise which of his recipients is meant.
+        """
+        if not wish.orcpt and not _is_same(rcpt.forward_path, addresses):
+            wish = Wish(wish.notify, original_recipient(rcpt.raw))
+        for address in addresses:
+            known = self.elsewhere.get(address)
+            self.elsewhere[address] = wish if known is None else merge(known, wish)
+
+    def close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
+
+
+def _wish(rcpt: Rcpt) -> Wish:
+    parameters = rcpt.parameters
+    if not parameters:
+        return NO_WISH
+    return Wish(parameters.get("NOTIFY", ""), parameters.get("ORCPT", ""))
+
+
+def _is_same(path: Address, addresses: list[str]) -> bool:
+    """Whether mail goes to another host as it came, through no alias of ours."""
+    return len(addresses) == 1 and addresses[0].rpartition("@")[0] == path.local

@@ -1,0 +1,118 @@
+"""The drop folder: mail of local programs that waits until the server takes it up.
+
+A file is an envelope (one line of JSON), then the message. It appears under its final name when it is whole and synced.
+The folder lets others add files but not see them; who owns a file is who left it. A name that begins with a dot is a
+file that is being written, or one that was set aside.
+"""
+
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pillarbox.core.errors import Refused
+
+FOLDER_MODE = 0o3733
+"""Everybody may add, nobody but the owner may list; files belong to the folder's group; nobody removes another's."""
+FILE_MODE = 0o640
+LARGEST_ENVELOPE = 1 << 20
+
+SET_ASIDE = ".bad-"
+_SUFFIX = ".mail"
+
+
+class Dropped(msgspec.Struct, forbid_unknown_fields=True):
+    """The envelope of a message that was left."""
+
+    recipients: list[str]
+    """One or more, as written; without a domain, one of ours is meant."""
+    sender: str | None = None
+    """None: whoever left it; "" is the null path."""
+    name: str = ""
+    """For From, where the message has none: who left it, in words."""
+    notify: str = ""
+    ret: str = ""
+    envid: str = ""
+    """As in RFC 3461 §4."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, or give it its mode. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(FOLDER_MODE)
+
+
+def leave(folder: Path, envelope: Dropped, message: bytes) -> None:
+    """Leave a message, durable on return. Raises OSError."""
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+    hidden, final = folder / f".{name}", folder / (name + _SUFFIX)
+    descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, FILE_MODE)  # whatever the umask of the caller is
+            file.write(msgspec.json.encode(envelope) + b"\n" + message)
+            file.flush()
+            os.fsync(descriptor)
+            hidden.rename(final)
+            # Again, for the name: the folder itself cannot be opened, and so not synced, by those who only may add.
+            os.fsync(descriptor)
+    except BaseException:
+        for path in (hidden, final):
+            with suppress(OSError):
+                path.unlink()
+        raise
+
+
+def waiting(folder: Path) -> list[str]:
+    """Names of what was left, oldest first. Raises OSError."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
+    )
+
+
+def read(folder: Path, name: str, max_octets: int) -> tuple[Dropped, bytes, int]:
+    """Envelope, message and the user id of who left it. Raises Refused for what nobody could have left by `leave`,
+    FileNotFoundError when it is gone, OSError."""
+    # Not through a link that was left instead, nor a pipe that never ends.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(folder / name, flags)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Refused(f"it cannot be opened: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Refused("it is no file")
+        if found.st_nlink != 1:
+            raise Refused("it has other names, so its owner may not have left it")
+        line = file.readline(LARGEST_ENVELOPE)
+        if found.st_size - len(line) > max_octets:
+            raise Refused(f"it is larger than smtp.max_message_size ({max_octets} octets)")
+        message = file.read()
+    try:
+        envelope = msgspec.json.decode(line, type=Dropped)
+    except msgspec.DecodeError as error:
+        raise Refused(f"its envelope cannot be read: {error}") from error
+    if not envelope.recipients:
+        raise Refused("it has no recipients")
+    return envelope, message, found.st_uid
+
+
+def done(folder: Path, name: str) -> None:
+    """Remove what was taken up. Raises OSError."""
+    (folder / name).unlink()
+
+
+def set_aside(folder: Path, name: str) -> Path:
+    """Keep what cannot be taken up out of the way, for the administrator; returns where. Raises OSError."""
+    kept = folder / (SET_ASIDE + name)
+    (folder / name).rename(kept)
+    return kept
