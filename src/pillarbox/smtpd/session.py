@@ -9,7 +9,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from pillarbox.core.dates import format_rfc5322_date, pack_date
+from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.deliver import Delivery
@@ -39,7 +39,7 @@ from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
-from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
@@ -361,12 +361,13 @@ class SmtpSession:
         additions = None
         try:
             if transaction.normalizer is not None:
-                spool.write(transaction.normalizer.finish())
+                if rest := transaction.normalizer.finish():
+                    spool.write(rest)
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
             if self._is_ours:
                 additions = Additions(
-                    format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
+                    format_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
             await spool.flush()
             octets = spool.octets()
