@@ -6,14 +6,14 @@ Copies for accounts here, rows in the queue for other hosts, and what its sender
 import logging
 from dataclasses import dataclass
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.queue.notice import About
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.directory import Account
-from pillarbox.store.outgoing import OutgoingMessage
+from pillarbox.store.outgoing import OVER_LIMIT, OutgoingMessage
 
 log = logging.getLogger("pillarbox.smtpd")
 
@@ -53,7 +53,7 @@ async def _store(context: SmtpContext, accepted: Accepted) -> list[Target]:
         ret=transaction.mail.parameters.get("RET", ""),
     )
     enqueuer = context.notices.enqueuer
-    await enqueuer.enqueue(
+    state = await enqueuer.enqueue(
         message,
         list(transaction.elsewhere),
         wishes=transaction.elsewhere,
@@ -61,15 +61,26 @@ async def _store(context: SmtpContext, accepted: Accepted) -> list[Target]:
         utf8=transaction.is_utf8,
         accepted=not delivery.targets,
     )
-    if not delivery.targets:
-        return []
-    try:
-        pending = await deliver(context.store, delivery)
-    except Unavailable:
-        await enqueuer.forget(delivery.queue_id)
-        raise
-    await enqueuer.accept(delivery.queue_id)
+    pending: list[Target] = []
+    if delivery.targets:
+        try:
+            pending = await deliver(context.store, delivery)
+        except Unavailable:
+            await enqueuer.forget(delivery.queue_id)
+            raise
+        await enqueuer.accept(delivery.queue_id, state)
+    if state == OVER_LIMIT and accepted.submitter is not None:
+        await _tell_over_limit(context, delivery.queue_id, accepted.submitter)
     return pending
+
+
+async def _tell_over_limit(context: SmtpContext, queue_id: str, submitter: Account) -> None:
+    """The message is held, whether somebody can be told of it or not."""
+    log.warning("id=%s is held: %s has sent to too many recipients", queue_id, submitter.address)
+    try:
+        await context.notices.tell_over_limit(submitter)
+    except Failure as failure:
+        log.error("id=%s: nobody can be told: %s", queue_id, failure.text)
 
 
 async def _tell_success(

@@ -182,6 +182,7 @@ def test_other_users_of_the_machine_may_send_but_not_read(tmp_path_factory) -> N
         config.write_text(
             f'hostname = "m.example.org"\ndata_dir = "data"\n[sendmail]\ndrop_dir = "{folder}/drop"\n'
         )
+        config.chmod(0o644)
         module.drop.make_folder(folder / "drop", shared=True)
         code = (
             "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
