@@ -9,11 +9,12 @@ from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.rate import Rate
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
-from pillarbox.smtpd.context import SmtpContext
+from pillarbox.smtpd.context import Rates, SmtpContext
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -48,6 +49,11 @@ def make_smtp_context(
         parse_networks(config.smtp.xclient_from),
         parse_duration(config.smtp.greeting_delay),
         parse_duration(config.smtp.error_delay),
+        Rates(
+            Rate(config.smtp.connections_per_minute),
+            Rate(config.smtp.messages_per_minute),
+            Rate(config.submission.messages_per_minute),
+        ),
     )
 
 

@@ -7,11 +7,13 @@ may send to local addresses only.
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
+from pillarbox.core.networks import network_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
@@ -57,6 +59,7 @@ TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
 TOO_MANY_LOGIN_FAILURES = Reply(
     421, "4.7.0", "Too many failed logins, closing transmission channel"
 )
+TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 
 log = logging.getLogger("pillarbox.smtpd")
@@ -88,8 +91,14 @@ class SmtpSession:
     # What the driver calls
 
     def opened(self) -> None:
+        if self._is_stranger and not self._context.rates.connections.take(
+            network_of(self._connection.peer[0]), time.monotonic()
+        ):
+            self._log("too many connections in a minute")
+            self.engine.send(replies.TOO_MANY_CONNECTIONS)
+            return
         delay_s = self._context.greeting_delay_s
-        if delay_s and self._connection.service.name == "smtp" and not self._is_ours:
+        if delay_s and self._is_stranger:
             loop = asyncio.get_running_loop()
             self._greeting = loop.call_later(delay_s, self._greet_patient)
         else:
@@ -195,6 +204,21 @@ class SmtpSession:
             return False  # for accounts here only
         return self._submitter is not None or self._connection.peer[0] in self._context.trusted
 
+    @property
+    def _is_stranger(self) -> bool:
+        return self._connection.service.name == "smtp" and not self._is_ours
+
+    def _take_rate(self) -> bool:
+        """Whether the client may send one more message now."""
+        context, submitter = self._context, self._submitter
+        if submitter is not None:
+            rate, key = context.rates.account_messages, str(submitter.id)
+        elif self._is_stranger:
+            rate, key = context.rates.messages, network_of(self._connection.peer[0])
+        else:
+            return True
+        return rate.take(key, time.monotonic())
+
     def _may_relay(self, domain: str) -> bool:
         """Whether the client may send to a domain that is not ours."""
         return self._is_ours or (not self._is_lmtp and self._context.takes_for(domain))
@@ -210,6 +234,9 @@ class SmtpSession:
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
                 self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
                 return
+        if not self._take_rate():
+            self._refuse(f"sender <{path or ''}>", TOO_FAST)
+            return
         self._transaction = Transaction(event)
         self.engine.send(replies.SENDER_OK)
 
