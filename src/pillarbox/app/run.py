@@ -16,8 +16,9 @@ STOPPED, FATAL = 0, 1
 """Exit codes."""
 
 SWITCH_S = 0.0001
-"""How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement. With
-0.5 ms, deliveries beside one hostile message stalled the loop for 0.85 s; less than 0.1 ms costs CPU at all times."""
+"""How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement.
+With 0.5 ms, deliveries beside one hostile message stalled the loop for 0.85 s; below 0.1 ms, it costs CPU at all times.
+"""
 
 log = logging.getLogger("pillarbox.app")
 
