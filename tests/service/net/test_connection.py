@@ -1,6 +1,9 @@
 """The driver, with an engine of one line a command over real sockets."""
 
 import asyncio
+import contextlib
+import itertools
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from pillarbox.app.run import loop_factory
 from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
 from pillarbox.core.networks import parse_networks
 from pillarbox.net import connection as connection_module
@@ -294,6 +298,37 @@ def test_shutdown_lets_a_command_finish_and_says_goodbye(tmp_path: Path) -> None
 
     rig = run(tmp_path, scenario)
     assert [session.was_closed for session in rig.sessions] == [1, 1]
+
+
+def test_one_peer_with_much_input_leaves_the_loop_to_others(tmp_path: Path) -> None:
+    """uvloop would go on to read from it, up to 32 times."""
+
+    async def scenario() -> None:
+        rig = Rig(tmp_path)
+        await rig.start()
+        with socket.create_connection(("127.0.0.1", rig.port)) as sock:
+            sock.setblocking(False)
+            while not rig.sessions:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            sent = 0
+            with contextlib.suppress(
+                BlockingIOError
+            ):  # all that the kernel takes, before we read any
+                while sent < 8 << 20:
+                    sent += sock.send(b"x" * 65536)
+            buffered, turns = [0], 0
+            while buffered[-1] < sent:
+                await asyncio.sleep(0)
+                turns += 1
+                buffered.append(len(rig.sessions[0].engine.buffer))
+                assert turns < 100_000
+            steps = [after - before for before, after in itertools.pairwise(buffered)]
+            assert sent > 1 << 20
+            assert max(steps) <= 256_000
+        await rig.listeners.close(1)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_large_and_small_input_keep_their_order(
