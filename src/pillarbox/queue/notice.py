@@ -138,9 +138,8 @@ class Notices:
         if expansion.targets:
             date = pack_date(int(self.clock()))
             content = make_content(built.octets)
-            await deliver(
-                self.store, Delivery(report_id, "", b"", date, content, expansion.targets)
-            )
+            delivery = Delivery(report_id, "", b"", date, content, expansion.targets)
+            await deliver(self.store, delivery, has_no_client=True)
         if not expansion.targets and not expansion.elsewhere:
             log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
 
