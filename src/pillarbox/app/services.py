@@ -9,11 +9,12 @@ from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.rate import Rate
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
-from pillarbox.smtpd.context import SmtpContext
+from pillarbox.smtpd.context import Rates, SmtpContext
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -27,22 +28,20 @@ IMAP_TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r
 POP3_TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"  # RFC 3206 §4
 
 
-def make_services(
+def make_smtp_context(
     config: Config,
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
     outbound: Outbound,
-    tls: Callable[[], ssl.SSLContext],
-) -> dict[str, Service]:
-    """All services by the names of the configuration's [listen]."""
-    cleartext = config.security.allow_cleartext_login
-    smtp = SmtpContext(
+) -> SmtpContext:
+    """What all that takes mail in shares."""
+    return SmtpContext(
         store,
         authenticator,
         canonical_domain(config.hostname),
         config.smtp.max_message_size,
-        cleartext,
+        config.security.allow_cleartext_login,
         spool_room,
         outbound.notices,
         parse_networks(config.smtp.trusted_networks),
@@ -50,11 +49,24 @@ def make_services(
         parse_networks(config.smtp.xclient_from),
         parse_duration(config.smtp.greeting_delay),
         parse_duration(config.smtp.error_delay),
+        Rates(
+            Rate(config.smtp.connections_per_minute),
+            Rate(config.smtp.messages_per_minute),
+            Rate(config.submission.messages_per_minute),
+        ),
     )
+
+
+def make_services(
+    config: Config, smtp: SmtpContext, tls: Callable[[], ssl.SSLContext]
+) -> dict[str, Service]:
+    """All services by the names of the configuration's [listen]."""
+    cleartext = config.security.allow_cleartext_login
+    store, authenticator = smtp.store, smtp.authenticator
     imap = ImapContext(
         store,
         authenticator,
-        spool_room,
+        smtp.spool_room,
         config.imap.hierarchy_separator,
         config.smtp.max_message_size,
         cleartext,

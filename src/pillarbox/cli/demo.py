@@ -3,7 +3,7 @@
 import click
 
 from pillarbox.app.demo import run_demo
-from pillarbox.app.run import log_to_stderr
+from pillarbox.app.log import log_to_stderr
 
 
 @click.command(epilog="Example: pillarbox demo")

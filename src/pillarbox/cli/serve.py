@@ -2,7 +2,8 @@
 
 import click
 
-from pillarbox.app.run import announce_in_log, log_to_stderr, run
+from pillarbox.app.log import log_to_stderr
+from pillarbox.app.run import announce_in_log, run
 from pillarbox.cli.common import config_option, read_config
 
 

@@ -117,9 +117,11 @@ def find_problems(config: Config) -> Iterator[str]:
             yield f"smtp.{name}: {error}"
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
-    for name in config.submission.__struct_fields__:
-        if getattr(config.submission, name) < 0:
-            yield f"submission.{name}: must be 0 (no limit) or more"
+    for section in ("smtp", "submission"):
+        limits = getattr(config, section)
+        for name in limits.__struct_fields__:
+            if "_per_" in name and getattr(limits, name) < 0:
+                yield f"{section}.{name}: must be 0 (no limit) or more"
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
         ("smtp.xclient_from", config.smtp.xclient_from),

@@ -35,6 +35,9 @@ key         = ""
 max_message_size = 10240000
 # Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
 trusted_networks = []
+# From one address on port 25, trusted ones apart; 0: no limit. More are told to come back later.
+connections_per_minute = 0
+messages_per_minute    = 0
 # Clients (filters, proxies) that may say by XCLIENT for whom they speak.
 xclient_from = []
 # How long strangers wait for the greeting on port 25; "1s" keeps many spam programs out, since they do not wait.
@@ -47,6 +50,8 @@ error_delay = "1s"
 [submission]
 recipients_per_hour = 500
 recipients_per_day  = 2000
+# Messages that one account may send in a minute; more are refused for the moment.
+messages_per_minute = 0
 
 # Mail to other hosts.
 [outbound]

@@ -31,6 +31,9 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     """Octets; announced as SIZE, and the limit for IMAP APPEND too."""
     trusted_networks: list[str] = []
     """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
+    connections_per_minute: int = 0
+    messages_per_minute: int = 0
+    """From one address (of IPv6: one /64 network) on port 25, but for trusted ones; 0: no limit."""
     xclient_from: list[str] = []
     """Addresses and networks whose clients may say by XCLIENT for whom they speak."""
     greeting_delay: str = "0s"
@@ -40,10 +43,13 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True):
-    """Recipients at other hosts that an account may send to; 0: no limit. More are held in the queue."""
+    """What an account may send; 0: no limit."""
 
     recipients_per_hour: int = 500
     recipients_per_day: int = 2000
+    """At other hosts. More are held in the queue."""
+    messages_per_minute: int = 0
+    """More are refused for the moment."""
 
 
 class Route(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,6 +1,8 @@
 """A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4; RFC 6531 §3.3)."""
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from unicodedata import normalize
 
 
@@ -17,16 +19,13 @@ class Address:
         return f"{local}@{self.domain}" if self.domain else local
 
 
-_ATEXT = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
-)
+_ATEXT = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\U0010ffff]++"
+_DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*+")
 
 
 def is_dot_string(local: str) -> bool:
     """Whether `local` can stand without quotes (RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3 for non-ASCII)."""
-    if not local or local[0] == "." or local[-1] == "." or ".." in local:
-        return False
-    return all(char in _ATEXT or (char > "\x7f" and char.isprintable()) for char in local)
+    return _DOT_STRING.fullmatch(local) is not None and local.isprintable()
 
 
 def quote_local(local: str) -> str:
@@ -39,6 +38,7 @@ def canonical_local(local: str) -> str:
     return local.lower() if local.isascii() else normalize("NFC", local.lower())
 
 
+@lru_cache(maxsize=4096)
 def canonical_domain(domain: str) -> str:
     """The form under which domains are stored and compared: A-labels, lower case, no final dot.
 

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(slots=True, frozen=True)
@@ -16,11 +17,15 @@ class Networks:
         if not self.networks:
             return False
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = _parse(address)
         except ValueError:
             return False
         return any(parsed in network for network in self.networks)
 
+
+_parse = lru_cache(maxsize=1024)(
+    ipaddress.ip_address
+)  # a peer is asked about for each of its commands
 
 NO_NETWORKS = Networks()
 

@@ -50,11 +50,10 @@ def expand(directory: Directory, address: str) -> Expansion:
     for _ in range(DEEPEST + 1):
         next_level: list[str] = []
         for each in level:
-            account = directory.account(each)
-            if account is None and not directory.is_local(each.rpartition("@")[2]):
+            if not directory.is_local(each.rpartition("@")[2]):
                 expansion.elsewhere.append(each)  # accounts and aliases are of our domains
                 continue
-            found = Target(account.id, each) if account is not None else _look_up(directory, each)
+            found = _look_up(directory, each)
             if isinstance(found, Target):
                 if all(found.account != target.account for target in expansion.targets):
                     expansion.targets.append(found)
@@ -73,8 +72,10 @@ def expand(directory: Directory, address: str) -> Expansion:
 
 
 def _look_up(directory: Directory, address: str) -> Target | list[str]:
-    """For an address that is no account: the account without the tag, or the targets of the alias; an empty list where
-    there is neither."""
+    """The account, or the targets of the alias; an empty list where there is neither."""
+    account = directory.account(address)
+    if account is not None:
+        return Target(account.id, address)
     if targets := directory.alias_targets(address):
         return targets
     local, _, domain = address.rpartition("@")

@@ -41,7 +41,7 @@ def resolve(
         domain = (
             canonical_domain(address.domain)
             if address.domain
-            else _home_domain(directory, canonical_domain(hostname))
+            else home_domain(directory, canonical_domain(hostname))
         )
     except ValueError:
         return BAD_DOMAIN if relay else RELAY_DENIED
@@ -66,7 +66,7 @@ def resolve(
     return problem
 
 
-def _home_domain(directory: Directory, hostname: str) -> str:
+def home_domain(directory: Directory, hostname: str) -> str:
     """The local domain that a host name is or is in, else the first local domain, else the host name."""
     labels = hostname.split(".")
     for start in range(len(labels)):

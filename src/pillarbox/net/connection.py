@@ -303,6 +303,7 @@ class Connection(asyncio.Protocol):
             self.wake()
         else:
             self._take(data)
+            self._turns.input_done()
 
     def _take(self, data: bytes) -> None:
         if self._proxy_header is not None:

@@ -47,6 +47,11 @@ class CommandLines:
 
     def next_line(self, limit: int) -> bytes | BadLine | None:
         """The next line without its CRLF, None if it is not complete. `limit` counts the CRLF."""
+        if self._start == len(self._buffer):
+            if self._start:
+                self._buffer = b""
+                self._start = self._searched = 0
+            return None
         end = self._buffer.find(b"\r\n", self._searched)
         if end < 0:
             return self._partial(limit)

@@ -6,6 +6,7 @@ its own `Reply` with the code and the enhanced code of the nearest row.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _MAX_TEXT = 480
 """Characters of text in one line: RFC 5321 §4.5.3.1.5 limits the line to 512 octets."""
@@ -28,6 +29,7 @@ class Reply:
         return self.code < 400
 
 
+@lru_cache(maxsize=256)
 def format_reply(reply: Reply) -> bytes:
     """Wire form. What may not stand in a reply becomes "?", and long lines are cut into several.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
 from pillarbox.core.networks import NO_NETWORKS, Networks
+from pillarbox.core.rate import Rate
 from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.options import Limits, ServerOptions
@@ -23,6 +24,16 @@ def _random_bits() -> int:
 
 def _nobody(_domain: str) -> bool:
     return False
+
+
+@dataclass(slots=True)
+class Rates:
+    """How often in a minute. Strangers are known by their network (`core.networks.network_of`)."""
+
+    connections: Rate = field(default_factory=lambda: Rate(0))
+    messages: Rate = field(default_factory=lambda: Rate(0))
+    """Of strangers."""
+    account_messages: Rate = field(default_factory=lambda: Rate(0))
 
 
 @dataclass(slots=True)
@@ -49,6 +60,7 @@ class SmtpContext:
     """How long strangers wait for the greeting on port 25: who speaks before it is sent away."""
     error_delay_s: float = 0.0
     """How much longer each further error of a client waits for its answer (`smtp.options.Limits`)."""
+    rates: Rates = field(default_factory=Rates)
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""

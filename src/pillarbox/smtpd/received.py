@@ -10,7 +10,8 @@ from pillarbox.core.dates import format_rfc5322_date
 _ODD = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 """In an EHLO argument: neither of a domain nor of an address literal."""
 
-_format_date = lru_cache(maxsize=8)(format_rfc5322_date)  # thousands of messages share a second
+format_date = lru_cache(maxsize=8)(format_rfc5322_date)
+"""Thousands of messages share a second."""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ def format_received(origin: bytes, queue_id: str, recipient: str, date: int) -> 
     # A UTF-8 address would make the header need SMTPUTF8, also for those that need it for nothing else.
     is_told = recipient and recipient.isascii()
     clause = f"{queue_id}\r\n\tfor <{recipient}>" if is_told else queue_id
-    return b"%b%b; %b\r\n" % (origin, clause.encode(), _format_date(date))
+    return b"%b%b; %b\r\n" % (origin, clause.encode(), format_date(date))
 
 
 def _literal(address: str) -> str:

@@ -7,16 +7,16 @@ may send to local addresses only.
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 
-from pillarbox.core.dates import format_rfc5322_date, pack_date
+from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
-from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, Wished, deliver
+from pillarbox.core.networks import network_of
+from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
-from pillarbox.queue.notice import About
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp import reply as replies
@@ -38,14 +38,14 @@ from pillarbox.smtp.events import (
 )
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
+from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
-from pillarbox.smtpd.received import Origin, format_origin, format_received
+from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
-from pillarbox.store.outgoing import OutgoingMessage
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -59,6 +59,7 @@ TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
 TOO_MANY_LOGIN_FAILURES = Reply(
     421, "4.7.0", "Too many failed logins, closing transmission channel"
 )
+TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 
 log = logging.getLogger("pillarbox.smtpd")
@@ -90,8 +91,14 @@ class SmtpSession:
     # What the driver calls
 
     def opened(self) -> None:
+        if self._is_stranger and not self._context.rates.connections.take(
+            network_of(self._connection.peer[0]), time.monotonic()
+        ):
+            self._log("too many connections in a minute")
+            self.engine.send(replies.TOO_MANY_CONNECTIONS)
+            return
         delay_s = self._context.greeting_delay_s
-        if delay_s and self._connection.service.name == "smtp" and not self._is_ours:
+        if delay_s and self._is_stranger:
             loop = asyncio.get_running_loop()
             self._greeting = loop.call_later(delay_s, self._greet_patient)
         else:
@@ -197,6 +204,21 @@ class SmtpSession:
             return False  # for accounts here only
         return self._submitter is not None or self._connection.peer[0] in self._context.trusted
 
+    @property
+    def _is_stranger(self) -> bool:
+        return self._connection.service.name == "smtp" and not self._is_ours
+
+    def _take_rate(self) -> bool:
+        """Whether the client may send one more message now."""
+        context, submitter = self._context, self._submitter
+        if submitter is not None:
+            rate, key = context.rates.account_messages, str(submitter.id)
+        elif self._is_stranger:
+            rate, key = context.rates.messages, network_of(self._connection.peer[0])
+        else:
+            return True
+        return rate.take(key, time.monotonic())
+
     def _may_relay(self, domain: str) -> bool:
         """Whether the client may send to a domain that is not ours."""
         return self._is_ours or (not self._is_lmtp and self._context.takes_for(domain))
@@ -212,6 +234,9 @@ class SmtpSession:
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
                 self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
                 return
+        if not self._take_rate():
+            self._refuse(f"sender <{path or ''}>", TOO_FAST)
+            return
         self._transaction = Transaction(event)
         self.engine.send(replies.SENDER_OK)
 
@@ -338,9 +363,8 @@ class SmtpSession:
             envid,
             transaction.wishes,
         )
-        pending = await self._store(delivery, transaction, submitter)
-        if transaction.wishes or transaction.expanded:
-            await self._tell_success(delivery, transaction.expanded, pending)
+        accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
+        pending = await make_durable(context, accepted)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
@@ -356,67 +380,6 @@ class SmtpSession:
         )
         return replies.queued(queue_id)
 
-    async def _store(
-        self, delivery: Delivery, transaction: Transaction, submitter: Account | None
-    ) -> list[Target]:
-        """Make it durable for all, or for nobody; returns the local targets that are only pending.
-
-        Raises Unavailable.
-        """
-        if not transaction.elsewhere:
-            return await deliver(self._context.store, delivery)
-        octets = delivery.received + bytes(delivery.content.octets)
-        message = OutgoingMessage(
-            delivery.queue_id,
-            delivery.reverse_path,
-            octets,
-            account=submitter.id if submitter is not None else None,
-            envid=delivery.envid,
-            ret=transaction.mail.parameters.get("RET", ""),
-        )
-        enqueuer = self._context.notices.enqueuer
-        await enqueuer.enqueue(
-            message,
-            list(transaction.elsewhere),
-            wishes=transaction.elsewhere,
-            own=self._is_ours,
-            utf8=transaction.is_utf8,
-            accepted=not delivery.targets,
-        )
-        if not delivery.targets:
-            return []
-        try:
-            pending = await deliver(self._context.store, delivery)
-        except Unavailable:
-            await enqueuer.forget(delivery.queue_id)
-            raise
-        await enqueuer.accept(delivery.queue_id)
-        return pending
-
-    async def _tell_success(
-        self, delivery: Delivery, expanded: list[Wished], pending: list[Target]
-    ) -> None:
-        """Before the 250, so that no stop in between leaves the sender without it (RFC 3461 §5.2.3). The message is
-        stored, whatever becomes of the report: it cannot be refused any more."""
-        later = {target.account for target in pending}
-        delivered = [
-            wished
-            for account, those in delivery.wishes.items()
-            if account not in later
-            for wished in those
-        ]
-        about = About(
-            delivery.queue_id,
-            delivery.reverse_path,
-            delivery.received + delivery.content.header,
-            delivery.internaldate,
-            delivery.envid,
-        )
-        try:
-            await self._context.notices.tell_success(about, delivered, expanded)
-        except Unavailable as failure:
-            log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
-
     async def _prepare(
         self, transaction: Transaction, queue_id: str, date: int
     ) -> Prepared | Reply:
@@ -425,12 +388,13 @@ class SmtpSession:
         additions = None
         try:
             if transaction.normalizer is not None:
-                spool.write(transaction.normalizer.finish())
+                if rest := transaction.normalizer.finish():
+                    spool.write(rest)
                 if spool.size > self._context.max_message_size:
                     return replies.TOO_BIG  # mended line ends are longer
             if self._is_ours:
                 additions = Additions(
-                    format_rfc5322_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
+                    format_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
                 )
             await spool.flush()
             octets = spool.octets()

@@ -1,11 +1,14 @@
 """Who lives here (`directory.db`): domains with their DKIM keys, accounts with their credentials and what they may send
 as, aliases.
 
-Read inline (an indexed read takes microseconds) and always afresh, so a change made by another process counts at
-once. Addresses are kept canonical: lower case (local parts are case-insensitive here, as nearly everywhere),
-domains in A-labels. Writes are durable when they return, and block for a sync.
+Read inline (an indexed read takes microseconds) and afresh, so a change made by another process counts at once; only
+the names of the domains are remembered, for LOOK_EVERY_S. Addresses are kept canonical: lower case (local parts are
+case-insensitive here, as nearly everywhere), domains in A-labels. Writes are durable when they return, and block for a
+sync.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +21,9 @@ from pillarbox.core.address import canonical_domain, canonical_host, canonical_l
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store import database
+
+LOOK_EVERY_S = 0.02
+"""How old the list of domains may be where another process changes it."""
 
 
 @dataclass(slots=True)
@@ -109,6 +115,12 @@ class Directory:
         _ensure_not_lost(path)
         self._connection = database.open_single(path, "directory", vfs=vfs)
         self._clock = clock
+        self._local_domains: frozenset[str] = frozenset()
+        self._version = (-1, -1)
+        """Of the directory when the domains were read."""
+        self._looked_at = -math.inf
+        """When it was looked for changes by others, in `time.monotonic`."""
+        self._others = 0
 
     def close(self) -> None:
         self._connection.close()
@@ -118,8 +130,13 @@ class Directory:
         return int(self._connection.pragma("data_version"))
 
     def version(self) -> tuple[int, int]:
-        """Other than before whenever anything may have changed, by whomever; for caches over it."""
-        return self.data_version(), self._connection.total_changes()
+        """Other than before whenever anything was changed; for caches over what is asked for all the time. Changes by
+        other processes are noticed after LOOK_EVERY_S."""
+        now = time.monotonic()
+        if now >= self._looked_at + LOOK_EVERY_S:
+            self._looked_at = now
+            self._others = self.data_version()
+        return self._others, self._connection.total_changes()
 
     # Domains
 
@@ -128,8 +145,13 @@ class Directory:
         return [row[0] for row in self._rows("SELECT domain FROM domain ORDER BY domain")]
 
     def is_local(self, domain: str) -> bool:
-        """Whether we are the final destination for a canonical domain."""
-        return self._row("SELECT 1 FROM domain WHERE domain = ?", domain) is not None
+        """Whether we are the final destination for a canonical domain. Asked for each recipient, so domains are
+        remembered; other processes' changes are seen after LOOK_EVERY_S."""
+        version = self.version()
+        if version != self._version:
+            self._local_domains = frozenset(self.domains())
+            self._version = version
+        return domain in self._local_domains
 
     def add_domain(self, domain: str) -> str:
         """Returns the canonical form. Raises Refused."""

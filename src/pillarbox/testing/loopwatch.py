@@ -135,7 +135,8 @@ class LoopWatch:
 
 def main(config_file: str, record_file: str, stacks_file: str = "") -> int:
     """Serve under watch; `stacks_file` gets the stacks of all threads whenever a beat is late."""
-    from pillarbox.app.run import announce_in_log, log_to_stderr, run
+    from pillarbox.app.log import log_to_stderr
+    from pillarbox.app.run import announce_in_log, run
     from pillarbox.config.load import load_config
     from pillarbox.store.store import Store
 

@@ -20,7 +20,7 @@ import argon2
 from pillarbox.app.run import loop_factory
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp
+from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp, Submission
 from pillarbox.core.secret import Secret
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.directory import Directory, canonical_address
@@ -72,6 +72,7 @@ class MailServer:
             security=Security(allow_cleartext_login, connections_per_address=10_000),
             imap=Imap(hierarchy_separator),
             smtp=Smtp(error_delay="0s"),
+            submission=Submission(recipients_per_hour=0, recipients_per_day=0),
         )
         self._outbox: list[tuple[str, EmailMessage]] = []
         self._next_uid: dict[int, int] = {}

@@ -13,9 +13,9 @@ import pytest
 
 FREE_PORTS = """
 import sys
-from pillarbox.app import demo, run
+from pillarbox.app import demo, log
 demo.PORTS = dict.fromkeys(demo.PORTS, 0)
-run.log_to_stderr()
+log.log_to_stderr()
 sys.exit(demo.run_demo())
 """
 

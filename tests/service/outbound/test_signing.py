@@ -12,7 +12,13 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import MailSigner, add_keys
 from pillarbox.store.content import LARGEST_INLINE
-from pillarbox.store.directory import RETIRED_RECORD_S, Directory, DkimKey, KeyState
+from pillarbox.store.directory import (
+    LOOK_EVERY_S,
+    RETIRED_RECORD_S,
+    Directory,
+    DkimKey,
+    KeyState,
+)
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -122,13 +128,16 @@ def test_new_keys_sign_only_when_they_are_activated_by_whatever_process(
         assert not old & new
         assert set(selectors(await signer.sign(MESSAGE))) == old
         command.activate_dkim_keys(DOMAIN)
+        await asyncio.sleep(2 * LOOK_EVERY_S)
         signed = await signer.sign(MESSAGE)
         assert set(selectors(signed)) == new
         assert verified(signed, command.dkim_keys(DOMAIN)) == [True, True]
         command.remove_domain(DOMAIN)
+        await asyncio.sleep(2 * LOOK_EVERY_S)
         assert await signer.sign(MESSAGE) == MESSAGE
         command.add_domain(DOMAIN)
         keys = add_keys(command, DOMAIN, NOW)
+        await asyncio.sleep(2 * LOOK_EVERY_S)
         assert verified(await signer.sign(MESSAGE), keys) == [True, True]  # selectors as before
         command.close()
 

@@ -15,7 +15,7 @@ from internet import Internet
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp
+from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp, Submission
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
@@ -37,7 +37,9 @@ class Rig:
         directory.close()
         self.server: Server | None = None
 
-    async def start(self, smtp: Smtp | None = None, **outbound) -> None:
+    async def start(
+        self, smtp: Smtp | None = None, submission: Submission | None = None, **outbound
+    ) -> None:
         config = Config(
             hostname="mail.here.example",
             data_dir=str(self.folder),
@@ -46,6 +48,7 @@ class Rig:
             security=Security(allow_cleartext_login=True),
             outbound=Outbound(**{"mx_port": self.net.port or 25, **outbound}),
             smtp=smtp or Smtp(),
+            submission=submission or Submission(),
         )
         self.server = Server(config, failure_delay_s=0)
         await self.server.start()
@@ -299,6 +302,34 @@ def test_hosts_of_trusted_networks_may_send_to_anybody_without_a_login(run, trus
         octets = host.received[0].octets
         for field in (b"DKIM-Signature: ", b"Date: ", b"Message-ID: "):
             assert b"\r\n" + field in b"\r\n" + octets
+
+    run(scenario)
+
+
+def test_mail_over_the_limit_is_held_and_the_account_and_postmaster_are_told_once(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(submission=Submission(recipients_per_hour=2))
+        assert rig.server is not None
+        assert rig.server.store is not None
+        await rig.submit("a@example.com, b@example.com")
+        await rig.until(lambda: len(host.received) == 1)
+        await rig.submit("c@example.com, d@example.com, ann@here.example")
+        await rig.submit("e@example.com")
+        mails = await rig.inbox(3)
+        assert sum(b"Subject: Mail is held" in mail for mail in mails) == 2  # ann is postmaster
+        assert sum(b"Subject: Greetings" in mail for mail in mails) == 1
+        queue = OutgoingQueue(rig.folder / "queue.db", clock=time.time)
+        assert {row.recipient for row in queue.rows(Selection())} == {
+            "c@example.com",
+            "d@example.com",
+            "e@example.com",
+        }
+        assert len(host.received) == 1
+        assert queue.set_held(Selection(), held=False) == 3
+        await rig.until(lambda: len(host.received) == 3)
+        queue.close()
 
     run(scenario)
 

@@ -74,7 +74,7 @@ def test_a_failure_is_said_for_each(server, connect, monkeypatch) -> None:
         raise Unavailable("busy")
 
     client = connect(server, "lmtp")
-    monkeypatch.setattr("pillarbox.smtpd.session.deliver", refuse)
+    monkeypatch.setattr("pillarbox.smtpd.acceptance.deliver", refuse)
     assert recipients(client, "bob@example.test", "carol@example.test") == ["250 2.1.5"] * 2
     client.ask("DATA")
     assert client.ask(OCTETS + b".").startswith("451 4.3.0")

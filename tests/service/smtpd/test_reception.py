@@ -4,10 +4,13 @@ import asyncio
 import fcntl
 import logging
 import re
+import socket
 
 import pytest
 
 from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.core.networks import parse_networks
+from pillarbox.core.rate import Rate
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.store.accounts import account_path
 
@@ -320,3 +323,33 @@ def test_a_server_that_stops_says_421(server, connect) -> None:
     client = connect(server)
     server._loop.call_soon_threadsafe(server._stop.set)
     assert client.reply().startswith("421 4.3.2")
+
+
+def test_strangers_send_only_so_many_messages_in_a_minute(server, connect) -> None:
+    server.context.rates.messages = Rate(2)
+    client = connect(server)
+    assert [client.send(OCTETS)[:3] for _ in range(2)] == ["250", "250"]
+    assert client.ask("MAIL FROM:<s@example.net>").startswith("450 4.7.1 ")
+    assert connect(server).ask("MAIL FROM:<s@example.net>").startswith("450 4.7.1 ")
+    server.context.trusted = parse_networks(["127.0.0.1"])
+    assert client.ask("MAIL FROM:<s@example.net>").startswith("250 ")
+
+
+def test_strangers_connect_only_so_often_in_a_minute(server, connect) -> None:
+    server.context.rates.connections = Rate(1)
+    connect(server)
+    with socket.create_connection(("127.0.0.1", server.ports["smtp"]), timeout=10) as sock:
+        assert sock.makefile("rb").read().startswith(b"421 4.7.0 ")
+    connect(server, "submission")
+
+
+def test_an_account_sends_only_so_many_messages_in_a_minute(server, connect) -> None:
+    server.context.rates.account_messages = Rate(1)
+    client = connect(server, "submissions")
+    client.login()
+    octets = b"From: alice@example.test\r\n\r\n"
+    assert client.send(octets, "alice@example.test").startswith("250 ")
+    assert client.ask("MAIL FROM:<alice@example.test>").startswith("450 4.7.1 ")
+    other = connect(server, "submissions")
+    other.login("bob")
+    assert other.ask("MAIL FROM:<bob@example.test>").startswith("250 ")

@@ -260,10 +260,10 @@ def test_hello_takes_odd_names(argument: bytes, domain: str | None) -> None:
     ],
 )
 def test_parsing_takes_linear_time(argument: bytes) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(10):
         assert isinstance(mail(argument), Reply)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 0.1
 
 
 # DSN (RFC 3461 §4)
