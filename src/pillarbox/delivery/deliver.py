@@ -62,14 +62,15 @@ class Wished:
     """As it came, "" for none."""
 
 
-async def deliver(store: Store, delivery: Delivery) -> list[Target]:
-    """Store a copy for each target; returns those that are only pending.
+async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = False) -> list[Target]:
+    """Store a copy for each target; returns those that are only pending. `has_no_client`: it is mail of our own, which
+    nobody would send again, so it may be pending for all.
 
     Raises Unavailable (DiskFull where that is why) if nobody got it, or if it is not certain that everybody will: the
     sender must try again, though some may have got it then.
     """
     targets = delivery.targets
-    if len(targets) == 1:
+    if len(targets) == 1 and not has_no_client:
         try:
             item = _append(delivery, targets[0], keyed=delivery.may_repeat)
             await store.append(targets[0].account, item)
@@ -90,7 +91,8 @@ async def deliver(store: Store, delivery: Delivery) -> list[Target]:
         )
         if number % TARGETS_A_SLICE == 0:
             await asyncio.sleep(0)
-    if len(failures) == len(targets) and not any(error is _LATE for _, error in failures):
+    is_late = any(error is _LATE for _, error in failures)
+    if failures and len(failures) == len(targets) and not (is_late or has_no_client):
         raise _temporary(failures[0][1])
     pending = [target for target, _ in failures]
     if pending:

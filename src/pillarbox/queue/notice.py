@@ -182,7 +182,8 @@ class Notices:
         if found.targets:
             date = pack_date(int(self.clock()))
             content = make_content(built.octets)
-            await deliver(self.store, Delivery(report_id, "", b"", date, content, found.targets))
+            delivery = Delivery(report_id, "", b"", date, content, found.targets)
+            await deliver(self.store, delivery, has_no_client=True)
 
 
 def _succeeded(one: Wished, action: Action) -> Reported:

@@ -212,7 +212,7 @@ def test_a_bounce_that_cannot_be_stored_waits_and_what_was_delivered_is_not_sent
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(rig: Rig) -> None:
-        async def refuse(*_arguments: object) -> int:
+        async def refuse(*_arguments: object, **_named: object) -> int:
             raise Unavailable("the mail file is damaged")
 
         await rig.put("a@there.example", "b@there.example")
@@ -282,7 +282,7 @@ def test_a_report_of_success_that_fails_does_not_send_the_message_again(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(rig: Rig) -> None:
-        async def refuse(*_arguments: object) -> None:
+        async def refuse(*_arguments: object, **_named: object) -> None:
             raise Unavailable("the mail file is damaged")
 
         await rig.queue.enqueue(
