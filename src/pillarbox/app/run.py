@@ -1,11 +1,11 @@
 """Running a server in the foreground: event loop, signals, log, exit code."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 
 from pillarbox.app.server import Server
@@ -17,8 +17,8 @@ STOPPED, FATAL = 0, 1
 
 SWITCH_S = 0.0001
 """How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement.
-With 0.5 ms, deliveries beside one hostile message stalled the loop for 0.85 s; below 0.1 ms, it costs CPU at all times.
-"""
+With 0.5 ms, deliveries beside one hostile message stalled the loop for 0.85 s; less than 0.1 ms costs CPU at all
+times."""
 
 COLLECT_AFTER = (10_000, 20, 20)
 """Hardly anything here is a cycle; with the defaults of CPython, looking for them takes 3 % of the time."""
@@ -40,6 +40,8 @@ def run(
     """
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, announce, prepare, sends=sends))
 
@@ -110,29 +112,3 @@ def _warn(config: Config) -> None:
         log.warning("workers = %d: this version runs one process", config.workers)
     if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
         log.warning("nothing to do: [listen] names no address")
-
-
-class _LineFormatter(logging.Formatter):
-    """One line for each event, whatever strangers put into it; only the stack of a bug has more."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        if not record.message.isprintable():
-            record.message = record.message.encode("unicode_escape").decode("ascii")
-        return super().formatMessage(record)
-
-
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Of the process; for `serve` and `demo`."""
-    # Lines name neither caller, thread nor process, so nobody looks them up (half the cost of a line).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = _LineFormatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger("pillarbox")
-    root.handlers = [handler]
-    root.setLevel(level)
-    root.propagate = False

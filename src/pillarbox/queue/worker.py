@@ -70,6 +70,9 @@ REPORT_AGAIN_S = (1.0, 5.0, 30.0)
 LOOK_EVERY_S = 30.0
 """The table is looked at as often as this, whether a hint came or not."""
 
+CHANGES_EVERY_S = 1.0
+"""So often it is looked whether a command has changed the table."""
+
 MOVING_S = 2.0
 """A destination that took nothing for so long does not move."""
 
@@ -237,7 +240,7 @@ class QueueWorker:
         end = self._clock() + seconds
         while self._clock() < end:
             try:
-                async with asyncio.timeout(min(1.0, max(0.01, end - self._clock()))):
+                async with asyncio.timeout(min(CHANGES_EVERY_S, max(0.01, end - self._clock()))):
                     await self._wake.wait()
                     return
             except TimeoutError:
