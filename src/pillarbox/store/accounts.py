@@ -121,7 +121,7 @@ class Accounts:
         self._put_in_order = put_in_order
         self._open: OrderedDict[int, AccountFile] = OrderedDict()
         self._most = most_open_files()
-        self._opening: dict[int, asyncio.Future[AccountFile]] = {}
+        self._opening: dict[int, asyncio.Future[None]] = {}
         self._template = b""
         self._template_lock = threading.Lock()
         self.unusable: set[int] = set()
@@ -144,19 +144,27 @@ class Accounts:
             opening = self._opening.get(account)
             if opening is None:
                 loop = asyncio.get_running_loop()
-                opening = loop.run_in_executor(None, self._open_file, account, now_s)
-                self._opening[account] = opening
-                opening.add_done_callback(lambda done: self._opened(account, done))
+                # Done only when the file is in `_open`: who finds it done must find the file.
+                opening = self._opening[account] = loop.create_future()
+                work = loop.run_in_executor(None, self._open_file, account, now_s)
+                work.add_done_callback(lambda done: self._opened(account, done))
             await asyncio.shield(opening)  # another one may be waiting for it, too
         file.pins += 1
         return file
 
-    def _opened(self, account: int, opening: "asyncio.Future[AccountFile]") -> None:
-        del self._opening[account]
-        if opening.cancelled() or opening.exception() is not None:
+    def _opened(self, account: int, done: "asyncio.Future[AccountFile]") -> None:
+        opening = self._opening.pop(account)
+        if done.cancelled():
+            opening.cancel()
+            return
+        error = done.exception()
+        if error is not None:
+            opening.set_exception(error)
+            opening.exception()  # those who waited may have gone
             return
         surplus = self._take_idle() if len(self._open) >= self._most else []
-        self._open[account] = opening.result()
+        self._open[account] = done.result()
+        opening.set_result(None)
         if surplus:
             asyncio.get_running_loop().run_in_executor(None, _close, surplus)
 

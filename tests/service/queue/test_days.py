@@ -163,8 +163,8 @@ def bad_host(dice: random.Random) -> Host:
     while until < 14 * DAY and dice.random() < 0.95:
         until += dice.choice((600.0, HOUR, 6 * HOUR, DAY, 3 * DAY))
         kind = dice.choice(
-            ("refuses", "greeting", "tls", "temporary", "permanent", "closing", "drop", "dot")
-            + ("garbage", "slow", "recipients", "greylist", "good")
+            "refuses greeting tls temporary permanent closing drop dot garbage slow recipients"
+            " greylist good".split()
         )
         mood = Mood(until)
         match kind:

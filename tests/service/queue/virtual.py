@@ -1,7 +1,7 @@
 """An event loop whose time runs as fast as there is nothing to do, and an Internet inside it: no sockets, no threads.
 
-Timers go off in their order, in no time; what would run in a thread runs at once. So days pass in a second, and the same
-seed gives the same days.
+Timers go off in their order, in no time; what would run in a thread runs at once. So days pass in a second, and the
+same seed gives the same days.
 """
 
 import asyncio
