@@ -147,7 +147,9 @@ def _plain_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Itera
     remaining = iter(rows)
     some = [head, *islice(remaining, LINES_AT_ONCE)]
     while some:
-        shown = [[_shown(value) for value in row] for row in some]
+        shown = [
+            [value if value.__class__ is str else _shown(value) for value in row] for row in some
+        ]
         widths = [
             max(width, *map(len, cells))
             for width, cells in zip(widths, zip(*shown, strict=True), strict=True)

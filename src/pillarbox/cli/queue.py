@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
+from functools import lru_cache, wraps
 from itertools import chain, islice
 from typing import Any
 
@@ -89,7 +89,8 @@ def list_(selection: Selection, as_json: bool) -> None:
 def show_queue(selection: Selection, *, as_json: bool) -> None:
     """What `queue list` prints. Raises Refused, Unavailable."""
     with _open_queue() as opened:
-        rows = (_listed(row, as_json) for row in opened.each_row(selection))
+        now = int(time.time())
+        rows = (_listed(row, now, as_json) for row in opened.each_row(selection))
         first = list(islice(rows, MOST_STYLED_ROWS + 1))
         if len(first) > MOST_STYLED_ROWS:
             show_many(_COLUMNS, chain(first, rows), as_json=as_json)
@@ -97,13 +98,13 @@ def show_queue(selection: Selection, *, as_json: bool) -> None:
             show_table(_COLUMNS, first, as_json=as_json)
 
 
-def _listed(row: Row, as_json: bool) -> tuple[object, ...]:
-    age: object = int(time.time()) - row.created
+def _listed(row: Row, now: int, as_json: bool) -> tuple[object, ...]:
+    age: object = now - row.created
     next_try: object = row.next_try
     reply = row.reply
     if not as_json:
         reply = _one_line(reply[: SHORT_REPLY + 1])
-        age = _duration(int(time.time()) - row.created)
+        age = _duration(now - row.created)
         next_try = _moment(row.next_try)
         reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
     sender = row.reverse_path or "<>"
@@ -123,6 +124,7 @@ def _state(row: Row) -> str:
     return "being sent" if row.owner else "waiting"
 
 
+@lru_cache(maxsize=4096)
 def _duration(seconds: int) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:
@@ -130,6 +132,7 @@ def _duration(seconds: int) -> str:
     return f"{max(0, seconds)}s"
 
 
+@lru_cache(maxsize=4096)
 def _moment(epoch_s: int) -> str:
     if epoch_s == AT_ONCE:
         return "now"
