@@ -1,5 +1,6 @@
 """Wires the queue of mail to other hosts: table, routes, worker and reports."""
 
+import asyncio
 import logging
 import random
 import socket
@@ -14,7 +15,7 @@ from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.secret import Secret
 from pillarbox.dns.mx import OwnHost
 from pillarbox.net.resolver import Resolver
@@ -31,6 +32,8 @@ from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtp.client_events import Credentials, TlsMode
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.store import Store
+
+BEGIN_AGAIN_S = 30.0
 
 log = logging.getLogger("pillarbox.queue")
 
@@ -75,6 +78,7 @@ class Outbound:
             copy_to=config.outbound.copy_bounces_to,
         )
         self._worker: QueueWorker | None = None
+        self._beginning: asyncio.Task[None] | None = None
         if sends:
             reporter = QueueReporter(
                 self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
@@ -95,14 +99,29 @@ class Outbound:
             self._worker.hint()
 
     async def start(self) -> None:
-        """Bring the queue in line with the configured routes, and begin to send."""
-        await self.queue.take_up()
-        await self.queue.reroute(self.router.next_hop_of)
+        """Take up what an earlier process left, and begin to send as soon as that is in line with the configured
+        routes: mail is taken meanwhile."""
+        in_doubt = await self.queue.take_up()
+        if in_doubt:
+            log.warning("%d recipients may have got their mail already; it is sent again", in_doubt)
+        self._beginning = asyncio.get_running_loop().create_task(self._begin())
+
+    async def _begin(self) -> None:
+        while True:
+            try:
+                await self.queue.reroute(self.router.next_hop_of)
+                break
+            except Unavailable as failure:
+                log.error("the queue cannot be read: %s", failure.text)
+                await asyncio.sleep(BEGIN_AGAIN_S)
         if self._worker is not None:
             self._worker.start()
 
     async def stop(self) -> None:
         """What was not answered stays in the queue."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.wait([self._beginning])
         if self._worker is not None:
             await self._worker.stop()
         await self.queue.drain()

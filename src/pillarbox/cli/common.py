@@ -4,8 +4,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +21,10 @@ from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+MOST_STYLED_ROWS = 200
+"""Longer lists are plain lines: styling takes more than a millisecond for each."""
+LINES_AT_ONCE = 1000
 
 _UNLIMITED_WIDTH = 10_000
 """Into a file or pipe, a line of a table is one line."""
@@ -97,9 +102,8 @@ def ensure_terminal(for_what: str, option: str) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
     """Rows for people, or as a JSON list of objects whose keys are the column names."""
-    if as_json:
-        found = [dict(zip(columns, row, strict=True)) for row in rows]
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    if as_json or len(rows) > MOST_STYLED_ROWS:
+        show_many(columns, rows, as_json=as_json)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -114,6 +118,46 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json
         console.print(table, width=_UNLIMITED_WIDTH, soft_wrap=True)
     for line in shown.get().splitlines():
         click.echo(line.rstrip())
+
+
+def show_many(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool) -> None:
+    """The same for any number of rows, as they come: 100,000 take a second. Columns are as wide as the first rows need,
+    and grow with later ones."""
+    lines = _json_lines(columns, rows) if as_json else _plain_lines(columns, rows)
+    while some := "\n".join(islice(lines, LINES_AT_ONCE)):
+        click.echo(some)
+
+
+def _json_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    last = "["
+    for row in rows:
+        yield last
+        last = f"  {encode(dict(zip(columns, row, strict=True)))},"
+    if last == "[":
+        yield "[]"
+        return
+    yield last.removesuffix(",")
+    yield "]"
+
+
+def _plain_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    widths = [0] * len(columns)
+    head: Sequence[Any] = [column.replace("_", " ") for column in columns]
+    remaining = iter(rows)
+    some = [head, *islice(remaining, LINES_AT_ONCE)]
+    while some:
+        shown = [
+            [value if value.__class__ is str else _shown(value) for value in row] for row in some
+        ]
+        widths = [
+            max(width, *map(len, cells))
+            for width, cells in zip(widths, zip(*shown, strict=True), strict=True)
+        ]
+        layout = "  ".join(f"%-{width}s" for width in widths)
+        for cells in shown:
+            yield (layout % tuple(cells)).rstrip()
+        some = list(islice(remaining, LINES_AT_ONCE))
 
 
 def _shown(value: Any) -> str:

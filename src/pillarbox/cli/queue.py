@@ -5,12 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
+from functools import lru_cache, wraps
+from itertools import chain, islice
 from typing import Any
 
 import click
 
-from pillarbox.cli.common import Function, config_option, json_option, read_config, show_table
+from pillarbox.cli.common import (
+    MOST_STYLED_ROWS,
+    Function,
+    config_option,
+    json_option,
+    read_config,
+    show_many,
+    show_table,
+)
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate
@@ -18,6 +27,8 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import AT_ONCE, HELD, OVER_LIMIT, OutgoingQueue, Row, Selection
 
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
+
+_COLUMNS = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")
 
 SHORT_REPLY = 60
 """Characters of a reply in a list."""
@@ -78,18 +89,22 @@ def list_(selection: Selection, as_json: bool) -> None:
 def show_queue(selection: Selection, *, as_json: bool) -> None:
     """What `queue list` prints. Raises Refused, Unavailable."""
     with _open_queue() as opened:
-        rows = opened.rows(selection)
-    columns = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")
-    show_table(columns, [_listed(row, as_json) for row in rows], as_json=as_json)
+        now = int(time.time())
+        rows = (_listed(row, now, as_json) for row in opened.each_row(selection))
+        first = list(islice(rows, MOST_STYLED_ROWS + 1))
+        if len(first) > MOST_STYLED_ROWS:
+            show_many(_COLUMNS, chain(first, rows), as_json=as_json)
+        else:
+            show_table(_COLUMNS, first, as_json=as_json)
 
 
-def _listed(row: Row, as_json: bool) -> tuple[object, ...]:
-    age: object = int(time.time()) - row.created
+def _listed(row: Row, now: int, as_json: bool) -> tuple[object, ...]:
+    age: object = now - row.created
     next_try: object = row.next_try
     reply = row.reply
     if not as_json:
-        reply = _one_line(reply)
-        age = _duration(int(time.time()) - row.created)
+        reply = _one_line(reply[: SHORT_REPLY + 1])
+        age = _duration(now - row.created)
         next_try = _moment(row.next_try)
         reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
     sender = row.reverse_path or "<>"
@@ -98,6 +113,8 @@ def _listed(row: Row, as_json: bool) -> tuple[object, ...]:
 
 def _one_line(reply: str) -> str:
     """What a stranger said, with nothing in it that moves the cursor."""
+    if reply.isprintable():
+        return reply
     return "".join(character if character.isprintable() else " " for character in reply)
 
 
@@ -107,6 +124,7 @@ def _state(row: Row) -> str:
     return "being sent" if row.owner else "waiting"
 
 
+@lru_cache(maxsize=4096)
 def _duration(seconds: int) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:
@@ -114,6 +132,7 @@ def _duration(seconds: int) -> str:
     return f"{max(0, seconds)}s"
 
 
+@lru_cache(maxsize=4096)
 def _moment(epoch_s: int) -> str:
     if epoch_s == AT_ONCE:
         return "now"

@@ -50,6 +50,8 @@ MOST_HOPS_REMEMBERED = 10_000
 GROUPS_A_HOP = 40
 """Groups that wait in line for one hop; more stay in the table, for their leases would end."""
 LEASED_AT_ONCE = 200
+GIVEN_UP_AT_ONCE = 50
+"""Rows that are deferred in one go where their destination is given a rest."""
 
 LEASE_S = 1200
 """Renewed often enough that it rarely has to be before a final dot."""
@@ -160,13 +162,16 @@ class QueueWorker:
         self._pressure = pressure
         self._hops: dict[str, _Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
-        self._behind_dot: set[asyncio.Task[object]] = set()
+        self._finishing: set[asyncio.Task[object]] = set()
+        """Sessions behind a final dot, or at a report: a stop waits for them, else they would be sent or told twice."""
         self._held: dict[tuple[int, str], Row] = {}
         """Rows that are waiting or being sent here, by message and recipient: a lease of ours that ended and was taken
         anew must not make them two."""
         self._held_octets = 0
         self._behind = True
         """There may be rows in the table that are due and were not taken: they are older than what comes in."""
+        self._passed_over: set[str] = set()
+        """Hops for which there may be some, though not for others."""
         self._stopping = False
         self._sweeping = False
         self._wake = asyncio.Event()
@@ -178,10 +183,10 @@ class QueueWorker:
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._keep_leases())]
 
     async def stop(self) -> None:
-        """Drop all attempts, but wait a little for those whose final dot is sent: what was not answered stays in the
-        table, for the next start."""
+        """Drop all attempts, but wait a little for those whose final dot is sent, and for reports: what was not answered
+        stays in the table, for the next start."""
         self._stopping = True
-        for task in (*self._tasks, *(self._sessions - self._behind_dot)):
+        for task in (*self._tasks, *(self._sessions - self._finishing)):
             task.cancel()
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=STOP_S)
@@ -204,8 +209,12 @@ class QueueWorker:
             return False
         if self._held_octets + size > MOST_HELD_OCTETS:
             return False
-        hops = [self._hops[name] for name in next_hops if name in self._hops]
-        return not hops or not any(self._is_busy(hop, self._clock()) for hop in hops)
+        now = self._clock()
+        for name in next_hops:
+            hop = self._hops.get(name)
+            if hop is not None and (name in self._passed_over or self._is_busy(hop, now)):
+                return False
+        return True
 
     def take(self, rows: list[Row]) -> None:
         """Send these, of one message, which are leased to this worker."""
@@ -272,6 +281,7 @@ class QueueWorker:
         self._behind = False
         due = self._queue.next_due()
         if due is None or due > now:
+            self._passed_over.clear()
             return False
         self._behind = True
         # Those that wait for a destination that does not move do not count: they must not hold up others.
@@ -287,7 +297,8 @@ class QueueWorker:
             if fresh:
                 self._put(fresh)
         if not groups:
-            self._behind = bool(busy)
+            self._behind = False
+            self._passed_over = set(busy)
         return bool(groups)
 
     def _is_busy(self, hop: _Hop, now: float) -> bool:
@@ -350,7 +361,7 @@ class QueueWorker:
         finally:
             hop.sessions -= 1
             self._forget_idle_hops()
-            if self._behind or hop.groups:
+            if self._behind or hop.groups or hop.name in self._passed_over:
                 self._wake.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_QUIT_S if self._stopping else None):
@@ -373,7 +384,7 @@ class QueueWorker:
             return bool(hop.groups) and hop.state.paused_until <= self._clock()
         if hop.groups:
             return True
-        if self._behind:
+        if self._behind or hop.name in self._passed_over:
             self._wake.set()
         await self._more(hop)
         return bool(hop.groups) and not self._stopping
@@ -433,7 +444,7 @@ class QueueWorker:
                 rows = await self._settle(hop, session, rows, outcomes)
         finally:
             self._let_go([row for row in group if row not in rows] if kept else group)
-            self._behind_dot.discard(_this_task())
+            self._finishing.discard(_this_task())
 
     async def _settle(
         self, hop: _Hop, session: HostSession, rows: list[Row], outcomes: list[Outcome]
@@ -458,6 +469,7 @@ class QueueWorker:
     async def _report(self, rows: list[Row], outcomes: list[Outcome], host: str) -> None:
         """Nobody else knows what became of these rows, and without a report they are sent again: so a disk that is
         full for a moment is waited for. Raises Unavailable."""
+        self._finishing.add(_this_task())
         for pause_s in REPORT_AGAIN_S:
             try:
                 return await self._reporter.report(self.owner, rows, outcomes, host)
@@ -496,7 +508,7 @@ class QueueWorker:
             nonlocal is_ours
             is_ours = await queue.note_sending(self.owner, rows, DOT_LEASE_S)
             if is_ours:
-                self._behind_dot.add(_this_task())
+                self._finishing.add(_this_task())
             return is_ours
 
         envelope = Envelope(
@@ -548,11 +560,29 @@ class QueueWorker:
         return Outcome(Kind.TEMPORARY, outcome.stage, outcome.reply, outcome.from_peer)
 
     async def _give_up_hop(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> None:
-        """What is said of a destination counts for all that waits for it."""
+        """What is said of a destination counts for all that waits for it, here and, as long as it is given a rest, in
+        the table."""
         groups = [rows, *hop.groups] if rows else list(hop.groups)
         hop.groups.clear()
+        await self._report_all(groups, outcome)
+        while not self._stopping and not hop.connected and hop.state.paused_until > self._clock():
+            groups = await self._queue.lease(
+                self.owner, LEASE_S, limit=GIVEN_UP_AT_ONCE, only_hop=hop.name
+            )
+            if not groups:
+                return
+            fresh = [
+                [row for row in group if (row.message, row.recipient) not in self._held]
+                for group in groups
+            ]
+            await self._report_all([group for group in fresh if group], outcome)
+
+    async def _report_all(self, groups: list[list[Row]], outcome: Outcome) -> None:
+        self._finishing.add(_this_task())
         for group in groups:
             try:
+                if self._stopping:
+                    continue  # what was not begun stays in the table
                 await self._reporter.report(self.owner, group, [outcome] * len(group), "")
             except Failure as failure:
                 log.error("id=%s: %s", group[0].queue_id, failure.text)

@@ -34,6 +34,8 @@ LAZY_SYNC_S = 0.2
 
 CHECKPOINT_PAGES = 2000
 """Pages in the write-ahead log (4 KiB each) after which it is copied into the file."""
+LONGEST_LOG_PAGES = 4 * CHECKPOINT_PAGES
+"""A log that grew over this is cut then."""
 
 
 class _Unit:
@@ -67,7 +69,7 @@ class GroupCommit:
         database.set_synchronous(connection, database.NORMAL)
         connection.wal_autocheckpoint(0)
         connection.set_wal_hook(self._note_log_pages)
-        connection.pragma("journal_size_limit", 2 * CHECKPOINT_PAGES * 4096)
+        connection.pragma("journal_size_limit", -1)  # to cut a long file takes long
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # now the log exists
         # SQLite locks the file and its -shm, never its log, so a descriptor of our own does no harm.
         self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
@@ -103,6 +105,8 @@ class GroupCommit:
         if isinstance(result, BaseException):
             raise result
         self._sync_file(self._log)
+        if self._log_pages > CHECKPOINT_PAGES:
+            self._checkpoint()
         return result  # type: ignore[no-any-return]
 
     async def drain(self) -> None:
@@ -197,7 +201,6 @@ class GroupCommit:
         elif self._lazy is None:
             self._lazy = asyncio.get_running_loop().call_later(LAZY_SYNC_S, self._sync_lazily)
         if self._log_pages > CHECKPOINT_PAGES and not self._thread_has_connection:
-            self._log_pages = 0
             self._use_thread(self._checkpoint, lambda _none: None)
         elif self._waiting:
             self._look_soon()
@@ -257,8 +260,12 @@ class GroupCommit:
 
     def _checkpoint(self) -> None:
         """In the thread. A reader in another process may keep the log from starting anew: then next time."""
+        is_long = self._log_pages > LONGEST_LOG_PAGES
+        self._log_pages = 0
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._connection.wal_checkpoint(
+                mode=apsw.SQLITE_CHECKPOINT_TRUNCATE if is_long else apsw.SQLITE_CHECKPOINT_PASSIVE
+            )
         except apsw.Error:
             return
 

@@ -9,8 +9,10 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,12 @@ from pillarbox.store import database
 from pillarbox.store.group_commit import GroupCommit, Work
 
 T = TypeVar("T")
+
+ROUTED_AT_ONCE = 250
+"""Rows of one slice when all are looked at."""
+
+OCTETS_A_ROW = 256
+"""What is written for a row, about."""
 
 FINISH_AGAIN_S = 5.0
 """Between attempts to note that a row is done with, while the disk is full."""
@@ -152,6 +160,10 @@ class OutgoingQueue:
             path, database.open_single(path, "queue", vfs=vfs), sync=sync, on_fatal=on_fatal
         )
         self._reader = database.open_single(path, "queue", vfs=vfs)
+        self._open = partial(database.open_single, path, "queue", vfs=vfs)
+        self._seeker: apsw.Connection | None = None
+        """Used in the thread that seeks."""
+        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="queue-seek")
         self._clock = clock
         self._last_id = 0
         self._next_id(self._reader)
@@ -163,11 +175,15 @@ class OutgoingQueue:
         await self._commit.drain()
 
     def close(self) -> None:
+        self._seeking.shutdown()
+        if self._seeker is not None:
+            self._seeker.close()
         self._reader.close()
         self._commit.close()
 
-    async def _write(self, work: Work[T]) -> T:
-        return await self._commit.write(work)
+    async def _write(self, work: Work[T], rows: int, *, synced: bool) -> T:
+        """Run `work`, which changes so many rows. Raises Unavailable."""
+        return await self._commit.ask(work, octets=OCTETS_A_ROW * rows, synced=synced)
 
     def write_now(self, work: Work[T]) -> T:
         """Run `work` in a transaction without an event loop, for commands. Blocks. Raises Unavailable."""
@@ -233,7 +249,7 @@ class OutgoingQueue:
             return number
 
         number = await self._commit.ask(
-            work, octets=len(message.octets) + 256 * len(recipients), synced=True
+            work, octets=len(message.octets) + OCTETS_A_ROW * len(recipients), synced=True
         )
         if not owner:
             return []
@@ -276,7 +292,7 @@ class OutgoingQueue:
                 (state, UNACCEPTED, queue_id),
             )
 
-        await self._write(work)
+        await self._write(work, MOST_RECIPIENTS_LEASED, synced=True)
 
     async def forget(self, queue_id: str) -> None:
         """Drop an enqueued message that was not accepted after all. Raises Unavailable."""
@@ -284,7 +300,7 @@ class OutgoingQueue:
         def work(connection: apsw.Connection) -> None:
             _drop_unaccepted(connection, "AND m.queue_id = ?", (queue_id,))
 
-        await self._write(work)
+        await self._write(work, MOST_RECIPIENTS_LEASED, synced=True)
 
     # Work
 
@@ -295,44 +311,76 @@ class OutgoingQueue:
         *,
         limit: int,
         busy_hops: Sequence[str] = (),
+        only_hop: str = "",
         choose: Callable[[list[Row], int], list[Row]] = _oldest,
     ) -> list[list[Row]]:
         """Take at most `limit` rows that are due, in groups of one message and one hop; of the hops named, only those
-        that are to be tried AT_ONCE. The lease ends `lease_s` seconds from now. `choose` picks so many from
-        candidates, which are those that are due for longest and those due since lately, without knowing what happened
-        before it."""
+        that are to be tried AT_ONCE; or only those of one hop, but for these. The lease ends `lease_s` seconds from
+        now. `choose` picks so many from candidates, which are those that are due for longest and those due since
+        lately, in a thread. Raises Unavailable."""
         now_s = int(self._clock())
-
-        def work(connection: apsw.Connection) -> list[list[Row]]:
+        if only_hop:
+            condition, names = f"next_try > {AT_ONCE} AND next_hop = ?", [only_hop]
+        else:
             marks = ",".join("?" * len(busy_hops))
-            found: dict[tuple[int, str], Row] = {}
-            for order in ("ASC", "DESC"):
-                for values in connection.execute(
-                    f"SELECT {_COLUMNS}{_FROM} WHERE o.held = 0 AND o.next_try <= ?"
-                    f" AND (o.next_try = {AT_ONCE} OR o.next_hop NOT IN ({marks})) ORDER BY o.next_try {order} LIMIT ?",
-                    (now_s, *busy_hops, CANDIDATES_A_ROW * limit),
-                ):
-                    row = Row(*values)
-                    if (row.message, row.recipient) not in self._finishing:
-                        found[row.message, row.recipient] = row
-                if len(found) < CANDIDATES_A_ROW * limit:
-                    break
-            groups: dict[tuple[int, str], list[Row]] = {}
-            for row in choose(list(found.values()), limit):
-                group = groups.setdefault((row.message, row.next_hop), [])
-                if len(group) < MOST_RECIPIENTS_LEASED:
-                    group.append(row)
-            connection.executemany(
-                "UPDATE outgoing SET owner = ?, next_try = ?, sending = 0 WHERE message = ? AND recipient = ?",
-                [
-                    (owner, now_s + lease_s, row.message, row.recipient)
-                    for group in groups.values()
-                    for row in group
-                ],
-            )
-            return list(groups.values())
+            condition, names = f"(next_try = {AT_ONCE} OR next_hop NOT IN ({marks}))", [*busy_hops]
+        groups = await asyncio.get_running_loop().run_in_executor(
+            self._seeking, self._seek, condition, names, now_s, limit, choose
+        )
 
-        return await self._write(work)
+        def work(connection: apsw.Connection) -> set[tuple[int, str]]:
+            """Those that nobody took or held meanwhile."""
+            taken = set()
+            for group in groups:
+                for row in group:
+                    connection.execute(
+                        "UPDATE outgoing SET owner = ?, next_try = ?, sending = 0"
+                        " WHERE message = ? AND recipient = ? AND held = 0 AND next_try <= ?",
+                        (owner, now_s + lease_s, row.message, row.recipient, now_s),
+                    )
+                    if connection.changes():
+                        taken.add((row.message, row.recipient))
+            return taken
+
+        rows = sum(map(len, groups))
+        if not rows:
+            return []
+        taken = await self._write(work, rows, synced=False)
+        mine = [[row for row in group if (row.message, row.recipient) in taken] for group in groups]
+        return [group for group in mine if group]
+
+    def _seek(
+        self,
+        condition: str,
+        names: list[str],
+        now_s: int,
+        limit: int,
+        choose: Callable[[list[Row], int], list[Row]],
+    ) -> list[list[Row]]:
+        """Groups of rows that may be leased. In a thread of its own, since there may be many that are due; with a
+        connection of its own, for nobody shall wait for that."""
+        found: dict[tuple[int, str], Row] = {}
+        for order in ("ASC", "DESC"):
+            # The inner query looks into an index alone.
+            sql = (
+                f"SELECT {_COLUMNS} FROM (SELECT message, recipient FROM outgoing WHERE held = 0 AND next_try <= ?"
+                f" AND {condition} ORDER BY next_try {order} LIMIT ?) AS c"
+                " JOIN outgoing AS o ON o.message = c.message AND o.recipient = c.recipient"
+                f" JOIN outgoing_message AS m ON m.id = o.message ORDER BY o.next_try {order}"
+            )
+            rows = self._read_aside(sql, now_s, *names, CANDIDATES_A_ROW * limit)
+            for values in rows:
+                row = Row(*values)
+                if (row.message, row.recipient) not in self._finishing:
+                    found[row.message, row.recipient] = row
+            if len(rows) < CANDIDATES_A_ROW * limit:
+                break
+        groups: dict[tuple[int, str], list[Row]] = {}
+        for row in choose(list(found.values()), limit):
+            group = groups.setdefault((row.message, row.next_hop), [])
+            if len(group) < MOST_RECIPIENTS_LEASED:
+                group.append(row)
+        return list(groups.values())
 
     async def renew(self, owner: str, rows: Sequence[Row], lease_s: int) -> bool:
         """Renew a lease, to end `lease_s` seconds from now or later. False: it was lost, so do not send."""
@@ -350,7 +398,7 @@ class OutgoingQueue:
             return renewed == len(rows)
 
         # No sync: it is for other processes to see, and after a power cut there is none that holds a lease.
-        return await self._commit.ask(work, octets=256 * len(rows), synced=False)
+        return await self._write(work, len(rows), synced=False)
 
     async def note_sending(self, owner: str, rows: Sequence[Row], lease_s: int) -> bool:
         """Note that the final dot of these (of one message) comes now, so that it is known after a crash what may have
@@ -370,11 +418,11 @@ class OutgoingQueue:
             return True
 
         # No sync: after a power cut whatever was leased may have been sent.
-        noted = await self._commit.ask(work, octets=256 * len(rows), synced=False)
+        noted = await self._write(work, len(rows), synced=False)
         if noted:
             return True
-        return await self.renew(owner, rows, lease_s) and await self._commit.ask(
-            work, octets=256 * len(rows), synced=False
+        return await self.renew(owner, rows, lease_s) and await self._write(
+            work, len(rows), synced=False
         )
 
     def still_leased(self, owner: str, rows: Sequence[Row]) -> list[Row]:
@@ -402,7 +450,7 @@ class OutgoingQueue:
                 )
             connection.execute(_DROP_EMPTY, (message,))
 
-        return self._commit.ask(work, octets=256 * len(rows), synced=False)
+        return self._commit.ask(work, octets=OCTETS_A_ROW * len(rows), synced=False)
 
     def finish_soon(self, owner: str, rows: Sequence[Row]) -> None:
         """The same in the background, again and again until it works; meanwhile nobody here leases these rows."""
@@ -435,7 +483,7 @@ class OutgoingQueue:
                     (next_try, host, reply, row.message, row.recipient, owner),
                 )
 
-        await self._write(work)
+        await self._write(work, len(rows), synced=False)
 
     async def warned(self, rows: Sequence[Row]) -> None:
         """The notice of delay for these was sent."""
@@ -446,37 +494,49 @@ class OutgoingQueue:
                 [(row.message, row.recipient) for row in rows],
             )
 
-        await self._write(work)
+        await self._write(work, len(rows), synced=True)
 
-    async def take_up(self) -> None:
-        """At start: rows that an earlier process had leased are due now; what it did not accept goes."""
+    async def take_up(self) -> int:
+        """At start: rows that an earlier process had leased are due now; what it did not accept goes. Returns how many
+        had their final dot sent, and no answer that anybody knows of."""
         now_s = int(self._clock())
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: apsw.Connection) -> int:
             _drop_unaccepted(connection, "", ())
+            in_doubt: Any = connection.execute(
+                "SELECT count(*) FROM outgoing WHERE owner != '' AND sending"
+            ).fetchone()
             connection.execute(
                 "UPDATE outgoing SET owner = '', next_try = ? WHERE owner != ''", (now_s,)
             )
+            return int(in_doubt[0])
 
-        await self._write(work)
+        return await self._commit.write(work)
 
     async def reroute(self, next_hop_of: Callable[[str], str]) -> None:
-        """Give every recipient (an address) the next hop that the present configuration says."""
-
-        def work(connection: apsw.Connection) -> None:
-            rows: list[Any] = connection.execute(
-                "SELECT message, recipient, next_hop FROM outgoing"
-            ).fetchall()
-            connection.executemany(
-                "UPDATE outgoing SET next_hop = ? WHERE message = ? AND recipient = ?",
-                [
-                    (next_hop_of(recipient), message, recipient)
-                    for message, recipient, next_hop in rows
-                    if next_hop_of(recipient) != next_hop
-                ],
+        """Give every recipient (an address) the next hop that the present configuration says, slice by slice. Raises
+        Unavailable."""
+        after: tuple[int, str] = (0, "")
+        loop = asyncio.get_running_loop()
+        while True:
+            rows = await loop.run_in_executor(
+                self._seeking,
+                self._read_aside,
+                "SELECT message, recipient, next_hop FROM outgoing WHERE (message, recipient) > (?, ?)"
+                " ORDER BY message, recipient LIMIT ?",
+                *after,
+                ROUTED_AT_ONCE,
             )
-
-        await self._write(work)
+            if not rows:
+                return
+            after = rows[-1][0], rows[-1][1]
+            others = [
+                (hop, message, recipient)
+                for message, recipient, old in rows
+                if (hop := next_hop_of(recipient)) != old
+            ]
+            if others:
+                await self._write(partial(_set_hops, others), len(others), synced=False)
 
     def data_version(self) -> int:
         """Changes whenever the table was changed, by whomever."""
@@ -502,15 +562,20 @@ class OutgoingQueue:
 
     def rows(self, selection: Selection, limit: int = -1) -> list[Row]:
         """Rows by age of their message, then recipient. Raises Unavailable."""
+        return list(self.each_row(selection, limit))
+
+    def each_row(self, selection: Selection, limit: int = -1) -> Iterator[Row]:
+        """The same one by one, whatever is changed meanwhile."""
         where, values = self._where(selection)
-        return [
-            Row(*row)
-            for row in self._read(
+        try:
+            rows: Iterator[Any] = self._reader.execute(
                 f"SELECT {_COLUMNS}{_FROM} WHERE {where} ORDER BY m.id, o.recipient LIMIT ?",
-                *values,
-                limit,
+                (*values, limit),
             )
-        ]
+            for row in rows:
+                yield Row(*row)
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
 
     def count(self) -> tuple[int, int]:
         """(messages, recipients) that wait."""
@@ -584,11 +649,26 @@ class OutgoingQueue:
             values.append(int(self._clock()) - selection.older_than_s)
         return " AND ".join(conditions), tuple(values)
 
+    def _read_aside(self, sql: str, *values: str | int) -> list[Any]:
+        """In the thread that seeks."""
+        try:
+            if self._seeker is None:
+                self._seeker = self._open()
+            return self._seeker.execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
     def _read(self, sql: str, *values: str | int) -> list[Any]:
         try:
             return self._reader.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise database.unavailable(error) from error
+
+
+def _set_hops(hops: list[tuple[str, int, str]], connection: apsw.Connection) -> None:
+    connection.executemany(
+        "UPDATE outgoing SET next_hop = ? WHERE message = ? AND recipient = ?", hops
+    )
 
 
 def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str, ...]) -> None:

@@ -103,6 +103,26 @@ def test_the_list_has_a_line_for_each_recipient(
     assert "450 4.2.0 Greylisted see" in out
 
 
+def test_a_long_list_comes_in_plain_lines_and_as_json(run: Run, queue: OutgoingQueue) -> None:
+    def work(connection) -> None:
+        connection.execute(
+            "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500)"
+            " INSERT INTO outgoing SELECT message, value || '@many.example', 'many.example', notify, orcpt, held,"
+            " attempts, next_try, expires, warn_at, owner, sending, host, reply"
+            " FROM outgoing, n WHERE recipient ="
+            " (SELECT recipient FROM outgoing LIMIT 1)"
+        )
+
+    queue.write_now(work)
+    code, out, _ = run("queue", "list", "--domain", "many.example")
+    head, *lines = out.splitlines()
+    assert code == 0
+    assert head.split()[:2] == ["queue", "id"]
+    assert len(lines) == 1000  # of two messages
+    assert {line.index("@many.example") // 100 for line in lines} == {0}
+    assert len(listed(run, "--domain", "many.example")) == 1000
+
+
 def test_the_list_in_json_has_numbers_and_whole_replies(run: Run, queue: OutgoingQueue) -> None:
     first = json.loads(run("queue", "list", "--json", "--id", "A")[1])[0]
     assert first["sender"] == "ann@example.org"

@@ -156,16 +156,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+KINDS = """
+    refuses greeting tls temporary permanent closing drop dot garbage slow recipients greylist good
+""".split()
+
+
 def bad_host(dice: random.Random) -> Host:
     """Some moods one after the other, over two weeks or for ever."""
     moods = []
     until = 0.0
     while until < 14 * DAY and dice.random() < 0.95:
         until += dice.choice((600.0, HOUR, 6 * HOUR, DAY, 3 * DAY))
-        kind = dice.choice(
-            "refuses greeting tls temporary permanent closing drop dot garbage slow recipients"
-            " greylist good".split()
-        )
+        kind = dice.choice(KINDS)
         mood = Mood(until)
         match kind:
             case "refuses":

@@ -33,10 +33,13 @@ class Ledger:
         return [f"m{self.number}@d{domain}.example" for domain in domains]
 
 
-async def submitter(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+async def submitter(
+    server: ServerProcess, ledger: Ledger, dice: random.Random, all_in: asyncio.Barrier
+) -> None:
     smtp = await Smtp.connect(server.submission)
     login = base64.b64encode(f"\0user0@{DOMAIN}\0{PASSWORD}".encode()).decode()
     assert (await smtp.say(f"AUTH PLAIN {login}")).startswith("235")
+    await all_in.wait()
     while True:
         recipients = ledger.next(dice)
         assert (await smtp.say(f"MAIL FROM:<user0@{DOMAIN}>"))[0] == "2"
@@ -50,7 +53,9 @@ async def submitter(server: ServerProcess, ledger: Ledger, dice: random.Random) 
 
 
 async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
-    tasks = [asyncio.ensure_future(submitter(server, ledger, dice)) for _ in range(CLIENTS)]
+    all_in = asyncio.Barrier(CLIENTS + 1)
+    tasks = [asyncio.ensure_future(submitter(server, ledger, dice, all_in)) for _ in range(CLIENTS)]
+    await all_in.wait()  # logins take long on a busy machine
     await asyncio.sleep(dice.uniform(0.5, 1.0))
     await asyncio.to_thread(server.kill)
     for result in await asyncio.gather(*tasks, return_exceptions=True):

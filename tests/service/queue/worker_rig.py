@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +21,22 @@ from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRec
 CONTEXTS = TlsContexts(client_context(verified=True), client_context(verified=False))
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Waits up to half a minute."""
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
 class Recorder:
     """A reporter that finishes what is final and defers the rest for an hour."""
 
-    def __init__(self, queue: OutgoingQueue) -> None:
+    def __init__(self, queue: OutgoingQueue, chief: "Recorder | None" = None) -> None:
         self.queue = queue
-        self.results: list[tuple[str, str, Kind, str]] = []
-        self.news = asyncio.Event()
+        self.results: list[tuple[str, str, Kind, str]] = chief.results if chief else []
+        self.news = chief.news if chief else asyncio.Event()
 
     async def report(
         self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
@@ -35,7 +44,7 @@ class Recorder:
         for row, outcome in zip(rows, outcomes, strict=True):
             self.results.append((row.queue_id, row.recipient, outcome.kind, outcome.reply.text))
             if outcome.kind is Kind.TEMPORARY:
-                later = int(time.time()) + 3600
+                later = int(self.queue._clock()) + 3600
                 await self.queue.defer(owner, [row], later, host, outcome.reply.text)
             else:
                 await self.queue.finish(owner, [row])
@@ -51,12 +60,22 @@ class Recorder:
 class Rig:
     def __init__(self, folder: Path, net: Internet) -> None:
         self.net = net
-        self.queue = OutgoingQueue(folder / "queue.db", clock=time.time)
+        self.later_s = 0.0
+        """How far the clock of queues and workers is ahead."""
+        self.folder = folder
+        self.queue = self.open_queue()
         self.recorder = Recorder(self.queue)
         self.numbers = 0
         self.timeouts = Timeouts()
 
-    def worker(self, owner: str = "w1") -> QueueWorker:
+    def clock(self) -> float:
+        return time.time() + self.later_s
+
+    def open_queue(self) -> OutgoingQueue:
+        """As another process would."""
+        return OutgoingQueue(self.folder / "queue.db", clock=self.clock)
+
+    def worker(self, owner: str = "w1", queue: OutgoingQueue | None = None) -> QueueWorker:
         router = Router(
             Resolver([self.net.dns]),
             OwnHost(frozenset({"me.example"}), frozenset(), ipv6=False),
@@ -72,13 +91,14 @@ class Rig:
                 return replace(route, options=replace(route.options, timeouts=self.timeouts))
             return route
 
+        queue = queue or self.queue
         return QueueWorker(
-            self.queue,
+            queue,
             find,
-            self.recorder,
+            self.recorder if queue is self.queue else Recorder(queue, self.recorder),
             CONTEXTS,
             owner=owner,
-            clock=time.time,
+            clock=self.clock,
             random=random.random,
         )
 
