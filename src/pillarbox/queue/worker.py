@@ -183,8 +183,8 @@ class QueueWorker:
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._keep_leases())]
 
     async def stop(self) -> None:
-        """Drop all attempts, but wait a little for those whose final dot is sent, and for reports: what was not answered
-        stays in the table, for the next start."""
+        """Drop all attempts, but wait a little for those whose final dot is sent, and for reports: what was not
+        answered stays in the table, for the next start."""
         self._stopping = True
         for task in (*self._tasks, *(self._sessions - self._finishing)):
             task.cancel()

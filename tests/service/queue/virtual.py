@@ -7,7 +7,7 @@ same seed gives the same days.
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,8 @@ class Took:
     at: float
     subject: str
     recipient: str
-    answered: bool
-    """The sender knows."""
+    answered: bool = False
+    """The sender knows: the answer came in time."""
 
 
 @dataclass
@@ -148,20 +148,22 @@ class Transport:
         self.protocol.connection_made(self)  # type: ignore[arg-type]
         self._say(self._host.mood(self._loop.now).greeting)
 
-    def _say(self, text: str) -> None:
-        """In order, and slowly if the host is slow."""
-        self._quiet_until = (
-            max(self._quiet_until, self._loop.now) + self._host.mood(self._loop.now).slow_s
-        )
-        self._loop.call_at(self._quiet_until, self._deliver, text.encode() + b"\r\n")
+    def _say(self, text: str, taken: Sequence[Took] = ()) -> None:
+        """In order, and slowly if the host is slow. `taken` is what this answers for."""
+        slow_s = self._host.mood(self._loop.now).slow_s
+        # Timers of the same time go off in any order.
+        self._quiet_until = max(self._quiet_until, self._loop.now) + slow_s + 0.001
+        self._loop.call_at(self._quiet_until, self._deliver, text.encode() + b"\r\n", taken)
 
-    def _deliver(self, octets: bytes) -> None:
+    def _deliver(self, octets: bytes, taken: Sequence[Took]) -> None:
         if not self._closed:
+            for took in taken:
+                took.answered = True
             self.protocol.data_received(octets)
 
     def _hang_up(self) -> None:
         self._dead = True
-        self._loop.call_at(max(self._quiet_until, self._loop.now), self._lost)
+        self._loop.call_at(max(self._quiet_until, self._loop.now) + 0.001, self._lost)
 
     def _lost(self) -> None:
         if not self._closed:
@@ -247,11 +249,12 @@ class Transport:
         silent = host.dice.random() < mood.drop_at_dot
         found = re.search(rb"^Subject: (.*)$", message.replace(b"\r", b""), re.MULTILINE)
         assert found is not None
-        host.took += [Took(now, found[1].decode(), one, not silent) for one in recipients]
+        taken = [Took(now, found[1].decode(), one) for one in recipients]
+        host.took += taken
         if silent:
             self._hang_up()
         else:
-            self._say("250 2.0.0 Ok")
+            self._say("250 2.0.0 Ok", taken)
 
 
 class Internet:
