@@ -70,6 +70,7 @@ def hostile_messages() -> dict[str, bytes]:
         "almost delimiters": _filled(multipart, b"--y\r\n"),
         "header lines": b"X-Long: y\r\n" * 95_000 + b"\r\ntext\r\n",
         "header of 9 MB": _filled(b"", b"X-Long: yyyyyyyyyyyyyyyyyyyyyy\r\n"),
+        "one field of 9 MB": _filled(b"X-Long: y\r\n", b" yyyyyy\r\n"),
         "a line of 1 MB": b"Subject: " + b"x" * 1_000_000 + b"\r\n\r\ntext\r\n",
         "nested": _nested(10_000),
         "rfc822": _filled(b"", b"Content-Type: message/rfc822\r\n\r\n"),

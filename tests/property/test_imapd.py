@@ -5,16 +5,18 @@ import re
 import sys
 import tempfile
 from array import array
+from itertools import chain
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pillarbox.imapd import telling
 from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.pattern import Pattern
 from pillarbox.imapd.view import View
-from pillarbox.store.changes import Changes
-from pillarbox.store.mailboxes import Mailbox
+from pillarbox.store import changes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "service" / "imapd"))
 from imap_harness import SIMPLE, Line, serving
@@ -40,10 +42,6 @@ CHANGE = st.tuples(
 )
 
 
-def mailbox_row(uidnext: int, modseq: int) -> Mailbox:
-    return Mailbox(1, ("INBOX",), 1, uidnext, uidnext, 0, 0, 0, 0, modseq, 0, "")
-
-
 def ranges(uids: list[int]) -> list[tuple[int, int]]:
     return [(uid, uid) for uid in uids]
 
@@ -64,25 +62,15 @@ def test_what_the_client_is_told_gives_the_view(
         new = list(range(uidnext, uidnext + added))
         uidnext += added
         store += new
-        changes = Changes(
-            mailbox_row(uidnext, modseq),
-            ranges(gone),
-            [(uid, 0, modseq) for uid in flagged],
-            [(uid, 0, modseq) for uid in new],
-        )
-        unknown = list(new)
-        seen = []
-        for response in b"".join(view.apply(changes, lambda _: b"", expunge=expunge)).splitlines():
-            number, word = response.split()[1:3]
-            if word == b"EXPUNGE":
-                assert expunge
-                del told[int(number) - 1]
-            elif word == b"EXISTS":
-                told += unknown
-                assert int(number) == len(told)
-            elif word == b"FETCH":
-                seen.append(told[int(number) - 1])
-        assert seen == flagged
+        view.vanish(ranges(gone))
+        if expunge:
+            for number in chain.from_iterable(view.expunge()):
+                del told[number - 1]
+        view.add(array("I", new), uidnext)
+        told += new
+        rows = [(uid, 0, modseq) for uid in flagged]
+        responses = view.flag_responses(rows, lambda _: b"")
+        assert [told[int(response.split()[1]) - 1] for response in responses] == flagged
         assert told == list(view.uids)
         assert [view.number(uid) for uid in told] == list(range(1, len(told) + 1))
         if expunge:
@@ -147,6 +135,24 @@ ACTION = st.tuples(st.integers(0, 2), st.sampled_from(COMMANDS), st.integers(0, 
 def test_after_noop_every_session_sees_the_store(
     actions: list[tuple[int, tuple[bytes, bool], int]],
 ) -> None:
+    sessions_see_the_store(actions)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ACTION, max_size=20), st.integers(0, 2), st.integers(1, 2))
+def test_however_far_behind_and_however_small_the_slices(
+    actions: list[tuple[int, tuple[bytes, bool], int]], most_rows: int, size: int
+) -> None:
+    with (
+        patch.object(changes, "MOST_ROWS", most_rows),
+        patch.object(changes, "SCANNED_UIDS", size),
+        patch.object(changes, "SCANNED_RANGES", size),
+        patch.object(telling, "UIDS_A_SLICE", size),
+    ):
+        sessions_see_the_store(actions)
+
+
+def sessions_see_the_store(actions: list[tuple[int, tuple[bytes, bool], int]]) -> None:
     async def run(folder: Path) -> None:
         async with serving(folder) as imap:
             for _ in range(4):

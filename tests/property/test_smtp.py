@@ -1,6 +1,7 @@
 """SMTP over any input: cutting changes nothing, nothing raises, nothing grows."""
 
 import re
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,13 @@ from pillarbox.smtp.events import (
     BodyChunk,
     BodyEnd,
     DataStart,
+    Delay,
     Event,
     Hello,
     Mail,
     Rcpt,
     Reset,
+    Xclient,
 )
 from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.smtp.server import SmtpServer
@@ -32,6 +35,8 @@ OPTIONS = ServerOptions(
     limits=Limits(command_line=64, auth_line=80, recipients=3, errors=9, commands=40),
 )
 
+LMTP = replace(OPTIONS, lmtp=True, limits=replace(OPTIONS.limits, error_delay_s=1.0))
+
 PIECES = [
     b"EHLO x\r\n",
     b"HELO x\r\n",
@@ -41,6 +46,9 @@ PIECES = [
     b"RCPT TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;+2B\r\n",
     b"RCPT TO:<postmaster>\r\n",
     b"DATA\r\n",
+    "MAIL FROM:<jö@ü.example> SMTPUTF8\r\n".encode(),
+    "RCPT TO:<jö@b> ORCPT=utf-8;ö\r\n".encode(),
+    b"RCPT TO:<\xff@b>\r\n",
     b"MAIL FROM:<a@b> BODY=BINARYMIME\r\n",
     b"BDAT 0 LAST\r\n",
     b"BDAT 7\r\n",
@@ -58,6 +66,8 @@ PIECES = [
     b"\0",
     b"RSET\r\n",
     b"NOOP\r\n",
+    b"XCLIENT ADDR=192.0.2.1\r\n",
+    b"LHLO x\r\n",
     b"AUTH PLAIN\r\n",
     b"AUTH LOGIN dGlt\r\n",
     b"AGEAYg==\r\n",
@@ -89,14 +99,18 @@ def answer(engine: SmtpServer, event: Event) -> None:
             engine.send(replies.START_MAIL_INPUT)
         case BodyEnd():
             engine.send(replies.TOO_BIG if event.too_big else replies.queued("X"))
+        case Xclient():
+            engine.send(replies.greeting("host.example"))
+        case Delay():
+            engine.end_delay()
         case Auth(initial=None):
             engine.send_challenge(b"go on")
         case Auth() | AuthResponse():
             engine.send(replies.AUTHENTICATION_FAILED)
 
 
-def run(pieces: list[bytes]) -> tuple[list[Event], bytes, bool]:
-    engine = SmtpServer(OPTIONS)
+def run(pieces: list[bytes], options: ServerOptions = OPTIONS) -> tuple[list[Event], bytes, bool]:
+    engine = SmtpServer(options, xclient=True)
     engine.send(replies.greeting("host.example"))
     events: list[Event] = []
     body = b""
@@ -123,9 +137,10 @@ def run(pieces: list[bytes]) -> tuple[list[Event], bytes, bool]:
 @given(dialogues, st.lists(st.integers(1, 9), max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_cutting_gives_the_same_conversation(data: bytes, sizes: list[int]) -> None:
-    whole = run([data] if data else [])
-    assert run(cut(data, sizes)) == whole
-    assert run([bytes([octet]) for octet in data]) == whole
+    for options in (OPTIONS, LMTP):
+        whole = run([data] if data else [], options)
+        assert run(cut(data, sizes), options) == whole
+        assert run([bytes([octet]) for octet in data], options) == whole
 
 
 REPLY = re.compile(rb"(?:(\d{3})-[\t -~]*\r\n)*\d{3} [\t -~]*\r\n")

@@ -23,9 +23,9 @@ ADDITIONS = Additions(b"Mon, 1 Jan 2024 00:00:00 +0000", b"<a@example.org>")
 
 def test_accents_heaped_on_accents_fold_in_linear_time() -> None:
     heap = "\u0301" * 50_000 + "\u0327" * 50_000
-    begin = time.perf_counter()
+    begin = time.thread_time()
     fold(heap)  # in one piece it takes some 10 s, and holds up every thread
-    assert time.perf_counter() - begin < 3
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize("length", range(1018, 1032))
@@ -102,9 +102,9 @@ def test_a_header_without_end_is_refused() -> None:
 
 def test_one_author_in_too_many_fields_is_refused() -> None:
     message = b"From: a@example.org\r\n" * 20_000 + b"\r\ntext\r\n"
-    begin = time.perf_counter()
+    begin = time.thread_time()
     assert prepare(message, ["a@example.org"], ADDITIONS) is SENDER_NOT_YOURS
-    assert time.perf_counter() - begin < 3
+    assert time.thread_time() - begin < 0.5
 
 
 def test_a_folded_first_line_does_not_become_part_of_our_received_field() -> None:

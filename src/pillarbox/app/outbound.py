@@ -24,6 +24,7 @@ from pillarbox.outbound.route import SMARTHOST, Router, Rule
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
@@ -60,6 +61,13 @@ class Outbound:
         )
         self.enqueuer = Enqueuer(
             self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
+        )
+        submission = config.submission
+        self.enqueuer.limits = SendingLimits(
+            store.directory,
+            submission.recipients_per_hour,
+            submission.recipients_per_day,
+            time.time,
         )
         self.notices = Notices(
             store,

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
-from pillarbox.app.services import make_services
+from pillarbox.app.services import make_services, make_smtp_context
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
@@ -22,6 +22,8 @@ from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.smtpd.pickup import Pickup
+from pillarbox.store import drop
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -108,14 +110,12 @@ class Server:
         self._exit.push_async_callback(lambda: listeners.close(self._drain_s))
         spool_folder = config.data_path / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
-        services = make_services(
-            config,
-            store,
-            authenticator,
-            SpoolRoom(spool_folder),
-            outbound,
-            certificates.context,
-        )
+        smtp = make_smtp_context(config, store, authenticator, SpoolRoom(spool_folder), outbound)
+        drop.make_folder(config.drop_path, shared=bool(config.sendmail.drop_dir))
+        pickup = Pickup(smtp, config.drop_path, frozenset(config.sendmail.trusted_users))
+        pickup.start()
+        self._exit.push_async_callback(pickup.stop)
+        services = make_services(config, smtp, certificates.context)
         for name, bound in sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])

@@ -7,6 +7,7 @@ from pillarbox.app.outbound import Outbound
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
+from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
@@ -26,31 +27,40 @@ IMAP_TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r
 POP3_TURNED_AWAY = b"-ERR [SYS/TEMP] Too many connections; try again later\r\n"  # RFC 3206 §4
 
 
-def make_services(
+def make_smtp_context(
     config: Config,
     store: Store,
     authenticator: Authenticator,
     spool_room: SpoolRoom,
     outbound: Outbound,
-    tls: Callable[[], ssl.SSLContext],
-) -> dict[str, Service]:
-    """All services by the names of the configuration's [listen]."""
-    cleartext = config.security.allow_cleartext_login
-    smtp = SmtpContext(
+) -> SmtpContext:
+    """What all that takes mail in shares."""
+    return SmtpContext(
         store,
         authenticator,
         canonical_domain(config.hostname),
         config.smtp.max_message_size,
-        cleartext,
+        config.security.allow_cleartext_login,
         spool_room,
         outbound.notices,
         parse_networks(config.smtp.trusted_networks),
         outbound.router.takes_from_strangers,
+        parse_networks(config.smtp.xclient_from),
+        parse_duration(config.smtp.greeting_delay),
+        parse_duration(config.smtp.error_delay),
     )
+
+
+def make_services(
+    config: Config, smtp: SmtpContext, tls: Callable[[], ssl.SSLContext]
+) -> dict[str, Service]:
+    """All services by the names of the configuration's [listen]."""
+    cleartext = config.security.allow_cleartext_login
+    store, authenticator = smtp.store, smtp.authenticator
     imap = ImapContext(
         store,
         authenticator,
-        spool_room,
+        smtp.spool_room,
         config.imap.hierarchy_separator,
         config.smtp.max_message_size,
         cleartext,
@@ -70,6 +80,7 @@ def make_services(
         "smtp": (new_smtp, SMTP_TURNED_AWAY),
         "submission": (new_smtp, SMTP_TURNED_AWAY),
         "submissions": (new_smtp, SMTP_TURNED_AWAY),
+        "lmtp": (new_smtp, SMTP_TURNED_AWAY),
         "imap": (new_imap, IMAP_TURNED_AWAY),
         "imaps": (new_imap, IMAP_TURNED_AWAY),
         "pop3": (new_pop3, POP3_TURNED_AWAY),

@@ -24,7 +24,7 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import AT_ONCE, HELD, OutgoingQueue, Row, Selection
+from pillarbox.store.outgoing import AT_ONCE, HELD, OVER_LIMIT, OutgoingQueue, Row, Selection
 
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
 
@@ -120,7 +120,7 @@ def _one_line(reply: str) -> str:
 
 def _state(row: Row) -> str:
     if row.held:
-        return "held" if row.held == HELD else "being accepted"
+        return {HELD: "held", OVER_LIMIT: "held: over limit"}.get(row.held, "being accepted")
     return "being sent" if row.owner else "waiting"
 
 

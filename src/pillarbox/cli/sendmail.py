@@ -106,7 +106,7 @@ def _run(arguments: Sequence[str]) -> None:
         show_queue(Selection(), as_json=False)
     elif call.mode == "s":
         _ensure_may_send_as(config, call.envelope.sender)
-        speak_smtp(config, sys.stdin.buffer, sys.stdout.buffer, _is_trusted(config))
+        speak_smtp(config, _folder(config), _is_trusted(config))
     else:
         _send(config, call, sys.stdin.buffer)
 
@@ -168,7 +168,7 @@ def _sender(value: str) -> str:
 def _address(text: str) -> str:
     """One address, from "user@example.org", "<user@example.org>" or "Name <user@example.org>"."""
     found = addresses_in(text.encode("utf-8", "surrogateescape"))
-    if len(found) != 1:
+    if len(found) != 1 or any(char <= " " for char in found[0]):
         raise Exit(EX_USAGE, f'"{text}" is not an address')
     return found[0]
 
@@ -210,7 +210,7 @@ def _folder(config: Config) -> Path:
     folder = config.drop_path
     if not folder.exists() and os.geteuid() in (0, _owner(config)):
         config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        drop.make_folder(folder)
+        drop.make_folder(folder, shared=bool(config.sendmail.drop_dir))
     return folder
 
 

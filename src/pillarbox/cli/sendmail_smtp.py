@@ -1,6 +1,7 @@
 """`sendmail -bs`: SMTP on standard input and output, each message left in the drop folder (RFC 5321)."""
 
-from typing import BinaryIO
+import sys
+from pathlib import Path
 
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
@@ -16,8 +17,8 @@ ACCEPTED = replies.Reply(250, "2.0.0", "Ok: left for the server")
 
 
 class _Session:
-    def __init__(self, config: Config, trusted: bool) -> None:
-        self._config = config
+    def __init__(self, config: Config, folder: Path, trusted: bool) -> None:
+        self._folder = folder
         self._trusted = trusted
         self._envelope = drop.Dropped([])
         self._chunks: list[bytes] = []
@@ -48,15 +49,17 @@ class _Session:
 
     def _leave(self) -> replies.Reply:
         try:
-            drop.leave(self._config.drop_path, self._envelope, b"".join(self._chunks))
+            drop.leave(self._folder, self._envelope, b"".join(self._chunks))
         except OSError:
             return replies.STORAGE_FULL
         return ACCEPTED
 
 
-def speak_smtp(config: Config, source: BinaryIO, target: BinaryIO, trusted: bool) -> None:
-    """Until QUIT or the end of the input. Lines may end with LF: programs at a pipe send that."""
-    session = _Session(config, trusted)
+def speak_smtp(config: Config, folder: Path, trusted: bool) -> None:
+    """Until QUIT or the end of the input; messages go into `folder`. Lines may end with LF: programs at a pipe send
+    that."""
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    session = _Session(config, folder, trusted)
     engine = session.engine
     lines = LineEndNormalizer()
     while True:

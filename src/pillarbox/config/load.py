@@ -109,6 +109,12 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _outbound_problems(config)
     for domain, route in config.outbound.routes.items():
         yield from _route_problems(domain, route)
+    for name in ("greeting_delay", "error_delay"):
+        try:
+            if parse_duration(getattr(config.smtp, name)) > 60:
+                yield f"smtp.{name}: must be 60s or less"
+        except ValueError as error:
+            yield f"smtp.{name}: {error}"
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
     for name in config.submission.__struct_fields__:
@@ -116,6 +122,7 @@ def find_problems(config: Config) -> Iterator[str]:
             yield f"submission.{name}: must be 0 (no limit) or more"
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
+        ("smtp.xclient_from", config.smtp.xclient_from),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),
     ):
         try:
@@ -136,6 +143,8 @@ def _listen_problems(listen: Listen) -> Iterator[str]:
                 continue
             if not _is_ip_address(host):
                 yield f'listen.{service}: "{host}" is not an IP address'
+            if service == "lmtp" and port == 25:
+                yield "listen.lmtp: LMTP must not use port 25"  # RFC 2033 §5
             if port and (host, port) in taken:
                 yield f"listen.{service}: {address} is taken by {taken[host, port]} already"
             taken[host, port] = service

@@ -18,6 +18,7 @@ workers = 0
 smtp        = ["0.0.0.0:25", "[::]:25"]     # mail from other servers
 submission  = ["0.0.0.0:587", "[::]:587"]   # mail from users, STARTTLS
 submissions = ["0.0.0.0:465", "[::]:465"]   # mail from users, TLS from the start
+lmtp        = []                            # mail for accounts here from a mail server of yours: no login, no relay
 imap        = ["0.0.0.0:143", "[::]:143"]   # STARTTLS
 imaps       = ["0.0.0.0:993", "[::]:993"]
 pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
@@ -34,6 +35,12 @@ key         = ""
 max_message_size = 10240000
 # Hosts that may send to anybody through port 25 without a login, like printers: "192.0.2.7", "192.0.2.0/24".
 trusted_networks = []
+# Clients (filters, proxies) that may say by XCLIENT for whom they speak.
+xclient_from = []
+# How long strangers wait for the greeting on port 25; "1s" keeps many spam programs out, since they do not wait.
+greeting_delay = "0s"
+# From the sixth error of a client on, each answer comes so much later than the one before, at most 5 s; "0s": never.
+error_delay = "1s"
 
 # To how many recipients at other hosts one account may send; 0: no limit. What is more is held in the queue for
 # you to look at, since it may be a stolen password. `pillarbox account limits` sets others for one account.

@@ -12,6 +12,7 @@ class Listen(msgspec.Struct, forbid_unknown_fields=True):
     smtp: list[str] = []
     submission: list[str] = []
     submissions: list[str] = []
+    lmtp: list[str] = []
     imap: list[str] = []
     imaps: list[str] = []
     pop3: list[str] = []
@@ -30,6 +31,12 @@ class Smtp(msgspec.Struct, forbid_unknown_fields=True):
     """Octets; announced as SIZE, and the limit for IMAP APPEND too."""
     trusted_networks: list[str] = []
     """Addresses and networks whose hosts may send to anybody by port 25, without a login."""
+    xclient_from: list[str] = []
+    """Addresses and networks whose clients may say by XCLIENT for whom they speak."""
+    greeting_delay: str = "0s"
+    """How long strangers wait for the greeting on port 25; who speaks before it is sent away."""
+    error_delay: str = "1s"
+    """From the sixth error of a client on, each answer comes so much later than the one before, at most 5 s."""
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True):

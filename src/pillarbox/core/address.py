@@ -1,8 +1,9 @@
-"""A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4)."""
+"""A mail address and how two of them compare (RFC 5321 §2.3.11, §2.4; RFC 6531 §3.3)."""
 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from unicodedata import normalize
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,12 +25,17 @@ _DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*+")
 
 def is_dot_string(local: str) -> bool:
     """Whether `local` can stand without quotes (RFC 5321 §4.1.2 Dot-string, RFC 6531 §3.3 for non-ASCII)."""
-    return _DOT_STRING.fullmatch(local) is not None
+    return _DOT_STRING.fullmatch(local) is not None and local.isprintable()
 
 
 def quote_local(local: str) -> str:
     """As a Quoted-string (RFC 5321 §4.1.2)."""
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def canonical_local(local: str) -> str:
+    """The form in which local parts of our own are stored and compared: lower case, in NFC (RFC 6532 §3.1)."""
+    return local.lower() if local.isascii() else normalize("NFC", local.lower())
 
 
 @lru_cache(maxsize=4096)

@@ -29,8 +29,10 @@ class Engine(Protocol[Event]):
 
     closing: bool
     """True once the connection shall be closed after all output is written."""
-    wants_tls: bool
-    """True once the go-ahead for STARTTLS or STLS is queued: write it, do the handshake, `tls_started`."""
+
+    @property
+    def wants_tls(self) -> bool:
+        """True once the go-ahead for STARTTLS or STLS is queued: write it, do the handshake, `tls_started`."""
 
     def receive(self, data: bytes) -> None:
         """Buffer input. `b""` is the end of the stream. Never raises, whatever the peer sends."""

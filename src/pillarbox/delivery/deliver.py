@@ -20,7 +20,7 @@ from pillarbox.store.store import Store
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
 
-TARGETS_A_SLICE = 100
+TARGETS_A_SLICE = 25
 """After so many others have their turn."""
 
 _LATE = Unavailable("the mail file is busy")
@@ -48,6 +48,8 @@ class Delivery:
     wishes: Mapping[int, Sequence["Wished"]] = field(default_factory=dict)
     """By account: whose delivery is to be told to the sender. For those that become pending; else it is the caller's
     business."""
+    may_repeat: bool = False
+    """Whoever asks may ask again without knowing of the first time: what is stored is found, and not stored twice."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,7 +71,8 @@ async def deliver(store: Store, delivery: Delivery) -> list[Target]:
     targets = delivery.targets
     if len(targets) == 1:
         try:
-            await store.append(targets[0].account, _append(delivery, targets[0]))
+            item = _append(delivery, targets[0], keyed=delivery.may_repeat)
+            await store.append(targets[0].account, item)
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
@@ -100,7 +103,7 @@ async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Targe
     tasks: dict[asyncio.Future[Appended], Target] = {}
     for target in delivery.targets:
         # What is given up here for being late may still be done: the key keeps it from being there twice.
-        item = _append(delivery, target, f"{delivery.queue_id}/{target.address}")
+        item = _append(delivery, target, keyed=True)
         tasks[store.append_soon(target.account, item)] = target
         if len(tasks) % TARGETS_A_SLICE == 0:
             await asyncio.sleep(0)
@@ -121,7 +124,8 @@ async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Targe
     return failures
 
 
-def _append(delivery: Delivery, target: Target, key: str = "") -> Append:
+def _append(delivery: Delivery, target: Target, *, keyed: bool) -> Append:
+    key = f"{delivery.queue_id}/{target.address}" if keyed else ""
     prefix = delivery_fields(delivery.reverse_path, target.address, delivery.received)
     return Append(INBOX, delivery.content, delivery.internaldate, prefix=prefix, delivery_key=key)
 

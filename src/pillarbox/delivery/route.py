@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from pillarbox.core.address import Address, canonical_domain
+from pillarbox.core.address import Address, canonical_domain, canonical_local
 from pillarbox.core.errors import Refused
 from pillarbox.delivery.aliases import Target, expand
 from pillarbox.smtp.reply import MAILBOX_UNKNOWN, RELAY_DENIED, Reply
@@ -36,12 +36,12 @@ def resolve(
     Without `relay` (for strangers), a domain that is not ours is RELAY_DENIED; only an alias of ours leads to other
     hosts then. `hostname` tells whose postmaster `<postmaster>` without a domain is. Raises Unavailable.
     """
-    local = address.local.lower()
+    local = canonical_local(address.local)
     try:
         domain = (
             canonical_domain(address.domain)
             if address.domain
-            else _home_domain(directory, canonical_domain(hostname))
+            else home_domain(directory, canonical_domain(hostname))
         )
     except ValueError:
         return BAD_DOMAIN if relay else RELAY_DENIED
@@ -66,7 +66,7 @@ def resolve(
     return problem
 
 
-def _home_domain(directory: Directory, hostname: str) -> str:
+def home_domain(directory: Directory, hostname: str) -> str:
     """The local domain that a host name is or is in, else the first local domain, else the host name."""
     labels = hostname.split(".")
     for start in range(len(labels)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pillarbox.core.dates import format_rfc5322_date
 from pillarbox.dsn.text import SUBJECTS, explain, worst
-from pillarbox.dsn.wishes import Action, decode_xtext, wants
+from pillarbox.dsn.wishes import Action, decode_address, decode_xtext, wants
 from pillarbox.mime.build import MAX_LINE, format_field
 from pillarbox.mime.header import field_value, header_end, split_header
 
@@ -78,8 +78,6 @@ class Built:
     """To be sent from the null path to the report's `reverse_path`."""
 
     octets: bytes
-    eight_bit: bool
-    """It needs 8BITMIME: it has a message with 8-bit text inside."""
     utf8: bool
     """It needs SMTPUTF8: the sender's address is in it."""
 
@@ -97,7 +95,7 @@ def build_report(report: Report) -> Built | None:
     delimiter = f"--{boundary}\r\n".encode("ascii")
     closing = f"--{boundary}--\r\n".encode("ascii")
     body = b"".join(delimiter + part + b"\r\n" for part in parts)
-    return Built(header + b"\r\n" + body + closing, eight_bit, not report.reverse_path.isascii())
+    return Built(header + b"\r\n" + body + closing, not report.reverse_path.isascii())
 
 
 def _header(report: Report, boundary: str, *, eight_bit: bool) -> bytes:
@@ -174,8 +172,8 @@ def _recipient_fields(recipient: Reported) -> list[bytes]:
     """In the order of RFC 3464 §2.3."""
     fields = []
     if recipient.orcpt:  # RFC 3461 §6.3 d
-        kind, _, address = recipient.orcpt.partition(";")
-        fields.append(_raw_field("Original-Recipient", f"{kind};{decode_xtext(address)}"))
+        kind, address = decode_address(recipient.orcpt)
+        fields.append(_raw_field("Original-Recipient", f"{kind};{address}"))
     kind = "rfc822" if recipient.address.isascii() else "utf-8"
     fields.append(_raw_field("Final-Recipient", f"{kind};{recipient.address}"))
     fields.append(_status_field("Action", recipient.action.value))

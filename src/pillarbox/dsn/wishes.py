@@ -34,6 +34,8 @@ _KEYWORDS = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY"}
 _DEFAULT = "FAILURE,DELAY"
 """RFC 3461 §4.1: without NOTIFY, failures are reported, and delays may be."""
 
+_UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
+_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
 _NOT_XCHAR = re.compile(rb"[^!-*,-<>-~]")
 
@@ -67,8 +69,42 @@ def merge(one: Wish, other: Wish) -> Wish:
 
 def original_recipient(address: str) -> str:
     """ORCPT for an address that has none (RFC 3461 §5.2.1 d); "" where it would be too long."""
-    orcpt = f"rfc822;{encode_xtext(address)}"
+    kind, encode = ("rfc822", encode_xtext) if address.isascii() else ("utf-8", encode_unitext)
+    orcpt = f"{kind};{encode(address)}"
     return orcpt if len(orcpt) <= _MOST_ORCPT else ""
+
+
+def decode_address(orcpt: str) -> tuple[str, str]:
+    """(address type, address) of an ORCPT value (RFC 3461 §4.2, RFC 6533 §3)."""
+    kind, _, address = orcpt.partition(";")
+    decode = decode_unitext if kind.lower() == "utf-8" else decode_xtext
+    return kind, decode(address)
+
+
+def decode_unitext(text: str) -> str:
+    """Example: "j\\x{F6}" -> "jö". What is no character stays as it is (RFC 6533 §3)."""
+
+    def character(match: re.Match[str]) -> str:
+        number = int(match[1], 16)
+        is_character = number < 0x110000 and not 0xD800 <= number < 0xE000
+        return chr(number) if is_character else match[0]
+
+    return _UNICODE.sub(character, text)
+
+
+def encode_unitext(text: str) -> str:
+    """The 7-bit form of a UTF-8 address (RFC 6533 §3). Example: "jö" -> "j\\x{F6}"."""
+    return _NOT_QCHAR.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", text)
+
+
+def as_ascii(orcpt: str) -> str:
+    """An ORCPT value for a host without SMTPUTF8 (RFC 6533 §3)."""
+    kind, semicolon, address = orcpt.partition(";")
+    return orcpt if orcpt.isascii() else f"{kind}{semicolon}{_escape_non_ascii(address)}"
+
+
+def _escape_non_ascii(text: str) -> str:
+    return "".join(char if char.isascii() else encode_unitext(char) for char in text)
 
 
 def decode_xtext(text: str) -> str:

@@ -62,11 +62,6 @@ def status(name: str, items: Mapping[str, int]) -> bytes:
     return b"* STATUS %b (%b)\r\n" % (mailbox(name), values)
 
 
-def search(numbers: Iterable[int], response: bytes = b"SEARCH") -> bytes:
-    """A SEARCH or SORT response."""
-    return b" ".join([b"* " + response, *(b"%d" % number for number in numbers)]) + b"\r\n"
-
-
 def namespace(prefix: str, separator: str) -> bytes:
     """One personal namespace, no others (RFC 2342 §5)."""
     descriptor = string(encode_utf7(prefix)), string(separator.encode("ascii"))

@@ -1,10 +1,10 @@
-"""One client, as commands see it: who it is, what it has selected, and how it is told of changes."""
+"""One client, as commands see it: who it is, what it has selected."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.errors import Refused
 from pillarbox.imap.limits import Limits
 from pillarbox.imap.server import Server
 from pillarbox.imapd.capabilities import capabilities
@@ -14,10 +14,7 @@ from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Mechanism
-from pillarbox.store import changes, mailboxes
-from pillarbox.store.changes import Changes
 from pillarbox.store.directory import Account
-from pillarbox.store.mailboxes import Mailbox
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -104,55 +101,6 @@ class Client:
     async def pause(self) -> None:
         """Between slices: wait for a slow reader, and let other connections have their turn."""
         await self.connection.pause()
-
-    # Changes
-
-    async def sync(self, *, expunge: bool) -> None:
-        """Tell the client what changed in its mailbox; EXPUNGE only where the command allows it.
-
-        Raises Refused NONEXISTENT when the mailbox was deleted.
-        """
-        selected = self.selected
-        view = selected.view
-        found = await self.read(
-            lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext)
-        )
-        await self.report(found, expunge=expunge)
-        view.own_modseqs.clear()
-
-    async def report(self, found: Changes | None, *, expunge: bool) -> None:
-        """Tell the client of changes that were read already; None: only what was held back before."""
-        selected = self.selected
-        view = selected.view
-        if found is not None:
-            await self.claim_recent(selected, found.mailbox)
-            values = {row[1] for row in found.flags}
-            if values:
-                await self.read(lambda tx: selected.learn_flags(tx, values))
-                self.tell_keywords()
-        responses = view.apply(found, selected.flag_texts.__getitem__, expunge=expunge)
-        if responses:
-            self.engine.send_rendered(responses)
-            view.share(self.context.snapshots, self.account.id, selected.mailbox)
-
-    async def claim_recent(self, selected: Selected, mailbox: Mailbox) -> None:
-        """Messages that no session was told of are \\Recent in this one; EXAMINE does not take that from the next
-        (RFC 3501 §2.3.2, §6.3.2)."""
-        if mailbox.recent_uid >= mailbox.uidnext:
-            return
-        if selected.read_only:
-            selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
-            return
-
-        def claim(tx: Tx) -> tuple[int, int]:
-            return mailboxes.claim_recent(tx, mailbox.id), mailboxes.by_id(tx, mailbox.id).uidnext
-
-        try:
-            first, uidnext = await self.context.store.write_lazily(self.account.id, claim)
-        except Unavailable:  # a full disk does not keep anybody from reading: as with EXAMINE
-            first, uidnext = mailbox.recent_uid, mailbox.uidnext
-        if first < uidnext:
-            selected.view.add_recent(first, uidnext - 1)
 
     def tell_keywords(self) -> None:
         """Send FLAGS anew if a keyword has turned up that the client does not know."""

@@ -32,6 +32,8 @@ class Slice:
     tx: Tx
     selected: Selected
     columns: dict[str, tuple[Any, ...]]
+    short_bodies: dict[bytes, bytes]
+    """BODY by BODYSTRUCTURE, where that took long to make."""
 
 
 Fill = Callable[[Slice], Sequence[Iterable[Any]]]
@@ -50,9 +52,11 @@ class Renderer:
 LARGEST_SLICE = 1 << 20
 """Octets of header blocks and bodies that are read in one slice."""
 
-LARGEST_RENDERED_SLICE = 64 << 20
-"""Octets of messages whose ENVELOPE or BODYSTRUCTURE is read in one slice: hardly ever more than a hundredth of that,
-but a hostile message can be all structure."""
+LARGEST_RENDERED_SLICE = 1 << 20
+"""Octets of ENVELOPE and BODYSTRUCTURE that are read in one slice."""
+
+LARGEST_SHORTENED = 64 * 1024
+"""Octets of BODYSTRUCTURE from which BODY is made on the event loop."""
 
 _NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate"))
 
@@ -62,8 +66,6 @@ def _weight(columns: tuple[str, ...]) -> tuple[str, int]:
         return "size", LARGEST_SLICE
     if "header" in columns:
         return "header_size", LARGEST_SLICE
-    if "envelope" in columns or "bodystructure" in columns:
-        return "size", LARGEST_RENDERED_SLICE
     return "", 0
 
 
@@ -75,11 +77,14 @@ class Plan:
         "_items",
         "_seen_modseq",
         "_template",
+        "body_at",
         "columns",
+        "is_rendered",
         "limit",
         "reads_content",
         "sections",
         "shape_at",
+        "short_bodies",
         "weight",
     )
 
@@ -96,6 +101,13 @@ class Plan:
         """The column that tells how much is read for a message ("": little), and how much of it a slice may read."""
         self.reads_content = not _NARROW.issuperset(self.columns)
         """Whether more is read than the narrow rows of messages."""
+        self.is_rendered = not {"envelope", "bodystructure"}.isdisjoint(self.columns)
+        """Whether a hostile message can make a row much larger than the message."""
+        has_body = any(item.name == "BODY" and item.section is None for item in items)
+        self.body_at = self.columns.index("bodystructure") if has_body else -1
+        """The place in a row from which BODY is made; -1: it is not wanted."""
+        self.short_bodies: dict[bytes, bytes] = {}
+        """BODY by BODYSTRUCTURE, for the next rows to be rendered; what is not here is made then."""
         self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
         """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
         -1: that does not matter."""
@@ -113,7 +125,7 @@ class Plan:
     def render(self, tx: Tx, selected: Selected, numbers: Iterable[int], rows: Rows) -> list[bytes]:
         """The FETCH responses for rows of `columns`, at least one; `numbers` are their message numbers."""
         columns = dict(zip(self.columns, zip(*rows, strict=True), strict=True))
-        part = Slice(tx, selected, columns)
+        part = Slice(tx, selected, columns, self.short_bodies)
         values = chain.from_iterable([fill(part) for fill in self._fills])
         template = self._template
         return [template % message for message in zip(numbers, *values, strict=True)]
@@ -156,6 +168,11 @@ def _mapped(name: str, template: bytes, function: Callable[[Any], bytes]) -> Ren
     return Renderer(template, (name,), lambda part: (map(function, part.columns[name]),))
 
 
+def _bodies(part: Slice) -> Sequence[Iterable[Any]]:
+    known = part.short_bodies
+    return ([known.get(text) or body_of(text) for text in part.columns["bodystructure"]],)
+
+
 _PLAIN: dict[str, Renderer] = {
     "UID": _column("uid", b"UID %d"),
     "FLAGS": Renderer(b"FLAGS (%b)", ("flags",), _flags),
@@ -163,7 +180,7 @@ _PLAIN: dict[str, Renderer] = {
     "RFC822.SIZE": _column("size", b"RFC822.SIZE %d"),
     "ENVELOPE": _column("envelope", b"ENVELOPE %b"),
     "BODYSTRUCTURE": _column("bodystructure", b"BODYSTRUCTURE %b"),
-    "BODY": _mapped("bodystructure", b"BODY %b", body_of),
+    "BODY": Renderer(b"BODY %b", ("bodystructure",), _bodies),
 }
 
 

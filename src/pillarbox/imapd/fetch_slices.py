@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from pillarbox.imapd.body import body_of
 from pillarbox.imapd.client import Client
-from pillarbox.imapd.fetch_items import Plan
+from pillarbox.imapd.fetch_items import LARGEST_RENDERED_SLICE, LARGEST_SHORTENED, Plan, Rows
 from pillarbox.imapd.fetch_stream import stream_message
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
@@ -30,8 +31,13 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
             if is_large:
                 uid = client.selected.view.uids[piece[0].start]
                 told += await stream_message(client, plan, uid)
-            else:
-                told += await _send_slice(client, plan, piece)
+                continue
+            sent, rest = await _send_slice(client, plan, piece)
+            told += sent
+            while rest:
+                await client.pause()
+                sent, rest = await _send_slice(client, plan, rest)
+                told += sent
     return told
 
 
@@ -88,14 +94,20 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     return pieces
 
 
-async def _send_slice(client: Client, plan: Plan, part: Positions) -> int:
+async def _send_slice(client: Client, plan: Plan, part: Positions) -> tuple[int, Positions]:
+    """Send the responses for a part, or for its beginning; returns for how many messages, and what is left of it."""
     selected = client.selected
     view = selected.view
     ranges = view.uid_ranges(part)
     apart: list[int] = []  # UIDs of messages that take more than their row
 
-    def work(tx: Tx) -> list[bytes]:
-        rows = messages.select(tx, selected.mailbox, ranges, plan.columns)
+    def read(tx: Tx) -> tuple[Rows, bool]:
+        if plan.is_rendered:
+            most = LARGEST_RENDERED_SLICE
+            return messages.select_octets(tx, selected.mailbox, ranges, plan.columns, most)
+        return messages.select(tx, selected.mailbox, ranges, plan.columns), False
+
+    def respond(tx: Tx, rows: Rows) -> list[bytes]:
         at = plan.shape_at
         if at >= 0 and any(row[at] is None for row in rows):
             apart.extend(row[0] for row in rows if row[at] is None)
@@ -109,11 +121,36 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> int:
             numbers = [view.number(row[0]) for row in rows]
         return plan.render(tx, selected, numbers, rows)
 
-    responses = await client.read(work)
+    def work(tx: Tx) -> tuple[Rows, bool, list[bytes]]:
+        rows, is_cut = read(tx)
+        return rows, is_cut, respond(tx, rows)
+
+    if plan.body_at < 0:
+        rows, is_cut, responses = await client.read(work)
+    else:
+        rows, is_cut = await client.read(read)
+        await _shorten(client, plan, rows)
+        responses = await client.read(lambda tx: respond(tx, rows))
     client.tell_keywords()
     client.engine.send_rendered(responses)
     told = len(responses)
     for uid in apart:
         told += await stream_message(client, plan, uid)
         await client.pause()
-    return told
+    return told, _behind(part, view.number(rows[-1][0])) if is_cut else []
+
+
+async def _shorten(client: Client, plan: Plan, rows: Rows) -> None:
+    """Make BODY from the BODYSTRUCTUREs of rows, away from the event loop where they are large."""
+    texts = {row[plan.body_at] for row in rows}
+    if sum(map(len, texts)) <= LARGEST_SHORTENED:
+        plan.short_bodies = {}
+    else:
+        plan.short_bodies = await client.context.store.compute(
+            lambda: {text: body_of(text) for text in texts}
+        )
+
+
+def _behind(part: Positions, position: int) -> Positions:
+    """The positions of a part from `position` on."""
+    return [range(max(run.start, position), run.stop) for run in part if run.stop > position]

@@ -62,7 +62,7 @@ class Push:
         try:
             while self._again:
                 self._again = False
-                await self._connection.drained()
+                await self._connection.pause()  # many sessions may be told of the same
                 await self._look()
                 self._connection.wake()
         except ConnectionError:

@@ -6,6 +6,7 @@ that are left. Strings match as substrings of decoded text, without case. A mess
 this client, matches no key that has to look at it, and so every NOT of one.
 """
 
+import re
 import unicodedata
 from array import array
 from bisect import bisect_right
@@ -21,7 +22,13 @@ from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
 from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.mime.decode import search_text
-from pillarbox.mime.header import decode_header, header_end, header_values, split_header
+from pillarbox.mime.header import (
+    MAX_VALUE,
+    decode_header,
+    header_end,
+    header_values,
+    split_header,
+)
 from pillarbox.mime.structure import MIME_FIELDS, parse_structure
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
@@ -39,8 +46,13 @@ INLINE_OCTETS = 64 * 1024
 """With more text than this, decoding and looking leave the event loop."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
+HEADER_PIECE = 128 * 1024
+"""Octets of a header block that are decoded in one go."""
 FOLDED_PIECE = 1024
 """Characters that are folded in one call: the time for accents heaped on accents grows with their square."""
+
+
+_FIELD_END = re.compile(rb"\n(?![ \t])")
 
 
 class _Cost(IntEnum):
@@ -423,7 +435,10 @@ def _has_field(block: bytes, field: bytes, wanted: str) -> bool:
     if field not in block.lower():
         return False
     spans = split_header(block)
-    return _any_contains((block[start:end] for name, start, end in spans if name == field), wanted)
+    values = (
+        block[start : min(end, start + MAX_VALUE)] for name, start, end in spans if name == field
+    )
+    return _any_contains(values, wanted)
 
 
 def _any_contains(fields: Iterable[bytes], wanted: str) -> bool:
@@ -433,9 +448,9 @@ def _any_contains(fields: Iterable[bytes], wanted: str) -> bool:
 def _text_step(wanted: str, *, with_header: bool) -> _Step:
     def contains(octets: bytes) -> bool:
         size = header_end(octets)
-        if with_header and wanted in fold(decode_header(octets[:size])):
-            return True
         block = octets[:size]
+        if with_header and any(wanted in fold(decode_header(each)) for each in _pieces(block)):
+            return True
         values = header_values(block, split_header(block), MIME_FIELDS)
         return wanted in fold(search_text(octets, parse_structure(octets, size, values)))
 
@@ -449,6 +464,18 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
         return found
 
     return _Step(_Cost.TEXT, match)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """A header block in pieces of about HEADER_PIECE, each of whole fields where these are not too long: what is done
+    with one lets no other thread run."""
+    start = 0
+    while len(block) - start > HEADER_PIECE:
+        end = _FIELD_END.search(block, start + HEADER_PIECE, start + 2 * HEADER_PIECE)
+        cut = end.end() if end is not None else start + 2 * HEADER_PIECE
+        yield block[start:cut]
+        start = cut
+    yield block[start:]
 
 
 async def _look(

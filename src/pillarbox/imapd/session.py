@@ -17,6 +17,7 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.table import State
+from pillarbox.imapd import telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands import append, idle, login
 from pillarbox.imapd.context import ImapContext
@@ -81,7 +82,7 @@ class ImapSession:
 
     async def _tell_changes(self, expunge: bool) -> None:
         try:
-            await self._client.sync(expunge=expunge)
+            await telling.sync(self._client, expunge=expunge)
         except Refused:
             # RFC 2180 §3.3: there is nothing that the numbers of this session still mean
             self.engine.bye("The selected mailbox was deleted")

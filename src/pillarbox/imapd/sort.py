@@ -1,9 +1,9 @@
 """SORT: what a search found, in order (RFC 5256 §3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from heapq import merge
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
@@ -13,6 +13,8 @@ from pillarbox.store import messages
 
 SLICE = 256
 """Messages whose keys are read at once."""
+Item = TypeVar("Item")
+
 RUN = 8192
 """Messages that are sorted at once: a few milliseconds."""
 
@@ -34,7 +36,9 @@ async def sort(context: SearchContext, criteria: Sequence[SortKey], program: Pro
     Raises RemoteError and Unavailable as `search` does.
     """
     columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
-    rows = await read_columns(context, await search(context, program), ("uid", *columns))
+    rows: list[tuple[Any, ...]] = []
+    async for found in read_columns(context, await search(context, program), ("uid", *columns)):
+        rows += found
     # One stable sort a key, the last key first: the order of the mailbox is kept among equals.
     for key in reversed(criteria):
         rows = await _sorted(context, rows, _key_function(key.name, columns), key.reverse)
@@ -43,17 +47,15 @@ async def sort(context: SearchContext, criteria: Sequence[SortKey], program: Pro
 
 async def read_columns(
     context: SearchContext, uids: Sequence[int], columns: tuple[str, ...]
-) -> list[tuple[Any, ...]]:
-    """Rows of messages by UID, read in slices; those that are gone are left out."""
-    rows: list[tuple[Any, ...]] = []
+) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """Rows of messages by UID, in slices; those that are gone are left out."""
     for start in range(0, len(uids), SLICE):
         ranges = messages.to_ranges(uids[start : start + SLICE])
-        rows += await context.store.read(
+        yield await context.store.read(
             context.account,
             lambda tx, ranges=ranges: messages.select(tx, context.mailbox, ranges, columns),  # type: ignore[misc]
         )
         await context.pause()
-    return rows
 
 
 def sent_epoch(sent: int | None, internaldate: int) -> int:
@@ -70,6 +72,14 @@ def _key_function(name: str, columns: tuple[str, ...]) -> Callable[[tuple[Any, .
     if name == "ARRIVAL":
         return lambda row: epoch_of(row[place])
     return itemgetter(place)
+
+
+def in_order(items: list[Item], key: Callable[[Item], Any]) -> list[Item]:
+    """A stable sort for a thread: `list.sort` would keep all others from running until it is done."""
+    if len(items) <= RUN:
+        return sorted(items, key=key)
+    runs = [sorted(items[start : start + RUN], key=key) for start in range(0, len(items), RUN)]
+    return list(merge(*runs, key=key))
 
 
 async def _sorted(

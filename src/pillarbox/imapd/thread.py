@@ -4,17 +4,24 @@ The two algorithms are pure functions of rows. They take about linear time, and 
 about its ancestry.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import unpack
+from typing import Any, TypeVar
 
 from pillarbox.imap.syntax_search import Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
-from pillarbox.imapd.sort import read_columns, sent_epoch
+from pillarbox.imapd.sort import in_order, read_columns, sent_epoch
+
+T = TypeVar("T")
 
 INLINE_ROWS = 500
 """More than these are threaded off the event loop."""
+
+SLICE_MESSAGES = 5000
+"""That are told in one piece."""
 
 STEPS_PER_MESSAGE = 100
 """For finding loops: how many ancestors are looked at in all, counted by message. Real mail needs less than one; mail
@@ -63,39 +70,61 @@ class Thread:
     """While `parent` counts and `children` are not yet filled in."""
 
 
-async def thread(context: SearchContext, algorithm: str, program: Program) -> list[Thread]:
-    """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT".
+async def thread(
+    context: SearchContext, algorithm: str, program: Program, to_number: Callable[[int], int]
+) -> list[bytes]:
+    """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT", as `format_threads`
+    gives them in slices. `to_number` may be called in a thread.
 
     Raises RemoteError and Unavailable as `search` does.
     """
-    found = await read_columns(context, await search(context, program), _COLUMNS)
-    rows = [
-        Row(
-            uid,
-            sent_epoch(sent, internaldate),
-            subject,
-            bool(is_reply),
-            message_id,
-            unpack(f"={len(refs) // 8}q", refs),
-        )
-        for uid, sent, internaldate, subject, is_reply, message_id, refs in found
-    ]
+    found: list[tuple[Any, ...]] = []
+    async for part in read_columns(context, await search(context, program), _COLUMNS):
+        found += part
     make = references if algorithm == "REFERENCES" else ordered_subject
-    return (
-        make(rows) if len(rows) <= INLINE_ROWS else await context.store.compute(lambda: make(rows))
-    )
+
+    def work() -> list[bytes]:
+        """Rows and trees come and go here, since that takes long."""
+        threads = make([_row(*columns) for columns in found])
+        return list(format_threads(threads, to_number, SLICE_MESSAGES))
+
+    if len(found) <= INLINE_ROWS:
+        return work()
+    return await context.store.compute(lambda: _without_collector(work))
+
+
+def _without_collector(work: Callable[[], T]) -> T:
+    """Many objects are made, none of them garbage: to look through them again and again would stall the event loop for
+    30 ms and more."""
+    gc.disable()
+    try:
+        return work()
+    finally:
+        gc.enable()
+
+
+def _row(
+    uid: int,
+    sent: int | None,
+    internaldate: int,
+    subject: str,
+    is_reply: int,
+    message_id: int,
+    refs: bytes,
+) -> Row:
+    ancestors = unpack(f"={len(refs) // 8}q", refs)
+    return Row(uid, sent_epoch(sent, internaldate), subject, bool(is_reply), message_id, ancestors)
 
 
 def ordered_subject(rows: Sequence[Row]) -> list[Thread]:
     """ORDEREDSUBJECT; `rows` are in the order of the mailbox."""
     by_subject: dict[str, list[Thread]] = {}
-    for message in sorted(_messages(rows), key=_order):
+    for message in in_order(_messages(rows), _order):
         by_subject.setdefault(message.subject, []).append(message)
     threads = [members[0] for members in by_subject.values()]
     for members in by_subject.values():
         members[0].children = members[1:]
-    threads.sort(key=_order)
-    return threads
+    return in_order(threads, _order)
 
 
 def references(rows: Sequence[Row]) -> list[Thread]:
@@ -176,6 +205,7 @@ def _prune(everything: list[Thread]) -> list[Thread]:
             roots.append(message)
         else:
             message.parent.children.append(message)
+            message.parent = None  # a tree without loops goes as soon as nobody needs it
     for message in reversed(list(_walk(roots))):
         message.children = list(_promoted(message.children))
     return [
@@ -207,8 +237,8 @@ def _merge_subjects(roots: list[Thread]) -> list[Thread]:
     """Steps 4 and 5."""
     for root in roots:
         if not root.uid:
-            root.children.sort(key=_order)
-    roots.sort(key=_order)
+            root.children = in_order(root.children, _order)
+    roots = in_order(roots, _order)
     table: dict[str, Thread] = {}
     for root in roots:  # (B)
         subject = _thread_subject(root)
@@ -244,17 +274,21 @@ def _thread_subject(root: Thread) -> str:
 def _sort(roots: list[Thread]) -> list[Thread]:
     """Step 6."""
     for message in _walk(roots):  # no dummy is below the root, so any order will do
-        message.children.sort(key=_order)
-    return sorted(roots, key=_order)
+        message.children = in_order(message.children, _order)
+    return in_order(roots, _order)
 
 
-def format_threads(threads: Sequence[Thread], to_number: Callable[[int], int]) -> bytes:
-    """What follows THREAD in its response: nothing, or a space and thread lists (RFC 5256 §5).
+def format_threads(
+    threads: Sequence[Thread], to_number: Callable[[int], int], slice_size: int
+) -> Iterator[bytes]:
+    """What follows THREAD in its response, in pieces of about `slice_size` messages: nothing, or a space and thread
+    lists (RFC 5256 §5).
 
     A message with one child is followed by it: `b" (2)(3 6 (4 23)(44 7 96))"`.
     """
     parts: list[bytes] = [b" "] if threads else []
     waiting: list[Thread | None] = list(reversed(threads))
+    told = 0
     while waiting:
         message = waiting.pop()
         if message is None:
@@ -265,9 +299,17 @@ def format_threads(threads: Sequence[Thread], to_number: Callable[[int], int]) -
         while len(message.children) == 1:
             message = message.children[0]
             line.append(message)
-        parts.append(b" ".join([b"%d" % to_number(each.uid) for each in line]))
+        for start in range(0, len(line), slice_size):
+            part = line[start : start + slice_size]
+            told += len(part)
+            if start:
+                parts.append(b" ")
+            parts.append(b" ".join([b"%d" % to_number(each.uid) for each in part]))
+            if told >= slice_size:
+                yield b"".join(parts)
+                parts, told = [], 0
         if message.children and line:
             parts.append(b" ")
         waiting.append(None)
         waiting += reversed(message.children)
-    return b"".join(parts)
+    yield b"".join(parts)

@@ -1,8 +1,8 @@
 """A session's view of its mailbox: the one owner of message numbers (RFC 3501 §2.3.1.2, §7.4.1). Pure.
 
-The view is what the client was told. Changes of the store come in by `apply`, which gives the untagged responses
-that tell the client of them; while a command forbids EXPUNGE, messages that are gone stay in the view and keep their
-numbers. The array of UIDs is never changed in place, so that sessions with equal views share one (`Snapshots`).
+The view is what the client was told; `telling` does that, and brings in the changes of the store. While a command
+forbids EXPUNGE, messages that are gone stay in the view and keep their numbers. The array of UIDs is never changed in
+place, so that sessions with equal views share one (`Snapshots`).
 """
 
 from array import array
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
-from pillarbox.store.changes import Changes, merge
+from pillarbox.store.changes import merge
 
 Ranges = list[tuple[int, int]]
 
@@ -83,34 +83,43 @@ class View:
 
     # Changes
 
-    def apply(
-        self, changes: Changes | None, flag_text: Callable[[int], bytes], *, expunge: bool
-    ) -> list[bytes]:
-        """Take in what changed (None: nothing) and return the untagged responses; EXPUNGE only with `expunge`.
+    def vanish(self, ranges: Ranges) -> None:
+        """Messages in these ranges of UIDs were expunged; the client is not told yet."""
+        if ranges:
+            self._vanished = merge(self._vanished + ranges)
 
-        `flag_text` gives the wire form of a flags value.
-        """
-        if changes is None and not (expunge and self._vanished):
+    def expunge(self) -> list[range]:
+        """Take out what has vanished; the numbers of that, each range descending and the last one first, so that each
+        number is right when it is told."""
+        if not self._vanished:
             return []
-        responses: list[bytes] = []
-        if changes is not None:
-            self.modseq = changes.mailbox.modseq
-            if changes.vanished:
-                self._vanished = merge(self._vanished + changes.vanished)
-        if expunge and self._vanished:
-            responses += [b"* %d EXPUNGE\r\n" % number for number in self._remove(self._vanished)]
-            self._vanished = []
-        if changes is not None:
-            self.uidnext = changes.mailbox.uidnext
-            if changes.new:
-                self.uids = self.uids + array("I", [row[0] for row in changes.new])
-                responses.append(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), self.recent))
-            responses += self._flag_responses(changes.flags, flag_text)
-        return responses
+        uids = self.uids
+        kept = array("I")
+        numbers: list[range] = []
+        position = 0
+        for first, last in self._vanished:
+            start = bisect_left(uids, first, position)
+            end = bisect_right(uids, last, start)
+            kept += uids[position:start]
+            if end > start:
+                numbers.append(range(end, start, -1))
+            position = end
+        self._vanished = []
+        if numbers:
+            self.uids = kept + uids[position:]
+            numbers.reverse()
+        return numbers
 
-    def _flag_responses(
+    def add(self, uids: "array[int]", uidnext: int) -> None:
+        """Messages that came, all of those below `uidnext`."""
+        self.uidnext = uidnext
+        if uids:
+            self.uids = self.uids + uids
+
+    def flag_responses(
         self, changed: Iterable[tuple[int, int, int]], flag_text: Callable[[int], bytes]
     ) -> list[bytes]:
+        """The untagged responses for (uid, flags, modseq) rows; `flag_text` gives the wire form of a flags value."""
         responses = []
         for uid, flags, modseq in changed:
             number = self.number(uid)
@@ -118,23 +127,6 @@ class View:
                 text = with_recent(flag_text(flags)) if self.is_recent(uid) else flag_text(flags)
                 responses.append(b"* %d FETCH (FLAGS (%b))\r\n" % (number, text))
         return responses
-
-    def _remove(self, ranges: Ranges) -> list[int]:
-        """Take messages out; returns their numbers in descending order, so that each is right when it is told."""
-        uids = self.uids
-        kept = array("I")
-        numbers: list[int] = []
-        position = 0
-        for first, last in ranges:
-            start = bisect_left(uids, first, position)
-            end = bisect_right(uids, last, start)
-            kept += uids[position:start]
-            numbers += range(start + 1, end + 1)
-            position = end
-        if numbers:
-            self.uids = kept + uids[position:]
-            numbers.reverse()
-        return numbers
 
     # Sharing
 

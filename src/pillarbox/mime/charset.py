@@ -4,7 +4,11 @@ Only names from a fixed table are looked up: Python's codec registry would searc
 remember it for ever, and offers codecs that are no charsets.
 """
 
+from codecs import getincrementaldecoder
 from encodings.aliases import aliases
+
+PIECE_OCTETS = 256 * 1024
+"""That are decoded in one call."""
 
 _NOT_CHARSETS = frozenset(
     ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec")
@@ -55,7 +59,19 @@ def decode_charset(octets: bytes, charset: bytes) -> str:
     codec = _CODECS.get(key, "ascii")
     if codec == "ascii":
         return decode_guess(octets)
-    text = octets.decode(codec, "replace")
+    text = _decode_in_pieces(octets, codec)
     if codec == "utf_7":  # the one codec that lets lone surrogates through, which no UTF-8 can hold
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _decode_in_pieces(octets: bytes, codec: str) -> str:
+    """Invalid octets become U+FFFD. In pieces, since a codec lets no other thread run, for 100 ms in some charsets."""
+    if len(octets) <= PIECE_OCTETS:
+        return octets.decode(codec, "replace")
+    decoder = getincrementaldecoder(codec)("replace")
+    pieces = [
+        decoder.decode(octets[start : start + PIECE_OCTETS])
+        for start in range(0, len(octets), PIECE_OCTETS)
+    ]
+    return "".join((*pieces, decoder.decode(b"", final=True)))

@@ -9,6 +9,7 @@ So whoever converts asks `fits` afterwards. Pure, linear in the size of the mess
 
 import re
 from binascii import a2b_qp, b2a_base64, b2a_qp
+from collections.abc import Iterator
 from enum import Enum
 from itertools import pairwise
 
@@ -27,6 +28,8 @@ class Transport(Enum):
 
 _BASE64_OCTETS = 57
 """In a line of 76 characters (RFC 2045 §6.8)."""
+
+_SLICE_OCTETS = 256 * 1024
 
 _FOLD_AT = 78
 _FOLDING = re.compile(rb"[ \t]+(?=[^ \t\r\n])")
@@ -54,6 +57,23 @@ def convert(octets: bytes, transport: Transport) -> bytes:
     return b"".join(converter.out)
 
 
+def has_utf8_header(octets: bytes) -> bool:
+    """Whether a header at any level of a message is not ASCII: then it is an internationalized one (RFC 6532 §3,
+    RFC 6531 §3.2)."""
+    if octets.isascii():
+        return False
+    size = header_end(octets)
+    block = octets[:size]
+    values = header_values(block, split_header(block), MIME_FIELDS)
+    parts = [parse_structure(octets, size, values)]
+    while parts:
+        part = parts.pop()
+        if not octets[size + part.header_start : size + part.body_start].isascii():
+            return True
+        parts += part.children
+    return False
+
+
 class _Converter:
     """The output of one conversion. Offsets of parts are relative to `base`."""
 
@@ -63,6 +83,16 @@ class _Converter:
         self.transport = transport
         self.out: list[bytes] = []
         self.changed = False
+        self._labels: dict[int, bytes] = {}
+        """What encoding pieces of the output are in, as far as anybody asked: each is looked at once."""
+
+    def _label(self, number: int) -> bytes:
+        label = self._labels.get(number)
+        if label is None:
+            piece = self.out[number]
+            label = (b"7bit" if piece.isascii() else b"8bit") if is_clean(piece) else b"binary"
+            self._labels[number] = label
+        return label
 
     def _slice(self, start: int, end: int) -> bytes:
         return self.octets[self.base + start : self.base + end]
@@ -85,10 +115,9 @@ class _Converter:
             self.convert(part.children[0], is_message=True)
         else:
             encoding = self._leaf(part)
-        inside = self.out[place + 1 :]
-        is_binary = encoding == b"binary" and all(is_clean(piece) for piece in inside)
-        if is_binary or (self.changed and encoding in _IDENTITY):
-            encoding = b"7bit" if all(piece.isascii() for piece in inside) else b"8bit"
+        if encoding == b"binary" or (self.changed and encoding in _IDENTITY):
+            inside = range(place + 1, len(self.out))
+            encoding = max((self._label(number) for number in inside), default=b"7bit")
         if encoding != part.encoding:
             self.out[place] = _labelled(
                 header, encoding, self._plain_body(part), is_message=is_message
@@ -143,7 +172,7 @@ class _Converter:
             body = _format_base64(decode_base64(body))
             self.changed = True
         elif encoding == b"quoted-printable":
-            body = _format_qp(a2b_qp(body), is_text=part.type == b"text")
+            body = _format_qp(_decode_qp(body), is_text=part.type == b"text")
             self.changed = True
         elif encoding in _IDENTITY:
             is_lines = part.type == b"text" and b"\0" not in body and not has_bare_cr_or_lf(body)
@@ -163,17 +192,46 @@ def _format_base64(octets: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
+def _decode_qp(octets: bytes) -> bytes:
+    return b"".join([a2b_qp(piece) for piece in _slices(octets)])
+
+
 def _format_qp(octets: bytes, *, is_text: bool) -> bytes:
     """Of text, lines stay lines."""
-    is_text = is_text and not has_bare_cr_or_lf(octets)
-    # A line end tells `b2a_qp` how lines end; what it adds to the last line goes again.
-    encoded = b2a_qp(b"\r\n" + octets, istext=True) if is_text else _format_qp_octets(octets)
-    return encoded.removeprefix(b"\r\n") if is_text else encoded
+    encode = _format_qp_text if is_text and not has_bare_cr_or_lf(octets) else _format_qp_octets
+    out: list[bytes] = []
+    for piece in _slices(octets, anywhere=True):
+        if out and not out[-1].endswith(b"\n"):
+            out.append(b"=\r\n")
+        out.append(encode(piece))
+    return b"".join(out)
+
+
+def _format_qp_text(octets: bytes) -> bytes:
+    # A line end tells `b2a_qp` how lines end; what it adds goes again.
+    return b2a_qp(b"\r\n" + octets, istext=True)[2:]
 
 
 def _format_qp_octets(octets: bytes) -> bytes:
     encoded = b2a_qp(octets, istext=False)
     return encoded.replace(b"=\n", b"=\r\n") if b"=\r\n" not in encoded else encoded
+
+
+def _slices(octets: bytes, *, anywhere: bool = False) -> Iterator[bytes]:
+    """Pieces for codecs that keep the interpreter from other threads while they work: whole lines, or where a line is
+    too long for that and `anywhere`, parts of it, but never of a CRLF."""
+    start, size = 0, len(octets)
+    while start < size:
+        end = min(start + _SLICE_OCTETS, size)
+        line_end = octets.rfind(b"\n", start, end) if end < size else size - 1
+        if line_end >= 0:
+            end = line_end + 1
+        elif anywhere:
+            end -= octets[end - 1] == 13
+        else:
+            end = (octets.find(b"\n", end) + 1) or size
+        yield octets[start:end]
+        start = end
 
 
 def _labelled(header: bytes, encoding: bytes, plain: bytes | None, *, is_message: bool) -> bytes:

@@ -17,6 +17,9 @@ MAX_FIELDS = 10_000
 MAX_VALUE = 65_536
 """Octets of one field that are examined and rendered; the rest of a longer field is not looked at."""
 
+_SEARCHED = 1 << 20
+"""Octets that are searched in one call, which lets no other thread run."""
+
 FieldSpan = tuple[bytes, int, int]
 """Lower-case name; start and end (exclusive) of the raw field in its block: name, folding, final line end."""
 
@@ -41,8 +44,13 @@ def header_end(octets: bytes, start: int = 0) -> int:
         return start + 2
     if octets.startswith(b"\n", start):
         return start + 1
-    blank = _BLANK_LINE.search(octets, start)
-    return blank.end() if blank is not None else len(octets)
+    while True:
+        blank = _BLANK_LINE.search(octets, start, start + _SEARCHED)
+        if blank is not None:
+            return blank.end()
+        if start + _SEARCHED >= len(octets):
+            return len(octets)
+        start += _SEARCHED - 2  # it may lie across the cut
 
 
 def split_header(block: bytes) -> list[FieldSpan]:

@@ -75,7 +75,7 @@ class Service:
     """What a listener does with connections."""
 
     name: str
-    """For logs: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
+    """For logs: smtp, submission, submissions, lmtp, imap, imaps, pop3, pop3s."""
     new_session: Callable[["Connection"], Session]
     turned_away: bytes
     """What a peer gets instead of a greeting when there are too many connections."""
@@ -303,6 +303,7 @@ class Connection(asyncio.Protocol):
             self.wake()
         else:
             self._take(data)
+            self._turns.input_done()
 
     def _take(self, data: bytes) -> None:
         if self._proxy_header is not None:

@@ -16,21 +16,33 @@ TURN_S = 0.005
 LATE_S = 0.010
 """A turn of the loop that takes this long already takes up no more input."""
 
+GAP_S = 0.0002
+"""Input that is taken up sooner than this after the last one counts as of the same turn of the loop: the loop does not
+tell where its turns begin."""
+
 
 class Turns:
     """The queue of one event loop."""
 
-    __slots__ = ("_loop", "_scheduled", "_waiting")
+    __slots__ = ("_began", "_loop", "_paused", "_scheduled", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Callable[[], None] | asyncio.Future[None]] = deque()
         self._scheduled = False
+        self._began = self._paused = time.monotonic()
 
     def is_late(self) -> bool:
-        """Whether this turn of the loop has taken so long that input should wait for the next one. On asyncio's own
-        loop, whose clock does not stand still within a turn, never."""
-        return time.monotonic() - self._loop.time() > LATE_S
+        """Whether this turn of the loop has taken so long that input should wait for the next one."""
+        now = time.monotonic()
+        if now - self._paused > GAP_S:
+            self._began = now
+        self._paused = now
+        return now - self._began > LATE_S
+
+    def input_done(self) -> None:
+        """After what was taken up because it was not late."""
+        self._paused = time.monotonic()
 
     def add(self, piece: Callable[[], None]) -> None:
         """Call `piece` in a turn that has time for it."""
@@ -65,3 +77,4 @@ class Turns:
                 break
         if waiting:
             self._schedule()
+        self._began = self._paused = time.monotonic()

@@ -10,15 +10,11 @@ from dataclasses import replace
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.smtp.client_events import Envelope
 from pillarbox.smtp.client_reply import Peer
-from pillarbox.store.content import LARGEST_INLINE
 
 
 async def fit(envelope: Envelope, octets: bytes, peer: Peer) -> tuple[Envelope, bytes]:
     """The envelope and the message as the peer takes them; as they are if it does, and where nothing can be done."""
     if not envelope.eight_bit or peer.offers("8BITMIME"):
         return envelope, octets
-    if len(octets) <= LARGEST_INLINE:
-        made = convert(octets, Transport.SEVEN_BIT)
-    else:
-        made = await asyncio.to_thread(convert, octets, Transport.SEVEN_BIT)
+    made = await asyncio.to_thread(convert, octets, Transport.SEVEN_BIT)
     return replace(envelope, size_bytes=len(made), eight_bit=not made.isascii()), made

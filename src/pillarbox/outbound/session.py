@@ -73,6 +73,9 @@ class HostSession:
 
     def is_usable(self) -> bool:
         """Whether another message may follow, as far as is known. Notes what the peer said since the last."""
+        return self._engine.has_room and self._is_alive()
+
+    def _is_alive(self) -> bool:
         engine = self._engine
         if not self._in_transaction and not engine.closing:
             engine.next_event()  # between messages it tells but one thing: the peer has closed
@@ -123,7 +126,7 @@ class HostSession:
     async def close(self) -> None:
         """Say QUIT if that is possible. A transaction that was broken off is not finished."""
         try:
-            if self.is_usable():
+            if self._is_alive():
                 self._engine.quit()
                 while await self._event() is not None:
                     continue

@@ -25,9 +25,10 @@ from pillarbox.dkim.keys import (
     record_text,
 )
 from pillarbox.dkim.sign import Signer, author_domain, sign
-from pillarbox.mime.convert import Transport, convert, fits
+from pillarbox.mime.convert import Transport, convert, fits, has_utf8_header
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Directory, DkimKey, KeyState
+from pillarbox.store.outgoing import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
 from pillarbox.store.store import Store
 
 T = TypeVar("T")
@@ -56,9 +57,12 @@ class MailSigner:
         there are any. Raises Unavailable.
         """
         has_keys = self._has_keys()
-        message, domain = await self._compute(
-            message, lambda: _prepare(message, find_domain=has_keys)
-        )
+        if len(message) <= LARGEST_INLINE and fits(message, Transport.SEVEN_BIT):
+            domain = author_domain(message) if has_keys else None
+        else:
+            message, domain = await self.store.compute(
+                lambda: _prepare(message, find_domain=has_keys)
+            )
         signers = self._signers_of(domain) if domain is not None else []
         if not signers:
             return message
@@ -68,6 +72,15 @@ class MailSigner:
         except ValueError:
             log.warning("a message from %s goes unsigned: its header has too many fields", domain)
             return message
+
+    async def needs(self, message: bytes, *, utf8: bool) -> int:
+        """What a message needs of the next host (`store.outgoing`); `utf8`: it came with SMTPUTF8. Without that, 8-bit
+        header fields are what they always were, and most hosts with 8BITMIME let them pass."""
+        if message.isascii():
+            return SEVEN_BIT
+        if utf8 and await self._compute(message, lambda: has_utf8_header(message)):
+            return UTF8_HEADER
+        return EIGHT_BIT
 
     async def _compute(self, message: bytes, work: Callable[[], T]) -> T:
         return work() if len(message) <= LARGEST_INLINE else await self.store.compute(work)

@@ -9,8 +9,17 @@ from typing import Protocol
 
 from pillarbox.dsn.wishes import NO_WISH, Wish
 from pillarbox.outbound.signing import MailSigner
+from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.schedule import Schedule
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient, Row
+from pillarbox.store.outgoing import (
+    FREE,
+    OVER_LIMIT,
+    UNACCEPTED,
+    OutgoingMessage,
+    OutgoingQueue,
+    OutgoingRecipient,
+    Row,
+)
 
 
 class Courier(Protocol):
@@ -44,6 +53,7 @@ class Enqueuer:
     signer: MailSigner
     courier: Courier | None = None
     """Whom new mail may be given to without a look into the table."""
+    limits: SendingLimits | None = None
 
     async def enqueue(
         self,
@@ -52,23 +62,28 @@ class Enqueuer:
         *,
         wishes: Mapping[str, Wish] | None = None,
         own: bool = False,
+        utf8: bool = False,
         accepted: bool = True,
-    ) -> None:
+    ) -> int:
         """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
-        made 7-bit and signed; what is forwarded stays as it is. Not yet `accepted`, it waits for `accept`. Raises
+        made 7-bit and signed; what is forwarded stays as it is. `utf8`: it came with SMTPUTF8. Returns FREE, or
+        OVER_LIMIT if its account has sent to too many; not yet `accepted`, it waits for `accept` with that. Raises
         Unavailable."""
+        octets = message.octets
         if own:
-            octets = await self.signer.sign(message.octets)
-            if octets is not message.octets:
-                message = replace(message, octets=octets, eight_bit=not octets.isascii())
+            octets = await self.signer.sign(octets)
+        needs = await self.signer.needs(octets, utf8=utf8)
+        message = replace(message, octets=octets, eight_bit=needs)
         recipients = []
         for address in addresses:
             wish = wishes.get(address, NO_WISH) if wishes else NO_WISH
             hop = self.next_hop_of(address)
             recipients.append(OutgoingRecipient(address, hop, wish.notify, wish.orcpt))
+        state = self._state_for(message.account, len(recipients))
         courier = self.courier
         if (
             accepted
+            and state == FREE
             and courier is not None
             and courier.has_room(len(message.octets), [one.next_hop for one in recipients])
         ):
@@ -80,7 +95,7 @@ class Enqueuer:
             recipients,
             lifetime_s=int(self.schedule.give_up_after_s),
             warn_after_s=int(self.schedule.warn_after_s),
-            accepted=accepted,
+            state=state if accepted else UNACCEPTED,
             owner=owner,
             lease_s=lease_s,
         )
@@ -88,10 +103,16 @@ class Enqueuer:
             courier.take(rows)
         elif accepted:
             self.hint()
+        return state
 
-    async def accept(self, queue_id: str) -> None:
-        """Let a message go that was enqueued before it was accepted. Raises Unavailable."""
-        await self.queue.accept(queue_id)
+    def _state_for(self, account: int | None, recipients: int) -> int:
+        if self.limits is None or account is None or self.limits.take(account, recipients):
+            return FREE
+        return OVER_LIMIT
+
+    async def accept(self, queue_id: str, state: int) -> None:
+        """What `enqueue` returned shall be the state of a message that was not accepted then. Raises Unavailable."""
+        await self.queue.accept(queue_id, state)
         self.hint()
 
     async def forget(self, queue_id: str) -> None:

@@ -7,20 +7,38 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pillarbox.core.dates import pack_date
+from pillarbox.core.address import Address
+from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import Refused
 from pillarbox.core.ids import format_queue_id
-from pillarbox.delivery.aliases import expand
 from pillarbox.delivery.deliver import Delivery, Wished, deliver
+from pillarbox.delivery.route import resolve
 from pillarbox.dsn.build import Built, Report, Reported, build_report
 from pillarbox.dsn.wishes import Action
+from pillarbox.mime.build import format_field
 from pillarbox.mime.header import header_end
 from pillarbox.queue.enqueue import Enqueuer
+from pillarbox.smtp.reply import Reply
 from pillarbox.store.content import make_content
-from pillarbox.store.directory import canonical_address
+from pillarbox.store.directory import Account, canonical_address
 from pillarbox.store.outgoing import OutgoingMessage
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
+
+HELD_TEXT = """\
+{account} has sent mail to more recipients at other hosts than it may in an hour
+or a day. Its further mail was accepted, but is held and not sent yet.
+
+If this was you: an administrator can let it go. If it was not: somebody knows
+the password of this account. Change it at once.
+
+For the administrator:
+    pillarbox queue list --address {account}
+    pillarbox queue release --address {account}
+    pillarbox queue remove --address {account}
+    pillarbox account passwd {account}
+    pillarbox account limits {account} --hourly N --daily N
+"""
 
 log = logging.getLogger("pillarbox.queue")
 
@@ -119,6 +137,28 @@ class Notices:
         )
         await self.tell_success(about, [Wished(*wish) for wish in delivery.wishes])
 
+    async def tell_over_limit(self, account: Account) -> None:
+        """An account has sent to too many, and its mail is held: the account and postmaster, once. Raises
+        Unavailable."""
+        limits = self.enqueuer.limits
+        if limits is None or not limits.is_news(account.id):
+            return
+        domain = account.address.rpartition("@")[2]
+        for address in (account.address, f"postmaster@{domain}"):
+            now = self.clock()
+            notice_id = self._new_id(now)
+            header = [
+                b"Date: " + format_rfc5322_date(pack_date(int(now))) + b"\r\n",
+                format_field("From", f"Mail Delivery System <postmaster@{self.hostname}>"),
+                format_field("To", address),
+                format_field("Subject", "Mail is held: too many recipients"),
+                format_field("Message-ID", f"<{notice_id}@{self.hostname}>"),
+                b"Auto-Submitted: auto-generated\r\n",  # RFC 3834 §5
+                b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n",
+            ]
+            text = HELD_TEXT.format(account=account.address).replace("\n", "\r\n").encode()
+            await self._send(notice_id, address, Built(b"".join(header) + text, utf8=False))
+
     async def _send(self, report_id: str, address: str, built: Built) -> None:
         """To an account of ours at once, else by the queue."""
         try:
@@ -128,21 +168,21 @@ class Notices:
             return
         directory = self.store.directory
         if not directory.is_local(canonical.rpartition("@")[2]):
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, [address], own=True)
+            message = OutgoingMessage(report_id, "", built.octets)
+            await self.enqueuer.enqueue(message, [address], own=True, utf8=built.utf8)
             return
-        expansion = expand(directory, canonical)
-        if expansion.elsewhere:
-            message = OutgoingMessage(report_id, "", built.octets, eight_bit=built.eight_bit)
-            await self.enqueuer.enqueue(message, expansion.elsewhere, own=True)
-        if expansion.targets:
+        local, _, domain = canonical.rpartition("@")
+        found = resolve(directory, Address(local, domain), self.hostname, relay=False)
+        if isinstance(found, Reply):
+            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
+            return
+        if found.elsewhere:
+            message = OutgoingMessage(report_id, "", built.octets)
+            await self.enqueuer.enqueue(message, found.elsewhere, own=True, utf8=built.utf8)
+        if found.targets:
             date = pack_date(int(self.clock()))
             content = make_content(built.octets)
-            await deliver(
-                self.store, Delivery(report_id, "", b"", date, content, expansion.targets)
-            )
-        if not expansion.targets and not expansion.elsewhere:
-            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
+            await deliver(self.store, Delivery(report_id, "", b"", date, content, found.targets))
 
 
 def _succeeded(one: Wished, action: Action) -> Reported:

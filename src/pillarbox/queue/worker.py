@@ -36,7 +36,14 @@ from pillarbox.smtp.client_events import (
     Stage,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import AT_ONCE, MOST_RECIPIENTS_LEASED, OutgoingQueue, Row
+from pillarbox.store.outgoing import (
+    AT_ONCE,
+    MOST_RECIPIENTS_LEASED,
+    SEVEN_BIT,
+    UTF8_HEADER,
+    OutgoingQueue,
+    Row,
+)
 
 MOST_SESSIONS = 300
 MOST_HOPS_REMEMBERED = 10_000
@@ -503,7 +510,8 @@ class QueueWorker:
             _address(first.reverse_path) if first.reverse_path else None,
             [Recipient(_address(row.recipient), row.notify, row.orcpt) for row in rows],
             len(octets),
-            eight_bit=first.eight_bit,
+            eight_bit=first.eight_bit != SEVEN_BIT,
+            utf8=first.eight_bit == UTF8_HEADER,
             ret=first.ret,
             envid=first.envid,
         )

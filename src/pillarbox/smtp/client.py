@@ -34,7 +34,7 @@ from pillarbox.smtp.client_events import (
     TlsMode,
 )
 from pillarbox.smtp.client_reply import Peer, ReplyReader, parse_hello_reply
-from pillarbox.smtp.client_transaction import ALL, Transaction, make_outcome
+from pillarbox.smtp.client_transaction import ALL, Room, Transaction, make_outcome
 from pillarbox.smtp.reply import Reply
 
 _MAX_COMMAND = 512
@@ -67,6 +67,7 @@ class SmtpClient:
         "_output",
         "_phase",
         "_replies",
+        "_room",
         "_sasl_responses",
         "_transaction",
         "_unsent",
@@ -83,6 +84,7 @@ class SmtpClient:
         self.wants_tls = False
         self.peer = Peer("")
         """What the last EHLO told."""
+        self._room = Room(self.peer)
         self._phase = _Phase.OPENING
         self._replies = ReplyReader()
         self._output: list[bytes] = []
@@ -175,6 +177,7 @@ class SmtpClient:
         transaction = Transaction(len(envelope.recipients), dsn=self.peer.offers("DSN"))
         lines = self._transaction_lines(envelope, transaction)
         self._transaction = transaction
+        self._room.messages += 1
         self._phase = _Phase.COMMANDS
         self._unsent.extend(lines)
         if lines:
@@ -222,6 +225,11 @@ class SmtpClient:
             self._asked = False
             self._output.clear()
             self._lose(commands.ABORTED)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another message may follow, as far as the peer's LIMITS go."""
+        return self._room.is_left
 
     def quit(self) -> None:
         """Say QUIT, between messages (RFC 5321 §4.1.1.10). Raises RuntimeError during a transaction."""
@@ -284,6 +292,7 @@ class SmtpClient:
         elif stage is Stage.HELLO:
             peer = parse_hello_reply(reply)
             self.peer = peer if self._extended else Peer(peer.name)
+            self._room = Room(self.peer)
             self._secure()
         else:
             self._become_ready()
@@ -399,6 +408,8 @@ class SmtpClient:
         for index, recipient in enumerate(envelope.recipients):
             if refusal := commands.check_recipient(recipient, peer):
                 transaction.decide(index, refusal, Stage.CHECK, from_peer=False)
+            elif not self._room.take(recipient.address.domain, len(lines)):
+                transaction.decide(index, commands.OVER_LIMIT, Stage.RCPT, from_peer=False)
             else:
                 lines.append((Stage.RCPT, index, commands.rcpt_command(recipient, peer)))
         if not lines:

@@ -22,6 +22,7 @@ MAX_KNOWN_LINE = 64
 """Octets of a line that may be remembered."""
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_LIMIT = re.compile(r"([A-Z0-9_-]+)=([1-9][0-9]{0,5})")
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -128,6 +129,14 @@ class Peer:
         value = self.extensions.get("SIZE", "")
         limit = int(value) if value.isascii() and value.isdigit() and len(value) <= 20 else 0
         return limit or None
+
+    def limit(self, name: str) -> int | None:
+        """What LIMITS says of `name`, such as RCPTMAX (RFC 9422 §3); None if it says nothing that makes sense."""
+        for word in self.extensions.get("LIMITS", "").upper().split():
+            match = _LIMIT.fullmatch(word)
+            if match is not None and match[1] == name:
+                return int(match[2])
+        return None
 
     @property
     def mechanisms(self) -> list[str]:

@@ -1,6 +1,9 @@
-"""What an SMTP client knows about the recipients of the message in transfer (RFC 5321 §3.3, §4.2.1)."""
+"""What an SMTP client knows about the recipients of the message in transfer (RFC 5321 §3.3, §4.2.1), and what its peer
+has room for (RFC 9422).
+"""
 
 from pillarbox.smtp.client_events import Kind, Outcome, Stage, is_too_many_recipients
+from pillarbox.smtp.client_reply import Peer
 from pillarbox.smtp.reply import Reply
 
 ALL = -1
@@ -45,3 +48,34 @@ def make_outcome(reply: Reply, stage: Stage, from_peer: bool, *, dsn: bool = Fal
     else:
         kind = Kind.PERMANENT
     return Outcome(kind, stage, reply, from_peer, dsn and kind is Kind.DELIVERED)
+
+
+class Room:
+    """How much of a session is left by the peer's LIMITS. Each bound counts what is sent, whatever becomes of it: a
+    client that pipelines cannot know."""
+
+    __slots__ = ("_domains", "_most_domains", "_most_messages", "_most_recipients", "messages")
+
+    def __init__(self, peer: Peer) -> None:
+        self._most_messages = peer.limit("MAILMAX")
+        self._most_recipients = peer.limit("RCPTMAX")
+        self._most_domains = peer.limit("RCPTDOMAINMAX")
+        self._domains: set[str] = set()
+        self.messages = 0
+
+    @property
+    def is_left(self) -> bool:
+        """For another message, and if domains are bounded, for one to a new domain."""
+        if self._most_messages is not None and self.messages >= self._most_messages:
+            return False
+        return self._most_domains is None or len(self._domains) < self._most_domains
+
+    def take(self, domain: str, recipients: int) -> bool:
+        """Take one recipient more in a transaction that has `recipients`; False: it has to go by itself."""
+        if self._most_recipients is not None and recipients >= self._most_recipients:
+            return False
+        if self._most_domains is not None:
+            if domain not in self._domains and len(self._domains) >= self._most_domains:
+                return False
+            self._domains.add(domain)
+        return True

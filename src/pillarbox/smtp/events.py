@@ -1,7 +1,7 @@
 """What the SMTP server engine tells its service, in the order of the input.
 
 `Reset`, `Quit` and `BodyChunk` only inform. Every other event waits for `SmtpServer.send` (an `Auth` or
-`AuthResponse` alternatively for `send_challenge`), and nothing further is read until then.
+`AuthResponse` alternatively for `send_challenge`, a `Delay` for `end_delay`), and nothing further is read until then.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pillarbox.core.address import Address
 
 @dataclass(slots=True)
 class Hello:
-    """EHLO or HELO (`extended` tells): accept with `SmtpServer.hello_reply()`. A transaction is over then."""
+    """EHLO, HELO (`extended` tells) or LHLO: accept with `SmtpServer.hello_reply()`. A transaction is over then."""
 
     extended: bool
     domain: str
@@ -79,6 +79,22 @@ class AuthResponse:
 
 
 @dataclass(slots=True)
+class Xclient:
+    """XCLIENT of a client that may speak for another: who that is. Accept with the greeting; the session begins anew
+    then, but under the same TLS. `SmtpServer.authenticated` may be set where LOGIN is believed."""
+
+    attributes: dict[str, str]
+    """Names in upper case, values decoded; "" where the value is unavailable."""
+
+
+@dataclass(slots=True)
+class Delay:
+    """A 5yz reply has to wait: call `SmtpServer.end_delay` after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
 class Reset:
     """RSET, or a chunk that was refused: the transaction, if any, is over."""
 
@@ -88,4 +104,17 @@ class Quit:
     """QUIT was answered; the connection closes."""
 
 
-Event = Hello | Mail | Rcpt | DataStart | BodyChunk | BodyEnd | Auth | AuthResponse | Reset | Quit
+Event = (
+    Hello
+    | Mail
+    | Rcpt
+    | DataStart
+    | BodyChunk
+    | BodyEnd
+    | Auth
+    | AuthResponse
+    | Xclient
+    | Delay
+    | Reset
+    | Quit
+)

@@ -18,11 +18,15 @@ class Situation:
 
     options: ServerOptions
     tls: bool
+    xclient: bool = False
+    """The client may speak for others."""
 
     @property
     def auth_offered(self) -> bool:
         return bool(self.options.mechanisms) and (self.tls or self.options.cleartext_auth)
 
+
+XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 
 Offer = Callable[[Situation], str | None]
 Syntax = Mapping[bytes, re.Pattern[bytes]]
@@ -32,6 +36,8 @@ _XTEXT = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 """RFC 3461 §4."""
 _PRINTABLE_XTEXT = rb"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+"
 """RFC 3461 §4.2, §4.4: graphic characters and white space of US-ASCII."""
+_UNITEXT = rb"(?:[!-*,-<>-\[\]-~\x80-\xff]|\\x\{[0-9A-F]{2,6}\})+"
+"""RFC 6533 §3; octets over 127 only get here as UTF-8, behind SMTPUTF8."""
 _ATOM = rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+"
 _WISH = rb"(?i:SUCCESS|FAILURE|DELAY)"
 
@@ -49,6 +55,14 @@ def _always(line: str) -> Offer:
 
 def _size(situation: Situation) -> str:
     return f"SIZE {situation.options.size_limit_bytes}"
+
+
+def _limits(situation: Situation) -> str:
+    return f"LIMITS RCPTMAX={situation.options.limits.recipients}"
+
+
+def _xclient(situation: Situation) -> str | None:
+    return f"XCLIENT {' '.join(XCLIENT_ATTRIBUTES)}" if situation.xclient else None
 
 
 def _starttls(situation: Situation) -> str | None:
@@ -85,9 +99,17 @@ EXTENSIONS: tuple[Extension, ...] = (
         },
         {
             b"NOTIFY": re.compile(rb"(?i:NEVER)|%b(?:,%b)*" % (_WISH, _WISH)),
-            b"ORCPT": re.compile(rb"(?=.{1,500}\Z)%b;%b" % (_ATOM, _PRINTABLE_XTEXT)),
+            b"ORCPT": re.compile(
+                rb"(?=.{1,500}\Z)(?:%b;%b|(?i:utf-8);%b)" % (_ATOM, _PRINTABLE_XTEXT, _UNITEXT)
+            ),
         },
     ),
+    # RFC 6531 §3.4: without a value
+    Extension(_always("SMTPUTF8"), {b"SMTPUTF8": re.compile(rb"")}),
+    # RFC 9422 §3: what is enforced; messages and domains in a session are not limited
+    Extension(_limits),
+    # Postfix's XCLIENT_README; a secret from those who may not use it
+    Extension(_xclient),
     # RFC 5321 §4.1.1.1: every command that §4.5.1 does not require is listed
     Extension(_always("HELP")),
 )

@@ -1,4 +1,4 @@
-"""The arguments of SMTP commands (RFC 5321 §4.1.2, §4.1.3): octets in, values or the refusing reply out.
+"""The arguments of SMTP commands (RFC 5321 §4.1.2, §4.1.3; RFC 6531 §3.3): octets in, values or the refusing reply out.
 
 Strict: what the ABNF does not allow is refused, except where DEVIATES says so. All patterns run in time
 linear in the line.
@@ -8,12 +8,13 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from pillarbox.core.address import Address
+from pillarbox.core.address import Address, canonical_domain
 from pillarbox.smtp.extensions import Syntax
 from pillarbox.smtp.reply import (
     BAD_RECIPIENT,
     BAD_SENDER,
-    NON_ASCII_ADDRESS,
+    NON_ASCII_RECIPIENT,
+    NON_ASCII_SENDER,
     UNKNOWN_PARAMETER,
     Reply,
     bad_syntax,
@@ -32,15 +33,31 @@ _LITERAL = rb"\[[!-Z^-~]+\]"
 # RFC 5321 §4.1.2 A-d-l: "MUST BE accepted, SHOULD NOT be generated, and SHOULD be ignored"
 _ROUTE = rb"@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:"
 
-# DEVIATES: RFC 5321 §3.3 allows no space behind the colon; common clients send one.
-_PATH = re.compile(
-    rb" ?<(?:(?:%b)?(?P<mailbox>(?:(?P<atoms>%b)|(?P<quoted>%b))@(?:(?P<domain>%b)|(?P<literal>%b)))"
-    rb"|(?P<postmaster>(?i:postmaster)))?>"
-    % (_ROUTE, _DOT_STRING, _QUOTED_STRING, _DOMAIN, _LITERAL)
-)
+# RFC 6531 §3.3; that the octets are UTF-8 and the domain is one is seen afterwards
+_UTF8_ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+"
+_UTF8_DOT_STRING = _UTF8_ATOM + rb"(?:\." + _UTF8_ATOM + rb")*"
+_UTF8_QUOTED_STRING = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'
+_UTF8_DOMAIN = rb"[A-Za-z0-9.\x80-\xff-]+"
+
+
+def _path_pattern(dot_string: bytes, quoted_string: bytes, domain: bytes) -> re.Pattern[bytes]:
+    # DEVIATES: RFC 5321 §3.3 allows no space behind the colon; common clients send one.
+    return re.compile(
+        rb" ?<(?:(?:%b)?(?P<mailbox>(?:(?P<atoms>%b)|(?P<quoted>%b))@(?:(?P<domain>%b)|(?P<literal>%b)))"
+        rb"|(?P<postmaster>(?i:postmaster)))?>"
+        % (_ROUTE, dot_string, quoted_string, domain, _LITERAL)
+    )
+
+
+_PATH = _path_pattern(_DOT_STRING, _QUOTED_STRING, _DOMAIN)
+_UTF8_PATH = _path_pattern(_UTF8_DOT_STRING, _UTF8_QUOTED_STRING, _UTF8_DOMAIN)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_UTF8_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 _HELLO = re.compile(rb"([!-~]{1,255})(?: .*)?")
 _IPV4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})")
+
+UTF8 = "SMTPUTF8"
+"""The parameter of MAIL (RFC 6531 §3.4)."""
 
 _POSTMASTER = Address("postmaster", "")
 _MAIL_SYNTAX = bad_syntax("MAIL FROM:<address> [parameters]")
@@ -63,17 +80,21 @@ def parse_mail(argument: bytes, syntax: Syntax) -> PathArgument | Reply:
         return _MAIL_SYNTAX
     path = _parse_path(argument, 5, syntax)
     if path is None or (isinstance(path, PathArgument) and path.address is _POSTMASTER):
-        return BAD_SENDER if argument.isascii() else NON_ASCII_ADDRESS
+        return BAD_SENDER
+    if isinstance(path, PathArgument) and not path.raw.isascii() and UTF8 not in path.parameters:
+        return NON_ASCII_SENDER
     return path
 
 
-def parse_rcpt(argument: bytes, syntax: Syntax) -> PathArgument | Reply:
-    """The argument of RCPT; the address is never None. Example: `b"TO:<Postmaster>"`."""
+def parse_rcpt(argument: bytes, syntax: Syntax, *, utf8: bool = False) -> PathArgument | Reply:
+    """The argument of RCPT; the address is never None. `utf8`: MAIL had SMTPUTF8. Example: `b"TO:<Postmaster>"`."""
     if argument[:3].upper() != b"TO:":
         return _RCPT_SYNTAX
     path = _parse_path(argument, 3, syntax)
     if path is None or (isinstance(path, PathArgument) and path.address is None):
-        return BAD_RECIPIENT if argument.isascii() else NON_ASCII_ADDRESS
+        return BAD_RECIPIENT
+    if isinstance(path, PathArgument) and not (utf8 or argument.isascii()):
+        return NON_ASCII_RECIPIENT if not path.raw.isascii() else _PARAMETER_SYNTAX
     return path
 
 
@@ -89,8 +110,8 @@ def parse_hello(argument: bytes) -> str | None:
 
 def _parse_path(argument: bytes, start: int, syntax: Syntax) -> PathArgument | Reply | None:
     """The path from `start` on and the parameters behind it; None if the path is malformed."""
-    match = _PATH.match(argument, start)
-    if match is None:
+    match = (_PATH if argument.isascii() else _UTF8_PATH).match(argument, start)
+    if match is None or not (argument.isascii() or _is_utf8(match[0])):
         return None
     mailbox, atoms, quoted, domain, literal, postmaster = match.groups()
     if mailbox is None:
@@ -104,7 +125,7 @@ def _parse_path(argument: bytes, start: int, syntax: Syntax) -> PathArgument | R
     parameters = parse_parameters(tail, syntax) if tail else {}
     if isinstance(parameters, Reply):
         return parameters
-    return PathArgument(address, (mailbox or postmaster or b"").decode("ascii"), parameters)
+    return PathArgument(address, (mailbox or postmaster or b"").decode("utf-8"), parameters)
 
 
 def _mailbox(
@@ -118,7 +139,21 @@ def _mailbox(
         return None
     if literal is not None and not _is_address_literal(literal):
         return None
-    return Address(local.decode("ascii"), host.decode("ascii").lower())
+    name = host.decode("utf-8").lower()
+    if not name.isascii():
+        try:
+            canonical_domain(name)
+        except ValueError:
+            return None
+    return Address(local.decode("utf-8"), name)
+
+
+def _is_utf8(octets: bytes) -> bool:
+    """Whether octets are UTF-8 without control characters."""
+    try:
+        return octets.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_address_literal(literal: bytes) -> bool:
@@ -139,9 +174,12 @@ def parse_parameters(tail: bytes, syntax: Syntax) -> dict[str, str] | Reply:
     """What follows a path, each parameter behind a space: names in upper case, values as they came."""
     if tail[:1] != b" ":
         return _PARAMETER_SYNTAX
+    is_ascii = tail.isascii()
+    if not (is_ascii or _is_utf8(tail)):
+        return _PARAMETER_SYNTAX
     parameters: dict[str, str] = {}
     for parameter in tail.split():
-        match = _PARAMETER.fullmatch(parameter)
+        match = (_PARAMETER if is_ascii else _UTF8_PARAMETER).fullmatch(parameter)
         if match is None:
             return _PARAMETER_SYNTAX
         name = match[1].upper()
@@ -153,5 +191,5 @@ def parse_parameters(tail: bytes, syntax: Syntax) -> dict[str, str] | Reply:
         # RFC 1870 §6: only one SIZE; no other parameter has a sense twice either
         if keyword in parameters or not allowed.fullmatch(value):
             return _PARAMETER_SYNTAX
-        parameters[keyword] = value.decode("ascii")
+        parameters[keyword] = value.decode("utf-8")
     return parameters

@@ -20,6 +20,11 @@ class Limits:
     """5yz replies by the service, since the last accepted message."""
     commands: int = 10_000
     """Lines since the last accepted message."""
+    errors_at_once: int = 5
+    """Errors and refusals that are answered at once."""
+    error_delay_s: float = 0.0
+    """Each further one is answered by this much later than the one before, but at most `longest_delay_s`."""
+    longest_delay_s: float = 5.0
     timeout_s: float = 300.0
     """Silence while a command or data is awaited: at least 5 minutes (RFC 5321 §4.5.3.2.7)."""
 
@@ -36,6 +41,8 @@ class ServerOptions:
     """SASL mechanisms, upper case, as EHLO shows them; empty: no AUTH."""
     cleartext_auth: bool = False
     """Offer AUTH without TLS too."""
+    lmtp: bool = False
+    """LMTP (RFC 2033): LHLO, and a reply for each recipient behind the message."""
     requires_auth: bool = False
     """MAIL only after AUTH: the submission service (RFC 6409 §4.3)."""
     limits: Limits = field(default_factory=Limits)

@@ -77,7 +77,8 @@ NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument")
 BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
 BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
-NON_ASCII_ADDRESS = Reply(553, "5.6.7", "Non-ASCII addresses are not supported")
+NON_ASCII_SENDER = Reply(550, "5.6.7", "A non-ASCII address needs SMTPUTF8")  # RFC 6531 §3.5
+NON_ASCII_RECIPIENT = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
 
 # Limits
@@ -112,15 +113,17 @@ SENDER_NOT_YOURS = Reply(550, "5.7.1", "Not your sender address")
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")
 BARE_CR_OR_LF_IN_DATA = Reply(550, "5.6.11", "Bare CR or LF in message")
 NOT_CONVERTED = Reply(554, "5.6.3", "Binary parts of the message are where they cannot be encoded")
+XCLIENT_DENIED = Reply(550, "5.7.0", "You may not speak for other clients")
+SPOKE_EARLY = Reply(554, "5.5.1", "You spoke before the greeting, closing transmission channel")
 MAIL_LOOP = Reply(554, "5.4.6", "Too many hops")
 STORAGE_FULL = Reply(452, "4.3.1", "Insufficient system storage")
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing")
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections")
 
 
-def greeting(hostname: str) -> Reply:
+def greeting(hostname: str, *, lmtp: bool = False) -> Reply:
     """The first words on a connection (RFC 5321 §4.3.1)."""
-    return Reply(220, "", f"{hostname} ESMTP Pillarbox")
+    return Reply(220, "", f"{hostname} {'LMTP' if lmtp else 'ESMTP'} Pillarbox")
 
 
 def queued(queue_id: str) -> Reply:

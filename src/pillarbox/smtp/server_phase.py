@@ -16,6 +16,7 @@ class Phase(Enum):
     # Each of these waits for `send`
     GREETING = "greeting"
     HELLO = "EHLO or HELO"
+    XCLIENT = "XCLIENT"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA_START = "DATA"

@@ -20,10 +20,12 @@ class Transaction:
     tried_recipients: bool = False
     body: str = ""
     """The value of BODY in upper case, "" without."""
+    utf8: bool = False
+    """MAIL had SMTPUTF8 (RFC 6531 §3.4)."""
     chunks: ChunkDecoder | None = None
     """From the first BDAT on."""
     failed: bool = False
-    """A chunk was refused, and others may be under way already."""
+    """It is over: a chunk was refused, and others may be under way already. Its recipients are still known."""
 
     def rcpt_problem(self, most_recipients: int) -> Reply | None:
         if self.chunks is not None:
@@ -32,13 +34,14 @@ class Transaction:
         # RFC 5321 §4.5.3.1.10
         return replies.TOO_MANY_RECIPIENTS if self.recipients >= most_recipients else None
 
-    def data_problem(self) -> Reply | None:
-        """RFC 5321 §3.3, RFC 2920 §3.2"""
+    def data_problem(self, *, lmtp: bool = False) -> Reply | None:
+        """RFC 5321 §3.3, RFC 2920 §3.2; RFC 2033 §4.2 wants 503 always."""
         if self.chunks is not None or self.body == BINARY:
             return replies.BDAT_ONLY  # RFC 3030 §2, §3
         if self.recipients:
             return None
-        return replies.NO_VALID_RECIPIENTS if self.tried_recipients else replies.RECIPIENT_FIRST
+        tried = self.tried_recipients and not lmtp
+        return replies.NO_VALID_RECIPIENTS if tried else replies.RECIPIENT_FIRST
 
     def chunk_problem(self, size: int, size_limit_bytes: int) -> Reply | None:
         """`size` as BDAT declares it: what would pass the limit is refused before it comes."""

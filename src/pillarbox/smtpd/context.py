@@ -9,11 +9,12 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.core.networks import NO_NETWORKS, Networks
 from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import MECHANISMS
-from pillarbox.smtp.options import ServerOptions
+from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
-SERVICES = ("smtp", "submission", "submissions")
+SERVICES = ("smtp", "submission", "submissions", "lmtp")
+SUBMISSION = ("submission", "submissions")
 
 
 def _random_bits() -> int:
@@ -42,6 +43,12 @@ class SmtpContext:
     """Hosts that may send to anybody without a login."""
     takes_for: Callable[[str], bool] = _nobody
     """Whether mail for a domain that is not ours is taken from everybody."""
+    xclient_from: Networks = NO_NETWORKS
+    """Clients that may speak for others by XCLIENT."""
+    greeting_delay_s: float = 0.0
+    """How long strangers wait for the greeting on port 25: who speaks before it is sent away."""
+    error_delay_s: float = 0.0
+    """How much longer each further error of a client waits for its answer (`smtp.options.Limits`)."""
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""
@@ -52,12 +59,15 @@ class SmtpContext:
         self.options = {name: self._options(name) for name in SERVICES}
 
     def _options(self, service: str) -> ServerOptions:
-        is_submission = service != "smtp"
+        is_submission = service in SUBMISSION
+        offers_auth = is_submission or (service == "smtp" and self.allow_cleartext_login)
         return ServerOptions(
             self.hostname,
             self.max_message_size,
             starttls=True,
-            mechanisms=tuple(MECHANISMS) if is_submission or self.allow_cleartext_login else (),
+            mechanisms=tuple(MECHANISMS) if offers_auth else (),
             cleartext_auth=self.allow_cleartext_login,
             requires_auth=is_submission,
+            lmtp=service == "lmtp",
+            limits=Limits(error_delay_s=self.error_delay_s),
         )

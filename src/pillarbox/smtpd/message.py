@@ -1,6 +1,7 @@
 """A message between its reception and its delivery: loops found, mended, parsed (RFC 5321 §4.4, RFC 6409 §8).
 
-Pure, and slow for large messages: over `content.LARGEST_INLINE` octets, call `prepare` by `Store.compute`.
+Pure, and slow for large and for binary messages: over `content.LARGEST_INLINE` octets, call `prepare` by
+`Store.compute`.
 """
 
 import re
@@ -27,6 +28,7 @@ _FIRST_FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:|\r\n")
 _AUTHORS = field_pattern(b"from|sender")
 _BCC = field_pattern(b"(?:resent-)?bcc")
 _HAS_DATE = re.compile(rb"^date[ \t]*+:", re.MULTILINE | re.IGNORECASE)
+_HAS_FROM = re.compile(rb"^from[ \t]*+:", re.MULTILINE | re.IGNORECASE)
 _HAS_MESSAGE_ID = re.compile(rb"^message-id[ \t]*+:", re.MULTILINE | re.IGNORECASE)
 
 
@@ -37,6 +39,8 @@ class Additions:
     date: bytes
     message_id: bytes
     """With angle brackets."""
+    author: bytes = b""
+    """For From; b"" where a message without it stays so."""
 
 
 @dataclass(slots=True)
@@ -126,6 +130,8 @@ def mend_header(header: bytes, additions: Additions) -> bytes:
     # What is usual is found without the slower patterns.
     if b"\ndate:" not in lower and _HAS_DATE.search(header) is None:
         added += b"Date: %b\r\n" % additions.date
+    if additions.author and _HAS_FROM.search(header) is None:
+        added += b"From: %b\r\n" % additions.author
     if b"\nmessage-id:" not in lower and _HAS_MESSAGE_ID.search(header) is None:
         added += b"Message-ID: %b\r\n" % additions.message_id
     return added + header if added else header

@@ -27,6 +27,10 @@ class Origin:
     tls: str
     """Version and cipher suite, "" without TLS."""
     authenticated: bool
+    utf8: bool = False
+    """With SMTPUTF8."""
+    lmtp: bool = False
+    """RFC 2033"""
 
 
 def format_origin(origin: Origin, hostname: str) -> bytes:
@@ -35,7 +39,11 @@ def format_origin(origin: Origin, hostname: str) -> bytes:
     client = f" ({_literal(origin.address)})" if origin.address else ""
     protocol = "SMTP"
     if origin.extended:  # RFC 3848
-        protocol = f"ESMTP{'S' if origin.tls else ''}{'A' if origin.authenticated else ''}"
+        protocol = "LMTP" if origin.lmtp else "SMTP"
+        protocol = (
+            "UTF8" if origin.utf8 else "" if origin.lmtp else "E"
+        ) + protocol  # RFC 6531 §4.3
+        protocol += f"{'S' if origin.tls else ''}{'A' if origin.authenticated else ''}"
     tls = f" ({origin.tls})" if origin.tls else ""
     return (
         f"Received: from {hello}{client}\r\n\tby {hostname}{tls}\r\n\twith {protocol} id ".encode()
@@ -45,7 +53,9 @@ def format_origin(origin: Origin, hostname: str) -> bytes:
 def format_received(origin: bytes, queue_id: str, recipient: str, date: int) -> bytes:
     """The whole field. `recipient` is as the client wrote it, "" where there are several: none may learn of the others.
     `date` is packed."""
-    clause = f"{queue_id}\r\n\tfor <{recipient}>" if recipient else queue_id
+    # A UTF-8 address would make the header need SMTPUTF8, also for those that need it for nothing else.
+    is_told = recipient and recipient.isascii()
+    clause = f"{queue_id}\r\n\tfor <{recipient}>" if is_told else queue_id
     return b"%b%b; %b\r\n" % (origin, clause.encode(), format_date(date))
 
 

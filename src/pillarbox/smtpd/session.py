@@ -5,17 +5,16 @@ send as the addresses that lead to the account, and gets headers and line ends m
 may send to local addresses only.
 """
 
+import asyncio
 import logging
 from contextlib import suppress
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
-from pillarbox.delivery.aliases import Target
-from pillarbox.delivery.deliver import Delivery, Wished, deliver
+from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
-from pillarbox.queue.notice import About
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp import reply as replies
@@ -26,22 +25,25 @@ from pillarbox.smtp.events import (
     BodyChunk,
     BodyEnd,
     DataStart,
+    Delay,
     Event,
     Hello,
     Mail,
     Quit,
     Rcpt,
     Reset,
+    Xclient,
 )
-from pillarbox.smtp.reply import Reply, format_reply
+from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
+from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
+from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
-from pillarbox.store.outgoing import OutgoingMessage
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -61,11 +63,16 @@ log = logging.getLogger("pillarbox.smtpd")
 
 
 class SmtpSession:
-    """A `net.connection.Session` for the services "smtp", "submission" and "submissions"."""
+    """A `net.connection.Session` for the services of `context.SERVICES`."""
 
     def __init__(self, connection: Connection, context: SmtpContext) -> None:
         service = connection.service
-        self.engine = SmtpServer(context.options[service.name], tls=service.implicit_tls)
+        self.engine = SmtpServer(
+            context.options[service.name],
+            tls=service.implicit_tls,
+            xclient=connection.peer[0] in context.xclient_from,
+        )
+        self._is_lmtp = service.name == "lmtp"
         self._connection = connection
         self._context = context
         self._directory = context.store.directory
@@ -75,11 +82,33 @@ class SmtpSession:
         self._account: Account | None = None
         self._mechanism: Mechanism | None = None
         self._login_failures = 0
+        self._greeting: asyncio.TimerHandle | None = None
+        self._spoken_for = SpokenFor()
 
     # What the driver calls
 
     def opened(self) -> None:
-        self.engine.send(replies.greeting(self._context.hostname))
+        delay_s = self._context.greeting_delay_s
+        if delay_s and self._connection.service.name == "smtp" and not self._is_ours:
+            loop = asyncio.get_running_loop()
+            self._greeting = loop.call_later(delay_s, self._greet_patient)
+        else:
+            self.engine.send(self._greet())
+
+    def _greet(self) -> Reply:
+        return replies.greeting(self._context.hostname, lmtp=self._is_lmtp)
+
+    def _greet_patient(self) -> None:
+        """Programs that only want to get rid of their mail do not wait for a greeting (RFC 5321 §4.3.1)."""
+        self._greeting = None
+        if self.engine.closing:
+            return
+        if self.engine.has_input:
+            self._log("spoke before the greeting")
+            self.engine.refuse(replies.SPOKE_EARLY)
+        else:
+            self.engine.send(self._greet())
+        self._connection.wake()
 
     async def handle(self, event: Event) -> None:
         try:
@@ -97,11 +126,16 @@ class SmtpSession:
                     await self._body_end(event)
                 case Hello():
                     self._end_transaction()
-                    self._hello = event
+                    self._hello = self._spoken_for.hello(event)
                     self._origin = None
                     self.engine.send(self.engine.hello_reply())
                 case Reset() | Quit():
                     self._end_transaction()
+                case Delay():
+                    await asyncio.sleep(event.seconds)
+                    self.engine.end_delay()
+                case Xclient():
+                    self._speak_for(event)
                 case Auth():
                     self._mechanism = MECHANISMS[event.mechanism]()
                     await self._authenticate(self._mechanism.start(event.initial))
@@ -123,7 +157,29 @@ class SmtpSession:
         self.engine.shut_down()
 
     def closed(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
         self._end_transaction()
+
+    def _speak_for(self, event: Xclient) -> None:
+        """Who may do so is known by the connection's own address, for good (Postfix's XCLIENT_README)."""
+        self._end_transaction()
+        try:
+            self._spoken_for = spoken = self._spoken_for.changed(event.attributes)
+        except ValueError as error:
+            self.engine.send(bad_syntax(str(error)))
+            return
+        connection = self._connection
+        self._log("speaks for %s", event.attributes)
+        connection.peer = spoken.client or connection.peer
+        connection.local = spoken.server or connection.local
+        login = event.attributes.get("LOGIN")
+        account = self._directory.account_for_login(login) if login else None
+        if login is not None:
+            self._account = account
+            self.engine.authenticated = account is not None and account.enabled
+        self._origin = None
+        self.engine.send(self._greet())
 
     # Mail transactions
 
@@ -135,7 +191,13 @@ class SmtpSession:
     @property
     def _is_ours(self) -> bool:
         """Whether the client is a user, or a host that is trusted like one."""
+        if self._is_lmtp:
+            return False  # for accounts here only
         return self._submitter is not None or self._connection.peer[0] in self._context.trusted
+
+    def _may_relay(self, domain: str) -> bool:
+        """Whether the client may send to a domain that is not ours."""
+        return self._is_ours or (not self._is_lmtp and self._context.takes_for(domain))
 
     def _mail(self, event: Mail) -> None:
         self._end_transaction()
@@ -166,7 +228,7 @@ class SmtpSession:
             self._directory,
             event.forward_path,
             self._context.hostname,
-            relay=self._is_ours or self._context.takes_for(event.forward_path.domain),
+            relay=self._may_relay(event.forward_path.domain),
         )
         if isinstance(found, Reply):
             self._refuse(f"recipient <{event.raw}>", found)
@@ -259,7 +321,8 @@ class SmtpSession:
         size = len(prepared.content.octets)
         recipients = transaction.recipients
         recipient = recipients[0] if len(recipients) == 1 else ""
-        received = format_received(self._received_from(), queue_id, recipient, date)
+        origin = self._received_from(utf8=transaction.is_utf8)
+        received = format_received(origin, queue_id, recipient, date)
         sender = transaction.sender
         targets = list(transaction.targets.values())
         envid = transaction.mail.parameters.get("ENVID", "")
@@ -273,9 +336,8 @@ class SmtpSession:
             envid,
             transaction.wishes,
         )
-        pending = await self._store(delivery, transaction, submitter)
-        if transaction.wishes or transaction.expanded:
-            await self._tell_success(delivery, transaction.expanded, pending)
+        accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
+        pending = await make_durable(context, accepted)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
@@ -290,67 +352,6 @@ class SmtpSession:
             submitter.address if submitter is not None else "-",
         )
         return replies.queued(queue_id)
-
-    async def _store(
-        self, delivery: Delivery, transaction: Transaction, submitter: Account | None
-    ) -> list[Target]:
-        """Make it durable for all, or for nobody; returns the local targets that are only pending.
-
-        Raises Unavailable.
-        """
-        if not transaction.elsewhere:
-            return await deliver(self._context.store, delivery)
-        octets = delivery.received + bytes(delivery.content.octets)
-        message = OutgoingMessage(
-            delivery.queue_id,
-            delivery.reverse_path,
-            octets,
-            account=submitter.id if submitter is not None else None,
-            envid=delivery.envid,
-            ret=transaction.mail.parameters.get("RET", ""),
-            eight_bit=not octets.isascii(),
-        )
-        enqueuer = self._context.notices.enqueuer
-        await enqueuer.enqueue(
-            message,
-            list(transaction.elsewhere),
-            wishes=transaction.elsewhere,
-            own=self._is_ours,
-            accepted=not delivery.targets,
-        )
-        if not delivery.targets:
-            return []
-        try:
-            pending = await deliver(self._context.store, delivery)
-        except Unavailable:
-            await enqueuer.forget(delivery.queue_id)
-            raise
-        await enqueuer.accept(delivery.queue_id)
-        return pending
-
-    async def _tell_success(
-        self, delivery: Delivery, expanded: list[Wished], pending: list[Target]
-    ) -> None:
-        """Before the 250, so that no stop in between leaves the sender without it (RFC 3461 §5.2.3). The message is
-        stored, whatever becomes of the report: it cannot be refused any more."""
-        later = {target.account for target in pending}
-        delivered = [
-            wished
-            for account, those in delivery.wishes.items()
-            if account not in later
-            for wished in those
-        ]
-        about = About(
-            delivery.queue_id,
-            delivery.reverse_path,
-            delivery.received + delivery.content.header,
-            delivery.internaldate,
-            delivery.envid,
-        )
-        try:
-            await self._context.notices.tell_success(about, delivered, expanded)
-        except Unavailable as failure:
-            log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
 
     async def _prepare(
         self, transaction: Transaction, queue_id: str, date: int
@@ -375,15 +376,15 @@ class SmtpSession:
             return replies.STORAGE_FULL
         addresses = [target.address for target in transaction.targets.values()]
         is_binary = transaction.is_binary
-        if len(octets) <= LARGEST_INLINE:
-            return prepare(octets, addresses, additions, is_binary=is_binary)
+        if len(octets) <= LARGEST_INLINE and not is_binary:
+            return prepare(octets, addresses, additions)
         return await self._context.store.compute(
             lambda: prepare(octets, addresses, additions, is_binary=is_binary)
         )
 
-    def _received_from(self) -> bytes:
+    def _received_from(self, *, utf8: bool) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""
-        if self._origin is None:
+        if self._origin is None or utf8:
             connection = self._connection
             submitter = self._submitter
             origin = Origin(
@@ -392,7 +393,11 @@ class SmtpSession:
                 connection.peer[0] if submitter is None else "",
                 f"{connection.tls_version} {connection.tls_cipher}" if connection.is_tls else "",
                 submitter is not None,
+                utf8,
+                self._is_lmtp,
             )
+            if utf8:
+                return format_origin(origin, self._context.hostname)
             self._origin = format_origin(origin, self._context.hostname)
         return self._origin
 

@@ -18,6 +18,7 @@ from pillarbox.dsn.wishes import (
 )
 from pillarbox.smtp.data import LineEndNormalizer
 from pillarbox.smtp.events import Mail, Rcpt
+from pillarbox.smtp.grammar import UTF8
 from pillarbox.smtp.reply import Reply
 from pillarbox.smtp.server_transaction import BINARY
 from pillarbox.store.spool import Spool
@@ -57,6 +58,11 @@ class Transaction:
     def is_binary(self) -> bool:
         """Its lines may end as they like: it is made fit for storing at its end (RFC 3030 §3)."""
         return self.mail.parameters.get("BODY", "").upper() == BINARY
+
+    @property
+    def is_utf8(self) -> bool:
+        """It came with SMTPUTF8 (RFC 6531 §3.4)."""
+        return UTF8 in self.mail.parameters
 
     @property
     def copies(self) -> int:

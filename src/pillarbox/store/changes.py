@@ -1,59 +1,89 @@
 """What happened in a mailbox since a ModSeq, for sessions that keep a view and for resynchronisation (RFC 7162)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from pillarbox.store import mailboxes, messages
+from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import Mailbox
 from pillarbox.store.tx import Tx
+
+MOST_ROWS = 2000
+"""Rows of changes that are told apart; a session that is further behind looks at all that it knows."""
+
+SCANNED_UIDS = 2000
+SCANNED_RANGES = 500
+"""What one look for changed flags goes through: a few milliseconds."""
+
+Ranges = list[tuple[int, int]]
+FlagRows = list[tuple[int, int, int]]
+"""(uid, flags, modseq) of messages."""
 
 
 @dataclass(slots=True)
 class Changes:
-    """What a session lacks."""
+    """What a session lacks, but for new messages: those from the UID on that it expects. Ranges are of UIDs, inclusive,
+    ascending and disjoint."""
 
     mailbox: Mailbox
-    vanished: list[tuple[int, int]] = field(default_factory=list)
-    """Inclusive UID ranges in which messages were expunged; may name UIDs that the session never saw."""
-    flags: list[tuple[int, int, int]] = field(default_factory=list)
-    """(uid, flags, modseq) of messages below `known_uidnext` whose flags changed."""
-    new: list[tuple[int, int, int]] = field(default_factory=list)
-    """(uid, flags, modseq) of messages from `known_uidnext` on, ascending."""
+    vanished: Ranges = field(default_factory=list)
+    """In which messages were expunged; may name UIDs that the session never saw."""
+    flagged: Ranges = field(default_factory=list)
+    """Known ones, among which `flags_since` finds those whose flags changed."""
+    is_far: bool = False
+    """Too much happened: `vanished` is empty, and what is gone must be found by looking for all that is known."""
 
 
-def since(tx: Tx, mailbox: int, modseq: int, known_uidnext: int) -> Changes | None:
-    """What changed above `modseq`; None where nothing did. Raises Refused NONEXISTENT if it was deleted."""
+def since(
+    tx: Tx, mailbox: int, modseq: int, known_uidnext: int, own: Collection[int] = ()
+) -> Changes | None:
+    """What changed above `modseq`, flags by `own` ModSeqs left out; None where nothing did. In bounded time.
+
+    Raises Refused NONEXISTENT if the mailbox was deleted.
+    """
     now = mailboxes.by_id(tx, mailbox)
     if now.modseq <= modseq and now.uidnext == known_uidnext:
         return None
-    changes = Changes(now)
-    flag_ranges: list[tuple[int, int]] = []
-    if modseq < now.change_floor:
-        flag_ranges = [(1, known_uidnext - 1)] if known_uidnext > 1 else []
-    for first, last, kind in tx.rows(
-        "SELECT first_uid, last_uid, kind FROM change WHERE account = ? AND mailbox = ? AND modseq > ?",
-        (tx.account, mailbox, modseq),
-    ):
+    known = [(1, known_uidnext - 1)] if known_uidnext > 1 else []
+    rows = tx.rows(
+        "SELECT first_uid, last_uid, kind, modseq FROM change"
+        " WHERE account = ? AND mailbox = ? AND modseq > ? LIMIT ?",
+        (tx.account, mailbox, modseq, MOST_ROWS + 1),
+    )
+    if len(rows) > MOST_ROWS:
+        return Changes(now, [], known, is_far=True)
+    vanished: Ranges = []
+    flagged = known if modseq < now.change_floor else []
+    for first, last, kind, changed in rows:
         if kind == mailboxes.EXPUNGED:
-            changes.vanished.append((first, last))
-        elif modseq >= now.change_floor:
-            flag_ranges.append((first, min(last, known_uidnext - 1)))
-    for first, last in merge(flag_ranges):
-        changes.flags += tx.rows(
+            vanished.append((first, last))
+        elif modseq >= now.change_floor and changed not in own:
+            flagged.append((first, min(last, known_uidnext - 1)))
+    return Changes(now, merge(vanished), merge(flagged))
+
+
+def flags_since(tx: Tx, mailbox: int, ranges: Ranges, modseq: int) -> tuple[FlagRows, Ranges]:
+    """Of the messages in these ranges of UIDs, those whose flags changed above `modseq`, and the ranges that are left
+    for another look."""
+    found: FlagRows = []
+    room = SCANNED_UIDS
+    for number, (first, last) in enumerate(ranges):
+        if room <= 0 or number == SCANNED_RANGES:
+            return found, ranges[number:]
+        end = min(last, first + room - 1)
+        found += tx.rows(
             "SELECT uid, flags, modseq FROM message WHERE account = ? AND mailbox = ?"
             " AND uid BETWEEN ? AND ? AND modseq > ?",
-            (tx.account, mailbox, first, last, modseq),
+            (tx.account, mailbox, first, end, modseq),
         )
-    changes.vanished = merge(changes.vanished)
-    if now.uidnext > known_uidnext:
-        changes.new = messages.select(
-            tx, mailbox, [(known_uidnext, now.uidnext)], ("uid", "flags", "modseq")
-        )
-    return changes
+        room -= end - first + 1
+        if end < last:
+            return found, [(end + 1, last), *ranges[number + 1 :]]
+    return found, []
 
 
-def merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def merge(ranges: Ranges) -> Ranges:
     """Inclusive ranges in any order, sorted and joined where they meet; empty ones dropped."""
-    merged: list[tuple[int, int]] = []
+    merged: Ranges = []
     for first, last in sorted(ranges):
         if last < first:
             continue

@@ -24,8 +24,9 @@ from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.journal import SEGMENT_OCTETS, Journal, Segment
 from pillarbox.store.tx import Tx
 
-MOST_UNITS_A_GROUP = 256
-"""Units that one account's transaction takes; the rest wait for the next."""
+MOST_UNITS_A_GROUP = 32
+"""Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
+25 ms while other threads want the interpreter."""
 
 MOST_OCTETS_A_GROUP = 1 << 20
 """What its units write, but for a single one: the event loop waits for it, 10 to 30 ms."""

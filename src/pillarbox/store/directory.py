@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from pillarbox.core.address import canonical_domain, canonical_host, is_dot_string
+from pillarbox.core.address import canonical_domain, canonical_host, canonical_local, is_dot_string
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store import database
@@ -84,7 +84,7 @@ def canonical_address(address: str) -> str:
     if len(local.encode()) > 64:
         raise Refused(f'the part of "{address}" before the @ is longer than 64 octets')
     try:
-        return f"{local.lower()}@{canonical_domain(domain)}"
+        return f"{canonical_local(local)}@{canonical_domain(domain)}"
     except ValueError as error:
         raise Refused(f'"{domain}" is not a domain name') from error
 
@@ -179,13 +179,15 @@ class Directory:
         return domain
 
     def _ensure_can_get_mail(self, address: str) -> None:
-        """Whether mail can be addressed to a canonical address without quotes and SMTPUTF8, at a domain of ours.
+        """Whether mail can be addressed to a canonical address without quotes, at a domain of ours.
 
         Raises Refused.
         """
         local, _, domain = address.rpartition("@")
-        if not (local.isascii() and is_dot_string(local)):
-            raise Refused(f'"{local}" cannot stand before the @: use a-z, 0-9 and . _ - + \' & =')
+        if not is_dot_string(local):
+            raise Refused(
+                f'"{local}" cannot stand before the @: use letters, digits and . _ - + \' & ='
+            )
         if not self.is_local(domain):
             raise Refused(
                 f"there is no domain {domain}; add it with: pillarbox domain add {domain}"

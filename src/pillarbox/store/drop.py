@@ -16,7 +16,7 @@ import msgspec
 
 from pillarbox.core.errors import Refused
 
-FOLDER_MODE = 0o3733
+SHARED_MODE = 0o3733
 """Everybody may add, nobody but the owner may list; files belong to the folder's group; nobody removes another's."""
 FILE_MODE = 0o640
 LARGEST_ENVELOPE = 1 << 20
@@ -40,10 +40,10 @@ class Dropped(msgspec.Struct, forbid_unknown_fields=True):
     """As in RFC 3461 §4."""
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, or give it its mode. Raises OSError."""
+def make_folder(folder: Path, *, shared: bool) -> None:
+    """Make the folder, or give it its mode; `shared`: for all users of the machine. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(FOLDER_MODE)
+    folder.chmod(SHARED_MODE if shared else 0o700)
 
 
 def leave(folder: Path, envelope: Dropped, message: bytes) -> None:

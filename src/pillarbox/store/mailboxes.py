@@ -111,6 +111,14 @@ def all_mailboxes(tx: Tx) -> list[Mailbox]:
     return found
 
 
+def special_uses(tx: Tx) -> list[tuple[Name, str]]:
+    """Name and special use of each, sorted by name."""
+    rows = tx.rows(
+        "SELECT name, special_use FROM mailbox WHERE account = ? ORDER BY name", (tx.account,)
+    )
+    return [(tuple(name.split(_SEPARATOR)), special_use) for name, special_use in rows]
+
+
 def find(tx: Tx, name: Name) -> Mailbox | None:
     """By name, INBOX in any case."""
     if name[0].upper() == "INBOX":

@@ -303,6 +303,24 @@ def select(
     return found
 
 
+def select_octets(
+    tx: Tx, mailbox: int, ranges: Ranges, columns: tuple[str, ...], octets: int
+) -> tuple[list[tuple[Any, ...]], bool]:
+    """Like `select`, but only up to the row with which ENVELOPE and BODYSTRUCTURE are more than `octets` together, and
+    whether there may be more behind it."""
+    sql = _select_sql(columns)
+    places = [columns.index(name) for name in columns if name in ("envelope", "bodystructure")]
+    found: list[tuple[Any, ...]] = []
+    for first, last in ranges:
+        for row in tx.execute(sql, (tx.account, mailbox, first, last)):
+            found.append(row)
+            for place in places:
+                octets -= len(row[place])
+            if octets < 0:
+                return found, True
+    return found, False
+
+
 def uids(tx: Tx, mailbox: int, first_uid: int = 1) -> "array[int]":
     """The UIDs from `first_uid` on, ascending."""
     rows = tx.execute(

@@ -36,6 +36,11 @@ FINISH_AGAIN_S = 5.0
 log = logging.getLogger("pillarbox.queue")
 
 
+SEVEN_BIT, EIGHT_BIT, UTF8_HEADER = 0, 1, 2
+"""Values of `eight_bit`: what a message needs of the next host: nothing, 8BITMIME, or SMTPUTF8, which brings that with
+it (RFC 6531 §3.1)."""
+
+
 @dataclass(slots=True)
 class OutgoingRecipient:
     """Who shall get a message; `next_hop` groups recipients that one connection can serve."""
@@ -56,7 +61,7 @@ class OutgoingMessage:
     account: int | None = None
     envid: str = ""
     ret: str = ""
-    eight_bit: bool = False
+    eight_bit: int = SEVEN_BIT
 
 
 @dataclass(slots=True)
@@ -69,7 +74,7 @@ class Row:
     account: int | None
     envid: str
     ret: str
-    eight_bit: bool
+    eight_bit: int
     created: int
     size: int
     recipient: str
@@ -104,8 +109,9 @@ class Selection:
 AT_ONCE = 0
 """The `next_try` of a row that a person wants to be tried now, whatever is known of its destination."""
 
-FREE, HELD, UNACCEPTED = 0, 1, 2
-"""Values of `outgoing.held`: may go; an administrator holds it; its submitter has no answer yet."""
+FREE, HELD, UNACCEPTED, OVER_LIMIT = 0, 1, 2, 3
+"""Values of `outgoing.held`: may go; an administrator holds it; its submitter has no answer yet; its submitter sent to
+too many, so it is held, too."""
 
 _COLUMNS = (
     "m.id, m.queue_id, m.reverse_path, m.account, m.envid, m.ret, m.eight_bit, m.created,"
@@ -192,20 +198,20 @@ class OutgoingQueue:
         *,
         lifetime_s: int,
         warn_after_s: int,
-        accepted: bool = True,
+        state: int = FREE,
         owner: str = "",
         lease_s: int = 0,
     ) -> list[Row]:
         """Take a message for these recipients, durably. `warn_after_s` 0: no notice of delay. Raises Unavailable.
 
-        Not yet `accepted`, it waits for `accept`, and is dropped at the next start if that never came. With an `owner`
+        UNACCEPTED, it waits for `accept`, and is dropped at the next start if that never came; OVER_LIMIT, it is held.
+        With an `owner`
         its rows are leased at once for `lease_s` seconds, and are returned with the octets of the message.
         """
         now_s = int(self._clock())
         warn_at = now_s + warn_after_s if warn_after_s else 0
         next_try = now_s + lease_s
         expires = now_s + lifetime_s
-        held = FREE if accepted else UNACCEPTED
         unique = {one.recipient: one for one in recipients}.values()
         head = (
             message.queue_id,
@@ -233,7 +239,7 @@ class OutgoingQueue:
                         one.next_hop,
                         one.notify,
                         one.orcpt,
-                        held,
+                        state,
                         next_try,
                         expires,
                         warn_at,
@@ -256,7 +262,7 @@ class OutgoingQueue:
                 one.next_hop,
                 one.notify,
                 one.orcpt,
-                held,
+                state,
                 0,
                 next_try,
                 expires,
@@ -276,14 +282,14 @@ class OutgoingQueue:
         self._last_id = max(self._last_id, last[0] or 0) + 1
         return self._last_id
 
-    async def accept(self, queue_id: str) -> None:
-        """Let an enqueued message go. Raises Unavailable."""
+    async def accept(self, queue_id: str, state: int = FREE) -> None:
+        """Let an enqueued message go, or hold it (OVER_LIMIT). Raises Unavailable."""
 
         def work(connection: apsw.Connection) -> None:
             connection.execute(
                 "UPDATE outgoing SET held = ? WHERE held = ? AND message ="
                 " (SELECT id FROM outgoing_message WHERE queue_id = ?)",
-                (FREE, UNACCEPTED, queue_id),
+                (state, UNACCEPTED, queue_id),
             )
 
         await self._write(work, MOST_RECIPIENTS_LEASED, synced=True)
@@ -543,6 +549,10 @@ class OutgoingQueue:
             raise Unavailable("the message was removed from the queue")
         return bytes(row[0][0])
 
+    def has(self, queue_id: str) -> bool:
+        """Whether a message is here that somebody has yet to get. Raises Unavailable."""
+        return bool(self._read("SELECT 1 FROM outgoing_message WHERE queue_id = ?", queue_id))
+
     def next_due(self) -> int | None:
         """When the next row that is not held is due (epoch seconds); None: nothing waits."""
         row = self._read("SELECT min(next_try) FROM outgoing WHERE held = 0")
@@ -580,9 +590,9 @@ class OutgoingQueue:
 
         def work(connection: apsw.Connection) -> int:
             connection.execute(
-                f"UPDATE outgoing SET held = ? WHERE held = ? AND (message, recipient) IN"
+                f"UPDATE outgoing SET held = ? WHERE held IN (?, ?) AND (message, recipient) IN"
                 f" (SELECT o.message, o.recipient{_FROM} WHERE {where})",
-                (HELD if held else FREE, FREE if held else HELD, *values),
+                (*((HELD, FREE, FREE) if held else (FREE, HELD, OVER_LIMIT)), *values),
             )
             return connection.changes()
 

@@ -20,7 +20,7 @@ import argon2
 from pillarbox.app.run import loop_factory
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Imap, Listen, Security
+from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp
 from pillarbox.core.secret import Secret
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.directory import Directory, canonical_address
@@ -71,6 +71,7 @@ class MailServer:
             listen=Listen(**{service: [f"{HOST}:0"] for service in SERVICES}),
             security=Security(allow_cleartext_login, connections_per_address=10_000),
             imap=Imap(hierarchy_separator),
+            smtp=Smtp(error_delay="0s"),
         )
         self._outbox: list[tuple[str, EmailMessage]] = []
         self._next_uid: dict[int, int] = {}

@@ -49,10 +49,10 @@ def run(tmp_path: Path):
 def test_the_right_password_works_and_then_costs_nothing(run) -> None:
     async def scenario(rig: Rig) -> None:
         assert await rig.login("right password")
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(20):
             assert await rig.login("right password", "BOB")
-        assert time.perf_counter() - begin < 1  # one proof costs microseconds, one hash 50 ms
+        assert time.process_time() - begin < 0.1  # one proof costs microseconds, one hash 50 ms
 
     run(scenario)
 

@@ -3,6 +3,7 @@
 import asyncio
 import imaplib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +154,23 @@ def test_a_large_append_is_stored_octet_for_octet(tmp_path: Path, size: int) -> 
     in_service(tmp_path, test)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Within 10 s."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not become so")
+
+
 def test_a_connection_lost_within_append_leaves_no_spool(tmp_path: Path) -> None:
     async def test(imap: Imap) -> None:
         client = await imap.login()
         await client.send(b"x APPEND INBOX {100000+}\r\n" + b"y" * 50_000)
-        await asyncio.sleep(0.05)
-        assert imap.context.spool_room.used > 0
+        room = imap.context.spool_room
+        await until(lambda: room.used > 0)
         client.close()
-        await asyncio.sleep(0.05)
-        assert imap.context.spool_room.used == 0
+        await until(lambda: room.used == 0)
 
     in_service(tmp_path, test)
 

@@ -296,6 +296,25 @@ def test_shutdown_lets_a_command_finish_and_says_goodbye(tmp_path: Path) -> None
     assert [session.was_closed for session in rig.sessions] == [1, 1]
 
 
+def test_large_and_small_input_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "BULK_OCTETS", 500)
+
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        await reader.readline()
+        commands = [b"%d" % number for number in range(3000)]
+        for start in range(0, 3000, 100):
+            writer.write(b"".join(command + b"\n" for command in commands[start : start + 100]))
+            if start % 500 == 0:
+                await asyncio.sleep(0.001)
+        for command in commands:
+            assert await reader.readline() == b"<" + command + b">\n"
+
+    run(tmp_path, scenario)
+
+
 HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 25\r\n"
 
 

@@ -15,7 +15,7 @@ from internet import Internet
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
-from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp
+from pillarbox.config.schema import Config, Dns, Listen, Outbound, Route, Security, Smtp, Submission
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
@@ -37,7 +37,9 @@ class Rig:
         directory.close()
         self.server: Server | None = None
 
-    async def start(self, smtp: Smtp | None = None, **outbound) -> None:
+    async def start(
+        self, smtp: Smtp | None = None, submission: Submission | None = None, **outbound
+    ) -> None:
         config = Config(
             hostname="mail.here.example",
             data_dir=str(self.folder),
@@ -46,6 +48,7 @@ class Rig:
             security=Security(allow_cleartext_login=True),
             outbound=Outbound(**{"mx_port": self.net.port or 25, **outbound}),
             smtp=smtp or Smtp(),
+            submission=submission or Submission(),
         )
         self.server = Server(config, failure_delay_s=0)
         await self.server.start()
@@ -303,6 +306,34 @@ def test_hosts_of_trusted_networks_may_send_to_anybody_without_a_login(run, trus
     run(scenario)
 
 
+def test_mail_over_the_limit_is_held_and_the_account_and_postmaster_are_told_once(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host("mx.example.com")
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(submission=Submission(recipients_per_hour=2))
+        assert rig.server is not None
+        assert rig.server.store is not None
+        await rig.submit("a@example.com, b@example.com")
+        await rig.until(lambda: len(host.received) == 1)
+        await rig.submit("c@example.com, d@example.com, ann@here.example")
+        await rig.submit("e@example.com")
+        mails = await rig.inbox(3)
+        assert sum(b"Subject: Mail is held" in mail for mail in mails) == 2  # ann is postmaster
+        assert sum(b"Subject: Greetings" in mail for mail in mails) == 1
+        queue = OutgoingQueue(rig.folder / "queue.db", clock=time.time)
+        assert {row.recipient for row in queue.rows(Selection())} == {
+            "c@example.com",
+            "d@example.com",
+            "e@example.com",
+        }
+        assert len(host.received) == 1
+        assert queue.set_held(Selection(), held=False) == 3
+        await rig.until(lambda: len(host.received) == 3)
+        queue.close()
+
+    run(scenario)
+
+
 def test_strangers_cannot_relay(run) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.start()
@@ -514,5 +545,51 @@ def test_what_users_send_is_seven_bit_whatever_the_next_host_takes(run) -> None:
         assert "BODY" not in host.received[0].commands[0]
         (mine,) = await rig.inbox(1)
         assert "grüße".encode() in mine  # here it stays as it was
+
+    run(scenario)
+
+
+def test_internationalized_mail_goes_only_to_hosts_that_take_it(run) -> None:
+    """RFC 6531 §3.2, §3.4: refused towards others, and said only where it is needed."""
+
+    async def scenario(rig: Rig) -> None:
+        old = await rig.net.host("mx.old.example")
+        new = await rig.net.host("mx.new.example", ehlo="250-host\r\n250-8BITMIME\r\n250 SMTPUTF8")
+        rig.net.mx("old.example", (10, "mx.old.example"))
+        rig.net.mx("new.example", (10, "mx.new.example"))
+        rig.net.mx("xn--bcher-kva.example", (10, "mx.old.example"))
+        await rig.start()
+
+        def submit(octets: bytes, *to: str) -> None:
+            with smtplib.SMTP(*rig.server.addresses["submission"][0]) as client:
+                client.ehlo()
+                client.login("ann@here.example", "password")
+                client.putcmd("mail", "FROM:<ann@here.example> SMTPUTF8")
+                client.getreply()
+                for each in to:
+                    client.send(f"RCPT TO:<{each}>\r\n".encode())
+                    client.getreply()
+                client.data(b"From: ann@here.example\r\n" + octets)
+
+        utf8 = "Subject: grüße\r\n\r\nx\r\n".encode()
+        await asyncio.to_thread(submit, utf8, "a@old.example", "a@new.example")
+        (bounce,) = await rig.inbox(1)
+        assert b"Status: 5.6.9\r\n" in bounce
+        assert b"a@old.example" in bounce
+        await rig.until(lambda: new.received)
+        assert new.received[0].commands[0].endswith(" BODY=8BITMIME SMTPUTF8")
+        assert old.received == []
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "jörg@old.example", "jörg@new.example")
+        bounces = await rig.inbox(2)
+        assert b"Status: 5.6.7\r\n" in bounces[1]
+        assert b"message/global-delivery-status" in bounces[1]
+        await rig.until(lambda: len(new.received) == 2)
+        assert new.received[1].recipients == ["jörg@new.example"]
+
+        await asyncio.to_thread(submit, b"\r\nx\r\n", "b@bücher.example", "b@new.example")
+        await rig.until(lambda: old.received and len(new.received) == 3)
+        assert old.received[0].recipients == ["b@xn--bcher-kva.example"]
+        assert "SMTPUTF8" not in new.received[2].commands[0]
 
     run(scenario)

@@ -252,3 +252,23 @@ def test_a_removed_message_is_not_sent_though_its_attempt_has_begun(run) -> None
         assert host.received == []
 
     run(scenario)
+
+
+def test_limits_of_a_host_are_kept(run) -> None:
+    """RFC 9422: two recipients in a transaction, two transactions in a session, nothing refused or deferred."""
+
+    async def scenario(rig: Rig) -> None:
+        host = await rig.net.host(
+            "mx.example.com", ehlo="250-host\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2 RCPTMAX=2"
+        )
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.put(*(f"r{number}@example.com" for number in range(5)))
+        worker = rig.worker()
+        worker.start()
+        await rig.results(5)
+        assert all(kinds == [Kind.DELIVERED] for kinds in rig.recorder.kinds().values())
+        assert sorted(len(one.recipients) for one in host.received) == [1, 2, 2]
+        assert host.connections == 2
+        await worker.stop()
+
+    run(scenario)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
+from pillarbox.testing.loopwatch import Record
 
 DOMAIN = "example.test"
 PASSWORD = "password"
@@ -34,8 +35,12 @@ def free_ports(count: int) -> list[int]:
 class ServerProcess:
     """One server with accounts user0, user1 and so on; lab mode, no TLS needed."""
 
-    def __init__(self, folder: Path, accounts: int, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, accounts: int, extra: str = "", *, watched: bool = False
+    ) -> None:
+        """`watched`: with a `LoopWatch`, whose figures are in `record`."""
         self.folder = folder
+        self.record: Record | None = None
         self.smtp, self.submission, self.imap, self.pop3 = free_ports(4)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data").mkdir(exist_ok=True)
@@ -56,19 +61,19 @@ pop3 = ["127.0.0.1:{self.pop3}"]
 allow_cleartext_login = true
 {extra}
 """)
+        if watched:
+            self.record = Record(folder / "record")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, before: Callable[[], None] | None = None) -> None:
         """Returns when all ports answer. `before` runs in the new process (limits)."""
+        config = str(self.folder / "pillarbox.toml")
+        if self.record is None:
+            arguments = ["pillarbox", "serve", "--config", config]
+        else:
+            arguments = ["pillarbox.testing.loopwatch", config, str(self.folder / "record")]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pillarbox",
-                "serve",
-                "--config",
-                str(self.folder / "pillarbox.toml"),
-            ],
+            [sys.executable, "-m", *arguments],
             stdout=(self.folder / "out").open("ab"),
             stderr=subprocess.STDOUT,
             preexec_fn=before,

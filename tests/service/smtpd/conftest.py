@@ -77,7 +77,7 @@ class Server:
             self.store, authenticator, HOSTNAME, LIMIT, self._lab, self.room, self.notices
         )
         listeners = Listeners(Admission(100, 100))
-        for name in ("smtp", "submission", "submissions"):
+        for name in ("smtp", "submission", "submissions", "lmtp"):
             sock = bind("127.0.0.1:0")
             self.ports[name] = sock.getsockname()[1]
             service = Service(
@@ -126,8 +126,9 @@ class Client:
         if service == "submissions":
             self._wrap()
         self.file = self.socket.makefile("rb")
-        assert self.reply() == f"220 {HOSTNAME} ESMTP Pillarbox"
-        self.ask("EHLO client.example.net")
+        is_lmtp = service == "lmtp"
+        assert self.reply() == f"220 {HOSTNAME} {'LMTP' if is_lmtp else 'ESMTP'} Pillarbox"
+        self.ask("LHLO client.example.net" if is_lmtp else "EHLO client.example.net")
         if tls:
             assert self.ask("STARTTLS").startswith("220 ")
             self._wrap()

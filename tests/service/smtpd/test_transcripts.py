@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox.core.networks import parse_networks
+
 FOLDER = Path(__file__).parents[2] / "transcripts"
 sys.path.insert(0, str(FOLDER / "seed"))
 
@@ -15,7 +17,8 @@ TRANSCRIPTS = sorted((FOLDER / "smtp").glob("*.txt"))
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_transcript(lab, path: Path) -> None:
-    wire = PlainSocket("127.0.0.1", lab.ports["smtp"])
+    lab.context.xclient_from = parse_networks(["127.0.0.1"] if path.stem == "xclient" else [])
+    wire = PlainSocket("127.0.0.1", lab.ports["lmtp" if path.stem == "lmtp" else "smtp"])
     try:
         replay(read_transcript(path), wire, lambda line: line[3:4] == " ")
     finally:

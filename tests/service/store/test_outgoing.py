@@ -10,6 +10,8 @@ import pytest
 from pillarbox.core.errors import Unavailable
 from pillarbox.store.outgoing import (
     MOST_RECIPIENTS_LEASED,
+    OVER_LIMIT,
+    UNACCEPTED,
     OutgoingMessage,
     OutgoingQueue,
     OutgoingRecipient,
@@ -160,7 +162,7 @@ def test_what_was_not_accepted_is_not_sent_and_goes_at_the_next_start(run) -> No
                 [OutgoingRecipient("a@x.example", "x.example")],
                 lifetime_s=100,
                 warn_after_s=0,
-                accepted=False,
+                state=UNACCEPTED,
             )
         assert await rig.lease() == []
         await rig.queue.accept("A")
@@ -219,5 +221,20 @@ def test_a_hundred_thousand_rows_are_listed_in_a_second(run) -> None:
         begin = time.perf_counter()
         assert len(await rig.lease(limit=100, busy_hops=["d1"])) == 100
         assert time.perf_counter() - begin < 2
+
+    run(scenario)
+
+
+def test_what_is_over_a_limit_waits_until_it_is_released(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.put("A", "x@one.example")
+        message = OutgoingMessage("B", "s@here.example", b"\r\n")
+        rows = [OutgoingRecipient("y@one.example", "one.example")]
+        await rig.queue.enqueue(message, rows, lifetime_s=1000, warn_after_s=100, state=OVER_LIMIT)
+        groups = await rig.queue.lease("w", 60, limit=10)
+        assert [group[0].queue_id for group in groups] == ["A"]
+        assert rig.queue.set_held(Selection(queue_id="B"), held=True) == 0
+        assert rig.queue.set_held(Selection(queue_id="B"), held=False) == 1
+        assert [group[0].queue_id for group in await rig.queue.lease("w", 60, limit=10)] == ["B"]
 
     run(scenario)

@@ -14,7 +14,7 @@ import pytest
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import changes, content, keywords, mailboxes, messages, reclaim
+from pillarbox.store import accounts, changes, content, keywords, mailboxes, messages, reclaim
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.messages import Append
@@ -167,8 +167,12 @@ def test_changes_since_tell_a_session_all_that_it_lacks(tmp_path: Path) -> None:
         found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
         assert found is not None
         assert found.vanished == [(3, 3), (7, 8)]
-        assert [row[0] for row in found.flags] == [2, 4]
-        assert [row[0] for row in found.new] == [11]
+        assert found.mailbox.uidnext == 12
+        rows, rest = await store.read(
+            1, lambda tx: changes.flags_since(tx, 1, found.flagged, box.modseq)
+        )
+        assert [row[0] for row in rows] == [2, 4]
+        assert not rest
 
     run(tmp_path, scenario)
 
@@ -186,7 +190,57 @@ def test_old_flag_changes_are_forgotten_and_then_all_flags_are_read(tmp_path: Pa
         await store.write(1, many)
         found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
         assert found is not None
-        assert [row[0] for row in found.flags] == [1]
+        assert found.flagged == [(1, 2)]
+        rows, _ = await store.read(
+            1, lambda tx: changes.flags_since(tx, 1, found.flagged, box.modseq)
+        )
+        assert [row[0] for row in rows] == [1]
+
+    run(tmp_path, scenario)
+
+
+def test_a_session_that_is_far_behind_is_told_so_in_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_ROWS", 8)
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 20)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        odd = [(uid, uid) for uid in range(1, 20, 2)]
+        own = await store.write(1, lambda tx: messages.store_flags(tx, 1, odd[:8], "+", 2, []))
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext, {own}))
+        assert found is not None
+        assert (found.is_far, found.flagged) == (False, [])
+        await store.write(1, lambda tx: messages.expunge(tx, 1, odd[8:], only_deleted=False))
+        found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext))
+        assert found is not None
+        assert (found.is_far, found.vanished, found.flagged) == (True, [], [(1, 20)])
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("uids", "ranges"), [(3, 100), (100, 2), (1, 1), (7, 3)])
+def test_looks_for_changed_flags_go_on_where_the_last_one_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uids: int, ranges: int
+) -> None:
+    monkeypatch.setattr(changes, "SCANNED_UIDS", uids)
+    monkeypatch.setattr(changes, "SCANNED_RANGES", ranges)
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 20)
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        await store.write(
+            1, lambda tx: messages.store_flags(tx, 1, [(2, 6), (9, 9), (15, 20)], "+", 2, [])
+        )
+        seen: list[int] = []
+        left = [(1, 4), (6, 12), (16, 30)]
+        while left:
+            rows, left = await store.read(
+                1, lambda tx, left=left: changes.flags_since(tx, 1, left, box.modseq)
+            )
+            seen += [row[0] for row in rows]
+        assert seen == [2, 3, 4, 6, 9, 16, 17, 18, 19, 20]
 
     run(tmp_path, scenario)
 
@@ -406,3 +460,70 @@ def test_space_of_expunged_messages_is_given_back_after_a_while(tmp_path: Path) 
 
     asyncio.run(main())
     assert [line for line in check_store(tmp_path) if "belongs to no account" not in line] == []
+
+
+def test_units_for_accounts_without_files_wait_for_them_and_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "most_open_files", lambda: 4)
+
+    async def scenario(store: Store) -> None:
+        given = await asyncio.gather(
+            *(store.append(account, item()) for _ in range(3) for account in range(1, 13)),
+            *(store.read(account, lambda tx: tx.account) for account in range(1, 13)),
+        )
+        assert [one.uid for one in given[:36]] == [1] * 12 + [2] * 12 + [3] * 12
+        assert given[36:] == list(range(1, 13))
+        assert len(store._accounts.open_accounts()) < 12  # more than 4 only while they are used
+
+    run(tmp_path, scenario)
+
+
+def test_a_file_that_cannot_be_opened_fails_what_waits_for_it_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(store: Store) -> None:
+        path = account_path(tmp_path / "accounts", 1)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no database" * 1000)
+        results = await asyncio.gather(
+            store.append(1, item()),
+            store.append(1, item()),
+            store.append(2, item()),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in results] == [Unavailable, Unavailable, messages.Appended]
+        path.unlink()
+        assert (await store.append(1, item())).uid == 1
+
+    run(tmp_path, scenario)
+
+
+def test_a_reader_that_is_cancelled_leaves_the_file_to_others(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        reader = asyncio.ensure_future(store.read(1, lambda tx: 1))
+        await asyncio.sleep(0)
+        reader.cancel()
+        assert await store.read(1, lambda tx: 2) == 2
+
+    run(tmp_path, scenario)
+
+
+def test_rows_are_read_until_their_octets_are_enough(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 10)
+        columns = ("uid", "envelope")
+        rows = await store.read(1, lambda tx: messages.select(tx, 1, ALL, columns))
+        most = sum(len(row[1]) for row in rows[:4])
+        for ranges in (ALL, [(1, 2), (3, 10)]):
+            found, more = await store.read(
+                1,
+                lambda tx, ranges=ranges: messages.select_octets(tx, 1, ranges, columns, most),
+            )
+            assert (found, more) == (rows[:5], True)
+        found, more = await store.read(
+            1, lambda tx: messages.select_octets(tx, 1, ALL, columns, 1 << 20)
+        )
+        assert (found, more) == (rows, False)
+
+    run(tmp_path, scenario)

@@ -13,7 +13,10 @@ from pillarbox.dsn.build import MAX_RETURNED, Report, Reported, build_report
 from pillarbox.dsn.wishes import (
     Action,
     Wish,
+    decode_address,
+    decode_unitext,
     decode_xtext,
+    encode_unitext,
     encode_xtext,
     merge,
     original_recipient,
@@ -49,7 +52,6 @@ def parts(report: Report) -> tuple[EmailMessage, list[EmailMessage]]:
     built = build_report(report)
     assert built is not None
     assert built.octets.count(b"\n") == built.octets.count(b"\r\n")
-    assert built.octets.isascii() or built.eight_bit or built.utf8
     message = cast(EmailMessage, message_from_bytes(built.octets, policy=SMTP))
     assert message.get_content_type() == "multipart/report"
     assert message.get_param("report-type") == "delivery-status"
@@ -159,7 +161,7 @@ def test_ret_full_returns_the_message_of_a_failure_only() -> None:
 def test_eight_bit_text_is_returned_as_it_is() -> None:
     built = build_report(replace(REPORT, ret="FULL", message=MESSAGE + b"caf\xe9\r\n"))
     assert built is not None
-    assert built.eight_bit
+    assert not built.octets.isascii()
     assert b"Content-Transfer-Encoding: 8bit" in built.octets.partition(b"\r\n\r\n")[0]
     assert b"\r\ncaf\xe9\r\n" in built.octets
 
@@ -254,3 +256,26 @@ def test_who_is_reached_in_two_ways_is_reported_if_either_asks(one, other, both)
 def test_an_original_recipient_that_is_too_long_is_left_out() -> None:
     assert original_recipient("a+b@x") == "rfc822;a+2Bb@x"
     assert original_recipient("+" * 200 + "@x") == ""
+
+
+def test_addresses_in_utf8_have_a_form_of_seven_bits() -> None:
+    """RFC 6533 §3"""
+    for address in ("jö@bücher.example", "a b+c=d\\@x", "用户@例え.jp", "😀@x"):
+        encoded = encode_unitext(address)
+        assert encoded.isascii()
+        assert not set(encoded) & set(" +=")
+        assert decode_unitext(encoded) == address
+    assert original_recipient("jö@x") == "utf-8;j\\x{F6}@x"
+    assert decode_address("UTF-8;j\\x{F6}+41@x") == ("UTF-8", "jö+41@x")
+    assert decode_address("rfc822;a+2Bb@x") == ("rfc822", "a+b@x")
+    assert decode_unitext("\\x{D800}\\x{110000}") == "\\x{D800}\\x{110000}"
+
+
+def test_a_report_shows_addresses_in_utf8_as_they_are() -> None:
+    """RFC 6533 §4.1"""
+    jo = replace(BOB, address="jö@there.example", orcpt="utf-8;J\\x{F6}@alias.example")
+    _, [_, status, _] = parts(replace(REPORT, recipients=[jo]))
+    assert status.get_content_type() == "message/global-delivery-status"
+    text = status.as_bytes().decode("ascii", "replace")
+    assert "Original-Recipient: utf-8;J=C3=B6@alias.example" in text
+    assert "Final-Recipient: utf-8;j=C3=B6@there.example" in text

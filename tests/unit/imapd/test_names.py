@@ -59,7 +59,7 @@ def test_percent_stops_at_the_separator_and_star_does_not(
 
 
 def test_no_pattern_takes_long() -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not Pattern("*a%" * 1000 + "b", ".").matches("a" * 1000)
     assert not Pattern("%" * 60_000 + "a" * 60_000, ".").matches("a" * 1000)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 0.5

@@ -16,7 +16,7 @@ from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
 from pillarbox.imapd.sort import sort
-from pillarbox.imapd.thread import format_threads, thread
+from pillarbox.imapd.thread import thread
 from pillarbox.store import messages
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -301,8 +301,21 @@ def test_threads_of_stored_messages(tmp_path: Path) -> None:
             await store.append(1, Append(1, make_content(head + b"\r\n\r\n"), pack_date(NOON)))
         context = context_of(store, array("I", [1, 2, 3, 4]))
         return [
-            format_threads(await thread(context, algorithm, Key("ALL")), lambda uid: uid * 10)
+            b"".join(await thread(context, algorithm, Key("ALL"), lambda uid: uid * 10))
             for algorithm in ("REFERENCES", "ORDEREDSUBJECT")
         ]
 
     assert run_in(tmp_path, work) == [b" (10 20 30)(40)", b" (10 20)(30)(40)"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 30])
+def test_a_header_is_cut_between_fields_where_they_are_short(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(search_module, "HEADER_PIECE", size)
+    block = b"A: b\r\n c\r\nD: e\r\n" * 5 + b"X" * 100 + b"\r\n\r\n"
+    pieces = list(search_module._pieces(block))
+    assert b"".join(pieces) == block
+    assert all(len(piece) <= 2 * size for piece in pieces)
+    if size >= 9:
+        assert not any(piece.startswith(b" ") for piece in pieces)

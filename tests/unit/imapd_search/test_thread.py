@@ -14,7 +14,7 @@ def row(uid: int, sent: int = 0, subject: str = "", message_id: int = 0, *refs: 
 
 
 def threaded(*rows: Row) -> str:
-    return format_threads(references(rows), lambda uid: uid).decode().strip()
+    return b"".join(format_threads(references(rows), lambda uid: uid, 3)).decode().strip()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_threads_with_one_subject_are_gathered(rows: list[Row], expected: str) -
 
 def test_ordered_subject_has_no_grandchildren() -> None:
     rows = [row(1, 5, "b"), row(2, 4, "a"), row(3, 3, "re:b"), row(4, 9, "a"), row(5, 6, "b")]
-    threads = format_threads(ordered_subject(rows), lambda uid: uid)
+    threads = b"".join(format_threads(ordered_subject(rows), lambda uid: uid, 1))
     assert threads == b" (3 (1)(5))(2 4)"
 
 
@@ -147,7 +147,7 @@ def _under_a_long_chain(count: int) -> list[Row]:
 def test_threading_takes_linear_time_and_no_recursion(make) -> None:
     rows = make(20_000)
     start = time.process_time()
-    line = format_threads(references(rows), lambda uid: uid)
+    line = b"".join(format_threads(references(rows), lambda uid: uid, 1000))
     assert time.process_time() - start < 3
     assert line.count(b"(") == line.count(b")")
 

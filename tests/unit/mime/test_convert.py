@@ -4,7 +4,8 @@ from email import message_from_bytes
 
 import pytest
 
-from pillarbox.mime.convert import Transport, convert, fits, fold_long_lines
+from pillarbox.mime import convert as convert_module
+from pillarbox.mime.convert import Transport, convert, fits, fold_long_lines, has_utf8_header
 from pillarbox.mime.lines import has_bare_cr_or_lf, has_long_line, is_clean
 
 SEVEN, EIGHT = Transport.SEVEN_BIT, Transport.EIGHT_BIT
@@ -207,3 +208,33 @@ def test_bare_line_ends_are_found() -> None:
         True,
         True,
     ]
+
+
+def test_a_header_in_utf8_is_found_at_every_level() -> None:
+    """RFC 6531 §3.2"""
+    body = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + UMLAUT
+    assert not has_utf8_header(multipart(body))
+    named = b'Content-Disposition: attachment; filename="' + "ü".encode() + b'"\r\n' + body
+    inner = b"Content-Type: message/rfc822\r\n\r\nSubject: " + UMLAUT + b"\r\nx"
+    for octets in (multipart(named), multipart(inner), b"Subject: " + UMLAUT + b"\r\nx"):
+        assert has_utf8_header(octets)
+
+
+@pytest.mark.parametrize("size", [10, 11, 12, 13])
+def test_large_parts_are_encoded_in_slices_that_do_not_show(size: int, monkeypatch) -> None:
+    bodies = [
+        b"\xe9 =3D\r\n" * 30,
+        b"\xe9" * 100,
+        b"\xe9 a\r\n" + b"=" * 50 + b" \r\n\r\n",
+        b"ab\xe9" + b" " * 30 + b"\r\nc",
+    ]
+    for body in bodies:
+        for encoding in (b"8bit", b"quoted-printable"):
+            octets = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: %b\r\n\r\n" % encoding
+            whole = convert(octets + body, SEVEN)
+            with monkeypatch.context() as patch:
+                patch.setattr(convert_module, "_SLICE_OCTETS", size)
+                sliced = convert(octets + body, SEVEN)
+            assert leaves(sliced) == leaves(whole) == leaves(octets + body)
+            assert fits(sliced, SEVEN)
+            assert max(len(line) for line in sliced.split(b"\r\n")) <= 78

@@ -1,5 +1,6 @@
 import pytest
 
+from pillarbox.mime import charset
 from pillarbox.mime.decode import search_text
 from pillarbox.mime.message import parse_message
 from pillarbox.mime.transfer import decode_base64, decode_transfer
@@ -85,3 +86,22 @@ def test_preview_skips_attachments_and_empty_parts() -> None:
     )
     assert preview(b"multipart/mixed; boundary=b", body) == "yes"
     assert preview(b"image/png", b"PNG") == ""
+
+
+@pytest.mark.parametrize(
+    ("codec", "text"),
+    [
+        ("utf-8", "häß€😀"),
+        ("iso-2022-jp", "日本語 abc"),
+        ("gb18030", "中文 x"),
+        ("utf-7", "Ünï + x"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_text_that_is_decoded_in_pieces_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, codec: str, text: str, size: int
+) -> None:
+    octets = (text * 5).encode(codec)
+    monkeypatch.setattr(charset, "PIECE_OCTETS", size)
+    assert charset.decode_charset(octets, codec.encode()) == text * 5
+    assert charset.decode_charset(octets[:-1] + b"\xff", b"utf-8").encode()

@@ -1,5 +1,6 @@
 import pytest
 
+from pillarbox.mime import header
 from pillarbox.mime.header import (
     MAX_FIELDS,
     decode_header,
@@ -85,3 +86,14 @@ def test_selected_fields_are_raw_and_end_with_a_blank_line() -> None:
 )
 def test_header_text(raw: bytes, text: str) -> None:
     assert decode_header(raw) == text
+
+
+@pytest.mark.parametrize("before", range(8, 16))
+@pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n"])
+def test_a_blank_line_is_found_wherever_the_search_is_cut(
+    monkeypatch: pytest.MonkeyPatch, before: int, end: bytes
+) -> None:
+    monkeypatch.setattr(header, "_SEARCHED", 5)
+    block = b"x" * before + end
+    assert header_end(block + b"text") == len(block)
+    assert header_end(b"y" * before) == before

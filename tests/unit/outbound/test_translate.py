@@ -138,7 +138,7 @@ def test_every_cause_has_advice_and_rows_are_lower_case() -> None:
 )
 def test_a_hostile_text_costs_little(text: str) -> None:
     reply = Reply(550, "", text * (16384 // len(text)))
-    start = time.perf_counter()
+    start = time.thread_time()
     translate(reply)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 0.2
     assert MAX_EXAMINED < 16384

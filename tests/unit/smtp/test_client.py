@@ -210,7 +210,7 @@ def test_dsn_parameters_go_only_to_peers_with_dsn() -> None:
     ("envelope", "reply"),
     [
         (Envelope(SENDER, [A], 1001), commands.TOO_BIG_FOR_PEER),
-        (Envelope(SENDER, [A], 9, utf8=True), commands.NO_SMTPUTF8),
+        (Envelope(SENDER, [A], 9, utf8=True), commands.NO_UTF8_HEADER),
         (Envelope(Address("jö", "x"), [A], 9), commands.NO_SMTPUTF8),
         (Envelope(SENDER, [Recipient(Address("jö", "x"))], 9), commands.NO_SMTPUTF8),
     ],
@@ -234,14 +234,40 @@ def test_eight_bit_needs_8bitmime() -> None:
     assert session.feed().outcomes[0].reply is commands.NO_8BITMIME
 
 
-def test_domains_become_a_labels_for_peers_without_smtputf8() -> None:
+UTF8_HELLO = b"250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-DSN\r\n250 SMTPUTF8\r\n"
+
+
+def test_domains_go_as_a_labels_where_nothing_else_needs_smtputf8() -> None:
+    """RFC 6531 §3.2, §3.4"""
     recipient = Recipient(Address("x", "bücher.example"))
-    session = ready()
-    session.engine.send_message(Envelope(None, [recipient], 1))
-    assert b"<x@xn--bcher-kva.example>" in session.feed().sent
-    session = ready(b"250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
-    session.engine.send_message(Envelope(None, [recipient], 1))
-    assert session.feed().sent.startswith("MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<x@bücher".encode())
+    for hello in (b"250-mx\r\n250 PIPELINING\r\n", UTF8_HELLO):
+        session = ready(hello)
+        session.engine.send_message(Envelope(Address("me", "grün.example"), [recipient], 1))
+        assert session.feed().sent.startswith(
+            b"MAIL FROM:<me@xn--grn-ioa.example>\r\nRCPT TO:<x@xn--bcher-kva.example>\r\n"
+        )
+
+
+def test_smtputf8_is_said_where_it_is_needed() -> None:
+    for envelope in (
+        Envelope(SENDER, [A], 9, eight_bit=True, utf8=True),
+        Envelope(Address("jö", "x"), [A], 9),
+        Envelope(SENDER, [Recipient(Address("jö", "bücher.example"), orcpt="utf-8;jö@x")], 9),
+    ):
+        session = ready(UTF8_HELLO)
+        session.engine.send_message(envelope)
+        mail, rcpt = session.feed().sent.decode().split("\r\n")[:2]
+        assert mail.endswith(" SMTPUTF8")
+        if "j" in rcpt:
+            assert rcpt == "RCPT TO:<jö@bücher.example> ORCPT=utf-8;jö@x"
+
+
+def test_an_original_recipient_in_utf8_is_seven_bit_for_who_has_no_smtputf8() -> None:
+    """RFC 6533 §3"""
+    session = ready(b"250-mx\r\n250-PIPELINING\r\n250 DSN\r\n")
+    recipient = Recipient(A.address, orcpt="utf-8;jö+\\x{3D}@x")
+    session.engine.send_message(Envelope(SENDER, [recipient], 9))
+    assert b"ORCPT=utf-8;j\\x{F6}+\\x{3D}@x\r\n" in session.feed().sent
 
 
 def test_control_characters_cannot_smuggle_a_command() -> None:
@@ -528,3 +554,53 @@ def test_lmtp_lost_between_replies_keeps_what_is_known() -> None:
     session.feed(OK, OK, OK, GO, OK, b"")
     assert kinds(session.outcomes) == "dt"
     assert [o.in_doubt for o in session.outcomes] == [False, True]
+
+
+# LIMITS (RFC 9422)
+
+
+def limited(text: bytes) -> "Session":
+    return ready(b"250-mx\r\n250-PIPELINING\r\n250 LIMITS " + text + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("RCPTMAX=20", "RCPTMAX", 20),
+        ("mailmax=5 X rcptmax=7", "RCPTMAX", 7),
+        ("RCPTMAX=0", "RCPTMAX", None),
+        ("RCPTMAX=1000000", "RCPTMAX", None),
+        ("RCPTMAX=x RCPTMAX=3", "RCPTMAX", 3),
+        ("MAILMAX=5", "RCPTMAX", None),
+        ("", "MAILMAX", None),
+    ],
+)
+def test_limits_are_read_where_they_make_sense(text: str, name: str, value: int | None) -> None:
+    assert Peer("mx", {"LIMITS": text}).limit(name) == value
+
+
+def test_recipients_over_rcptmax_go_in_another_transaction() -> None:
+    session = limited(b"RCPTMAX=2")
+    session.engine.send_message(Envelope(SENDER, [A, B, C], 9))
+    assert session.feed().sent.count(b"RCPT TO") == 2
+    session.feed(OK, OK, OK, GO, OK)
+    assert kinds(session.outcomes) == "ddt"
+    assert session.outcomes[2].too_many_recipients
+    assert not session.outcomes[2].from_peer
+
+
+def test_over_mailmax_the_session_has_no_room() -> None:
+    session = limited(b"MAILMAX=1")
+    assert session.engine.has_room
+    session.engine.send_message(Envelope(SENDER, [A], 9))
+    session.feed(OK, OK, GO, OK)
+    assert not session.engine.has_room
+
+
+def test_domains_over_rcptdomainmax_wait_for_another_session() -> None:
+    session = limited(b"RCPTDOMAINMAX=1")
+    other = Recipient(Address("x", "other.example"))
+    session.engine.send_message(Envelope(SENDER, [A, other, B], 9))
+    session.feed(OK, OK, OK, GO, OK)
+    assert kinds(session.outcomes) == "dtd"
+    assert not session.engine.has_room

@@ -122,10 +122,58 @@ def test_raw_keeps_case_and_quotes_but_no_route() -> None:
     assert outcome.raw == '"A"@Example.ORG'
 
 
-def test_non_ascii_addresses_are_553() -> None:
-    assert code(mail("FROM:<jürgen@example.com>".encode())) == "553 5.6.7"
+def test_non_ascii_addresses_need_smtputf8() -> None:
+    """RFC 6531 §3.5"""
+    assert code(mail("FROM:<jürgen@example.com>".encode())) == "550 5.6.7"
     assert code(rcpt("TO:<a@bücher.example>".encode())) == "553 5.6.7"
-    assert code(rcpt(b"TO:<a\xff@b>")) == "553 5.6.7"
+    assert code(rcpt(b"TO:<a@b> ORCPT=utf-8;j\xc3\xb6@x")) == "501 5.5.4"
+
+
+@pytest.mark.parametrize(
+    ("path", "local", "domain"),
+    [
+        ("jürgen@example.com", "jürgen", "example.com"),
+        ("用户@例え.jp", "用户", "例え.jp"),
+        ('"j ü"@BÜCHER.example', "j ü", "bücher.example"),
+        ("a@xn--bcher-kva.example", "a", "xn--bcher-kva.example"),
+        ("üü.ü@[192.0.2.1]", "üü.ü", "[192.0.2.1]"),
+    ],
+)
+def test_with_smtputf8_addresses_are_unicode(path: str, local: str, domain: str) -> None:
+    """RFC 6531 §3.3"""
+    for outcome in (
+        mail(f"FROM:<{path}> SMTPUTF8".encode()),
+        parse_rcpt(f"TO:<{path}> ORCPT=utf-8;jö@x".encode(), RCPT_PARAMETERS, utf8=True),
+    ):
+        assert isinstance(outcome, PathArgument)
+        assert outcome.address == Address(local, domain)
+        assert outcome.raw == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"a\xff@b",
+        b"\xc3@b",
+        "a\u0085b@x".encode(),
+        "ü@.bücher.example".encode(),
+        "ü@bü..example".encode(),
+        "ü@ü\u2028.example".encode(),
+        "ü ü@x".encode(),
+        ("ü" * 33 + "@x").encode(),
+        ("a@" + "ü" * 64 + ".example").encode(),
+    ],
+)
+def test_what_is_no_unicode_address_is_501(path: bytes) -> None:
+    assert code(mail(b"FROM:<%b> SMTPUTF8" % path)) == "501 5.1.7"
+    outcome = parse_rcpt(b"TO:<%b>" % path, RCPT_PARAMETERS, utf8=True)
+    assert code(outcome) == "501 5.1.3"
+
+
+def test_smtputf8_has_no_value() -> None:
+    """RFC 6531 §3.4"""
+    assert code(mail(b"FROM:<a@b> SMTPUTF8=1")) == "501 5.5.4"
+    assert code(rcpt(b"TO:<a@b> SMTPUTF8")) == "555 5.5.4"
 
 
 @pytest.mark.parametrize("argument", [b"<a@b>", b"FROM <a@b>", b"FROM :<a@b>", b"TO:<a@b>"])
@@ -173,7 +221,7 @@ def test_bad_parameters_are_501(parameters: bytes) -> None:
 
 
 def test_unknown_parameters_are_555() -> None:
-    assert mail(b"FROM:<a@b> SMTPUTF8") is replies.UNKNOWN_PARAMETER
+    assert mail(b"FROM:<a@b> DELIVERBY=9") is replies.UNKNOWN_PARAMETER
     assert rcpt(b"TO:<a@b> SIZE=1") is replies.UNKNOWN_PARAMETER
 
 
@@ -212,10 +260,10 @@ def test_hello_takes_odd_names(argument: bytes, domain: str | None) -> None:
     ],
 )
 def test_parsing_takes_linear_time(argument: bytes) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(10):
         assert isinstance(mail(argument), Reply)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 0.1
 
 
 # DSN (RFC 3461 §4)

@@ -111,7 +111,8 @@ def test_a_conversation() -> None:
     session = Session()
     assert session.say(b"EHLO client.example\r\n") == (
         b"250-mail.example.com\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-STARTTLS\r\n"
-        b"250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n250 HELP\r\n"
+        b"250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n"
+        b"250-SMTPUTF8\r\n250-LIMITS RCPTMAX=1000\r\n250 HELP\r\n"
     )
     assert session.say(b"MAIL FROM:<a@example.org> SIZE=20\r\n") == b"250 2.1.0 Ok\r\n"
     assert session.say(b"RCPT TO:<B@Example.COM>\r\n") == b"250 2.1.5 Ok\r\n"

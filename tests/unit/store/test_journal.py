@@ -82,3 +82,19 @@ def test_a_cut_segment_is_followed_by_a_new_one(tmp_path: Path) -> None:
     assert uids == [[1], [2]]
     made.remove(segment)
     assert len(journal.segments(tmp_path / "journal")) == 1
+
+
+def test_records_that_are_written_in_several_pieces_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "WRITTEN_OCTETS", 300)
+    written = journal.Journal(tmp_path, "1", journal.RealFiles())
+    for first in (1, 8):
+        records = [record(number) for number in range(first, first + 7)]
+        written.reserve(sum(map(len, records)))
+        written.write(records, {9})
+    assert written.used_octets == len(journal.MAGIC) + 14 * len(record(1))
+    written.cut()
+    (path,) = journal.segments(tmp_path)
+    found = journal.read_records(path.read_bytes())
+    assert [one.uid for one in found] == list(range(1, 15))

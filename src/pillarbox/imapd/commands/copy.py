@@ -18,26 +18,22 @@ _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
 
 @dataclass(slots=True)
 class _Copied:
-    uidvalidity: int
-    sources: list[int]
-    first_new: int
+    """How many, and the code that tells of them."""
 
-    @property
-    def code(self) -> bytes:
-        new = range(self.first_new, self.first_new + len(self.sources))
-        return responses.copyuid(self.uidvalidity, self.sources, new)
+    count: int
+    code: bytes
 
 
 async def copy(client: Client, args: Copy) -> Answer:
     copied = await _transfer(client, args, messages.copy)
     # RFC 4315 §3: no COPYUID where nothing was copied
-    return Answer("Copy completed.", copied.code if copied.sources else b"")
+    return Answer("Copy completed.", copied.code)
 
 
 async def move(client: Client, args: Copy) -> Answer:
     client.ensure_writable()
     copied = await _transfer(client, args, messages.move)
-    if copied.sources:
+    if copied.count:
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
     return Answer("Move completed.")
@@ -51,12 +47,13 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
 
     def work(tx: Tx) -> _Copied:
         mailbox = mailboxes.by_id(tx, target(tx, name))
-        if not ranges:
-            return _Copied(mailbox.uidvalidity, [], 0)
-        copied = _Copied(mailbox.uidvalidity, *transfer(tx, selected.mailbox, ranges, mailbox.id))
-        if not args.uid and len(copied.sources) < sum(map(len, slices)):
+        sources, first = transfer(tx, selected.mailbox, ranges, mailbox.id) if ranges else ([], 0)
+        if not args.uid and len(sources) < sum(map(len, slices)):
             # RFC 2180 §4.4.1
             raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
-        return copied
+        if not sources:
+            return _Copied(0, b"")
+        new = range(first, first + len(sources))
+        return _Copied(len(sources), responses.copyuid(mailbox.uidvalidity, sources, new))
 
     return await client.write(work)

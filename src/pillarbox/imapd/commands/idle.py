@@ -4,6 +4,7 @@ import logging
 
 from pillarbox.core.errors import Refused, RemoteError, Unavailable
 from pillarbox.imap.events import IdleDone
+from pillarbox.imapd import telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.push import Push
 
@@ -28,7 +29,7 @@ async def idle(client: Client, args: None) -> None:
 async def look(client: Client) -> None:
     """Tell of changes, if the mailbox can be read."""
     try:
-        await client.sync(expunge=True)
+        await telling.sync(client, expunge=True)
     except Unavailable as failure:
         log.warning("%s: cannot look for changes: %s", client.connection.id, failure.text)
     except Refused:

@@ -10,6 +10,8 @@ from pillarbox.imapd.pattern import Pattern
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
+NAMES_A_SLICE = 1000
+"""That are looked at or told in one go: a few milliseconds."""
 _CHARACTERS_A_TURN = 10_000
 """Of names that were matched until others have their turn."""
 
@@ -43,19 +45,19 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     if not args.pattern:  # RFC 3501 §6.3.8: asks for the separator
         client.engine.send(responses.listing((b"\\Noselect",), separator, ""))
         return Answer("List completed.")
-    found = await client.read(mailboxes.all_mailboxes)
-    attributes = {mailbox.name: mailbox.special_use.encode() for mailbox in found}
-    parents = _parents(attributes)
+    attributes = dict(await client.read(mailboxes.special_uses))
+    parents = await _parents(client, attributes)
     matcher = _Matcher(client, args)
-    names = sorted({*attributes, *parents}, key=lambda name: (name != INBOX_NAME, name))
-    for name in names:
+    for number, name in enumerate(_in_order([*attributes, *parents.difference(attributes)]), 1):
         if await matcher.matches(name):
             words = [b"\\HasChildren" if name in parents else b"\\HasNoChildren"]
             if name not in attributes:
                 words.insert(0, b"\\Noselect")
             elif attributes[name]:
-                words.append(attributes[name])
+                words.append(attributes[name].encode())
             client.engine.send(responses.listing(words, separator, to_wire(name, separator)))
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
     return Answer("List completed.")
 
 
@@ -65,7 +67,7 @@ async def list_subscribed(client: Client, args: List) -> Answer:
     subscribed = await client.read(mailboxes.subscriptions)
     matcher = _Matcher(client, args)
     found: dict[Name, tuple[bytes, ...]] = {}
-    for name in subscribed:
+    for number, name in enumerate(subscribed, 1):
         if await matcher.matches(name):
             found[name] = ()
         else:
@@ -73,12 +75,30 @@ async def list_subscribed(client: Client, args: List) -> Answer:
             for depth in range(1, len(name)):
                 if await matcher.matches(name[:depth]):
                     found.setdefault(name[:depth], (b"\\Noselect",))
-    for name in sorted(found, key=lambda name: (name != INBOX_NAME, name)):
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
+    for number, name in enumerate(_in_order(list(found)), 1):
         text = to_wire(name, separator)
         client.engine.send(responses.listing(found[name], separator, text, b"LSUB"))
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
     return Answer("Lsub completed.")
 
 
-def _parents(names: Iterable[Name]) -> set[Name]:
+async def _parents(client: Client, names: Iterable[Name]) -> set[Name]:
     """Every name that has others below it."""
-    return {name[:depth] for name in names for depth in range(1, len(name))}
+    found: set[Name] = set()
+    for number, name in enumerate(names, 1):
+        found.update([name[:depth] for depth in range(1, len(name))])
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
+    return found
+
+
+def _in_order(names: list[Name]) -> list[Name]:
+    """By name, with INBOX first. Fast for names that are mostly in order."""
+    names.sort()
+    if INBOX_NAME in names:
+        names.remove(INBOX_NAME)
+        names.insert(0, INBOX_NAME)
+    return names

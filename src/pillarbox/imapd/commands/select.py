@@ -1,17 +1,15 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691)."""
 
-from array import array
-
 from pillarbox.imap.syntax_mailbox import Mailbox
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import from_wire
 from pillarbox.imapd.selected import Selected
+from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, load_uids
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
+from pillarbox.store.mailboxes import Name
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
-
-_UIDS_A_SLICE = 10_000
 
 
 async def select(client: Client, args: Mailbox) -> Answer:
@@ -27,25 +25,11 @@ async def examine(client: Client, args: Mailbox) -> Answer:
 async def _open(client: Client, text: str, *, read_only: bool) -> None:
     client.selected_mailbox = None  # RFC 3501 §6.3.1: even if this one fails
     name = from_wire(text, client.context.separator)
-    mailbox = await client.read(lambda tx: mailboxes.get(tx, name))
-    known = client.context.snapshots.find(
-        client.account.id, mailbox.id, mailbox.uidnext, mailbox.messages
-    )
-    uids = await _load_uids(client, mailbox.id, mailbox.uidnext) if known is None else known
-    selected = Selected(mailbox.id, View(uids, mailbox.uidnext, mailbox.modseq), read_only, [])
-    await client.claim_recent(selected, mailbox)
+    while (opened := await _load(client, name, read_only=read_only)) is None:
+        await client.pause()  # too much changed meanwhile
+    selected, now, first_unseen = opened
     view = selected.view
-
-    def work(tx: Tx) -> tuple[mailboxes.Mailbox, int | None]:
-        """What happened meanwhile, and the rest of the state, all of one moment."""
-        now = mailboxes.by_id(tx, mailbox.id)
-        found = changes.since(tx, mailbox.id, view.modseq, view.uidnext)
-        view.apply(found, lambda _: b"", expunge=True)
-        selected.keywords = keywords.all_names(tx)
-        return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
-
-    now, first_unseen = await client.read(work)
-    view.share(client.context.snapshots, client.account.id, mailbox.id)
+    view.share(client.context.snapshots, client.account.id, selected.mailbox)
     client.selected_mailbox = selected
     engine = client.engine
     engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
@@ -57,22 +41,36 @@ async def _open(client: Client, text: str, *, read_only: bool) -> None:
     engine.send_untagged(b"OK", "Predicted next UID.", b"UIDNEXT %d" % now.uidnext)
 
 
-async def _load_uids(client: Client, mailbox: int, uidnext: int) -> "array[int]":
-    """The UIDs below `uidnext`, read in slices. Messages that go meanwhile may be in it or not."""
-    uids = array("I")
-    first = 1
-    while True:
-        wanted = [(first, min(uidnext - 1, MOST_UIDS))]
-        rows = await client.read(
-            lambda tx, wanted=wanted: messages.select(  # type: ignore[misc]
-                tx, mailbox, wanted, ("uid",), _UIDS_A_SLICE
-            )
-        )
-        uids.extend([row[0] for row in rows])
-        if len(rows) < _UIDS_A_SLICE:
-            return uids
-        first = uids[-1] + 1
-        await client.pause()
+async def _load(
+    client: Client, name: Name, *, read_only: bool
+) -> tuple[Selected, mailboxes.Mailbox, int | None] | None:
+    """The mailbox with a view of it, its state, and the UID of the first unseen message, all of one moment; None where
+    that did not work out. Raises Refused NONEXISTENT."""
+    mailbox = await client.read(lambda tx: mailboxes.get(tx, name))
+    uids = client.context.snapshots.find(
+        client.account.id, mailbox.id, mailbox.uidnext, mailbox.messages
+    )
+    if uids is None:
+        uids = await load_uids(client, mailbox.id, 1, mailbox.uidnext)
+    view = View(uids, mailbox.uidnext, mailbox.modseq)
+    selected = Selected(mailbox.id, view, read_only, [])
+    await claim_recent(client, selected, mailbox)
+
+    def work(tx: Tx) -> tuple[mailboxes.Mailbox, int | None] | None:
+        now = mailboxes.by_id(tx, mailbox.id)
+        found = changes.since(tx, mailbox.id, view.modseq, view.uidnext)
+        if found is not None:
+            if found.is_far or now.uidnext > view.uidnext + UIDS_A_SLICE:
+                return None
+            view.vanish(found.vanished)
+            view.expunge()
+            view.add(messages.uids(tx, mailbox.id, view.uidnext), now.uidnext)
+            view.modseq = now.modseq
+        selected.keywords = keywords.all_names(tx)
+        return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
+
+    state = await client.read(work)
+    return None if state is None else (selected, *state)
 
 
 async def check(client: Client, args: None) -> Answer:

@@ -1,0 +1,154 @@
+"""Telling a client what changed in its mailbox: EXPUNGE, EXISTS, FETCH (RFC 3501 §5.2, §7.3, §7.4).
+
+All of it goes in slices, between which others have their turn, however far behind the session is and however many
+sessions are told of the same. The view knows a ModSeq of the store only when the client was told of all up to it: what
+is cut off in the middle is told again.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+
+from pillarbox.core.errors import Unavailable
+from pillarbox.imapd.client import Client
+from pillarbox.imapd.selected import Selected
+from pillarbox.store import changes, mailboxes, messages
+from pillarbox.store.changes import Changes, FlagRows, Ranges
+from pillarbox.store.mailboxes import Mailbox
+from pillarbox.store.tx import Tx
+
+UIDS_A_SLICE = 4000
+"""UIDs that are read, or numbers that are told, in one go: a few milliseconds."""
+
+
+async def sync(client: Client, *, expunge: bool) -> None:
+    """Tell the client what changed in its mailbox; EXPUNGE only where the command allows it.
+
+    Raises Refused NONEXISTENT when the mailbox was deleted.
+    """
+    selected = client.selected
+    view = selected.view
+    found = await client.read(
+        lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext, view.own_modseqs)
+    )
+    if found is not None:
+        await claim_recent(client, selected, found.mailbox)
+        gone = await _find_gone(client) if found.is_far else found.vanished
+        view.vanish(gone)
+    if expunge:
+        await _tell_expunged(client)
+    if found is not None:
+        await _tell_new(client, found.mailbox)
+        await _tell_flags(client, found)
+        view.modseq = found.mailbox.modseq
+        view.share(client.context.snapshots, client.account.id, selected.mailbox)
+    view.own_modseqs.clear()
+
+
+async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> None:
+    """Messages that no session was told of are \\Recent in this one; EXAMINE does not take that from the next
+    (RFC 3501 §2.3.2, §6.3.2)."""
+    if mailbox.recent_uid >= mailbox.uidnext:
+        return
+    if selected.read_only:
+        selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
+        return
+
+    def claim(tx: Tx) -> tuple[int, int]:
+        return mailboxes.claim_recent(tx, mailbox.id), mailboxes.by_id(tx, mailbox.id).uidnext
+
+    try:
+        first, uidnext = await client.context.store.write_lazily(client.account.id, claim)
+    except Unavailable:  # a full disk does not keep anybody from reading: as with EXAMINE
+        first, uidnext = mailbox.recent_uid, mailbox.uidnext
+    if first < uidnext:
+        selected.view.add_recent(first, uidnext - 1)
+
+
+async def _find_gone(client: Client) -> Ranges:
+    """Which messages of the view the store does not have any more."""
+    selected = client.selected
+    uids = selected.view.uids
+    gone: Ranges = []
+    for start in range(0, len(uids), UIDS_A_SLICE):
+        part = uids[start : start + UIDS_A_SLICE]
+        place = [(part[0], part[-1])]
+        rows = await client.read(
+            lambda tx, place=place: messages.select(tx, selected.mailbox, place, ("uid",))  # type: ignore[misc]
+        )
+        if len(rows) < len(part):
+            gone += messages.to_ranges(sorted(set(part).difference(row[0] for row in rows)))
+        await client.pause()
+    return gone
+
+
+async def _tell_expunged(client: Client) -> None:
+    for numbers in _cut(client.selected.view.expunge()):
+        client.engine.send_rendered([b"* %d EXPUNGE\r\n" % number for number in numbers])
+        if len(numbers) == UIDS_A_SLICE:
+            await client.pause()
+
+
+def _cut(runs: Sequence[range]) -> Iterator[list[int]]:
+    part: list[int] = []
+    for run in runs:
+        start = 0
+        while start < len(run):
+            more = run[start : start + UIDS_A_SLICE - len(part)]
+            part += more
+            start += len(more)
+            if len(part) == UIDS_A_SLICE:
+                yield part
+                part = []
+    if part:
+        yield part
+
+
+async def _tell_new(client: Client, mailbox: Mailbox) -> None:
+    view = client.selected.view
+    found = await load_uids(client, mailbox.id, view.uidnext, mailbox.uidnext)
+    view.add(found, mailbox.uidnext)
+    if found:
+        client.engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
+
+
+async def load_uids(client: Client, mailbox: int, first: int, uidnext: int) -> "array[int]":
+    """The UIDs from `first` up to `uidnext`, not included. Messages that go meanwhile may be in it or not."""
+    uids = array("I")
+    while first < uidnext:
+        wanted = [(first, uidnext - 1)]
+        rows = await client.read(
+            lambda tx, wanted=wanted: messages.select(  # type: ignore[misc]
+                tx, mailbox, wanted, ("uid",), UIDS_A_SLICE
+            )
+        )
+        uids.extend([row[0] for row in rows])
+        if len(rows) < UIDS_A_SLICE:
+            break
+        first = uids[-1] + 1
+        await client.pause()
+    return uids
+
+
+async def _tell_flags(client: Client, found: Changes) -> None:
+    selected = client.selected
+    modseq = selected.view.modseq
+    ranges = found.flagged
+    while ranges:
+
+        def work(tx: Tx, ranges: Ranges = ranges) -> tuple[FlagRows, Ranges]:
+            rows, rest = changes.flags_since(tx, selected.mailbox, ranges, modseq)
+            selected.learn_flags(tx, [row[1] for row in rows])
+            return rows, rest
+
+        rows, ranges = await client.read(work)
+        tell_flags(client, rows)
+        if ranges:
+            await client.pause()
+
+
+def tell_flags(client: Client, rows: FlagRows) -> None:
+    """Of changes whose flags the session has learnt."""
+    client.tell_keywords()
+    selected = client.selected
+    responses = selected.view.flag_responses(rows, selected.flag_texts.__getitem__)
+    client.engine.send_rendered(responses)
