@@ -23,6 +23,9 @@ PILE = 3000
 
 
 class Unsigned:
+    async def needs(self, message: bytes, *, utf8: bool) -> int:
+        return 0
+
     async def sign(self, message: bytes) -> bytes:
         return message
 
