@@ -380,9 +380,11 @@ def relay(
     servers: list[tuple[str, Callable[[Path], Server]]] = []
     if peer:
         servers.append(("peer", lambda folder: PostfixDovecot(folder, 1, "sdbox", domains)))
-    servers.append(("pillarbox", lambda folder: PillarboxServer(folder, 1)))
+    servers.append(("pillarbox", lambda folder: PillarboxServer(folder, 1, trusts_load=True)))
     if dkim:
-        servers.append(("pillarbox", lambda folder: PillarboxServer(folder, 1, dkim=True)))
+        servers.append(
+            ("pillarbox", lambda folder: PillarboxServer(folder, 1, trusts_load=True, dkim=True))
+        )
     measured: dict[int, list[Row]] = {}
     for _ in range(rounds):
         for index, (_kind, make) in enumerate(servers):

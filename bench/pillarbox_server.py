@@ -20,9 +20,13 @@ SUBMISSION_PORT = 13587
 class PillarboxServer:
     """One running server with `accounts` accounts, user0 and so on, password "password"."""
 
-    def __init__(self, folder: Path, accounts: int, *, dkim: bool = False) -> None:
+    def __init__(
+        self, folder: Path, accounts: int, *, trusts_load: bool = False, dkim: bool = False
+    ) -> None:
+        """`trusts_load`: the load may send to other hosts, without a login."""
         self.name = "Pillarbox, DKIM (RSA and Ed25519)" if dkim else "Pillarbox"
         self.folder = folder
+        self._trusted = '["127.0.0.1"]' if trusts_load else "[]"
         self._dkim = dkim
         self._accounts = accounts
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +72,7 @@ mx_port = {SINK_PORT}
 [dns]
 servers = ["127.0.0.1:{SINK_DNS_PORT}"]
 [smtp]
-trusted_networks = ["127.0.0.1"]
+trusted_networks = {self._trusted}
 [security]
 allow_cleartext_login = true
 """)
