@@ -208,16 +208,16 @@ class SmtpSession:
     def _is_stranger(self) -> bool:
         return self._connection.service.name == "smtp" and not self._is_ours
 
-    def _take_rate(self) -> bool:
-        """Whether the client may send one more message now."""
-        context, submitter = self._context, self._submitter
+    def _is_too_fast(self) -> bool:
+        """Whether the client has sent as many messages as it may for now."""
+        rates, submitter = self._context.rates, self._submitter
         if submitter is not None:
-            rate, key = context.rates.account_messages, str(submitter.id)
-        elif self._is_stranger:
-            rate, key = context.rates.messages, network_of(self._connection.peer[0])
-        else:
-            return True
-        return rate.take(key, time.monotonic())
+            if rates.account_messages.per_minute:
+                return not rates.account_messages.take(str(submitter.id), time.monotonic())
+        elif rates.messages.per_minute and self._is_stranger:
+            client = network_of(self._connection.peer[0])
+            return not rates.messages.take(client, time.monotonic())
+        return False
 
     def _may_relay(self, domain: str) -> bool:
         """Whether the client may send to a domain that is not ours."""
@@ -234,7 +234,7 @@ class SmtpSession:
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
                 self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
                 return
-        if not self._take_rate():
+        if self._is_too_fast():
             self._refuse(f"sender <{path or ''}>", TOO_FAST)
             return
         self._transaction = Transaction(event)
