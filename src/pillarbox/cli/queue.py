@@ -160,6 +160,23 @@ def show(queue_id: str) -> None:
                 click.echo(f"  {line}")
 
 
+@queue.command("unknown-replies", epilog="Example: pillarbox queue unknown-replies --json")
+@json_option
+@config_option
+def unknown_replies(as_json: bool) -> None:
+    """List what other hosts said that Pillarbox could not explain, and how often.
+
+    Please report frequent ones, so that the next version explains them to your users.
+    """
+    with _open_queue() as opened:
+        found = opened.unknown_replies()
+    rows = [
+        (count, last if as_json else _moment(last), reply if as_json else _one_line(reply))
+        for reply, count, last in found
+    ]
+    show_table(("count", "last", "reply"), rows, as_json=as_json)
+
+
 def _advice(reply: str) -> list[str]:
     match = _REPLY.fullmatch(reply)
     found = translate(Reply(int(match[1]), match[2] or "", match[3])) if match else None

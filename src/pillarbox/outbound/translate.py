@@ -6,12 +6,18 @@ the code. A reply that fits nothing is unknown: callers count those, so that the
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pillarbox.outbound.reply_table import ADVICE, BY_CODE, BY_REPLY, ROWS, Cause, Who
 from pillarbox.smtp.reply import Reply
 
 MAX_EXAMINED = 2000
 """Characters of a reply that are looked at: it bounds what a hostile text can cost."""
+
+MAX_GIST = 200
+
+_ADDRESS = re.compile(r"[^\s<>@]{1,64}@[\w.-]{1,255}")
+_NUMBER = re.compile(r"[0-9a-fA-F]*[0-9][0-9a-zA-Z.:-]*")
 
 _ROWS = tuple((re.compile(pattern), cause, advice) for pattern, cause, advice in ROWS)
 
@@ -31,6 +37,7 @@ class Translation:
         return f"{self.cause.value}\n{self.advice}"
 
 
+@lru_cache(maxsize=512)  # a host says the same of all mail that waits for it
 def translate(reply: Reply) -> Translation | None:
     """What a 4yz or 5yz reply means, None if that is unknown.
 
@@ -48,6 +55,17 @@ def translate(reply: Reply) -> Translation | None:
     if not reply.enhanced and (known := BY_REPLY.get(reply.code)):
         return _translation(known, str(reply.code), "")
     return None
+
+
+def gist(reply: Reply) -> str:
+    """A reply without what differs from message to message, for counting unknown ones.
+
+    Example: "450 4.9.9 Ticket 4711 for <bob@example.org>" -> "450 4.9.9 Ticket N for <ADDRESS>".
+    """
+    said = _ADDRESS.sub("ADDRESS", reply.text[:MAX_EXAMINED].replace("\n", " "))
+    said = _NUMBER.sub("N", said)
+    head = f"{reply.code} {reply.enhanced}".strip()
+    return f"{head} {said}"[:MAX_GIST]
 
 
 def _translation(cause: Cause, evidence: str, advice: str) -> Translation:

@@ -12,7 +12,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Failure
 from pillarbox.dsn.build import Reported
 from pillarbox.dsn.wishes import Action, wants
-from pillarbox.outbound.translate import translate
+from pillarbox.outbound.translate import gist, translate
 from pillarbox.queue.notice import About, Notices
 from pillarbox.queue.schedule import GiveUp, Random, Retry, Schedule, after_failure, wait_s
 from pillarbox.smtp.client_events import Kind, Outcome
@@ -50,13 +50,15 @@ class QueueReporter:
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
         for row, outcome in results:
+            if outcome.kind is not Kind.DELIVERED:
+                self._count(outcome)
             if outcome.kind is Kind.PERMANENT:
-                self._log(row, "permanent", host, _text(outcome))
+                self._log(row, "permanent", host, _explained(outcome))
                 failed.append((row, outcome))
             elif outcome.kind is Kind.TEMPORARY:
                 step = self._next_step(row)
                 if isinstance(step, GiveUp):
-                    self._log(row, "expired", host, _text(outcome))
+                    self._log(row, "expired", host, _explained(outcome))
                     failed.append((row, outcome))
                     continue
                 if step.warn:
@@ -66,6 +68,10 @@ class QueueReporter:
             await self._fail(owner, failed, host)
         if delayed and await self._tell(delayed, host, Action.DELAYED):
             await self.queue.warned([row for row, _ in delayed])
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.from_peer and translate(outcome.reply) is None:
+            self.queue.count_unknown(gist(outcome.reply))
 
     def _next_step(self, row: Row) -> Retry | GiveUp:
         return after_failure(
@@ -78,7 +84,7 @@ class QueueReporter:
         )
 
     async def _defer(self, owner: str, row: Row, at: float, host: str, outcome: Outcome) -> None:
-        self._log(row, f"deferred until {int(at)}", host, _text(outcome))
+        self._log(row, f"deferred until {int(at)}", host, _explained(outcome))
         await self.queue.defer(owner, [row], int(at), host, _text(outcome))
 
     async def _fail(self, owner: str, failed: Sequence[tuple[Row, Outcome]], host: str) -> None:
@@ -155,6 +161,12 @@ def _is_relayed(row: Row, outcome: Outcome) -> bool:
         and bool(row.notify)
         and wants(row.notify, Action.RELAYED)
     )
+
+
+def _explained(outcome: Outcome) -> str:
+    """For the log: the reply, and what it means if that is known."""
+    meaning = translate(outcome.reply)
+    return f"{_text(outcome)}; {meaning.cause.value}" if meaning is not None else _text(outcome)
 
 
 def _text(outcome: Outcome) -> str:

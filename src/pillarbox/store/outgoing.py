@@ -135,6 +135,9 @@ _DROP_EMPTY = (
 CANDIDATES_A_ROW = 3
 """Candidates that `choose` gets at either end of the queue for each row that it may take."""
 
+MOST_UNKNOWN_REPLIES = 1000
+"""Kept: those that came last."""
+
 MOST_RECIPIENTS_LEASED = 100
 """Recipients of one message that one lease takes: every server accepts so many (RFC 5321 §4.5.3.1.8)."""
 
@@ -558,7 +561,34 @@ class OutgoingQueue:
         row = self._read("SELECT min(next_try) FROM outgoing WHERE held = 0")
         return row[0][0] if row else None
 
+    def count_unknown(self, reply: str) -> None:
+        """One more reply of another host that nobody could translate. Not synced: losing it does no harm."""
+        now_s = int(self._clock())
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(
+                "INSERT INTO unknown_reply VALUES (?, 1, ?) ON CONFLICT (reply)"
+                " DO UPDATE SET count = count + 1, last = excluded.last",
+                (reply, now_s),
+            )
+            connection.execute(
+                "DELETE FROM unknown_reply WHERE reply IN (SELECT reply FROM unknown_reply"
+                " ORDER BY last DESC LIMIT -1 OFFSET ?)",
+                (MOST_UNKNOWN_REPLIES,),
+            )
+
+        def done(future: "asyncio.Future[None]") -> None:
+            if (error := future.exception()) is not None:
+                log.warning("an unknown reply was not counted: %s", error)
+
+        self._commit.ask(work, octets=OCTETS_A_ROW, synced=False).add_done_callback(done)
+
     # For people
+
+    def unknown_replies(self) -> list[tuple[str, int, int]]:
+        """(reply, how often, last time in epoch seconds), the most frequent first. Raises Unavailable."""
+        sql = "SELECT reply, count, last FROM unknown_reply ORDER BY count DESC, last DESC"
+        return [(row[0], row[1], row[2]) for row in self._read(sql)]
 
     def rows(self, selection: Selection, limit: int = -1) -> list[Row]:
         """Rows by age of their message, then recipient. Raises Unavailable."""

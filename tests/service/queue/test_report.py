@@ -331,3 +331,20 @@ def test_a_copy_that_fails_makes_no_other_copy(run) -> None:
         assert rig.reports() == []
 
     run(scenario)
+
+
+def test_replies_that_nobody_can_explain_are_counted(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        odd = Outcome(
+            Kind.TEMPORARY, Stage.RCPT, Reply(459, "4.9.9", "moon phase 7 for <u@x.example>")
+        )
+        await rig.put("a@there.example", "b@there.example")
+        await rig.attempt(odd, odd)
+        assert rig.queue.unknown_replies() == [
+            ("459 4.9.9 moon phase N for <ADDRESS>", 2, int(rig.now))
+        ]
+        rig.queue.retry(Selection())
+        await rig.attempt(NOBODY, LATER)
+        assert len(rig.queue.unknown_replies()) == 1
+
+    run(scenario)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pillarbox.outbound.reply_table import ADVICE, ROWS, Cause, Who
-from pillarbox.outbound.translate import MAX_EXAMINED, translate
+from pillarbox.outbound.translate import MAX_EXAMINED, gist, translate
 from pillarbox.smtp.client_reply import parse_reply
 from pillarbox.smtp.reply import Reply
 
@@ -142,3 +142,15 @@ def test_a_hostile_text_costs_little(text: str) -> None:
     translate(reply)
     assert time.thread_time() - start < 0.2
     assert MAX_EXAMINED < 16384
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(450, "4.9.9", "Ticket 4711 for <bob@x.org>"), "450 4.9.9 Ticket N for <ADDRESS>"),
+        (Reply(550, "", "id=02H3K2H0Q9 at 192.0.2.1\nsorry"), "550 id=N at N sorry"),
+        (Reply(550, "5.0.0", "a" * 5000), "550 5.0.0 " + "a" * 190),
+    ],
+)
+def test_the_gist_of_a_reply_is_the_same_for_all_messages(reply: Reply, expected: str) -> None:
+    assert gist(reply) == expected
