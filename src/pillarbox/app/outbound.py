@@ -77,6 +77,7 @@ class Outbound:
             lambda: random.getrandbits(20),
             copy_to=config.outbound.copy_bounces_to,
         )
+        self.sends = sends
         self._worker: QueueWorker | None = None
         self._beginning: asyncio.Task[None] | None = None
         if sends:

@@ -15,6 +15,7 @@ from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
 from pillarbox.smtpd.context import Rates, SmtpContext
+from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.smtpd.session import SmtpSession
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -54,6 +55,8 @@ def make_smtp_context(
             Rate(config.smtp.messages_per_minute),
             Rate(config.submission.messages_per_minute),
         ),
+        # Who does not talk to other hosts has no use for their DNS either.
+        SenderDomains(outbound.router.resolver.run) if outbound.sends else None,
     )
 
 

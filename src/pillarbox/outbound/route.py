@@ -61,7 +61,7 @@ class Router:
         random: Callable[[], float],
     ) -> None:
         """`rules` are for canonical domains, for all below one ("*.example.com"), or for the rest (SMARTHOST)."""
-        self._resolver = resolver
+        self.resolver = resolver
         self._own = own
         self._hostname = hostname
         self._rules = rules
@@ -118,7 +118,7 @@ class Router:
         return route
 
     async def _to_domain(self, domain: str, rule: Rule) -> tuple[Route | Outcome, int]:
-        found = await self._resolver.run(find_route(domain, self._own, self._random))
+        found = await self.resolver.run(find_route(domain, self._own, self._random))
         if isinstance(found, NoRoute):
             kind = Kind.PERMANENT if found.permanent else Kind.TEMPORARY
             reply = Reply(found.code, found.enhanced, found.text)
@@ -131,7 +131,7 @@ class Router:
         return Route(hosts, self._options(rule)), found.ttl_s
 
     async def _to_relay(self, rule: Rule) -> tuple[Route | Outcome, int]:
-        answers = await self._resolver.run(_addresses(rule.name))
+        answers = await self.resolver.run(_addresses(rule.name))
         addresses = [str(record) for answer in answers for record in answer.records]
         if not addresses:
             text = f"the configured host {rule.name} has no address at present"

@@ -11,6 +11,7 @@ from pillarbox.core.rate import Rate
 from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.options import Limits, ServerOptions
+from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
@@ -61,6 +62,8 @@ class SmtpContext:
     error_delay_s: float = 0.0
     """How much longer each further error of a client waits for its answer (`smtp.options.Limits`)."""
     rates: Rates = field(default_factory=Rates)
+    sender_domains: SenderDomains | None = None
+    """None: strangers' senders are not looked up."""
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""

@@ -10,6 +10,7 @@ import logging
 import time
 from contextlib import suppress
 
+from pillarbox.core.address import canonical_domain
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
@@ -59,6 +60,7 @@ TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
 TOO_MANY_LOGIN_FAILURES = Reply(
     421, "4.7.0", "Too many failed logins, closing transmission channel"
 )
+NULL_MX = Reply(550, "5.7.27", "The sender's domain takes no mail (null MX), so it sends none")
 TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 
@@ -126,7 +128,7 @@ class SmtpSession:
                     if self._take(event.data):
                         await self._flush()
                 case Mail():
-                    self._mail(event)
+                    await self._mail(event)
                 case Rcpt():
                     self._rcpt(event)
                 case DataStart():
@@ -223,7 +225,7 @@ class SmtpSession:
         """Whether the client may send to a domain that is not ours."""
         return self._is_ours or (not self._is_lmtp and self._context.takes_for(domain))
 
-    def _mail(self, event: Mail) -> None:
+    async def _mail(self, event: Mail) -> None:
         self._end_transaction()
         path = event.reverse_path
         submitter = self._submitter
@@ -237,8 +239,23 @@ class SmtpSession:
         if self._is_too_fast():
             self._refuse(f"sender <{path or ''}>", TOO_FAST)
             return
+        if path is not None and self._is_stranger and await self._cannot_be_answered(path.domain):
+            self._refuse(f"sender <{path}>", NULL_MX)  # RFC 7505 §4.2
+            return
         self._transaction = Transaction(event)
         self.engine.send(replies.SENDER_OK)
+
+    async def _cannot_be_answered(self, domain: str) -> bool:
+        """Whether a sender's domain says that it takes no mail."""
+        if domain.startswith("[") or self._context.sender_domains is None:
+            return False
+        try:
+            canonical = canonical_domain(domain)
+        except ValueError:
+            return False
+        if self._directory.is_local(canonical):
+            return False
+        return await self._context.sender_domains.takes_no_mail(canonical)
 
     def _was_changed(self, submitter: Account) -> bool:
         """Whether the account is not what it was at the login."""
