@@ -25,7 +25,8 @@ from pillarbox.config.schema import Config, Dns, Listen, Outbound, Security
 from pillarbox.core.secret import Secret
 from pillarbox.store import messages
 from pillarbox.store.directory import Directory
-from pillarbox.store.outgoing import OutgoingQueue, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Selection
 
 PASSWORD = "Pass word 7"
 PORT = 12625

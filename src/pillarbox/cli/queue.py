@@ -24,7 +24,8 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import AT_ONCE, HELD, OVER_LIMIT, OutgoingQueue, Row, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import AT_ONCE, HELD, OVER_LIMIT, Row, Selection
 
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
 

@@ -25,7 +25,7 @@ from pillarbox.mime.address_list import parse_address_list
 from pillarbox.mime.header import header_end, split_header, unfold
 from pillarbox.smtp.data import LineEndNormalizer
 from pillarbox.store import drop
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 EX_USAGE = 64
 EX_DATAERR = 65

@@ -28,7 +28,7 @@ from pillarbox.dkim.sign import Signer, author_domain, sign
 from pillarbox.mime.convert import Transport, convert, fits, has_utf8_header
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Directory, DkimKey, KeyState
-from pillarbox.store.outgoing import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
+from pillarbox.store.outgoing_row import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
 from pillarbox.store.store import Store
 
 T = TypeVar("T")

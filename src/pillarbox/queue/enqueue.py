@@ -11,12 +11,12 @@ from pillarbox.dsn.wishes import NO_WISH, Wish
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.schedule import Schedule
-from pillarbox.store.outgoing import (
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import (
     FREE,
     OVER_LIMIT,
     UNACCEPTED,
     OutgoingMessage,
-    OutgoingQueue,
     OutgoingRecipient,
     Row,
 )

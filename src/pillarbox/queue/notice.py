@@ -21,7 +21,7 @@ from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.content import make_content
 from pillarbox.store.directory import Account, canonical_address
-from pillarbox.store.outgoing import OutgoingMessage
+from pillarbox.store.outgoing_row import OutgoingMessage
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
 

@@ -16,7 +16,8 @@ from pillarbox.outbound.translate import gist, translate
 from pillarbox.queue.notice import About, Notices
 from pillarbox.queue.schedule import GiveUp, Random, Retry, Schedule, after_failure, wait_s
 from pillarbox.smtp.client_events import Kind, Outcome
-from pillarbox.store.outgoing import OutgoingQueue, Row
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Row
 
 log = logging.getLogger("pillarbox.queue")
 

@@ -36,14 +36,8 @@ from pillarbox.smtp.client_events import (
     Stage,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.store.outgoing import (
-    AT_ONCE,
-    MOST_RECIPIENTS_LEASED,
-    SEVEN_BIT,
-    UTF8_HEADER,
-    OutgoingQueue,
-    Row,
-)
+from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
+from pillarbox.store.outgoing_row import AT_ONCE, SEVEN_BIT, UTF8_HEADER, Row
 
 MOST_SESSIONS = 300
 MOST_HOPS_REMEMBERED = 10_000

@@ -13,7 +13,7 @@ from pillarbox.queue.notice import About
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.directory import Account
-from pillarbox.store.outgoing import OVER_LIMIT, OutgoingMessage
+from pillarbox.store.outgoing_row import OVER_LIMIT, OutgoingMessage
 
 log = logging.getLogger("pillarbox.smtpd")
 

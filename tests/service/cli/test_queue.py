@@ -18,13 +18,8 @@ from internet import Internet
 from pillarbox.app.server import Server
 from pillarbox.cli import main
 from pillarbox.config.schema import Config, Dns, Listen, Outbound
-from pillarbox.store.outgoing import (
-    OutgoingMessage,
-    OutgoingQueue,
-    OutgoingRecipient,
-    Row,
-    Selection,
-)
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Row, Selection
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -25,7 +25,8 @@ from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Schedule
 from pillarbox.queue.worker import QueueWorker
 from pillarbox.store import messages
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, Row, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, Row, Selection
 from pillarbox.store.store import Store
 
 START = 1_800_000_000.0

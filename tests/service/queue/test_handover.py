@@ -17,7 +17,8 @@ from pillarbox.queue.schedule import Schedule
 from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtp.client_events import Kind
 from pillarbox.store import outgoing
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, Selection
 
 PILE = 3000
 

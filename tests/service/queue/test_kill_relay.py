@@ -12,7 +12,8 @@ from clients import Smtp
 from internet import Internet
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
-from pillarbox.store.outgoing import OutgoingQueue, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Selection
 
 ROUNDS = 10
 CLIENTS = 6

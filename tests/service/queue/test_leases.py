@@ -10,7 +10,8 @@ from worker_rig import Rig, until
 
 from pillarbox.queue.worker import DOT_LEASE_S, LEASE_S, QueueWorker
 from pillarbox.smtp.client_events import Kind
-from pillarbox.store.outgoing import OutgoingQueue, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Selection
 
 MINUTE = 60
 

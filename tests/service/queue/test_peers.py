@@ -17,7 +17,7 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.net import client
 from pillarbox.queue import worker as worker_module
 from pillarbox.smtp.client_events import Kind, Timeouts
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 HASTE = Timeouts(0.3, 0.3, 0.3, 0.3, 0.3, 0.3)
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -17,13 +17,8 @@ from pillarbox.queue.schedule import DAY, HOUR, Schedule
 from pillarbox.smtp.client_events import Kind, Outcome, Stage
 from pillarbox.smtp.reply import Reply
 from pillarbox.store import messages
-from pillarbox.store.outgoing import (
-    OutgoingMessage,
-    OutgoingQueue,
-    OutgoingRecipient,
-    Row,
-    Selection,
-)
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Row, Selection
 from pillarbox.store.store import Store
 
 START = 1_800_000_000

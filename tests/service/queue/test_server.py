@@ -20,7 +20,8 @@ from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.directory import Directory
-from pillarbox.store.outgoing import OutgoingQueue, Selection
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Selection
 
 CREDENTIALS = hash_password(Secret("password"))
 

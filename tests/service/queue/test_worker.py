@@ -10,7 +10,7 @@ from internet import Internet
 from worker_rig import Rig
 
 from pillarbox.smtp.client_events import Kind
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 
 @pytest.fixture

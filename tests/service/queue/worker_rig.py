@@ -16,7 +16,8 @@ from pillarbox.outbound.route import Route, Router
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtp.client_events import Kind, Outcome, Timeouts
-from pillarbox.store.outgoing import OutgoingMessage, OutgoingQueue, OutgoingRecipient, Row
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Row
 
 CONTEXTS = TlsContexts(client_context(verified=True), client_context(verified=False))
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pillarbox.mime.lines import has_bare_cr_or_lf
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 TEXT = b"From: alice@example.test\r\nSubject: x\r\n\r\nHello\r\n"
 BINARY = bytes(range(256)) * 300 + b"\r\n.\r\n\n"

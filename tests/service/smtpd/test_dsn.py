@@ -8,7 +8,7 @@ import pytest
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.store.accounts import account_path
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 OCTETS = b"From: alice@example.test\r\nSubject: x\r\n\r\nHello\r\n"
 

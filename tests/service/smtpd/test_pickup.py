@@ -12,7 +12,7 @@ from pillarbox.smtpd import pickup as pickup_module
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop
 from pillarbox.store.drop import Dropped
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 TEXT = b"Subject: a note\r\n\r\nhello\r\n"
 Take = Callable[..., None]

@@ -4,7 +4,7 @@ import email
 
 import pytest
 
-from pillarbox.store.outgoing import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER, Selection
+from pillarbox.store.outgoing_row import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER, Selection
 
 PLAIN = b"From: alice@example.test\r\nSubject: x\r\n\r\nHello\r\n"
 UTF8 = "From: alice@example.test\r\nSubject: grüße\r\n\r\nHello\r\n".encode()

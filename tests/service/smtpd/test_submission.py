@@ -5,7 +5,7 @@ import smtplib
 
 import pytest
 
-from pillarbox.store.outgoing import Selection
+from pillarbox.store.outgoing_row import Selection
 
 OCTETS = b"From: alice@example.test\r\nSubject: x\r\n\r\nHello\r\n"
 SERVICES = [("submission", True), ("submissions", False)]

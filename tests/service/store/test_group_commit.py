@@ -14,12 +14,8 @@ import pytest
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
 from pillarbox.store.group_commit import LIGHT_OCTETS, GroupCommit
-from pillarbox.store.outgoing import (
-    OutgoingMessage,
-    OutgoingQueue,
-    OutgoingRecipient,
-    Selection,
-)
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Selection
 
 
 class Rig:

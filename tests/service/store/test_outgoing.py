@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from pillarbox.core.errors import Unavailable
-from pillarbox.store.outgoing import (
-    MOST_RECIPIENTS_LEASED,
+from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
+from pillarbox.store.outgoing_row import (
     OVER_LIMIT,
     UNACCEPTED,
     OutgoingMessage,
-    OutgoingQueue,
     OutgoingRecipient,
     Selection,
 )
