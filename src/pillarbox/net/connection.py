@@ -8,6 +8,7 @@ our answers, or sends faster than we handle.
 import asyncio
 import logging
 import ssl
+import time
 import types
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.admission import Admission
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.tls import TlsLayer
-from pillarbox.net.turns import Turns
+from pillarbox.net.turns import TURN_S, Turns
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
         "_proxy_header",
         "_reading_paused",
         "_session",
+        "_slice_began",
         "_stall_timer",
         "_stopping",
         "_task",
@@ -156,6 +158,7 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         self._held = b""  # input as it came, that waits for its turn
         self._last_event = self._loop.time()
+        self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
         self._reading_paused = self._write_paused = self._turn_scheduled = False
 
@@ -211,7 +214,11 @@ class Connection(asyncio.Protocol):
         Raises ConnectionError when the peer is gone.
         """
         await self.drained()
+        # A wait costs more than a small slice: without others, some go in one turn.
+        if self._turns.is_idle and time.monotonic() - self._slice_began < TURN_S:
+            return
         await self._turns.next()
+        self._slice_began = time.monotonic()
 
     def wake(self) -> None:
         """Something outside of `handle` changed the engine: take its events and output up again."""
@@ -466,6 +473,7 @@ class Connection(asyncio.Protocol):
 
     def _step(self, session: Session, event: Any) -> bool:
         """Handle one event; False when a task goes on with it."""
+        self._slice_began = time.monotonic()
         coroutine = session.handle(event)
         try:
             waiting = coroutine.send(None)

@@ -44,6 +44,11 @@ class Turns:
         """After what was taken up because it was not late."""
         self._paused = time.monotonic()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
     def add(self, piece: Callable[[], None]) -> None:
         """Call `piece` in a turn that has time for it."""
         self._waiting.append(piece)
