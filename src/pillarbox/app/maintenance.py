@@ -37,6 +37,16 @@ class Maintenance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def refresh(self) -> None:
+        """Look at the certificate now, not within the hour."""
+        self._tasks.append(asyncio.create_task(self._refresh()))
+
+    async def _refresh(self) -> None:
+        try:
+            await asyncio.to_thread(self._certificates.refresh)
+        except Exception:
+            log.exception("a bug in maintenance")
+
     async def _look_at_directory(self) -> None:
         """Accounts that were disabled or removed lose their sessions, removed ones their files."""
         version = self._store.directory.data_version()

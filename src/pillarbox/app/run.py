@@ -79,6 +79,7 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, server.refresh)
     _warn(config)
     await server.start()
     try:

@@ -63,6 +63,7 @@ class Server:
         self._exit = AsyncExitStack()
         self._drain_s = DRAIN_S
         self._admission: Admission | None = None
+        self._maintenance: Maintenance | None = None
         self.addresses: dict[str, list[tuple[str, int]]] = {}
         """By service, what is listened on: host and port."""
         self.store: Store | None = None
@@ -103,7 +104,7 @@ class Server:
             config.security.connections_per_address,
             parse_networks(config.security.proxy_protocol_from),
         )
-        maintenance = Maintenance(store, admission, certificates)
+        maintenance = self._maintenance = Maintenance(store, admission, certificates)
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)
         listeners = Listeners(admission)
@@ -138,6 +139,12 @@ class Server:
         """Finish the commands in hand, part from all peers, close everything. Harmless when done before."""
         self._drain_s = drain_s
         await self._exit.aclose()
+
+    def refresh(self) -> None:
+        """Take up a renewed certificate now. Other changes of the configuration need a restart."""
+        log.info("looking at the certificate; other settings count after a restart")
+        if self._maintenance is not None:
+            self._maintenance.refresh()
 
     def cut_off(self) -> None:
         """Drop all connections at once: ends the wait of a `stop` under way."""

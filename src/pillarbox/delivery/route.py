@@ -45,6 +45,12 @@ def resolve(
         )
     except ValueError:
         return BAD_DOMAIN if relay else RELAY_DENIED
+    if (
+        local == POSTMASTER
+        and domain == canonical_domain(hostname)
+        and not directory.is_local(domain)
+    ):
+        domain = home_domain(directory, domain)  # our own reports come from that address
     canonical = f"{local}@{domain}"
     expansion = expand(directory, canonical)
     if canonical in expansion.elsewhere and address.domain:

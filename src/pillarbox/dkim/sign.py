@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pillarbox.core.address import canonical_domain
 from pillarbox.dkim.canonical import relaxed_body, relaxed_field
 from pillarbox.dkim.keys import PrivateKey
-from pillarbox.mime.address_list import parse_address_list
+from pillarbox.mime.address_list import MAX_ADDRESSES, parse_address_list
 from pillarbox.mime.header import field_value, header_end, split_header
 
 # RFC 6376 §5.4.1, and what tells how the body is to be read. Not what is changed on the way (Received, Return-Path).
@@ -25,6 +25,9 @@ SIGNED_FIELDS = frozenset(
     b" list-id list-help list-unsubscribe list-unsubscribe-post list-subscribe list-post list-owner list-archive"
     b" message-id mime-version content-type content-transfer-encoding".split()
 )
+LARGEST_FROM = 8192
+"""Octets of a From field: of these, the parser of addresses looks at all."""
+
 MAX_SIGNED = 200
 """Fields of one message that are signed, the last ones: some verifiers refuse longer lists."""
 
@@ -55,13 +58,15 @@ class Signer:
 def author_domain(message: bytes) -> str | None:
     """The domain of From, whose signature DMARC wants: canonical; None if there is none, or more than one."""
     block = message[: header_end(message)]
-    domains = {
-        address.host
-        for name, start, end in split_header(block)
-        if name == b"from"
-        for address in parse_address_list(field_value(block, start, end))
-        if address.host is not None
-    }
+    domains: set[bytes] = set()
+    for name, start, end in split_header(block):
+        if name != b"from":
+            continue
+        value = field_value(block, start, end)
+        entries = parse_address_list(value) if len(value) <= LARGEST_FROM else []
+        if len(entries) >= MAX_ADDRESSES or len(value) > LARGEST_FROM:
+            return None  # there may be authors that nobody has looked at
+        domains.update(entry.host for entry in entries if entry.host is not None)
     if len({domain.lower() for domain in domains}) != 1:
         return None
     try:

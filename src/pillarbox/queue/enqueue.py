@@ -64,11 +64,12 @@ class Enqueuer:
         own: bool = False,
         utf8: bool = False,
         accepted: bool = True,
+        once: bool = False,
     ) -> int:
         """Durable on return. `wishes` by address, where there are some. `own` mail, of our users and of ourselves, is
         made 7-bit and signed; what is forwarded stays as it is. `utf8`: it came with SMTPUTF8. Returns FREE, or
-        OVER_LIMIT if its account has sent to too many; not yet `accepted`, it waits for `accept` with that. Raises
-        Unavailable."""
+        OVER_LIMIT if its account has sent to too many; not yet `accepted`, it waits for `accept` with that. `once`: see
+        `OutgoingQueue.was_taken_up`. Raises Unavailable."""
         octets = message.octets
         if own:
             octets = await self.signer.sign(octets)
@@ -98,6 +99,7 @@ class Enqueuer:
             state=state if accepted else UNACCEPTED,
             owner=owner,
             lease_s=lease_s,
+            once=once,
         )
         if rows and courier is not None:
             courier.take(rows)

@@ -97,13 +97,15 @@ class Notices:
         return format_queue_id(int(now * 1_000_000), self.entropy())
 
     async def _copy(self, about: About, report: Report) -> None:
-        """What failed, to the administrator: also what nobody else is told, but for mail to the administrator."""
+        """What failed, to the administrator. Nothing of mail with the null path: a copy that fails itself would make
+        another, for ever."""
         failed = [
             replace(one, notify="")
             for one in report.recipients
             if one.action is Action.FAILED and one.address.lower() != self.copy_to.lower()
         ]
-        if not self.copy_to or not failed or about.reverse_path.lower() == self.copy_to.lower():
+        told = ("", self.copy_to.lower())
+        if not self.copy_to or not failed or about.reverse_path.lower() in told:
             return
         copy = replace(
             report,
@@ -173,8 +175,12 @@ class Notices:
             return
         local, _, domain = canonical.rpartition("@")
         found = resolve(directory, Address(local, domain), self.hostname, relay=False)
+        if isinstance(found, Reply):  # like a user of this machine without an account
+            log.info("report=%s: nobody has the address <%s>: to postmaster", report_id, address)
+            postmaster = Address("postmaster", domain)
+            found = resolve(directory, postmaster, self.hostname, relay=False)
         if isinstance(found, Reply):
-            log.warning("report=%s: nobody has the address <%s> any more", report_id, address)
+            log.warning("report=%s: nobody can be told: %s", report_id, found.text)
             return
         if found.elsewhere:
             message = OutgoingMessage(report_id, "", built.octets)

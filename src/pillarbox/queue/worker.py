@@ -39,7 +39,10 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
 from pillarbox.store.outgoing_row import AT_ONCE, SEVEN_BIT, UTF8_HEADER, Row
 
-MOST_SESSIONS = 300
+MOST_SESSIONS = 1000
+MOST_FOR_REPORTS = 200
+"""Of these, for hops that only mail with the null path waits for: strangers can make us write reports to hosts of
+theirs that never answer, and that must not hold up mail of users."""
 MOST_HOPS_REMEMBERED = 10_000
 GROUPS_A_HOP = 40
 """Groups that wait in line for one hop; more stay in the table, for their leases would end."""
@@ -156,6 +159,7 @@ class QueueWorker:
         self._pressure = pressure
         self._hops: dict[str, _Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
+        self._for_reports: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[object]] = set()
         """Sessions behind a final dot, or at a report: a stop waits for them, else they would be sent or told twice."""
         self._held: dict[tuple[int, str], Row] = {}
@@ -333,10 +337,16 @@ class QueueWorker:
             and len(self._sessions) < MOST_SESSIONS
             and hop.state.room(hop.sessions, now)
         ):
+            only_reports = all(not rows[0].reverse_path for rows in hop.groups)
+            if only_reports and len(self._for_reports) >= MOST_FOR_REPORTS:
+                return
             hop.sessions += 1
             task = asyncio.get_running_loop().create_task(self._serve(hop))
             self._sessions.add(task)
             task.add_done_callback(self._sessions.discard)
+            if only_reports:
+                self._for_reports.add(task)
+                task.add_done_callback(self._for_reports.discard)
 
     # Sending
 

@@ -104,6 +104,6 @@ def _path(address: Address, peer: Peer) -> str:
 
 def _line(command: str, parameters: list[str]) -> bytes:
     line = " ".join([command, *parameters])
-    if _CONTROL.search(line):
-        raise ValueError("control character in an SMTP command")
+    if _CONTROL.search(line) or any(" " in parameter for parameter in parameters):
+        raise ValueError("control character in an SMTP command, or a space in a parameter")
     return line.encode("utf-8") + b"\r\n"

@@ -42,7 +42,7 @@ async def make_durable(context: SmtpContext, accepted: Accepted) -> list[Target]
 async def _store(context: SmtpContext, accepted: Accepted) -> list[Target]:
     delivery, transaction = accepted.delivery, accepted.transaction
     if not transaction.elsewhere:
-        return await deliver(context.store, delivery)
+        return await deliver(context.store, delivery) if delivery.targets else []
     octets = delivery.received + bytes(delivery.content.octets)
     message = OutgoingMessage(
         delivery.queue_id,
@@ -60,6 +60,7 @@ async def _store(context: SmtpContext, accepted: Accepted) -> list[Target]:
         own=accepted.own,
         utf8=transaction.is_utf8,
         accepted=not delivery.targets,
+        once=delivery.may_repeat,
     )
     pending: list[Target] = []
     if delivery.targets:

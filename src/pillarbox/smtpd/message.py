@@ -9,15 +9,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pillarbox.delivery.trace import field_pattern, is_loop, remove_return_path
-from pillarbox.mime.address_list import parse_address_list
+from pillarbox.mime.address_list import MAX_ADDRESSES, parse_address_list
 from pillarbox.mime.convert import Transport, convert
-from pillarbox.mime.header import MAX_VALUE, header_end, split_header, unfold
+from pillarbox.mime.header import header_end, split_header, unfold
 from pillarbox.mime.lines import has_bare_cr_or_lf
 from pillarbox.smtp.reply import MAIL_LOOP, NOT_CONVERTED, SENDER_NOT_YOURS, Reply
 from pillarbox.store.content import Content, make_content, unrendered
 
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
+
+LARGEST_AUTHORS = 8192
+"""Octets of a From or Sender field of a submission: of these, the parser of addresses looks at all."""
 
 LARGEST_HEADER = 1 << 20
 """Octets of a header block: what looks through all of it holds up everything else for that long."""
@@ -110,9 +113,10 @@ def find_authors(header: bytes) -> list[str] | None:
     authors: dict[str, None] = {}
     for number, match in enumerate(_AUTHORS.finditer(header), 1):
         value = unfold(match[0].partition(b":")[2])
-        if len(value) > MAX_VALUE:
-            return None
-        for entry in parse_address_list(value):
+        entries = parse_address_list(value) if len(value) <= LARGEST_AUTHORS else []
+        if not entries or len(entries) >= MAX_ADDRESSES:
+            return None  # not all of it was looked at, or it names nobody
+        for entry in entries:
             if entry.host is not None:  # else it opens or closes a group
                 address = (entry.mailbox or b"") + b"@" + entry.host
                 authors[address.decode("utf-8", "replace")] = None

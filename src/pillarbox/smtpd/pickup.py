@@ -10,12 +10,13 @@ import logging
 import os
 import pwd
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pillarbox.core.address import Address, canonical_domain, quote_local
 from pillarbox.core.dates import format_rfc5322_date, pack_date
-from pillarbox.core.errors import Failure, Refused, Unavailable
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.route import home_domain, owns, resolve
@@ -24,6 +25,7 @@ from pillarbox.dsn.wishes import Action
 from pillarbox.mime.build import format_field
 from pillarbox.queue.notice import About
 from pillarbox.smtp import reply as replies
+from pillarbox.smtp.data import LineEndNormalizer
 from pillarbox.smtp.events import Mail, Rcpt
 from pillarbox.smtp.grammar import parse_rcpt
 from pillarbox.smtp.reply import Reply
@@ -64,6 +66,8 @@ class Pickup:
         self._context = context
         self._folder = folder
         self._trusted_users = trusted_users
+        self._later: dict[str, float] = {}
+        """Files that could not be stored, and when to try again (of the monotonic clock)."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,16 +82,17 @@ class Pickup:
 
     async def _run(self) -> None:
         while True:
-            pause_s = LOOK_EVERY_S
             try:
                 names = await asyncio.to_thread(drop.waiting, self._folder)
             except OSError as error:
                 log.error("the drop folder %s: %s", self._folder, error.strerror)
-                names, pause_s = [], AGAIN_S
+                names = []
+            now = time.monotonic()
+            self._later = {name: at for name, at in self._later.items() if at > now}
             for name in names:
-                if not await self._try(name):
-                    pause_s = AGAIN_S
-            await asyncio.sleep(pause_s)
+                if name not in self._later and not await self._try(name):
+                    self._later[name] = now + AGAIN_S
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _try(self, name: str) -> bool:
         """False: the file stays, for later."""
@@ -110,7 +115,9 @@ class Pickup:
             envelope, message, user_id = await asyncio.to_thread(
                 drop.read, folder, name, context.max_message_size
             )
-            caller = await asyncio.to_thread(self._caller, user_id)
+            normalizer = LineEndNormalizer()
+            message = normalizer.feed(message) + normalizer.finish()
+            caller = self._caller(user_id, await asyncio.to_thread(_user_name, user_id))
             await self._accept(name, envelope, message, caller)
         except FileNotFoundError:
             return
@@ -119,16 +126,11 @@ class Pickup:
             log.error("%s cannot be taken up, %s; it is kept as %s", name, error.text, kept.name)
             return
         await asyncio.to_thread(drop.done, folder, name)
+        context.notices.enqueuer.queue.forget_taken_up(_queue_id(name))
 
-    def _caller(self, user_id: int) -> _Caller:
-        """Asks the system for the user's name, which may block."""
-        try:
-            user = pwd.getpwuid(user_id).pw_name
-        except KeyError:
-            user = str(user_id)
+    def _caller(self, user_id: int, user: str) -> _Caller:
         is_trusted = user_id in (0, os.geteuid()) or user in self._trusted_users
-        domain = self._home_domain()
-        return _Caller(user, f"{user.lower()}@{domain}", is_trusted)
+        return _Caller(user, f"{user.lower()}@{self._home_domain()}", is_trusted)
 
     def _home_domain(self) -> str:
         context = self._context
@@ -140,9 +142,7 @@ class Pickup:
         """Store a message for all whom it can reach, and tell its sender of the others. Raises Refused for what
         cannot be a message, Unavailable."""
         context = self._context
-        match = _NAME.fullmatch(name)
-        assert match is not None
-        queue_id = format_queue_id(int(match[1]) // 1000, int(match[2], 16))
+        queue_id = _queue_id(name)
         date = pack_date(int(context.clock()))
         sender = caller.address
         if caller.is_trusted and envelope.sender is not None:
@@ -179,14 +179,8 @@ class Pickup:
         )
         if failed:
             about = About(queue_id, sender, message, date, envelope.envid, envelope.ret)
-            await self._tell(about, failed)
-
-    async def _tell(self, about: About, failed: list[Reported]) -> None:
-        """What is stored must not be stored again for a report that cannot be made."""
-        try:
-            await self._context.notices.tell(about, failed)
-        except Unavailable as failure:
-            log.error("id=%s: <%s> cannot be told: %s", about.queue_id, about.reverse_path, failure)
+            # If that cannot be done now, all of it is done again: what is stored already is found then.
+            await context.notices.tell(about, failed)
 
     async def _resolve(
         self, transaction: Transaction, envelope: drop.Dropped, queue_id: str
@@ -207,7 +201,7 @@ class Pickup:
                 continue
             parameters = {"NOTIFY": envelope.notify} if envelope.notify else {}
             transaction.add(Rcpt(address, self._qualified(raw), parameters), found)
-        if context.notices.enqueuer.queue.has(queue_id):
+        if context.notices.enqueuer.queue.was_taken_up(queue_id):
             transaction.elsewhere.clear()  # a stop came between the commit and the removal of the file
         return failed
 
@@ -255,6 +249,21 @@ class Pickup:
         if account is not None:
             return owns(directory, account, address)
         return address.lower() == caller.address
+
+
+def _user_name(user_id: int) -> str:
+    """Asks the system, which may block."""
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)
+
+
+def _queue_id(name: str) -> str:
+    """The same whenever a file is taken up."""
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return format_queue_id(int(match[1]) // 1000, int(match[2], 16))
 
 
 TOO_MANY = Reply(452, "4.5.3", "Too many recipients")

@@ -5,7 +5,9 @@ The folder lets others add files but not see them; who owns a file is who left i
 file that is being written, or one that was set aside.
 """
 
+import errno
 import os
+import re
 import secrets
 import stat
 import time
@@ -23,6 +25,12 @@ LARGEST_ENVELOPE = 1 << 20
 
 SET_ASIDE = ".bad-"
 _SUFFIX = ".mail"
+
+LONGEST_NAME_KEPT = 40
+"""Characters of the name of a file that is set aside."""
+
+_NOTIFY = re.compile(r"(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2})?")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2}){0,100}")
 
 
 class Dropped(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,26 +91,37 @@ def read(folder: Path, name: str, max_octets: int) -> tuple[Dropped, bytes, int]
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(folder / name, flags)
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise Refused(f"it cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise Refused(f"it cannot be opened: {error.strerror}") from error
+        raise  # that it is gone, or what may pass
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Refused("it is no file")
         if found.st_nlink != 1:
             raise Refused("it has other names, so its owner may not have left it")
-        line = file.readline(LARGEST_ENVELOPE)
-        if found.st_size - len(line) > max_octets:
-            raise Refused(f"it is larger than smtp.max_message_size ({max_octets} octets)")
-        message = file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            line = file.readline(LARGEST_ENVELOPE)
+            message = file.read(max_octets + 1)  # it may grow while it is read
+    finally:
+        os.close(descriptor)
+    if len(message) > max_octets:
+        raise Refused(f"it is larger than smtp.max_message_size ({max_octets} octets)")
     try:
         envelope = msgspec.json.decode(line, type=Dropped)
     except msgspec.DecodeError as error:
         raise Refused(f"its envelope cannot be read: {error}") from error
     if not envelope.recipients:
         raise Refused("it has no recipients")
+    if not (
+        _NOTIFY.fullmatch(envelope.notify)
+        and envelope.ret in ("", "FULL", "HDRS")
+        and _XTEXT.fullmatch(envelope.envid)
+        and envelope.name.isprintable()
+        and all(each.isprintable() for each in (envelope.sender or "", *envelope.recipients))
+    ):
+        raise Refused("its envelope has what no envelope can have")
     return envelope, message, found.st_uid
 
 
@@ -113,6 +132,7 @@ def done(folder: Path, name: str) -> None:
 
 def set_aside(folder: Path, name: str) -> Path:
     """Keep what cannot be taken up out of the way, for the administrator; returns where. Raises OSError."""
-    kept = folder / (SET_ASIDE + name)
+    # The name may be too long for a prefix, or taken: by a folder, say.
+    kept = folder / f"{SET_ASIDE}{name[:LONGEST_NAME_KEPT]}-{secrets.token_hex(4)}"
     (folder / name).rename(kept)
     return kept

@@ -137,11 +137,12 @@ class OutgoingQueue:
         state: int = FREE,
         owner: str = "",
         lease_s: int = 0,
+        once: bool = False,
     ) -> list[Row]:
         """Take a message for these recipients, durably. `warn_after_s` 0: no notice of delay. Raises Unavailable.
 
         UNACCEPTED, it waits for `accept`, and is dropped at the next start if that never came; OVER_LIMIT, it is held.
-        With an `owner`
+        `once`: see `was_taken_up`. With an `owner`
         its rows are leased at once for `lease_s` seconds, and are returned with the octets of the message.
         """
         now_s = int(self._clock())
@@ -166,6 +167,8 @@ class OutgoingQueue:
             except apsw.ConstraintError:  # another process put something in
                 number = self._next_id(connection)
                 connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
+            if once:
+                connection.execute("INSERT INTO taken_up VALUES (?)", (message.queue_id,))
             for one in unique:
                 connection.execute(
                     _INSERT_RECIPIENT,
@@ -485,9 +488,21 @@ class OutgoingQueue:
             raise Unavailable("the message was removed from the queue")
         return bytes(row[0][0])
 
-    def has(self, queue_id: str) -> bool:
-        """Whether a message is here that somebody has yet to get. Raises Unavailable."""
-        return bool(self._read("SELECT 1 FROM outgoing_message WHERE queue_id = ?", queue_id))
+    def was_taken_up(self, queue_id: str) -> bool:
+        """Whether a message that is taken up `once` was, also if it has left the queue already. Raises Unavailable."""
+        return bool(self._read("SELECT 1 FROM taken_up WHERE queue_id = ?", queue_id))
+
+    def forget_taken_up(self, queue_id: str) -> None:
+        """Nobody will bring this message again."""
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute("DELETE FROM taken_up WHERE queue_id = ?", (queue_id,))
+
+        def done(future: "asyncio.Future[None]") -> None:
+            if (error := future.exception()) is not None:
+                log.warning("id=%s stays among those taken up: %s", queue_id, error)
+
+        self._commit.ask(work, octets=OCTETS_A_ROW, synced=False).add_done_callback(done)
 
     def next_due(self) -> int | None:
         """When the next row that is not held is due (epoch seconds); None: nothing waits."""

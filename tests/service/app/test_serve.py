@@ -172,3 +172,13 @@ def test_sessions_of_a_gone_account_end(
         time.sleep(1.2)  # the server looks once a second
         assert not list((folder / "data" / "accounts").rglob("*.*"))
         assert "nothing" not in pillarbox(folder, "check")
+
+
+def test_sighup_ends_nothing(server: Process) -> None:
+    port = server.wait_until_ready()
+    client = log_in(port)
+    server.process.send_signal(signal.SIGHUP)
+    client.noop()
+    client.quit()
+    assert server.stop() == 0
+    assert any("after a restart" in line for line in "".join(server.log).splitlines())

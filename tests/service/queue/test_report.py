@@ -307,21 +307,21 @@ def test_the_administrator_may_get_a_copy_of_each_bounce_without_the_text(run) -
     run(scenario)
 
 
-@pytest.mark.parametrize("sender", ["", "boss@far.example"])
-def test_the_administrator_hears_of_lost_bounces_but_nothing_twice(run, sender: str) -> None:
+def test_a_bounce_to_the_administrator_is_not_copied_to_him(run) -> None:
     async def scenario(rig: Rig) -> None:
         rig.reporter.notices.copy_to = "Boss@far.example"
-        await rig.put("a@there.example", sender=sender)
+        await rig.put("a@there.example", sender="boss@far.example")
         await rig.attempt(NOBODY)
         assert len(rig.reports()) == 1
 
     run(scenario)
 
 
-def test_a_copy_that_fails_makes_no_other_copy(run) -> None:
+@pytest.mark.parametrize("recipient", ["boss@far.example", "behind.an.alias@other.example"])
+def test_a_copy_that_fails_makes_no_other_copy(run, recipient: str) -> None:
     async def scenario(rig: Rig) -> None:
         rig.reporter.notices.copy_to = "boss@far.example"
-        await rig.put("boss@far.example", sender="")
+        await rig.put(recipient, sender="")
         await rig.attempt(NOBODY)
         assert rig.reports() == []
 

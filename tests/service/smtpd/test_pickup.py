@@ -1,13 +1,14 @@
 """Mail of local programs, taken up from the drop folder."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.smtpd import pickup as pickup_module
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop
@@ -35,7 +36,7 @@ def take(server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Take:
         async def run() -> None:
             pickup = Pickup(server.context, folder)
             caller = pickup_module._Caller(user, f"{user}@example.test", trusted)
-            monkeypatch.setattr(pickup, "_caller", lambda _user_id: caller)
+            monkeypatch.setattr(pickup, "_caller", lambda _user_id, _user: caller)
             pickup.start()
             async with asyncio.timeout(10):
                 while drop.waiting(folder):  # noqa: ASYNC110
@@ -155,7 +156,13 @@ def test_a_stop_before_the_file_goes_stores_nothing_twice(
     assert len(server.queue.rows(Selection())) == 1
 
 
-@pytest.mark.parametrize("kind", ["text", "link", "hard link", "pipe", "name", "large", "nobody"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("text", "link", "hard link", "pipe", "name", "large", "nobody", "folder", "long name"),
+        *("ENVID", "RET", "NOTIFY", "full name", "recipient"),
+    ],
+)
 def test_what_nobody_could_have_left_is_set_aside(server, folder, take, kind: str) -> None:
     other = folder.parent / "other"
     other.write_bytes(b'{"recipients":["bob"]}\n' + TEXT)
@@ -176,11 +183,27 @@ def test_what_nobody_could_have_left_is_set_aside(server, folder, take, kind: st
             path.write_bytes(
                 b'{"recipients":["bob"]}\n' + b"x" * (server.context.max_message_size + 1)
             )
+        case "folder":
+            path.mkdir()
+        case "long name":
+            path = folder / (str(1) * 20 + "-1" + "x" * 200 + ".mail")
+            path.write_bytes(other.read_bytes())
+        case "ENVID":
+            path.write_bytes(b'{"recipients":["bob"],"envid":"x AUTH=<>"}\n' + TEXT)
+        case "RET":
+            path.write_bytes(b'{"recipients":["bob"],"ret":"FULL BODY=8BITMIME"}\n' + TEXT)
+        case "NOTIFY":
+            path.write_bytes(b'{"recipients":["bob"],"notify":"NEVER ORCPT=x"}\n' + TEXT)
+        case "full name":
+            path.write_bytes(b'{"recipients":["bob"],"name":"a\\r\\nBcc: x"}\n' + TEXT)
+        case "recipient":
+            path.write_bytes(b'{"recipients":["bob","a\\nb@c.example"]}\n' + TEXT)
         case "nobody":
             path.write_bytes(b'{"recipients":[]}\n' + TEXT)
     take()
     assert server.inbox("bob") == []
-    assert [each.name for each in folder.iterdir()] == [drop.SET_ASIDE + path.name]
+    (kept,) = folder.iterdir()
+    assert kept.name.startswith(drop.SET_ASIDE + path.name[:20])
 
 
 def test_the_folder_lets_others_add_but_not_see(folder: Path) -> None:
@@ -198,3 +221,82 @@ def test_a_message_that_cannot_be_left_leaves_nothing(folder: Path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         drop.leave(folder, Dropped(["bob"]), TEXT)
     assert list(folder.iterdir()) == []
+
+
+def test_folders_leak_no_descriptors(folder: Path) -> None:
+    (folder / "1-1.mail").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        with pytest.raises(Refused):
+            drop.read(folder, "1-1.mail", 1000)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_passing_error_sets_nothing_aside(server, folder, take, monkeypatch) -> None:
+    drop.leave(folder, Dropped(["bob"]), TEXT)
+    original = os.open
+    attempts: list[str] = []
+
+    def open_later(path, *arguments, **more):
+        if str(path).endswith(".mail"):
+            attempts.append(str(path))
+            if len(attempts) < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+        return original(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", open_later)
+    take()
+    assert len(server.inbox("bob")) == 1
+
+
+def test_what_was_sent_before_the_file_went_is_not_sent_again(
+    server, folder, take, monkeypatch
+) -> None:
+    drop.leave(folder, Dropped(["x@far.example"]), TEXT)
+    original = drop.done
+    attempts: list[str] = []
+
+    def sent_and_killed(where: Path, name: str) -> None:
+        attempts.append(name)
+        if len(attempts) == 1:
+            server.queue.remove(Selection())  # as if it had been delivered
+            raise OSError("as if it had been killed here")
+        original(where, name)
+
+    monkeypatch.setattr(drop, "done", sent_and_killed)
+    take()
+    assert len(attempts) == 2
+    assert server.queue.rows(Selection()) == []
+    server.call(server.queue.drain)
+    assert not server.queue._read("SELECT * FROM taken_up")
+
+
+def test_a_bounce_that_cannot_be_written_is_written_later(
+    server, folder, take, monkeypatch
+) -> None:
+    drop.leave(folder, Dropped(["nobody", "bob"]), TEXT)
+    original = server.notices.tell
+    attempts: list[int] = []
+
+    async def tell(self, about, told):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise DiskFull
+        await original(about, told)
+
+    monkeypatch.setattr(type(server.notices), "tell", tell)
+    take()
+    assert len(server.inbox("alice")) == len(server.inbox("bob")) == 1
+
+
+def test_a_bare_cr_hides_no_author(server, folder, take) -> None:
+    drop.leave(folder, Dropped(["bob"]), b"X-A: b\rFrom: boss@example.test\r\n" + TEXT)
+    take()
+    assert server.inbox("bob") == []
+    assert len(server.inbox("alice")) == 1
+
+
+def test_the_bounce_of_a_user_without_an_account_goes_to_postmaster(server, folder, take) -> None:
+    drop.leave(folder, Dropped(["nobody"]), TEXT)
+    take("daemon")
+    assert len(server.inbox("alice")) == 1  # the oldest account

@@ -255,3 +255,26 @@ def test_smtplib_submits(server) -> None:
         client.login("alice", "correct horse")
         client.sendmail("alice@example.test", ["bob@example.test"], OCTETS)
     assert len(server.inbox("bob")) == 2
+
+
+ALICE, BOB = b"alice@example.test", b"Bob <bob@example.test>"
+
+
+@pytest.mark.parametrize(
+    "authors",
+    [
+        b",\r\n ".join([ALICE] * 1000) + b",\r\n " + BOB,
+        ALICE + b"," + b"a:;," * 500 + BOB,
+        b"(x)" * 15000 + BOB,
+        b"," * 20000 + BOB,
+        b"a " * 12000 + BOB,
+        b"",
+    ],
+)
+def test_an_author_behind_what_is_looked_at_is_not_overlooked(
+    server, connect, authors: bytes
+) -> None:
+    client = connect(server, "submissions")
+    client.login()
+    octets = b"From: " + authors + b"\r\nSubject: x\r\n\r\ntext\r\n"
+    assert client.send(octets, "alice@example.test").startswith("550 5.7.1 ")

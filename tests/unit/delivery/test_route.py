@@ -16,7 +16,7 @@ from pillarbox.delivery.route import (
     owns,
     resolve,
 )
-from pillarbox.smtp.reply import MAILBOX_UNKNOWN, RELAY_DENIED
+from pillarbox.smtp.reply import MAILBOX_UNKNOWN, RELAY_DENIED, Reply
 from pillarbox.store.directory import Directory
 
 HOSTNAME = "mail.example.test"
@@ -261,3 +261,14 @@ def test_an_account_may_send_as_its_identities(directory: Directory) -> None:
         assert not owns(directory, alice, address)
     directory.remove_identity("alice@example.test", "@all.example")
     assert not owns(directory, alice, "any@all.example")
+
+
+def test_postmaster_of_the_host_itself_is_the_home_domains(directory: Directory) -> None:
+    found = resolve(
+        directory, Address("Postmaster", "MX.example.test"), "mx.example.test", relay=False
+    )
+    assert isinstance(found, Destination)
+    assert len(found.targets) == 1
+    assert isinstance(
+        resolve(directory, Address("bob", "mx.example.test"), "mx.example.test", relay=False), Reply
+    )
