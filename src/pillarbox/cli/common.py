@@ -26,9 +26,6 @@ MOST_STYLED_ROWS = 200
 """Longer lists are plain lines: styling takes more than a millisecond for each."""
 LINES_AT_ONCE = 1000
 
-_UNLIMITED_WIDTH = 10_000
-"""Into a file or pipe, a line of a table is one line."""
-
 
 def _remember(context: click.Context, _option: click.Parameter, value: str | None) -> None:
     if value is not None:
@@ -102,22 +99,17 @@ def ensure_terminal(for_what: str, option: str) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
     """Rows for people, or as a JSON list of objects whose keys are the column names."""
-    if as_json or len(rows) > MOST_STYLED_ROWS:
-        show_many(columns, rows, as_json=as_json)
+    console = Console(highlight=False, markup=False)
+    if as_json or not console.is_terminal or len(rows) > MOST_STYLED_ROWS:
+        show_many(columns, rows, as_json=as_json)  # into a file or pipe, a row is one line
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    for number, column in enumerate(columns):
+        # The first one is what people copy.
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
-    console = Console(highlight=False, markup=False)
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as shown:
-        console.print(table, width=_UNLIMITED_WIDTH, soft_wrap=True)
-    for line in shown.get().splitlines():
-        click.echo(line.rstrip())
+    console.print(table)
 
 
 def show_many(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import random
 import click
 
 from pillarbox.app.outbound import make_resolver, make_router, own_host
-from pillarbox.cli.common import config_option, json_option, read_config, show_table
+from pillarbox.cli.common import config_option, directory_of, json_option, read_config, show_table
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.errors import Refused
@@ -25,6 +25,11 @@ COLUMNS = ("try", "preference", "host", "addresses", "note")
 def mx(domain: str, as_json: bool) -> None:
     """Show the route that mail for DOMAIN would take, host by host, and which hosts are passed over."""
     config = read_config()
+    if _is_local(config, domain):
+        click.echo(f"{domain} is a domain of this server: its mail is delivered here.", err=True)
+        if as_json:
+            show_table(COLUMNS, [], as_json=True)
+        return
     router = make_router(config)
     try:
         key, rule = router.rule(canonical_domain(domain))
@@ -36,6 +41,16 @@ def mx(domain: str, as_json: bool) -> None:
         _show_hosts(asyncio.run(router.find(key)), as_json=as_json)
     else:
         _show_route(asyncio.run(_ask(config, domain)), as_json=as_json)
+
+
+def _is_local(config: Config, domain: str) -> bool:
+    if not (config.data_path / "directory.db").exists():
+        return False
+    with directory_of(config) as directory:
+        try:
+            return directory.is_local(canonical_domain(domain))
+        except ValueError:
+            return False
 
 
 _TLS = {

@@ -175,6 +175,8 @@ def _outbound_problems(config: Config) -> Iterator[str]:
             parse_duration(getattr(settings, name))
         except ValueError as error:
             yield f"outbound.{name}: {error}"
+    if settings.give_up_after.startswith("0"):
+        yield 'outbound.give_up_after: mail needs some time; RFC 5321 advises 4 or 5 days ("5d")'
     if settings.copy_bounces_to and not settings.copy_bounces_to.rpartition("@")[0]:
         yield f'outbound.copy_bounces_to: "{settings.copy_bounces_to}" is not a mail address'
     for server in config.dns.servers:

@@ -355,5 +355,12 @@ def test_mx_shows_what_the_configuration_says_before_the_dns(
     assert "gone.example has no address" in err
 
 
+def test_mx_of_a_domain_of_ours_is_here(run: Run, zone: Internet) -> None:
+    assert run("domain", "add", "ours.example")[0] == 0
+    code, out, err = run("mx", "Ours.example", "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert "delivered here" in err
+
+
 def test_mx_without_a_domain_is_a_usage_error(run: Run) -> None:
     assert run("mx")[0] == 2

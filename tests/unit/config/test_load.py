@@ -47,6 +47,7 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
             "cannot be read",
         ),
         (GOOD + '[outbound]\ngive_up_after = "5 days"', "outbound.give_up_after"),
+        (GOOD + '[outbound]\ngive_up_after = "0s"', "some time"),
         (GOOD + '[outbound]\ncopy_bounces_to = "postmaster"', "is not a mail address"),
         (GOOD + '[dns]\nservers = ["dns.example:53"]', "dns.servers"),
         (GOOD + '[listen]\nimap = ["localhost:143"]', "not an IP address"),
