@@ -43,7 +43,11 @@ async def _store(context: SmtpContext, accepted: Accepted) -> list[Target]:
     delivery, transaction = accepted.delivery, accepted.transaction
     if not transaction.elsewhere:
         return await deliver(context.store, delivery) if delivery.targets else []
-    octets = delivery.received + bytes(delivery.content.octets)
+    # Else a message between aliases of two hosts would double with each round, for as many rounds as Received allows.
+    # (Not in UTF-8: that would make the header need SMTPUTF8.)
+    names = [each.encode() for each in transaction.forwarders if each.isascii()]
+    marks = b"".join(b"Delivered-To: %b\r\n" % name for name in names)
+    octets = marks + delivery.received + bytes(delivery.content.octets)
     message = OutgoingMessage(
         delivery.queue_id,
         delivery.reverse_path,

@@ -55,14 +55,15 @@ class Prepared:
 
 def prepare(
     octets: bytes | memoryview,
-    recipients: Collection[str],
+    loop_marks: Collection[str],
     additions: Additions | None,
     *,
     is_binary: bool = False,
+    rendered: bool = True,
 ) -> Prepared | Reply:
-    """Check a message, and render it if there are canonical `recipients` here. `additions` None: it is not a
-    submission, and nothing is changed but that forged Return-Path fields go, and a body without any header gets the
-    blank line before it.
+    """Check a message, and render it if an account here gets it. `loop_marks` are the addresses that Delivered-To of
+    its copies will name. `additions` None: it is not a submission, and nothing is changed but that forged Return-Path
+    fields go, and a body without any header gets the blank line before it.
 
     `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
 
@@ -79,7 +80,7 @@ def prepare(
         block = b""  # all of it is body
     if len(block) > LARGEST_HEADER:
         return HEADER_TOO_LARGE
-    if is_loop(block, recipients):
+    if is_loop(block, loop_marks):
         return MAIL_LOOP
     header = remove_return_path(block)
     if not _has_fields(header):
@@ -93,7 +94,7 @@ def prepare(
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))
-    content = make_content(octets) if recipients else unrendered(octets, len(header))
+    content = make_content(octets) if rendered else unrendered(octets, len(header))
     return Prepared(content, authors)
 
 

@@ -234,8 +234,10 @@ class Pickup:
             f"<{queue_id}@{context.hostname}>".encode(),
             _author(envelope.name, caller.address),
         )
-        addresses = [target.address for target in transaction.targets.values()]
-        prepared = await context.store.compute(lambda: prepare(message, addresses, additions))
+        marks, rendered = transaction.loop_marks, bool(transaction.targets)
+        prepared = await context.store.compute(
+            lambda: prepare(message, marks, additions, rendered=rendered)
+        )
         if isinstance(prepared, Prepared) and not caller.is_trusted:
             for address in prepared.authors:
                 if not self._may_be(caller, address):

@@ -418,12 +418,12 @@ class SmtpSession:
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
-        addresses = [target.address for target in transaction.targets.values()]
+        marks, rendered = transaction.loop_marks, bool(transaction.targets)
         is_binary = transaction.is_binary
         if len(octets) <= LARGEST_INLINE and not is_binary:
-            return prepare(octets, addresses, additions)
+            return prepare(octets, marks, additions, rendered=rendered)
         return await self._context.store.compute(
-            lambda: prepare(octets, addresses, additions, is_binary=is_binary)
+            lambda: prepare(octets, marks, additions, is_binary=is_binary, rendered=rendered)
         )
 
     def _received_from(self, *, utf8: bool) -> bytes:

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from pillarbox.core.address import Address
+from pillarbox.core.address import Address, canonical_domain, canonical_local
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.deliver import Wished
 from pillarbox.delivery.route import Destination
@@ -33,6 +33,8 @@ class Transaction:
     """By account: who is reached in two ways gets one copy."""
     elsewhere: dict[str, Wish] = field(default_factory=dict)
     """Addresses at other hosts, each once, in order."""
+    forwarders: list[str] = field(default_factory=list)
+    """Aliases of ours that lead to other hosts, canonical."""
     recipients: list[str] = field(default_factory=list)
     """As written."""
     wishes: dict[int, list[Wished]] = field(default_factory=dict)
@@ -65,6 +67,11 @@ class Transaction:
         return UTF8 in self.mail.parameters
 
     @property
+    def loop_marks(self) -> list[str]:
+        """What Delivered-To says of the copies: a message that has one of these already is in a loop."""
+        return [*(target.address for target in self.targets.values()), *self.forwarders]
+
+    @property
     def copies(self) -> int:
         """How many were asked for so far, here and at other hosts."""
         return len(self.targets) + len(self.elsewhere)
@@ -92,8 +99,10 @@ class Transaction:
         DEVIATES: RFC 3461 §6.3 d wants no Original-Recipient in our own reports where the client gave no ORCPT; but a
         sender who wrote to an alias cannot tell otherwise which of his recipients is meant.
         """
-        if not wish.orcpt and not _is_same(rcpt.forward_path, addresses):
-            wish = Wish(wish.notify, original_recipient(rcpt.raw))
+        if not _is_same(rcpt.forward_path, addresses):
+            self.forwarders.append(_canonical(rcpt.forward_path))
+            if not wish.orcpt:
+                wish = Wish(wish.notify, original_recipient(rcpt.raw))
         for address in addresses:
             known = self.elsewhere.get(address)
             self.elsewhere[address] = wish if known is None else merge(known, wish)
@@ -113,4 +122,16 @@ def _wish(rcpt: Rcpt) -> Wish:
 
 def _is_same(path: Address, addresses: list[str]) -> bool:
     """Whether mail goes to another host as it came, through no alias of ours."""
-    return len(addresses) == 1 and addresses[0].rpartition("@")[0] == path.local
+    return (
+        len(addresses) == 1
+        and addresses[0].rpartition("@")[0] == path.local
+        and (addresses[0].rpartition("@")[2] == _canonical(path).rpartition("@")[2])
+    )
+
+
+def _canonical(path: Address) -> str:
+    try:
+        domain = canonical_domain(path.domain)
+    except ValueError:
+        domain = path.domain  # which no alias has
+    return f"{canonical_local(path.local)}@{domain}"

@@ -13,6 +13,7 @@ from pillarbox.core.networks import parse_networks
 from pillarbox.core.rate import Rate
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.store.accounts import account_path
+from pillarbox.store.outgoing_row import Selection
 
 OCTETS = b"From: s@example.net\r\nSubject: x\r\n\r\nHello\r\n"
 
@@ -353,3 +354,26 @@ def test_an_account_sends_only_so_many_messages_in_a_minute(server, connect) -> 
     other = connect(server, "submissions")
     other.login("bob")
     assert other.ask("MAIL FROM:<bob@example.test>").startswith("250 ")
+
+
+def test_what_comes_back_to_a_forwarding_alias_is_a_loop(server, connect) -> None:
+    directory = server.store.directory
+    directory.add_alias("fan@example.test", "a@far.example")
+    directory.add_alias("fan@example.test", "b@far.example")
+    client = connect(server)
+    assert client.send(OCTETS, "s@example.net", "fan@example.test").startswith("250 ")
+    rows = server.queue.rows(Selection())
+    assert [row.recipient for row in rows] == ["a@far.example", "b@far.example"]
+    forwarded = server.queue.octets(rows[0].message)
+    assert forwarded.startswith(b"Delivered-To: fan@example.test\r\nReceived: ")
+    assert client.send(forwarded, "s@example.net", "Fan@Example.test").startswith("554 5.4.6 ")
+    assert client.send(forwarded, "s@example.net", "bob@example.test").startswith("250 ")
+
+
+def test_an_alias_of_the_same_name_elsewhere_is_an_alias(server, connect) -> None:
+    server.store.directory.add_alias("fan@example.test", "fan@far.example")
+    client = connect(server)
+    client.send(OCTETS, "s@example.net", "fan@example.test")
+    (row,) = server.queue.rows(Selection())
+    assert b"Delivered-To: fan@example.test" in server.queue.octets(row.message)
+    assert row.orcpt == "rfc822;fan@example.test"
