@@ -18,6 +18,9 @@ from pillarbox.smtp.server_state import State
 from pillarbox.smtp.server_transaction import Transaction
 from pillarbox.smtp.xclient import parse_xclient
 
+FAR_TOO_LARGE = 16
+"""A refused chunk of over so many times the largest message is not waited for."""
+
 
 @dataclass(slots=True)
 class Said:
@@ -101,6 +104,9 @@ def _bdat(state: State, argument: bytes) -> Outcome:
     if chunk.refusal is None and transaction.chunks is None:
         state.phase = Phase.CHUNK_START
         return DataStart()
+    if chunk.refusal is not None and chunk.size > FAR_TOO_LARGE * state.options.size_limit_bytes:
+        # DEVIATES: RFC 3030 §2 wants the octets read; so many are no message that went wrong.
+        return Said(chunk.refusal, Reset(), closes=True)
     return None
 
 

@@ -200,3 +200,13 @@ def test_a_final_cr_is_bare() -> None:
     assert not decoder.bare_cr_or_lf
     assert (decoder.finish(), decoder.bare_cr_or_lf, decoder.size) == (b"\r", True, 5)
     assert decoder.finish() == b""
+
+
+def test_a_refused_chunk_far_beyond_any_message_is_not_waited_for() -> None:
+    session = greeted()
+    assert session.codes(b"BDAT 99999999999999999999 LAST\r\nx") == ["503 5.5.1"]
+    assert session.engine.closing
+    session = in_transaction()
+    size = MX.size_limit_bytes + 1
+    session.say(b"BDAT %d LAST\r\n" % size)
+    assert not session.engine.closing
