@@ -9,8 +9,9 @@ import pytest
 from internet import Internet
 from worker_rig import Rig
 
+from pillarbox.queue import worker as worker_module
 from pillarbox.smtp.client_events import Kind
-from pillarbox.store.outgoing_row import Selection
+from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Selection
 
 
 @pytest.fixture
@@ -269,6 +270,34 @@ def test_limits_of_a_host_are_kept(run) -> None:
         assert all(kinds == [Kind.DELIVERED] for kinds in rig.recorder.kinds().values())
         assert sorted(len(one.recipients) for one in host.received) == [1, 2, 2]
         assert host.connections == 2
+        await worker.stop()
+
+    run(scenario)
+
+
+def test_reports_to_hosts_that_never_answer_leave_room_for_mail_of_users(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(worker_module, "MOST_FOR_REPORTS", 1)
+
+    async def scenario(rig: Rig) -> None:
+        rows = []
+        for name in ("a", "b", "c"):
+            await rig.net.host(f"mx.{name}.example", greeting="silence")
+            rig.net.mx(f"{name}.example", (10, f"mx.{name}.example"))
+            rows.append(OutgoingRecipient(f"x@{name}.example", f"{name}.example"))
+        report = OutgoingMessage("R", "", b"Subject: report\r\n\r\n")
+        await rig.queue.enqueue(report, rows, lifetime_s=86400, warn_after_s=0)
+        good = await rig.net.host("mx.good.example")
+        rig.net.mx("good.example", (10, "mx.good.example"))
+        worker = rig.worker()
+        worker.start()
+        await asyncio.sleep(0.3)
+        await rig.put("u@good.example")
+        worker.hint()
+        await rig.results(1)
+        assert len(good.received) == 1
         await worker.stop()
 
     run(scenario)
