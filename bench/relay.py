@@ -1,6 +1,7 @@
 """Mail through a queue: the load submits it, the sink of many domains takes it, both outside of the server."""
 
 import json
+import select
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ def relay_mail(
             before_s = cpu_s()
             begin = time.monotonic()
             _say(load, "go")
+            if not select.select([_stream(load.stdout)], [], [], LONGEST_S)[0]:
+                raise SystemExit(f"after {LONGEST_S:.0f} s, the server has not taken all messages")
             result = json.loads(_line(load))
             arrived, sink_s = _ask_sink(sink)
             while (
