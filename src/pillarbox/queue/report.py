@@ -19,6 +19,11 @@ from pillarbox.smtp.client_events import Kind, Outcome
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Row
 
+TRIED_IN_VAIN = (
+    "It was tried again and again until now, and is not tried any more."
+    " Send it again later, or reach the recipient in another way."
+)
+
 log = logging.getLogger("pillarbox.queue")
 
 
@@ -101,8 +106,11 @@ class QueueReporter:
         reply = outcome.reply
         meaning = translate(reply)
         status = reply.enhanced or f"{reply.code // 100}.0.0"
+        explanation = str(meaning) if meaning is not None else ""
         if action is Action.FAILED and outcome.kind is Kind.TEMPORARY:
             status = "4.4.7"  # RFC 3463 §3.5: delivery time expired
+            cause = f"{meaning.cause.value}\n" if meaning is not None else ""
+            explanation = cause + TRIED_IN_VAIN
         return Reported(
             row.recipient,
             action,
@@ -111,7 +119,7 @@ class QueueReporter:
             row.orcpt,
             remote_mta=host.partition(" ")[0] if outcome.from_peer else "",
             diagnostic=_text(outcome),
-            explanation=str(meaning) if meaning is not None else "",
+            explanation=explanation,
             last_attempt=pack_date(int(self.clock())),
             retry_until=pack_date(row.expires) if action is Action.DELAYED else 0,
         )

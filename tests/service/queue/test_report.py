@@ -140,6 +140,8 @@ def test_after_five_days_the_sender_hears_that_time_is_over(run) -> None:
         _notice, bounce = await rig.inbox()
         assert b"Action: failed\r\n" in bounce
         assert b"Status: 4.4.7\r\n" in bounce
+        assert b"is not tried any more" in bounce.replace(b"\r\n", b" ")
+        assert b"Nothing but wait" not in bounce
         assert b"Greylisted, come back later" in bounce
         assert rig.queue.count() == (0, 0)
 
