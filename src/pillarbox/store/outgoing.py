@@ -653,6 +653,11 @@ def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str,
     found: list[Any] = connection.execute(
         f"SELECT o.message, o.recipient{_FROM} WHERE o.held = {UNACCEPTED} {which}", values
     ).fetchall()
+    # Whoever brings such a message again must find that it was not taken up.
+    connection.execute(
+        f"DELETE FROM taken_up WHERE queue_id IN (SELECT m.queue_id{_FROM} WHERE o.held = {UNACCEPTED} {which})",
+        values,
+    )
     connection.executemany("DELETE FROM outgoing WHERE message = ? AND recipient = ?", found)
     _drop_empty(connection, {row[0] for row in found})
 

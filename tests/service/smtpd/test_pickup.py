@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
+from pillarbox.smtpd import acceptance as acceptance_module
 from pillarbox.smtpd import pickup as pickup_module
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop
@@ -300,3 +301,24 @@ def test_the_bounce_of_a_user_without_an_account_goes_to_postmaster(server, fold
     drop.leave(folder, Dropped(["nobody"]), TEXT)
     take("daemon")
     assert len(server.inbox("alice")) == 1  # the oldest account
+
+
+def test_other_hosts_are_not_forgotten_when_the_copies_here_cannot_be_stored_at_once(
+    server, folder, take, monkeypatch
+) -> None:
+    drop.leave(folder, Dropped(["bob", "x@far.example"]), TEXT)
+    original = acceptance_module.deliver
+    attempts: list[int] = []
+
+    async def fail_once(store, delivery):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise Unavailable("not now")
+        return await original(store, delivery)
+
+    monkeypatch.setattr(acceptance_module, "deliver", fail_once)
+    take()
+    assert len(attempts) == 2
+    assert len(server.inbox("bob")) == 1
+    (row,) = server.queue.rows(Selection())
+    assert (row.recipient, row.held) == ("x@far.example", 0)

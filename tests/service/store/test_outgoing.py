@@ -237,3 +237,19 @@ def test_what_is_over_a_limit_waits_until_it_is_released(run) -> None:
         assert [group[0].queue_id for group in await rig.queue.lease("w", 60, limit=10)] == ["B"]
 
     run(scenario)
+
+
+def test_what_was_not_accepted_before_a_stop_may_be_brought_again(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        message = OutgoingMessage("A", "s@here.example", b"\r\n")
+        rows = [OutgoingRecipient("x@one.example", "one.example")]
+        times = {"lifetime_s": 1000, "warn_after_s": 100}
+        await rig.queue.enqueue(message, rows, **times, state=UNACCEPTED, once=True)
+        assert rig.queue.was_taken_up("A")
+        await rig.queue.take_up()
+        assert not rig.queue.was_taken_up("A")
+        await rig.queue.enqueue(message, rows, **times, once=True)
+        await rig.queue.take_up()
+        assert rig.queue.was_taken_up("A")
+
+    run(scenario)
