@@ -48,6 +48,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
 
 
+class LiteralAwaited(Exception):
+    """The cursor is over a command that is still coming in, and stands before a literal of which only the header is
+    there."""
+
+
 @dataclass(slots=True, frozen=True)
 class FlagList:
     """`system` is the bits of `core.flags`; `keywords` are as written, in order, each once whatever its case."""
@@ -119,7 +124,9 @@ class Cursor:
         """A quoted string or a literal. No NUL: RFC 3501 §9, CHAR8."""
         if self.text.startswith(b"{", self.position):
             self.take(_LITERAL, what)
-            literal = next(self._literals)
+            literal = next(self._literals, None)
+            if literal is None:
+                raise LiteralAwaited
             if b"\0" in literal:
                 raise RemoteError("A literal holds a NUL octet")
             return literal
@@ -148,9 +155,13 @@ class Cursor:
         text = self.take(_INITIAL_RESPONSE, "base64")[0]
         return b"" if text == b"=" else decode_base64(text)
 
-    def literal_size(self) -> int:
-        """The size that a literal's header announces; its octets are not taken."""
-        return int(self.take(_LITERAL, "a literal")[1])
+    def streamed_literal(self, *, binary: bool = False) -> None:
+        """Pass over the header of a literal whose octets are not here, the last thing so far. `binary`: `~{5}`."""
+        if binary:
+            self.require(b"~", "a literal8")
+        self.take(_LITERAL, "a literal")
+        if self.position != len(self.text):
+            raise self.expected("the octets of the literal")
 
     # Numbers, sets, dates
 

@@ -93,9 +93,9 @@ def identity(parameters: Mapping[str, str] | None) -> bytes:
     return b"* ID (%b)\r\n" % b" ".join(pairs)
 
 
-def appenduid(uidvalidity: int, uid: int) -> bytes:
-    """Response code (RFC 4315 §3)."""
-    return b"APPENDUID %d %d" % (uidvalidity, uid)
+def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
+    """Response code (RFC 4315 §3); the UIDs ascend."""
+    return b"APPENDUID %d %b" % (uidvalidity, format_seqset(uids))
 
 
 def copyuid(uidvalidity: int, source_uids: Iterable[int], target_uids: Iterable[int]) -> bytes:
