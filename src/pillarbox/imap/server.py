@@ -421,6 +421,11 @@ class Server:
             self.state = State.AUTHENTICATED
 
     @property
+    def tag(self) -> bytes:
+        """Of the command given out."""
+        return self._tag
+
+    @property
     def owes_answer(self) -> bool:
         """Whether `send_tagged` is due, now or later."""
         return self._expects in (*_FROM_SERVICE, _Expects.MESSAGE, _Expects.APPEND_REST)

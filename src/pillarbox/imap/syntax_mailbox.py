@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import ATOM_CLASS, Cursor, FlagList
 
-STATUS_ITEMS = frozenset((b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"))
+STATUS_ITEMS = frozenset(
+    (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"HIGHESTMODSEQ")
+)
 
 _USE_ATTRIBUTE = re.compile(rb"\\[%b]+" % ATOM_CLASS)
 
 
 @dataclass(slots=True)
 class Mailbox:
-    """The argument of SELECT, EXAMINE, DELETE, SUBSCRIBE and UNSUBSCRIBE."""
+    """The argument of DELETE, SUBSCRIBE and UNSUBSCRIBE."""
 
     mailbox: str
 

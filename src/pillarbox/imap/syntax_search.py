@@ -3,12 +3,14 @@
 Texts are decoded here, from the charset that the command names, so that the rest of the server sees `str` only.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused, RemoteError
-from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_return import Return, parse_return
 
 MAX_DEPTH = 50
 """Our limit for nested parentheses, NOT and OR."""
@@ -35,13 +37,16 @@ CHARSETS: dict[str, str] = {
 }
 
 
+_ENTRY = re.compile(rb"/flags/\\?[%b]+" % ATOM_CLASS, re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class Key:
     """One condition, under its RFC name. A set of message numbers is called "SEQUENCE".
 
     `argument`: None for keys without one; text for BCC, BODY, CC, FROM, SUBJECT, TEXT, TO, KEYWORD, UNKEYWORD; (field
     name, text) for HEADER; days since 1970-01-01 for the six of dates; octets for LARGER, SMALLER; the set for UID,
-    SEQUENCE.
+    SEQUENCE; a mod-sequence for MODSEQ.
     """
 
     name: str
@@ -71,8 +76,13 @@ Program = Key | Not | Or | And
 
 @dataclass(slots=True)
 class Search:
+    """`returns` is None without RETURN. `refusal`: the charset is not known, and only that the result is not saved is
+    left to do (RFC 5182 §2.1)."""
+
     program: Program
     uid: bool = False
+    returns: Return | None = None
+    refusal: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +96,8 @@ class Sort:
     criteria: tuple[SortKey, ...]
     program: Program
     uid: bool = False
+    returns: Return | None = None
+    refusal: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -128,6 +140,18 @@ def _uids(cursor: Cursor, codec: str) -> SeqSet:
     return cursor.sequence_set()
 
 
+def _modseq(cursor: Cursor, codec: str) -> int:
+    """An entry may be named before it; all have one mod-sequence (RFC 7162 §3.1.5)."""
+    if cursor.text.startswith(b'"', cursor.position):
+        if _ENTRY.fullmatch(cursor.string("an entry name")) is None:
+            raise RemoteError('Expected an entry name like "/flags/\\\\Seen"')
+        cursor.space()
+        if cursor.word("priv, shared or all") not in (b"PRIV", b"SHARED", b"ALL"):
+            raise RemoteError("Expected priv, shared or all")
+        cursor.space()
+    return cursor.modseq(lowest=0)
+
+
 _FLAG_KEYS = (b"ANSWERED", b"DELETED", b"DRAFT", b"FLAGGED", b"SEEN")
 _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"ALL", b"NEW", b"OLD", b"RECENT", *_FLAG_KEYS)),
@@ -138,24 +162,28 @@ _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"SENTBEFORE", b"SENTON", b"SENTSINCE"), _date),
     **dict.fromkeys((b"LARGER", b"SMALLER"), _number),
     b"HEADER": _header,
+    b"MODSEQ": _modseq,
     b"UID": _uids,
 }
 
 
 def parse_search(cursor: Cursor, uid: bool = False) -> Search:
+    returns = parse_return(cursor)
     # DEVIATES: RFC 3501 §6.4.4 because without CHARSET clients send UTF-8, of which US-ASCII is a part
-    codec = "utf-8"
+    codec, refusal = "utf-8", None
     if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
         cursor.position += 9
-        codec = _codec(cursor)
-    return Search(_parse_program(cursor, codec), uid)
+        codec, refusal = _codec_or_refusal(cursor, returns)
+    return Search(_parse_program(cursor, codec), uid, returns, refusal)
 
 
 def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
+    returns = parse_return(cursor)
     cursor.space()
     criteria = cursor.parenthesised(lambda: _sort_key(cursor), "a list of sort keys")
     cursor.space()
-    return Sort(tuple(criteria), _parse_program(cursor, _codec(cursor)), uid)
+    codec, refusal = _codec_or_refusal(cursor, returns)
+    return Sort(tuple(criteria), _parse_program(cursor, codec), uid, returns, refusal)
 
 
 def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
@@ -187,6 +215,16 @@ def _codec(cursor: Cursor) -> str:
     return codec
 
 
+def _codec_or_refusal(cursor: Cursor, returns: Return | None) -> tuple[str, Refused | None]:
+    """RFC 5182 §2.1: a NO to SAVE empties `$`, which is not ours to do."""
+    try:
+        return _codec(cursor), None
+    except Refused as refusal:
+        if returns is None or "SAVE" not in returns:
+            raise
+        return "latin-1", refusal
+
+
 def _parse_program(cursor: Cursor, codec: str) -> Program:
     cursor.space()
     return _all_of(cursor.spaced(lambda: _parse_key(cursor, codec, 0)))
@@ -203,7 +241,7 @@ def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
     if first == b"(":
         keys = cursor.parenthesised(lambda: _parse_key(cursor, codec, depth + 1), "search keys")
         return _all_of(keys)
-    if first.isdigit() or first == b"*":
+    if first.isdigit() or first in (b"*", b"$"):
         return Key("SEQUENCE", cursor.sequence_set())
     name = cursor.word("a search key")
     if name == b"NOT":

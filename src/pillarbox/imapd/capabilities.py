@@ -23,6 +23,12 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
+    b"CONDSTORE",  # RFC 7162
+    b"QRESYNC",
+    b"ESEARCH",  # RFC 4731
+    b"SEARCHRES",  # RFC 5182
+    b"ESORT",  # RFC 5267
+    b"PARTIAL",  # RFC 9394
 )
 
 AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")

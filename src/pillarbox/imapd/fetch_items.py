@@ -178,6 +178,7 @@ _PLAIN: dict[str, Renderer] = {
     "FLAGS": Renderer(b"FLAGS (%b)", ("flags",), _flags),
     "INTERNALDATE": _mapped("internaldate", b"INTERNALDATE %b", format_internaldate),
     "RFC822.SIZE": _column("size", b"RFC822.SIZE %d"),
+    "MODSEQ": _column("modseq", b"MODSEQ (%d)"),
     "ENVELOPE": _column("envelope", b"ENVELOPE %b"),
     "BODYSTRUCTURE": _column("bodystructure", b"BODYSTRUCTURE %b"),
     "BODY": Renderer(b"BODY %b", ("bodystructure",), _bodies),

@@ -65,12 +65,13 @@ class _Cost(IntEnum):
     TEXT = 32
 
 
-_Row = tuple[int, int, int, tuple[bytes, ...]]
+_Row = tuple[int, int, int, tuple[bytes, ...], int]
 """The narrow columns of a message, in the order of the numbers below."""
 _FLAGS: Final = 0
 _DATE: Final = 1
 _SIZE: Final = 2
 _KEYWORDS: Final = 3
+_MODSEQ: Final = 4
 
 _RowTest = Callable[[_Row], bool]
 _DayTest = Callable[[int, int], bool]
@@ -103,10 +104,10 @@ class _Slice:
 
             def work(tx: Tx) -> dict[int, _Row]:
                 names_of = keywords.names_of
-                columns = ("uid", "flags", "internaldate", "size")
+                columns = ("uid", "flags", "internaldate", "size", "modseq")
                 return {
-                    uid: (flags, date, size, names_of(tx, flags))
-                    for uid, flags, date, size in self._select(tx, columns)
+                    uid: (flags, date, size, names_of(tx, flags), modseq)
+                    for uid, flags, date, size, modseq in self._select(tx, columns)
                 }
 
             self._rows = await self.context.store.read(self.context.account, work)
@@ -193,7 +194,7 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
     uids = context.uids
-    step = _compile(program, uids)
+    step = _compile(program, context)
     size = NARROW_SLICE if step.cost <= _Cost.ROW else WIDE_SLICE
     found = array("I")
     for start in range(0, len(uids), size):
@@ -207,16 +208,16 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 # The tree
 
 
-def _compile(program: Program, uids: "array[int]") -> _Step:
+def _compile(program: Program, context: SearchContext) -> _Step:
     match program:
         case And():
-            return _all_of([_compile(key, uids) for key in program.keys])
+            return _all_of([_compile(key, context) for key in program.keys])
         case Or():
-            return _either([_compile(program.left, uids), _compile(program.right, uids)])
+            return _either([_compile(program.left, context), _compile(program.right, context)])
         case Not():
-            return _none_of(_compile(program.key, uids))
+            return _none_of(_compile(program.key, context))
         case Key():
-            return _compile_key(program.name, program.argument, uids)
+            return _compile_key(program.name, program.argument, context)
 
 
 def _by_cost(step: _Step) -> _Cost:
@@ -254,7 +255,7 @@ def _none_of(step: _Step) -> _Step:
     return _Step(step.cost, match)
 
 
-def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
+def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
     if name in _ROW_TESTS:
         return _row_step(_ROW_TESTS[name](argument))
     if name in _SENT_TESTS:
@@ -267,9 +268,9 @@ def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
         case "OLD":
             return _uid_step(lambda part, uid: not part.context.recent(uid))
         case "NEW":
-            return _all_of([_compile_key(each, None, uids) for each in ("RECENT", "UNSEEN")])
+            return _all_of([_compile_key(each, None, context) for each in ("RECENT", "UNSEEN")])
         case "SEQUENCE" | "UID":
-            return _set_step(argument, uids, is_uid=name == "UID")
+            return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
             return _text_step(fold(argument), with_header=name == "TEXT")
         case "HEADER":
@@ -288,7 +289,10 @@ def _uid_step(test: Callable[[_Slice, int], bool]) -> _Step:
     return _Step(_Cost.NOTHING, match)
 
 
-def _set_step(numbers: SeqSet, uids: "array[int]", *, is_uid: bool) -> _Step:
+def _set_step(numbers: SeqSet, context: SearchContext, *, is_uid: bool) -> _Step:
+    uids = context.uids
+    if numbers.saved:
+        numbers, is_uid = context.saved, True
     try:
         positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
     except ValueError as error:  # RFC 3501 §9 seq-number
@@ -348,6 +352,8 @@ _ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
     "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,
     "LARGER": lambda octets: lambda row: row[_SIZE] > octets,
     "SMALLER": lambda octets: lambda row: row[_SIZE] < octets,
+    # RFC 7162 §3.1.5
+    "MODSEQ": lambda modseq: lambda row: row[_MODSEQ] >= modseq,
 }
 
 _SENT_TESTS: dict[str, _DayTest] = {

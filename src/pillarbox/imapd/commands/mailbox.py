@@ -80,10 +80,14 @@ async def status(client: Client, args: Status) -> Answer:
             "UIDNEXT": mailbox.uidnext,
             "UIDVALIDITY": mailbox.uidvalidity,
             "UNSEEN": mailbox.unseen,
+            "HIGHESTMODSEQ": mailbox.modseq,
         }
         if "RECENT" in args.items:
             values["RECENT"] = mailboxes.count_recent(tx, mailbox)
         return {item: values[item] for item in args.items}
 
-    client.engine.send(responses.status(args.mailbox, await client.read(work)))
+    values = await client.read(work)
+    if "HIGHESTMODSEQ" in values:
+        client.enable_condstore()
+    client.engine.send(responses.status(args.mailbox, values))
     return Answer("Status completed.")
