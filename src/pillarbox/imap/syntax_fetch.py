@@ -60,6 +60,7 @@ def _plain_items(*names: str) -> dict[bytes, FetchItem]:
 _ITEMS: dict[bytes, FetchItem] = {
     **_plain_items("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"),
     **_plain_items("ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ"),
+    **_plain_items("EMAILID", "THREADID", "SAVEDATE", "PREVIEW"),
     # RFC 3501 §6.4.5: functionally equivalent to BODY[], BODY.PEEK[HEADER], BODY[TEXT]
     b"RFC822": FetchItem("RFC822", b"RFC822", Section(), sets_seen=True),
     b"RFC822.HEADER": FetchItem("RFC822.HEADER", b"RFC822.HEADER", Section(text="HEADER")),
@@ -81,6 +82,7 @@ _SECTION = re.compile(
     rb"(?:(?<=HEADER)(\.FIELDS(?:\.NOT)?) )?",
     re.IGNORECASE,
 )
+_LAZY = re.compile(rb"LAZY(?=[ )])", re.IGNORECASE)
 _PARTIAL = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 
 
@@ -137,6 +139,10 @@ def _parse_item(cursor: Cursor) -> FetchItem:
     item = _ITEMS.get(name)
     if item is None:
         raise RemoteError("Unknown data item" if name != b"BODY.PEEK" else "Expected a section")
+    if name == b"PREVIEW" and cursor.skip(b" ("):
+        # RFC 8970 §4.1: LAZY changes nothing, since previews are made at delivery
+        cursor.spaced(lambda: cursor.take(_LAZY, "LAZY"))
+        cursor.require(b")", '")"')
     return item
 
 

@@ -10,8 +10,7 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
 from pillarbox.imap.seqset import MAX_NUMBER
 
-_OPTIONS = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"))
-_RESULTS = frozenset(("MIN", "MAX", "ALL", "COUNT", "PARTIAL"))
+_OPTIONS = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY"))
 _PARTIAL = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})")
 
 
@@ -32,8 +31,7 @@ class Partial:
 
 @dataclass(slots=True, frozen=True)
 class Return:
-    """`options` are upper case; where they ask for no result, ALL is among them (RFC 4731 §3.1), but for SAVE alone
-    (RFC 5182 §2.2)."""
+    """`options` are upper case; where there are none, ALL is among them (RFC 4731 §3.1)."""
 
     options: frozenset[str]
     partial: Partial | None = None
@@ -55,8 +53,6 @@ def parse_return(cursor: Cursor) -> Return | None:
     cursor.parenthesised(lambda: _option(cursor, found, partials), "a list of return options")
     if "ALL" in found and partials:  # RFC 9394 §3.1
         raise RemoteError("ALL and PARTIAL exclude each other")
-    if not found & _RESULTS and "SAVE" not in found:
-        found.add("ALL")
     return Return(frozenset(found), partials[0] if partials else None)
 
 

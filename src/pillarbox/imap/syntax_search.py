@@ -4,7 +4,7 @@ Texts are decoded here, from the charset that the command names, so that the res
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused, RemoteError
@@ -15,7 +15,13 @@ from pillarbox.imap.syntax_return import Return, parse_return
 MAX_DEPTH = 50
 """Our limit for nested parentheses, NOT and OR."""
 
-SORT_KEYS = frozenset((b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO"))
+SORT_KEYS = frozenset(
+    (
+        *(b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO"),
+        *(b"DISPLAYFROM", b"DISPLAYTO"),  # RFC 5957 §4
+        b"RELEVANCY",  # RFC 6203 §6
+    )
+)
 THREAD_ALGORITHMS = frozenset((b"ORDEREDSUBJECT", b"REFERENCES"))
 
 # RFC 3501 §6.4.4: US-ASCII MUST be supported. By IANA name; the value is Python's codec.
@@ -37,6 +43,8 @@ CHARSETS: dict[str, str] = {
 }
 
 
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
+"""RFC 8474 §7."""
 _ENTRY = re.compile(rb"/flags/\\?[%b]+" % ATOM_CLASS, re.IGNORECASE)
 
 
@@ -46,7 +54,7 @@ class Key:
 
     `argument`: None for keys without one; text for BCC, BODY, CC, FROM, SUBJECT, TEXT, TO, KEYWORD, UNKEYWORD; (field
     name, text) for HEADER; days since 1970-01-01 for the six of dates; octets for LARGER, SMALLER; the set for UID,
-    SEQUENCE; a mod-sequence for MODSEQ.
+    SEQUENCE; a mod-sequence for MODSEQ; seconds for OLDER, YOUNGER; an object id, as text, for EMAILID, THREADID.
     """
 
     name: str
@@ -71,7 +79,14 @@ class And:
     keys: "list[Program]"
 
 
-Program = Key | Not | Or | And
+@dataclass(slots=True)
+class Fuzzy:
+    """What matches about the same (RFC 6203 §3)."""
+
+    key: "Program"
+
+
+Program = Key | Not | Or | And | Fuzzy
 
 
 @dataclass(slots=True)
@@ -152,6 +167,17 @@ def _modseq(cursor: Cursor, codec: str) -> int:
     return cursor.modseq(lowest=0)
 
 
+def _interval(cursor: Cursor, codec: str) -> int:
+    seconds = cursor.number("an interval in seconds")
+    if not seconds:  # RFC 5032 §3
+        raise RemoteError("Expected an interval above 0")
+    return seconds
+
+
+def _object_id(cursor: Cursor, codec: str) -> str:
+    return cursor.take(_OBJECT_ID, "an object id")[0].decode("ascii")
+
+
 _FLAG_KEYS = (b"ANSWERED", b"DELETED", b"DRAFT", b"FLAGGED", b"SEEN")
 _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"ALL", b"NEW", b"OLD", b"RECENT", *_FLAG_KEYS)),
@@ -161,6 +187,10 @@ _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"BEFORE", b"ON", b"SINCE"), _date),
     **dict.fromkeys((b"SENTBEFORE", b"SENTON", b"SENTSINCE"), _date),
     **dict.fromkeys((b"LARGER", b"SMALLER"), _number),
+    **dict.fromkeys((b"OLDER", b"YOUNGER"), _interval),
+    **dict.fromkeys((b"SAVEDBEFORE", b"SAVEDON", b"SAVEDSINCE"), _date),
+    b"SAVEDATESUPPORTED": None,
+    **dict.fromkeys((b"EMAILID", b"THREADID"), _object_id),
     b"HEADER": _header,
     b"MODSEQ": _modseq,
     b"UID": _uids,
@@ -174,7 +204,9 @@ def parse_search(cursor: Cursor, uid: bool = False) -> Search:
     if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
         cursor.position += 9
         codec, refusal = _codec_or_refusal(cursor, returns)
-    return Search(_parse_program(cursor, codec), uid, returns, refusal)
+    program = _parse_program(cursor, codec)
+    _check_relevancy(returns, (), program)
+    return Search(program, uid, returns, refusal)
 
 
 def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
@@ -183,7 +215,31 @@ def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
     criteria = cursor.parenthesised(lambda: _sort_key(cursor), "a list of sort keys")
     cursor.space()
     codec, refusal = _codec_or_refusal(cursor, returns)
-    return Sort(tuple(criteria), _parse_program(cursor, codec), uid, returns, refusal)
+    program = _parse_program(cursor, codec)
+    _check_relevancy(returns, criteria, program)
+    return Sort(tuple(criteria), program, uid, returns, refusal)
+
+
+def _check_relevancy(returns: Return | None, criteria: Sequence[SortKey], program: Program) -> None:
+    """RFC 6203 §4, §6: only where something is fuzzy."""
+    wanted = returns is not None and "RELEVANCY" in returns
+    if (wanted or any(key.name == "RELEVANCY" for key in criteria)) and not is_fuzzy(program):
+        raise RemoteError("RELEVANCY needs FUZZY")
+
+
+def is_fuzzy(program: Program) -> bool:
+    """Whether FUZZY stands anywhere in it."""
+    match program:
+        case Fuzzy():
+            return True
+        case And():
+            return any(map(is_fuzzy, program.keys))
+        case Or():
+            return is_fuzzy(program.left) or is_fuzzy(program.right)
+        case Not():
+            return is_fuzzy(program.key)
+        case Key():
+            return False
 
 
 def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
@@ -247,6 +303,9 @@ def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
     if name == b"NOT":
         cursor.space()
         return Not(_parse_key(cursor, codec, depth + 1))
+    if name == b"FUZZY":
+        cursor.space()
+        return Fuzzy(_parse_key(cursor, codec, depth + 1))
     if name == b"OR":
         cursor.space()
         left = _parse_key(cursor, codec, depth + 1)

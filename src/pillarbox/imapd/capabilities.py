@@ -29,6 +29,11 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"SEARCHRES",  # RFC 5182
     b"ESORT",  # RFC 5267
     b"PARTIAL",  # RFC 9394
+    b"WITHIN",  # RFC 5032
+    b"SORT=DISPLAY",  # RFC 5957
+    b"SEARCH=FUZZY",  # RFC 6203
+    b"SAVEDATE",  # RFC 8514
+    b"PREVIEW",  # RFC 8970
 )
 
 AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")

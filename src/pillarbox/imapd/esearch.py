@@ -3,14 +3,15 @@
 Results are UIDs in the order of the search: that of the mailbox, or the one that SORT made (RFC 5267 §3.1).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pillarbox.imap.seqset import Runs, SeqSet
 from pillarbox.imap.syntax_return import Return
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.search import search, sharpened
 from pillarbox.imapd.sort import read_columns
 from pillarbox.mime.wire import string
 from pillarbox.store import messages
@@ -21,10 +22,11 @@ NUMBERS_A_SLICE = 5000
 
 @dataclass(slots=True)
 class Result:
-    """`modseq` is that of RFC 4731 §3.2, 0 where it is not to be told."""
+    """`modseq` is that of RFC 4731 §3.2, 0 where it is not to be told. `scores` are by UID (RFC 6203 §4)."""
 
     found: Sequence[int]
     modseq: int = 0
+    scores: Mapping[int, int] = field(default_factory=dict)
 
 
 async def tell(
@@ -40,6 +42,7 @@ async def tell(
     if wanted.options == {"SAVE"}:  # RFC 5182 §2.2
         return
     of = number or _same
+    part: Sequence[int] = found
     engine.send(b"* ESEARCH (TAG %b%b)" % (string(engine.tag), correlator))
     if number is None:
         engine.send(b" UID")
@@ -60,6 +63,8 @@ async def tell(
         engine.send(b")")
     if "COUNT" in wanted:
         engine.send(b" COUNT %d" % len(found))
+    if "RELEVANCY" in wanted:
+        await _tell_scores(client, found if wanted.partial is None else part, result.scores)
     if result.modseq:
         engine.send(b" MODSEQ %d" % result.modseq)
     engine.send(b"\r\n")
@@ -76,6 +81,30 @@ async def _tell_set(client: Client, found: Sequence[int], of: Callable[[int], in
             await client.pause()
         client.engine.send(runs.add(map(of, found[start : start + NUMBERS_A_SLICE])))
     client.engine.send(runs.rest())
+
+
+async def _tell_scores(client: Client, found: Sequence[int], scores: Mapping[int, int]) -> None:
+    """RFC 6203 §4: as many, and in the order, as the messages that are told."""
+    client.engine.send(b" RELEVANCY (")
+    for start in range(0, len(found), NUMBERS_A_SLICE):
+        if start:
+            await client.pause()
+            client.engine.send(b" ")
+        part = found[start : start + NUMBERS_A_SLICE]
+        client.engine.send(b" ".join([b"%d" % scores[uid] for uid in part]))
+    client.engine.send(b")")
+
+
+EXACT_SCORE, LOOSE_SCORE = 100, 50
+"""Of messages that match to the letter, and of those that only have the words."""
+
+
+async def relevancy(
+    context: SearchContext, program: Program, found: Sequence[int]
+) -> dict[int, int]:
+    """The scores of what a fuzzy search found."""
+    exact = set(await search(context, sharpened(program)))
+    return {uid: EXACT_SCORE if uid in exact else LOOSE_SCORE for uid in found}
 
 
 def saved(wanted: Return, found: Sequence[int]) -> SeqSet:
@@ -113,7 +142,7 @@ def asks_modseq(program: Program) -> bool:
             return any(map(asks_modseq, program.keys))
         case Or():
             return asks_modseq(program.left) or asks_modseq(program.right)
-        case Not():
+        case Not() | Fuzzy():
             return asks_modseq(program.key)
         case Key():
             return program.name == "MODSEQ"

@@ -10,17 +10,18 @@ import re
 import unicodedata
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
-from pillarbox.core.dates import local_day
+from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.objectid import number_of
 from pillarbox.mime.decode import search_text
 from pillarbox.mime.header import (
     MAX_VALUE,
@@ -216,8 +217,52 @@ def _compile(program: Program, context: SearchContext) -> _Step:
             return _either([_compile(program.left, context), _compile(program.right, context)])
         case Not():
             return _none_of(_compile(program.key, context))
+        case Fuzzy():
+            return _compile(loosened(program.key), context)
         case Key():
             return _compile_key(program.name, program.argument, context)
+
+
+_TEXT_KEYS = frozenset(("BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO"))
+
+
+def loosened(program: Program) -> Program:
+    """What is looked for in place of a fuzzy key: the words of each text, in any order and place (RFC 6203 §3); all
+    other keys as they are (§5)."""
+    match program:
+        case And():
+            return And([loosened(key) for key in program.keys])
+        case Or():
+            return Or(loosened(program.left), loosened(program.right))
+        case Not():
+            return Not(loosened(program.key))
+        case Fuzzy():
+            return loosened(program.key)
+        case Key(name="HEADER", argument=(field, text)):
+            return _all_words("HEADER", [(field, word) for word in text.split()]) or program
+        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
+            return _all_words(program.name, text.split()) or program
+    return program
+
+
+def _all_words(name: str, arguments: Sequence[str | tuple[str, str]]) -> Program | None:
+    """None: there are no two of them."""
+    keys: list[Program] = [Key(name, argument) for argument in dict.fromkeys(arguments)]
+    return And(keys) if len(keys) > 1 else None
+
+
+def sharpened(program: Program) -> Program:
+    """The same program with nothing fuzzy in it."""
+    match program:
+        case And():
+            return And([sharpened(key) for key in program.keys])
+        case Or():
+            return Or(sharpened(program.left), sharpened(program.right))
+        case Not():
+            return Not(sharpened(program.key))
+        case Fuzzy():
+            return sharpened(program.key)
+    return program
 
 
 def _by_cost(step: _Step) -> _Cost:
@@ -273,6 +318,16 @@ def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
             return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
             return _text_step(fold(argument), with_header=name == "TEXT")
+        case "OLDER" | "YOUNGER":
+            return _row_step(_within(name, int(context.store.clock()) - argument))
+        case "SAVEDATESUPPORTED":  # RFC 8514 §4.3
+            return _uid_step(lambda part, uid: True)
+        case "SAVEDBEFORE" | "SAVEDON" | "SAVEDSINCE":
+            return _saved_step(_SENT_TESTS[name.replace("SAVED", "SENT")], argument)
+        case "EMAILID" | "THREADID":
+            column = "content" if name == "EMAILID" else "thread"
+            wanted = number_of(argument, name[0].replace("E", "M"), context.account)
+            return _column_step(column, lambda value: value == wanted)
         case "HEADER":
             return _field_step(argument[0], fold(argument[1]))
         case _:  # BCC, CC, FROM, SUBJECT, TO
@@ -371,6 +426,29 @@ def _sent_step(test: _DayTest, day: int) -> _Step:
             uid
             for uid, sent in await part.columns("uid", "sent")
             if uid in candidates and sent is not None and test(local_day(sent), day)
+        }
+
+    return _Step(_Cost.SENT, match)
+
+
+def _within(name: str, moment: int) -> _RowTest:
+    """RFC 5032 §2; `moment` in epoch seconds."""
+    if name == "OLDER":
+        return lambda row: epoch_of(row[_DATE]) <= moment
+    return lambda row: epoch_of(row[_DATE]) >= moment
+
+
+def _saved_step(test: _DayTest, day: int) -> _Step:
+    """RFC 8514 §4.3; days are those of UTC."""
+    return _column_step("savedate", lambda saved: test(saved // 86_400, day))
+
+
+def _column_step(name: str, test: Callable[[Any], bool]) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return {
+            uid
+            for uid, value in await part.columns("uid", name)
+            if uid in candidates and test(value)
         }
 
     return _Step(_Cost.SENT, match)

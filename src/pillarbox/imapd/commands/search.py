@@ -40,8 +40,12 @@ async def search(client: Client, args: Search) -> Answer:
 async def sort(client: Client, args: Sort) -> Answer:
     with _Saving(client, args):
         context = _context(client)
-        found = await sorting.sort(context, args.criteria, args.program)
-        await _tell(client, context, args, b"SORT", found)
+        scores: dict[int, int] = {}
+        if any(key.name == "RELEVANCY" for key in args.criteria):
+            found = await searching.search(context, args.program)
+            scores = await esearch.relevancy(context, args.program, found)
+        sorted_uids = await sorting.sort(context, args.criteria, args.program, scores)
+        await _tell(client, context, args, b"SORT", sorted_uids)
     return Answer("Sort completed.")
 
 
@@ -76,8 +80,10 @@ async def _tell(
         return
     if "SAVE" in returns:
         client.selected.saved = esearch.saved(returns, found)
-    number = None if args.uid else client.selected.view.number
-    await esearch.tell(client, returns, esearch.Result(found, modseq), number)
+    result = esearch.Result(found, modseq)
+    if "RELEVANCY" in returns:
+        result.scores = await esearch.relevancy(context, args.program, found)
+    await esearch.tell(client, returns, result, None if args.uid else client.selected.view.number)
 
 
 async def _tell_plainly(

@@ -10,6 +10,7 @@ from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
 from pillarbox.imapd.names import from_wire
+from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, load_uids
 from pillarbox.imapd.view import View
@@ -51,6 +52,7 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
         engine.send_untagged(b"OK", "First unseen.", b"UNSEEN %d" % number)
     engine.send_untagged(b"OK", "UIDs valid.", b"UIDVALIDITY %d" % now.uidvalidity)
     engine.send_untagged(b"OK", "Predicted next UID.", b"UIDNEXT %d" % now.uidnext)
+    engine.send_untagged(b"OK", "Mailbox id.", mailboxid_code(client.account.id, selected.mailbox))
     client.tell_modseq()
     if args.condstore:
         client.modes.condstore = True
