@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_search import And, Key
 from pillarbox.imapd import search as search_module
 from pillarbox.imapd.commands import list as list_module
@@ -70,7 +70,7 @@ def test_long_names_under_a_long_pattern_give_others_their_turn() -> None:
     client = Client()
 
     async def scenario() -> None:
-        matcher = list_module._Matcher(client, List("", "*a" * 3000 + "b"))
+        matcher = list_module._Matcher(client, List("", ("*a" * 3000 + "b",)))
         for _ in range(100):
             assert not await matcher.matches(("a" * 990,))
 

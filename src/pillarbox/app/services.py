@@ -73,6 +73,7 @@ def make_services(
         config.imap.hierarchy_separator,
         config.smtp.max_message_size,
         cleartext,
+        config.imap.literals == "LITERAL-",
     )
     pop3 = Pop3Context(store, authenticator, cleartext)
 

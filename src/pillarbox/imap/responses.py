@@ -50,15 +50,32 @@ def enabled(names: Sequence[bytes]) -> bytes:
 
 
 def listing(
-    attributes: Sequence[bytes], separator: str, name: str, response: bytes = b"LIST"
+    attributes: Sequence[bytes],
+    separator: str,
+    name: str,
+    response: bytes = b"LIST",
+    extended: bytes = b"",
 ) -> bytes:
-    """A LIST or LSUB response; an empty `separator` is NIL: the name is flat."""
+    """A LIST or LSUB response; an empty `separator` is NIL: the name is flat. `extended` is extended data items as
+    they go between parentheses (RFC 5258 §6)."""
     delimiter = nstring(separator.encode("ascii") if separator else None)
-    return b"* %b (%b) %b %b\r\n" % (response, b" ".join(attributes), delimiter, mailbox(name))
+    more = b" (%b)" % extended if extended else b""
+    words = b" ".join(attributes)
+    return b"* %b (%b) %b %b%b\r\n" % (response, words, delimiter, mailbox(name), more)
 
 
-def status(name: str, items: Mapping[str, int]) -> bytes:
-    values = b" ".join(b"%b %d" % (item.encode("ascii"), items[item]) for item in items)
+def childinfo(selection: Iterable[str]) -> bytes:
+    """The extended data item for names whose children a LIST selects (RFC 5258 §3.5)."""
+    names = b" ".join(b'"%b"' % name.encode("ascii") for name in selection)
+    return b'"CHILDINFO" (%b)' % names
+
+
+def status(name: str, items: Mapping[str, int | bytes]) -> bytes:
+    """Values that are octets are in wire form."""
+    values = b" ".join(
+        b"%b %b" % (item.encode("ascii"), value if isinstance(value, bytes) else b"%d" % value)
+        for item, value in items.items()
+    )
     return b"* STATUS %b (%b)\r\n" % (mailbox(name), values)
 
 

@@ -218,8 +218,8 @@ class Server:
             self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
             self.state = _STATE_AFTER.get((row.name, b"NO"), self.state)
 
-    def _bad(self, text: str) -> None:
-        self._queue_status(self._tag, b"BAD", text)
+    def _bad(self, text: str, code: bytes = b"") -> None:
+        self._queue_status(self._tag, b"BAD", text, code)
         self._first = False
         self._bad_commands += 1
         if self._bad_commands > self._limits.bad_commands:
@@ -231,6 +231,13 @@ class Server:
         cursor = Cursor(header.text, header.literals)
         row = self._read_name(cursor)
         if row is None:
+            self._drop_literal(header)
+            return None
+        most = self._limits.non_synchronising
+        if most is not None and not header.synchronising and header.size > most:
+            # RFC 7888 §5: MUST be BAD, with TOOBIG for APPEND
+            code = b"TOOBIG" if row.name == "APPEND" else b""
+            self._bad(f"Literals over {most} octets must synchronise", code)
             self._drop_literal(header)
             return None
         # A literal that is the first argument of APPEND is the mailbox's name.

@@ -1,4 +1,4 @@
-"""Commands about mailboxes: SELECT to APPEND (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
+"""Commands about mailboxes but LIST: SELECT to APPEND (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,18 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import ATOM_CLASS, Cursor, FlagList
 
 STATUS_ITEMS = frozenset(
-    (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"HIGHESTMODSEQ")
+    (
+        b"MESSAGES",
+        b"RECENT",
+        b"UIDNEXT",
+        b"UIDVALIDITY",
+        b"UNSEEN",
+        b"DELETED",  # RFC 9051 §6.3.11
+        b"HIGHESTMODSEQ",  # RFC 7162 §3.1.7
+        b"MAILBOXID",  # RFC 8474 §4.3
+        b"SIZE",  # RFC 8438 §4
+        b"APPENDLIMIT",  # RFC 7889 §5
+    )
 )
 
 _USE_ATTRIBUTE = re.compile(rb"\\[%b]+" % ATOM_CLASS)
@@ -32,15 +43,6 @@ class Create:
 class Rename:
     mailbox: str
     new_mailbox: str
-
-
-@dataclass(slots=True)
-class List:
-    """Of LIST and LSUB, as written: INBOX is in no particular case here, and an empty `pattern` asks for the
-    separator (RFC 3501 §6.3.8)."""
-
-    reference: str
-    pattern: str
 
 
 @dataclass(slots=True)
@@ -93,19 +95,17 @@ def parse_rename(cursor: Cursor) -> Rename:
     return Rename(mailbox, cursor.new_mailbox())
 
 
-def parse_list(cursor: Cursor) -> List:
-    cursor.space()
-    reference = cursor.list_mailbox()
-    cursor.space()
-    return List(reference, cursor.list_mailbox())
-
-
 def parse_status(cursor: Cursor) -> Status:
     cursor.space()
     mailbox = cursor.mailbox()
     cursor.space()
+    return Status(mailbox, parse_status_items(cursor))
+
+
+def parse_status_items(cursor: Cursor) -> tuple[str, ...]:
+    """The list in parentheses; upper case, each item once, in the order given."""
     items = cursor.parenthesised(lambda: _status_item(cursor), "a list of status items")
-    return Status(mailbox, tuple(dict.fromkeys(items)))
+    return tuple(dict.fromkeys(items))
 
 
 def _status_item(cursor: Cursor) -> str:

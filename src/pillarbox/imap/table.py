@@ -10,16 +10,15 @@ from functools import partial
 
 from pillarbox.imap.grammar import Cursor
 from pillarbox.imap.syntax_fetch import Fetch, parse_fetch
+from pillarbox.imap.syntax_list import List, parse_list, parse_lsub
 from pillarbox.imap.syntax_mailbox import (
     Append,
     Create,
-    List,
     Mailbox,
     Rename,
     Status,
     parse_append,
     parse_create,
-    parse_list,
     parse_mailbox,
     parse_rename,
     parse_status,
@@ -126,7 +125,7 @@ COMMANDS: Mapping[bytes, Row] = {
         SUBSCRIBE=parse_mailbox,
         UNSUBSCRIBE=parse_mailbox,
         LIST=parse_list,
-        LSUB=parse_list,
+        LSUB=parse_lsub,
         NAMESPACE=parse_nothing,
         STATUS=parse_status,
         APPEND=parse_append,

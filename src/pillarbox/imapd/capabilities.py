@@ -1,10 +1,10 @@
 """What the server announces, by state (RFC 3501 §6.1.1, §7.2.1)."""
 
 from pillarbox.imap.table import State
+from pillarbox.imapd.context import ImapContext
 
 BASE: tuple[bytes, ...] = (
     b"IMAP4rev1",
-    b"LITERAL+",  # RFC 7888
     b"SASL-IR",  # RFC 4959
     b"LOGIN-REFERRALS",  # RFC 2221
     b"ID",  # RFC 2971
@@ -20,6 +20,9 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"MOVE",  # RFC 6851
     b"SPECIAL-USE",  # RFC 6154
     b"CREATE-SPECIAL-USE",
+    b"LIST-EXTENDED",  # RFC 5258
+    b"LIST-STATUS",  # RFC 5819
+    b"STATUS=SIZE",  # RFC 8438
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
@@ -32,6 +35,7 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"WITHIN",  # RFC 5032
     b"SORT=DISPLAY",  # RFC 5957
     b"SEARCH=FUZZY",  # RFC 6203
+    b"OBJECTID",  # RFC 8474
     b"SAVEDATE",  # RFC 8514
     b"PREVIEW",  # RFC 8970
 )
@@ -39,12 +43,16 @@ AFTER_LOGIN: tuple[bytes, ...] = (
 AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")
 
 
-def capabilities(state: State, *, tls: bool, allow_cleartext_login: bool) -> tuple[bytes, ...]:
-    """In the order in which they are announced."""
+def capabilities(
+    state: State, context: ImapContext, *, tls: bool, may_login: bool
+) -> tuple[bytes, ...]:
+    """In the order in which they are announced. `may_login`: a password may be sent over the connection as it is."""
+    # RFC 7888 §5: one of them; RFC 7889 §2 (a)
+    literals = b"LITERAL-" if context.literal_minus else b"LITERAL+"
+    names = (*BASE, literals, b"APPENDLIMIT=%d" % context.max_message_size)
     if state is not State.NOT_AUTHENTICATED:
-        return BASE + AFTER_LOGIN
-    names = BASE if tls else (*BASE, b"STARTTLS")
-    if tls or allow_cleartext_login:
-        return names + AUTH
-    # RFC 3501 §6.2.3: LOGIN must not be tried
-    return (*names, b"LOGINDISABLED")
+        return names + AFTER_LOGIN
+    if not tls:
+        names = (*names, b"STARTTLS")
+    # RFC 3501 §6.2.3: LOGINDISABLED: LOGIN must not be tried
+    return names + AUTH if may_login else (*names, b"LOGINDISABLED")

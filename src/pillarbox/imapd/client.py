@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pillarbox.core.errors import Refused
-from pillarbox.imap.limits import Limits
+from pillarbox.imap.limits import MINUS_OCTETS, Limits
 from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.server import Server
+from pillarbox.imap.table import State
 from pillarbox.imapd.capabilities import capabilities
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.modes import Modes
@@ -51,7 +52,11 @@ class Client:
         self.connection = connection
         self.context = context
         self.engine = Server(
-            Limits(message=context.max_message_size), tls=connection.service.implicit_tls
+            Limits(
+                message=context.max_message_size,
+                non_synchronising=MINUS_OCTETS if context.literal_minus else None,
+            ),
+            tls=connection.service.implicit_tls,
         )
         self._account: Account | None = None
         self.selected_mailbox: Selected | None = None
@@ -85,11 +90,13 @@ class Client:
         """Whether a password may be sent over this connection as it is."""
         return self.engine.tls or self.context.allow_cleartext_login
 
-    def capabilities(self) -> tuple[bytes, ...]:
+    def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
+        """What is announced in a state, or in the present one."""
         return capabilities(
-            self.engine.state,
+            state or self.engine.state,
+            self.context,
             tls=self.engine.tls,
-            allow_cleartext_login=self.context.allow_cleartext_login,
+            may_login=self.may_login,
         )
 
     # The store

@@ -24,6 +24,8 @@ class ImapContext:
     """Octets that APPEND takes."""
     allow_cleartext_login: bool = False
     """Whether a client may log in without TLS."""
+    literal_minus: bool = False
+    """Whether non-synchronising literals are for little only: LITERAL- and not LITERAL+ (RFC 7888 §5)."""
     snapshots: Snapshots = field(default_factory=Snapshots)
 
 

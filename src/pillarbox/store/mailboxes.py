@@ -56,7 +56,7 @@ class Mailbox:
     """HIGHESTMODSEQ (RFC 7162 §3.1.2.1)."""
     change_floor: int
     special_use: str
-    """One of RFC 6154's attributes with its backslash, or ''."""
+    """RFC 6154's attributes with their backslashes, parted by spaces, or ''."""
 
 
 def _mailbox(row: tuple[int, str, int, int, int, int, int, int, int, int, int, str]) -> Mailbox:

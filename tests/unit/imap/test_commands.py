@@ -8,7 +8,8 @@ from pillarbox.core.flags import DELETED, SEEN
 from pillarbox.imap.grammar import Cursor, FlagList
 from pillarbox.imap.seqset import SeqSet, parse_seqset
 from pillarbox.imap.syntax_fetch import Fetch, FetchItem, Section
-from pillarbox.imap.syntax_mailbox import Append, Create, List, Mailbox, Rename, Status
+from pillarbox.imap.syntax_list import List
+from pillarbox.imap.syntax_mailbox import Append, Create, Mailbox, Rename, Status
 from pillarbox.imap.syntax_message import Copy, Expunge, Store
 from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, Search, Sort, SortKey, Thread
 from pillarbox.imap.syntax_select import Select
@@ -61,9 +62,9 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
     (b"CREATE x (USE (\\Drafts \\Sent))", Create("x", (b"\\Drafts", b"\\Sent"))),
     (b"CREATE x (use ())", Create("x")),
     (b"RENAME a b", Rename("a", "b")),
-    (b'LIST "" ""', List("", "")),
-    (b"LIST #news. comp.*%", List("#news.", "comp.*%")),
-    (b'LSUB "inbox" inbox', List("inbox", "inbox")),
+    (b'LIST "" ""', List("", ("",))),
+    (b"LIST #news. comp.*%", List("#news.", ("comp.*%",))),
+    (b'LSUB "inbox" inbox', List("inbox", ("inbox",))),
     (b"STATUS x (UIDNEXT messages UIDNEXT)", Status("x", ("UIDNEXT", "MESSAGES"))),
     (b"EXPUNGE", Expunge()),
     (b"UID EXPUNGE 1", Expunge(ONE)),

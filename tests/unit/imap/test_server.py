@@ -17,9 +17,9 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.grammar import FlagList
-from pillarbox.imap.limits import Limits
+from pillarbox.imap.limits import MINUS_OCTETS, Limits
 from pillarbox.imap.server import Server
-from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Login
 from pillarbox.imap.table import State
@@ -249,7 +249,7 @@ def test_a_synchronising_literal_gets_its_continuation() -> None:
 def test_a_nonsynchronising_literal_gets_none() -> None:
     engine = server()
     event = event_of(engine, b"A LIST {0+}\r\n {3+}\r\na *\r\n")
-    assert event == Command(b"A", "LIST", List("", "a *"))
+    assert event == Command(b"A", "LIST", List("", ("a *",)))
     assert sent(engine) == b""
 
 
@@ -558,3 +558,14 @@ def test_a_mailbox_that_is_no_more_leaves_the_authenticated_state() -> None:
     assert server.state is State.SELECTED
     server.deselect()
     assert server.state is State.AUTHENTICATED
+
+
+def test_with_literal_minus_more_than_4096_octets_must_synchronise() -> None:
+    # RFC 7888 §5
+    engine = server(limits=Limits(non_synchronising=MINUS_OCTETS))
+    assert isinstance(event_of(engine, b"a APPEND x {4096+}\r\n"), AppendStart)
+    engine = server(limits=Limits(non_synchronising=MINUS_OCTETS))
+    large = b"{4097+}\r\n" + b"x" * 4097 + b"\r\n"
+    assert answer_to(engine, b"a APPEND x " + large).startswith(b"a BAD [TOOBIG] ")
+    assert answer_to(engine, b"b SELECT " + large).startswith(b"b BAD Literals")
+    assert isinstance(event_of(engine, b"c APPEND x {4097}\r\n"), AppendStart)

@@ -7,7 +7,8 @@ from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.events import AuthResponse
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
-from pillarbox.imapd.capabilities import AFTER_LOGIN, AUTH, BASE
+from pillarbox.imap.table import State
+from pillarbox.imapd.capabilities import AUTH
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.sasl.exchange import Challenge, Credentials, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
@@ -111,7 +112,8 @@ async def _verify(client: Client, credentials: Credentials) -> Answer:
     log.info(
         "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
     )
-    return Answer("Logged in", b"CAPABILITY " + b" ".join(BASE + AFTER_LOGIN))
+    names = client.capabilities(State.AUTHENTICATED)
+    return Answer("Logged in", b"CAPABILITY " + b" ".join(names))
 
 
 def _is_same(authzid: str, account: Account) -> bool:
