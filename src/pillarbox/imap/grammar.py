@@ -17,7 +17,7 @@ from typing import TypeVar
 from pillarbox.core.dates import MONTHS, pack_date
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.core.flags import SYSTEM_FLAG_BY_LOWER
-from pillarbox.imap.seqset import MAX_NUMBER, SeqSet, parse_seqset
+from pillarbox.imap.seqset import MAX_NUMBER, SAVED, SeqSet, parse_seqset
 from pillarbox.imap.utf7 import decode_utf7, is_canonical
 
 T = TypeVar("T")
@@ -42,6 +42,9 @@ _DATE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME = re.compile(
     rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"'
 )
+
+MAX_MODSEQ = (1 << 63) - 1
+"""RFC 7162 §3.1."""
 
 _MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -171,7 +174,26 @@ class Cursor:
             raise RemoteError(f"Expected {what} below 4294967296")
         return number
 
+    def modseq(self, lowest: int = 1) -> int:
+        """A mod-sequence: 63 bits (RFC 7162 §7)."""
+        modseq = int(self.take(_NUMBER, "a mod-sequence")[0])
+        if not lowest <= modseq <= MAX_MODSEQ:
+            raise RemoteError("Expected a mod-sequence of 63 bits")
+        return modseq
+
     def sequence_set(self) -> SeqSet:
+        """`$` is one, too (RFC 5182 §3)."""
+        return SAVED if self.skip(b"$") else self.known_set()
+
+    def uid_set(self) -> SeqSet:
+        """UIDs as they are, without `*` (RFC 7162 §7 known-uids)."""
+        start = self.position
+        uids = self.known_set()
+        if uids.star:
+            raise RemoteError(f"Expected UIDs without * at octet {start + 1}")
+        return uids
+
+    def known_set(self) -> SeqSet:
         start = self.position
         text = self.take(_SEQUENCE_SET, "a sequence set")[0]
         try:

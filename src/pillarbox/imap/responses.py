@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT
-from pillarbox.imap.seqset import format_seqset
+from pillarbox.imap.seqset import format_ranges, format_seqset
 from pillarbox.imap.utf7 import encode_utf7
 from pillarbox.mime.wire import nstring, string
 
@@ -108,3 +108,14 @@ def permanentflags(system: int, keywords: Iterable[bytes], new_keywords: bool) -
     """Response code; `new_keywords`: the client can make new ones (`\\*`)."""
     star = (b"\\*",) if new_keywords else ()
     return b"PERMANENTFLAGS " + flag_list(system, (*keywords, *star))
+
+
+def vanished(ranges: Iterable[tuple[int, int]], *, earlier: bool = False) -> bytes:
+    """UIDs that are gone; `earlier`: from before this client's view (RFC 7162 §3.2.10)."""
+    word = b"VANISHED (EARLIER)" if earlier else b"VANISHED"
+    return b"* %b %b\r\n" % (word, format_ranges(ranges))
+
+
+def highestmodseq(modseq: int) -> bytes:
+    """Response code (RFC 7162 §3.1.2.1)."""
+    return b"HIGHESTMODSEQ %d" % modseq

@@ -496,6 +496,11 @@ class Server:
             self.state = State.AUTHENTICATED
 
     @property
+    def tag(self) -> bytes:
+        """Of the command given out."""
+        return self._tag
+
+    @property
     def owes_answer(self) -> bool:
         """Whether `send_tagged` is due, now or later."""
         return self._expects in (

@@ -13,6 +13,9 @@ STATUS_ITEMS = frozenset(
         b"UIDNEXT",
         b"UIDVALIDITY",
         b"UNSEEN",
+        b"DELETED",  # RFC 9051 §6.3.11
+        b"HIGHESTMODSEQ",  # RFC 7162 §3.1.7
+        b"MAILBOXID",  # RFC 8474 §4.3
         b"SIZE",  # RFC 8438 §4
         b"APPENDLIMIT",  # RFC 7889 §5
     )
@@ -23,7 +26,7 @@ _USE_ATTRIBUTE = re.compile(rb"\\[%b]+" % ATOM_CLASS)
 
 @dataclass(slots=True)
 class Mailbox:
-    """The argument of SELECT, EXAMINE, DELETE, SUBSCRIBE and UNSUBSCRIBE."""
+    """The argument of DELETE, SUBSCRIBE and UNSUBSCRIBE."""
 
     mailbox: str
 

@@ -39,6 +39,7 @@ from pillarbox.imap.syntax_search import (
     parse_sort,
     parse_thread,
 )
+from pillarbox.imap.syntax_select import Select, parse_select
 from pillarbox.imap.syntax_session import (
     Authenticate,
     Enable,
@@ -58,6 +59,7 @@ Arguments = (
     | Id
     | Enable
     | Mailbox
+    | Select
     | Create
     | Rename
     | List
@@ -116,8 +118,8 @@ COMMANDS: Mapping[bytes, Row] = {
     **_rows(
         AFTER_LOGIN,
         ENABLE=parse_enable,
-        SELECT=parse_mailbox,
-        EXAMINE=parse_mailbox,
+        SELECT=parse_select,
+        EXAMINE=parse_select,
         CREATE=parse_create,
         DELETE=parse_mailbox,
         RENAME=parse_rename,

@@ -30,6 +30,18 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
+    b"CONDSTORE",  # RFC 7162
+    b"QRESYNC",
+    b"ESEARCH",  # RFC 4731
+    b"SEARCHRES",  # RFC 5182
+    b"ESORT",  # RFC 5267
+    b"PARTIAL",  # RFC 9394
+    b"WITHIN",  # RFC 5032
+    b"SORT=DISPLAY",  # RFC 5957
+    b"SEARCH=FUZZY",  # RFC 6203
+    b"OBJECTID",  # RFC 8474
+    b"SAVEDATE",  # RFC 8514
+    b"PREVIEW",  # RFC 8970
 )
 
 AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")

@@ -6,10 +6,12 @@ from typing import TypeVar
 
 from pillarbox.core.errors import Refused
 from pillarbox.imap.limits import MINUS_OCTETS, Limits
+from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.server import Server
 from pillarbox.imap.table import State
 from pillarbox.imapd.capabilities import capabilities
 from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.modes import Modes
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
@@ -40,6 +42,7 @@ class Client:
         "engine",
         "exchange",
         "login_failures",
+        "modes",
         "push",
         "selected_mailbox",
         "upload",
@@ -58,6 +61,7 @@ class Client:
         self._account: Account | None = None
         self.selected_mailbox: Selected | None = None
         self.login_failures = 0
+        self.modes = Modes()
         self.exchange: Mechanism | None = None
         """AUTHENTICATE in progress."""
         self.upload: Upload | None = None
@@ -113,6 +117,18 @@ class Client:
         """Send FLAGS anew if a keyword has turned up that the client does not know."""
         if self.selected.has_new_keywords:
             self.engine.send_rendered(self.selected.flag_responses())
+
+    def enable_condstore(self) -> None:
+        """The client asked for mod-sequences (RFC 7162 §3.1): with a mailbox selected, it is told where it stands."""
+        if not self.modes.condstore:
+            self.modes.condstore = True
+            self.tell_modseq()
+
+    def tell_modseq(self) -> None:
+        """HIGHESTMODSEQ: up to where the client was told of all changes (RFC 7162 §3.1.2.1, §3.2)."""
+        if self.selected_mailbox is not None:
+            code = highestmodseq(self.selected_mailbox.view.told_modseq)
+            self.engine.send_untagged(b"OK", "Highest mod-sequence.", code)
 
     def ensure_writable(self) -> None:
         """Raises Refused if the mailbox was opened by EXAMINE."""

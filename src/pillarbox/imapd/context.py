@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
+from pillarbox.imap.seqset import SeqSet
 from pillarbox.imapd.view import Snapshots
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
@@ -39,5 +40,7 @@ class SearchContext:
     """The session's view, ascending; it may name messages that are gone by now."""
     recent: Callable[[int], bool]
     """Whether the message with a UID is \\Recent in this session."""
+    saved: SeqSet
+    """The UIDs that `$` stands for."""
     pause: Callable[[], Awaitable[None]]
     """To be awaited between slices: lets others have their turn."""

@@ -10,17 +10,18 @@ import re
 import unicodedata
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
-from pillarbox.core.dates import local_day
+from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.objectid import number_of
 from pillarbox.mime.decode import search_text
 from pillarbox.mime.header import (
     MAX_VALUE,
@@ -65,12 +66,13 @@ class _Cost(IntEnum):
     TEXT = 32
 
 
-_Row = tuple[int, int, int, tuple[bytes, ...]]
+_Row = tuple[int, int, int, tuple[bytes, ...], int]
 """The narrow columns of a message, in the order of the numbers below."""
 _FLAGS: Final = 0
 _DATE: Final = 1
 _SIZE: Final = 2
 _KEYWORDS: Final = 3
+_MODSEQ: Final = 4
 
 _RowTest = Callable[[_Row], bool]
 _DayTest = Callable[[int, int], bool]
@@ -103,10 +105,10 @@ class _Slice:
 
             def work(tx: Tx) -> dict[int, _Row]:
                 names_of = keywords.names_of
-                columns = ("uid", "flags", "internaldate", "size")
+                columns = ("uid", "flags", "internaldate", "size", "modseq")
                 return {
-                    uid: (flags, date, size, names_of(tx, flags))
-                    for uid, flags, date, size in self._select(tx, columns)
+                    uid: (flags, date, size, names_of(tx, flags), modseq)
+                    for uid, flags, date, size, modseq in self._select(tx, columns)
                 }
 
             self._rows = await self.context.store.read(self.context.account, work)
@@ -193,7 +195,7 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
     uids = context.uids
-    step = _compile(program, uids)
+    step = _compile(program, context)
     size = NARROW_SLICE if step.cost <= _Cost.ROW else WIDE_SLICE
     found = array("I")
     for start in range(0, len(uids), size):
@@ -207,16 +209,60 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 # The tree
 
 
-def _compile(program: Program, uids: "array[int]") -> _Step:
+def _compile(program: Program, context: SearchContext) -> _Step:
     match program:
         case And():
-            return _all_of([_compile(key, uids) for key in program.keys])
+            return _all_of([_compile(key, context) for key in program.keys])
         case Or():
-            return _either([_compile(program.left, uids), _compile(program.right, uids)])
+            return _either([_compile(program.left, context), _compile(program.right, context)])
         case Not():
-            return _none_of(_compile(program.key, uids))
+            return _none_of(_compile(program.key, context))
+        case Fuzzy():
+            return _compile(loosened(program.key), context)
         case Key():
-            return _compile_key(program.name, program.argument, uids)
+            return _compile_key(program.name, program.argument, context)
+
+
+_TEXT_KEYS = frozenset(("BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO"))
+
+
+def loosened(program: Program) -> Program:
+    """What is looked for in place of a fuzzy key: the words of each text, in any order and place (RFC 6203 §3); all
+    other keys as they are (§5)."""
+    match program:
+        case And():
+            return And([loosened(key) for key in program.keys])
+        case Or():
+            return Or(loosened(program.left), loosened(program.right))
+        case Not():
+            return Not(loosened(program.key))
+        case Fuzzy():
+            return loosened(program.key)
+        case Key(name="HEADER", argument=(field, text)):
+            return _all_words("HEADER", [(field, word) for word in text.split()]) or program
+        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
+            return _all_words(program.name, text.split()) or program
+    return program
+
+
+def _all_words(name: str, arguments: Sequence[str | tuple[str, str]]) -> Program | None:
+    """None: there are no two of them."""
+    keys: list[Program] = [Key(name, argument) for argument in dict.fromkeys(arguments)]
+    return And(keys) if len(keys) > 1 else None
+
+
+def sharpened(program: Program) -> Program:
+    """The same program with nothing fuzzy in it."""
+    match program:
+        case And():
+            return And([sharpened(key) for key in program.keys])
+        case Or():
+            return Or(sharpened(program.left), sharpened(program.right))
+        case Not():
+            return Not(sharpened(program.key))
+        case Fuzzy():
+            return sharpened(program.key)
+    return program
 
 
 def _by_cost(step: _Step) -> _Cost:
@@ -254,7 +300,7 @@ def _none_of(step: _Step) -> _Step:
     return _Step(step.cost, match)
 
 
-def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
+def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
     if name in _ROW_TESTS:
         return _row_step(_ROW_TESTS[name](argument))
     if name in _SENT_TESTS:
@@ -267,11 +313,21 @@ def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
         case "OLD":
             return _uid_step(lambda part, uid: not part.context.recent(uid))
         case "NEW":
-            return _all_of([_compile_key(each, None, uids) for each in ("RECENT", "UNSEEN")])
+            return _all_of([_compile_key(each, None, context) for each in ("RECENT", "UNSEEN")])
         case "SEQUENCE" | "UID":
-            return _set_step(argument, uids, is_uid=name == "UID")
+            return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
             return _text_step(fold(argument), with_header=name == "TEXT")
+        case "OLDER" | "YOUNGER":
+            return _row_step(_within(name, int(context.store.clock()) - argument))
+        case "SAVEDATESUPPORTED":  # RFC 8514 §4.3
+            return _uid_step(lambda part, uid: True)
+        case "SAVEDBEFORE" | "SAVEDON" | "SAVEDSINCE":
+            return _saved_step(_SENT_TESTS[name.replace("SAVED", "SENT")], argument)
+        case "EMAILID" | "THREADID":
+            column = "content" if name == "EMAILID" else "thread"
+            wanted = number_of(argument, name[0].replace("E", "M"), context.account)
+            return _column_step(column, lambda value: value == wanted)
         case "HEADER":
             return _field_step(argument[0], fold(argument[1]))
         case _:  # BCC, CC, FROM, SUBJECT, TO
@@ -288,7 +344,10 @@ def _uid_step(test: Callable[[_Slice, int], bool]) -> _Step:
     return _Step(_Cost.NOTHING, match)
 
 
-def _set_step(numbers: SeqSet, uids: "array[int]", *, is_uid: bool) -> _Step:
+def _set_step(numbers: SeqSet, context: SearchContext, *, is_uid: bool) -> _Step:
+    uids = context.uids
+    if numbers.saved:
+        numbers, is_uid = context.saved, True
     try:
         positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
     except ValueError as error:  # RFC 3501 §9 seq-number
@@ -348,6 +407,8 @@ _ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
     "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,
     "LARGER": lambda octets: lambda row: row[_SIZE] > octets,
     "SMALLER": lambda octets: lambda row: row[_SIZE] < octets,
+    # RFC 7162 §3.1.5
+    "MODSEQ": lambda modseq: lambda row: row[_MODSEQ] >= modseq,
 }
 
 _SENT_TESTS: dict[str, _DayTest] = {
@@ -365,6 +426,29 @@ def _sent_step(test: _DayTest, day: int) -> _Step:
             uid
             for uid, sent in await part.columns("uid", "sent")
             if uid in candidates and sent is not None and test(local_day(sent), day)
+        }
+
+    return _Step(_Cost.SENT, match)
+
+
+def _within(name: str, moment: int) -> _RowTest:
+    """RFC 5032 §2; `moment` in epoch seconds."""
+    if name == "OLDER":
+        return lambda row: epoch_of(row[_DATE]) <= moment
+    return lambda row: epoch_of(row[_DATE]) >= moment
+
+
+def _saved_step(test: _DayTest, day: int) -> _Step:
+    """RFC 8514 §4.3; days are those of UTC."""
+    return _column_step("savedate", lambda saved: test(saved // 86_400, day))
+
+
+def _column_step(name: str, test: Callable[[Any], bool]) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return {
+            uid
+            for uid, value in await part.columns("uid", name)
+            if uid in candidates and test(value)
         }
 
     return _Step(_Cost.SENT, match)

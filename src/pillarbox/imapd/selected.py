@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT, SYSTEM_MASK
 from pillarbox.imap.responses import flag_list, permanentflags
+from pillarbox.imap.seqset import SeqSet
 from pillarbox.imapd.view import View
 from pillarbox.store import keywords
 from pillarbox.store.tx import Tx
+
+EMPTY = SeqSet(())
 
 
 @dataclass(slots=True)
@@ -23,6 +26,15 @@ class Selected:
     """Flags values in wire form, without parentheses."""
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
+
+    saved: SeqSet = EMPTY
+    """The UIDs that `$` stands for (RFC 5182 §2.1)."""
+
+    def slices(self, messages: SeqSet, uid: bool) -> list[range]:
+        """What a set of UIDs or message numbers, or `$`, means: see `View.slices`."""
+        if messages.saved:
+            return self.view.slices(self.saved, True)
+        return self.view.slices(messages, uid)
 
     def learn_flags(self, tx: Tx, values: Iterable[int]) -> None:
         """Get the texts of flags values that are not yet known."""

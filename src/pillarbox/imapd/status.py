@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.objectid import mailboxid
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import Mailbox
 from pillarbox.store.tx import Tx
@@ -16,6 +17,9 @@ _VALUES: Mapping[str, Callable[[Tx, Mailbox, ImapContext], Value]] = {
     "UIDNEXT": lambda tx, mailbox, context: mailbox.uidnext,
     "UIDVALIDITY": lambda tx, mailbox, context: mailbox.uidvalidity,
     "UNSEEN": lambda tx, mailbox, context: mailbox.unseen,
+    "DELETED": lambda tx, mailbox, context: mailbox.deleted,  # RFC 9051 §6.3.11
+    "HIGHESTMODSEQ": lambda tx, mailbox, context: mailbox.modseq,  # RFC 7162 §3.1.7
+    "MAILBOXID": lambda tx, mailbox, context: b"(%b)" % mailboxid(tx.account, mailbox.id),
     "SIZE": lambda tx, mailbox, context: mailbox.octets,  # RFC 8438 §3
     "APPENDLIMIT": lambda tx, mailbox, context: context.max_message_size,  # RFC 7889 §3.1
 }

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pillarbox.core.errors import Unavailable
+from pillarbox.imap.responses import vanished
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.selected import Selected
 from pillarbox.store import changes, mailboxes, messages
@@ -35,13 +36,18 @@ async def sync(client: Client, *, expunge: bool) -> None:
         gone = await _find_gone(client) if found.is_far else found.vanished
         view.vanish(gone)
     if expunge:
-        await _tell_expunged(client)
+        await tell_expunged(client)
     if found is not None:
         await _tell_new(client, found.mailbox)
         await _tell_flags(client, found)
         view.modseq = found.mailbox.modseq
         view.share(client.context.snapshots, client.account.id, selected.mailbox)
     view.own_modseqs.clear()
+    if not view.has_vanished:
+        view.told_modseq = view.modseq
+    elif client.modes.condstore:
+        # RFC 7162 §3.2, §6: what is told by now has higher mod-sequences than what is not
+        client.tell_modseq()
 
 
 async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> None:
@@ -81,7 +87,16 @@ async def _find_gone(client: Client) -> Ranges:
     return gone
 
 
-async def _tell_expunged(client: Client) -> None:
+async def tell_expunged(client: Client) -> None:
+    """EXPUNGE or VANISHED for what is gone."""
+    if client.modes.tells_vanished:
+        gone = client.selected.view.expunge_uids()
+        for start in range(0, len(gone), UIDS_A_SLICE):
+            if start:
+                await client.pause()
+            part = messages.to_ranges(gone[start : start + UIDS_A_SLICE])
+            client.engine.send(vanished(part))
+        return
     for numbers in _cut(client.selected.view.expunge()):
         client.engine.send_rendered([b"* %d EXPUNGE\r\n" % number for number in numbers])
         if len(numbers) == UIDS_A_SLICE:
@@ -150,5 +165,5 @@ def tell_flags(client: Client, rows: FlagRows) -> None:
     """Of changes whose flags the session has learnt."""
     client.tell_keywords()
     selected = client.selected
-    responses = selected.view.flag_responses(rows, selected.flag_texts.__getitem__)
+    responses = selected.view.flag_responses(rows, selected.flag_texts.__getitem__, client.modes)
     client.engine.send_rendered(responses)

@@ -56,8 +56,15 @@ ENCODED = (
     b"--b\r\nContent-Type: text/plain\r\n\r\nplain\r\n"
     b"--b--\r\n"
 )
+NAMED = (
+    b"From: =?utf-8?Q?z=C3=B6e?= <a@example.com>\r\nTo: b@example.com\r\nSubject: for lunch\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n\r\nb\xc3\xb6\xc3\x9f\r\n"
+)
+REPLY = b"From: b@example.com\r\nSubject: Re: lunch\r\nIn-Reply-To: <1@example.com>\r\n\r\nYes\r\n"
 MESSAGES = {
     "encoded": ENCODED,
+    "named": NAMED,
+    "reply": REPLY,
     "simple": SIMPLE,
     "multipart": MULTIPART,
     "nul": b"Subject: nul\r\n\r\na\0b\r\n",

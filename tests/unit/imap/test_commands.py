@@ -13,6 +13,7 @@ from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imap.syntax_message import Copy, Expunge, Store
 from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, Search, Sort, SortKey, Thread
+from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
 from pillarbox.imap.table import COMMANDS, Arguments
 
@@ -54,8 +55,8 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
     (b"ID ()", Id({})),
     (b'ID ("Name" "x" "os" NIL)', Id({"name": "x", "os": None})),
     (b"ENABLE condstore X-y", Enable(("CONDSTORE", "X-Y"))),
-    (b"SELECT iNbOx", Mailbox("INBOX")),
-    (b'EXAMINE "a b"', Mailbox("a b")),
+    (b"SELECT iNbOx", Select("INBOX")),
+    (b'EXAMINE "a b"', Select("a b")),
     (b"DELETE Entw&APw-rfe", Mailbox("Entwürfe")),
     (b"SUBSCRIBE a]b", Mailbox("a]b")),
     (b"CREATE owatagusiam/", Create("owatagusiam/")),

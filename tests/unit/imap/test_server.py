@@ -24,7 +24,7 @@ from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.server import Server
 from pillarbox.imap.syntax_append import MessageLiteral, NewMessage, Step, Target, UrlPart
 from pillarbox.imap.syntax_list import List
-from pillarbox.imap.syntax_mailbox import Mailbox
+from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Login
 from pillarbox.imap.table import State
 
@@ -77,7 +77,7 @@ def test_pipelined_commands_wait_for_the_answer() -> None:
     engine.send_rendered([b"* 1 FETCH ", b"(FLAGS ())\r\n"])
     engine.send_untagged(b"OK", "hello", b"UNSEEN 3")
     engine.send_tagged(b"OK", "done")
-    assert engine.next_event() == Command(b"b", "SELECT", Mailbox("x"))
+    assert engine.next_event() == Command(b"b", "SELECT", Select("x"))
     engine.send_tagged(b"OK", "done", b"READ-WRITE")
     assert engine.next_event() is NEED_DATA
     assert sent(engine) == (
@@ -316,7 +316,7 @@ def test_a_wrong_command_is_refused_at_its_literal() -> None:
 def test_a_line_of_just_the_limit_is_taken_and_a_longer_one_is_not(end: bytes) -> None:
     engine = server(limits=Limits(line=20))
     assert event_of(engine, b"a SELECT " + b"x" * 11 + end) == Command(
-        b"a", "SELECT", Mailbox("x" * 11)
+        b"a", "SELECT", Select("x" * 11)
     )
     engine.send_tagged(b"OK", "done")
     assert b"b BAD The command line is too long" in answer_to(

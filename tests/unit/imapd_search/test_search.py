@@ -15,6 +15,7 @@ from pillarbox.imapd import search as search_module
 from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
+from pillarbox.imapd.selected import EMPTY
 from pillarbox.imapd.sort import sort
 from pillarbox.imapd.thread import thread
 from pillarbox.store import messages
@@ -106,7 +107,7 @@ async def pause() -> None:
 
 
 def context_of(store: Store, uids: "array[int]" = UIDS) -> SearchContext:
-    return SearchContext(store, 1, 1, uids, lambda uid: uid >= 5, pause)
+    return SearchContext(store, 1, 1, uids, lambda uid: uid >= 5, EMPTY, pause)
 
 
 def found(folder: Path, program: Program) -> list[int]:

@@ -22,6 +22,8 @@ class _Copied:
 
     count: int
     code: bytes
+    modseq: int = 0
+    """Of the mailbox that they were copied from, afterwards."""
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -36,12 +38,14 @@ async def move(client: Client, args: Copy) -> Answer:
     if copied.count:
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
+        if client.modes.qresync:  # RFC 7162 §3.2.7, for what MOVE expunges
+            return Answer("Move completed.", responses.highestmodseq(copied.modseq))
     return Answer("Move completed.")
 
 
 async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
     selected = client.selected
-    slices = selected.view.slices(args.sequence, args.uid)
+    slices = selected.slices(args.sequence, args.uid)
     ranges = selected.view.uid_ranges(slices)
     name = from_wire(args.mailbox, client.context.separator)
 
@@ -54,6 +58,8 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         if not sources:
             return _Copied(0, b"")
         new = range(first, first + len(sources))
-        return _Copied(len(sources), responses.copyuid(mailbox.uidvalidity, sources, new))
+        code = responses.copyuid(mailbox.uidvalidity, sources, new)
+        modseq = mailboxes.by_id(tx, selected.mailbox).modseq
+        return _Copied(len(sources), code, modseq)
 
     return await client.write(work)

@@ -94,6 +94,8 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     selection = args.selection.intersection(_CRITERIA)
     matching, meeting = await _choose(client, args, names, selection)
     status_items = args.returns.get("STATUS", ())
+    if "HIGHESTMODSEQ" in status_items:  # RFC 7162 §3.1
+        client.enable_condstore()
     slice_length = STATUSES_A_SLICE if status_items else NAMES_A_SLICE
     for number, name in enumerate(_in_order(list(matching)), 1):
         status = b""

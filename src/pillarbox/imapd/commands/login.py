@@ -36,8 +36,11 @@ async def identify(client: Client, args: Id) -> Answer:
 
 
 async def enable(client: Client, args: Enable) -> Answer:
-    """RFC 5161 §3.1: capabilities that cannot be enabled are ignored, and there is none that can as yet."""
-    client.engine.send(responses.enabled(()))
+    """RFC 5161 §3.1: capabilities that cannot be enabled are ignored."""
+    had_condstore = client.modes.condstore
+    client.engine.send(responses.enabled(client.modes.enable(args.capabilities)))
+    if client.modes.condstore and not had_condstore:
+        client.tell_modseq()
     return Answer("Enabled.")
 
 

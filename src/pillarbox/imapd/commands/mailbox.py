@@ -5,6 +5,7 @@ from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import from_wire, new_from_wire
+from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.status import status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.tx import Tx
@@ -16,8 +17,8 @@ _SPECIAL_USES = {use.lower(): use for _, use in mailboxes.FIRST_MAILBOXES if use
 async def create(client: Client, args: Create) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     special_use = _special_use(args.special_use)
-    await client.write(lambda tx: mailboxes.create(tx, name, special_use))
-    return Answer("Create completed.")
+    made = await client.write(lambda tx: mailboxes.create(tx, name, special_use))
+    return Answer("Create completed.", mailboxid_code(client.account.id, made.id))
 
 
 def _special_use(attributes: tuple[bytes, ...]) -> str:
@@ -75,5 +76,7 @@ async def status(client: Client, args: Status) -> Answer:
     values = await client.read(
         lambda tx: status_values(tx, mailboxes.get(tx, name), items, client.context)
     )
+    if "HIGHESTMODSEQ" in items:
+        client.enable_condstore()
     client.engine.send(responses.status(args.mailbox, values))
     return Answer("Status completed.")

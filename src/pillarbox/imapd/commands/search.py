@@ -1,16 +1,19 @@
-"""SEARCH, SORT and THREAD (RFC 3501 §6.4.4, RFC 5256 §3): found by UID, told by UID or message number."""
+"""SEARCH, SORT and THREAD (RFC 3501 §6.4.4, RFC 5256 §3; RETURN: RFC 4731, RFC 5267 §3): found by UID, told by UID or
+message number."""
 
 from collections.abc import Sequence
 
+from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap.syntax_search import Search, Sort, Thread
+from pillarbox.imapd import esearch
 from pillarbox.imapd import search as searching
 from pillarbox.imapd import sort as sorting
 from pillarbox.imapd import thread as threading
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.selected import EMPTY
 
-NUMBERS_A_SLICE = 5000
-"""That are told in one go: a few milliseconds."""
+NUMBERS_A_SLICE = esearch.NUMBERS_A_SLICE
 
 
 def _context(client: Client) -> SearchContext:
@@ -21,23 +24,71 @@ def _context(client: Client) -> SearchContext:
         selected.mailbox,
         selected.view.uids,
         selected.view.is_recent,
+        selected.saved,
         client.pause,
     )
 
 
 async def search(client: Client, args: Search) -> Answer:
-    found = await searching.search(_context(client), args.program)
-    await _tell(client, b"SEARCH", found, is_uid=args.uid)
+    with _Saving(client, args):
+        context = _context(client)
+        found = await searching.search(context, args.program)
+        await _tell(client, context, args, b"SEARCH", found)
     return Answer("Search completed.")
 
 
 async def sort(client: Client, args: Sort) -> Answer:
-    found = await sorting.sort(_context(client), args.criteria, args.program)
-    await _tell(client, b"SORT", found, is_uid=args.uid)
+    with _Saving(client, args):
+        context = _context(client)
+        scores: dict[int, int] = {}
+        if any(key.name == "RELEVANCY" for key in args.criteria):
+            found = await searching.search(context, args.program)
+            scores = await esearch.relevancy(context, args.program, found)
+        sorted_uids = await sorting.sort(context, args.criteria, args.program, scores)
+        await _tell(client, context, args, b"SORT", sorted_uids)
     return Answer("Sort completed.")
 
 
-async def _tell(client: Client, word: bytes, found: Sequence[int], *, is_uid: bool) -> None:
+class _Saving:
+    """RFC 5182 §2.1: a search with SAVE that ends with NO saves nothing, where there was something before."""
+
+    def __init__(self, client: Client, args: Search | Sort) -> None:
+        self._client, self._args = client, args
+
+    def __enter__(self) -> None:
+        if self._args.refusal is not None:
+            self.__exit__(Refused, self._args.refusal, None)
+            raise self._args.refusal
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        saves = self._args.returns is not None and "SAVE" in self._args.returns
+        if saves and kind is not None and not issubclass(kind, RemoteError):
+            self._client.selected.saved = EMPTY
+
+
+async def _tell(
+    client: Client, context: SearchContext, args: Search | Sort, word: bytes, found: Sequence[int]
+) -> None:
+    """The result, as an ESEARCH response if there was a RETURN."""
+    modseq = 0
+    if esearch.asks_modseq(args.program):  # RFC 7162 §3.1.5
+        client.enable_condstore()
+        modseq = await esearch.highest_modseq(context, args.returns, found)
+    returns = args.returns
+    if returns is None:
+        await _tell_plainly(client, word, found, modseq, is_uid=args.uid)
+        return
+    if "SAVE" in returns:
+        client.selected.saved = esearch.saved(returns, found)
+    result = esearch.Result(found, modseq)
+    if "RELEVANCY" in returns:
+        result.scores = await esearch.relevancy(context, args.program, found)
+    await esearch.tell(client, returns, result, None if args.uid else client.selected.view.number)
+
+
+async def _tell_plainly(
+    client: Client, word: bytes, found: Sequence[int], modseq: int, *, is_uid: bool
+) -> None:
     """The response in slices; nothing else is said between them."""
     engine = client.engine
     number = client.selected.view.number
@@ -47,6 +98,8 @@ async def _tell(client: Client, word: bytes, found: Sequence[int], *, is_uid: bo
             await client.pause()
         part = found[start : start + NUMBERS_A_SLICE]
         engine.send_rendered([b" %d" % each for each in (part if is_uid else map(number, part))])
+    if modseq:
+        engine.send(b" (MODSEQ %d)" % modseq)
     engine.send(b"\r\n")
 
 

@@ -1,0 +1,46 @@
+"""What a client has switched on for its connection, by ENABLE (RFC 5161) or by what else it asked for.
+
+An extension that can be enabled is one more row of `_ENABLED_BY`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Modes:
+    """All off at first; nothing is switched off again but by the end of the connection."""
+
+    condstore: bool = False
+    """FETCH responses that were not asked for carry UID and MODSEQ (RFC 7162 §3.2.4)."""
+    qresync: bool = False
+    """VANISHED in place of EXPUNGE (RFC 7162 §3.2.3)."""
+
+    @property
+    def tells_uid(self) -> bool:
+        """Whether FETCH responses that were not asked for carry the UID."""
+        return self.condstore
+
+    @property
+    def tells_vanished(self) -> bool:
+        """Whether what is gone is told by UID."""
+        return self.qresync
+
+    def enable(self, names: Iterable[str]) -> list[bytes]:
+        """Switch on what there is of `names` (upper case); what that is, as ENABLED tells it (RFC 5161 §3.2)."""
+        done = []
+        for name in dict.fromkeys(names):
+            row = _ENABLED_BY.get(name)
+            if row is not None:
+                word, modes = row
+                for mode in modes:
+                    setattr(self, mode, True)
+                done.append(word)
+        return done
+
+
+_ENABLED_BY: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "CONDSTORE": (b"CONDSTORE", ("condstore",)),
+    "QRESYNC": (b"QRESYNC", ("qresync", "condstore")),
+}
+"""By name in upper case: how it is written, and the fields of Modes that it sets."""
