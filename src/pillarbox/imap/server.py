@@ -95,6 +95,7 @@ class Server:
         "closing",
         "state",
         "tls",
+        "utf8",
         "wants_tls",
     )
 
@@ -109,6 +110,8 @@ class Server:
         self.tls = tls
         self.closing = False
         self.wants_tls = False
+        self.utf8 = False
+        """Whether mailbox names are UTF-8, not modified UTF-7; set by the service (RFC 6855 §3)."""
         self._limits = limits or Limits()
         self._commands = commands
         self._framer = Framer(self._limits.line)
@@ -179,7 +182,7 @@ class Server:
         return None
 
     def _read_command(self, frame: Frame) -> Event | None:
-        cursor = Cursor(frame.text, frame.literals)
+        cursor = Cursor(frame.text, frame.literals, utf8=self.utf8)
         row = self._read_name(cursor)
         if row is None:
             return None
@@ -243,7 +246,7 @@ class Server:
     # Literals and APPEND
 
     def _read_literal_header(self, header: LiteralHeader) -> Event | None:
-        cursor = Cursor(header.text, header.literals)
+        cursor = Cursor(header.text, header.literals, utf8=self.utf8)
         row = self._read_name(cursor)
         if row is None:
             self._drop_literal(header)
@@ -335,7 +338,8 @@ class Server:
             most = self._limits.non_synchronising
             if header and most is not None and not header.synchronising and header.size > most:
                 raise RemoteError(f"Literals over {most} octets must synchronise", "TOOBIG")
-            cursor = Cursor(piece.text, piece.literals[self._append_literals :], self._append_at)
+            literals = piece.literals[self._append_literals :]
+            cursor = Cursor(piece.text, literals, self._append_at, utf8=self.utf8)
             self._ensure_message_size(header)
             steps, literal = self._append.read(cursor, header.size if header else None)
         except LiteralAwaited:

@@ -27,6 +27,7 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"CATENATE",  # RFC 4469
     b"REPLACE",  # RFC 8508
     b"BINARY",  # RFC 3516
+    b"UTF8=ACCEPT",  # RFC 6855
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",

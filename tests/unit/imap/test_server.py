@@ -24,6 +24,7 @@ from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.server import Server
 from pillarbox.imap.syntax_append import MessageLiteral, NewMessage, Step, Target, UrlPart
 from pillarbox.imap.syntax_list import List
+from pillarbox.imap.syntax_mailbox import Mailbox
 from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Login
 from pillarbox.imap.table import State
@@ -704,3 +705,20 @@ def test_with_literal_minus_more_than_4096_octets_must_synchronise() -> None:
     assert answer_to(engine, b"a APPEND x " + large).startswith(b"a BAD [TOOBIG] ")
     assert answer_to(engine, b"b SELECT " + large).startswith(b"b BAD Literals")
     assert isinstance(event_of(engine, b"c APPEND x {4097}\r\n"), AppendStart)
+
+
+def test_a_quoted_string_that_is_not_utf8_is_bad() -> None:
+    # RFC 6855 §3
+    engine = server()
+    engine.utf8 = True
+    assert answer_to(engine, b'a SELECT "\xff"\r\n').startswith(b"a BAD ")
+    assert event_of(engine, 'a DELETE "é&-"\r\n'.encode()) == Command(
+        b"a", "DELETE", Mailbox("é&-")
+    )
+
+
+def test_a_mailbox_name_that_is_not_utf8_cannot_be() -> None:
+    for utf8 in (False, True):
+        engine = server()
+        engine.utf8 = utf8
+        assert answer_to(engine, b"a SELECT {1+}\r\n\xff\r\n").startswith(b"a NO [CANNOT] ")
