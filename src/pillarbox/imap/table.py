@@ -46,6 +46,7 @@ from pillarbox.imap.syntax_session import (
     Id,
     Login,
     parse_authenticate,
+    parse_compress,
     parse_enable,
     parse_id,
     parse_login,
@@ -130,6 +131,8 @@ COMMANDS: Mapping[bytes, Row] = {
         NAMESPACE=parse_nothing,
         STATUS=parse_status,
         IDLE=parse_nothing,
+        COMPRESS=parse_compress,
+        UNAUTHENTICATE=parse_nothing,
     ),
     **_rows(
         SELECTED,

@@ -99,6 +99,14 @@ class Client:
             may_login=self.may_login,
         )
 
+    def reset(self) -> None:
+        """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
+        self._account = None
+        self.connection.account = 0
+        self.selected_mailbox = None
+        self.modes = Modes()
+        self.engine.utf8 = False
+
     # The store
 
     async def read(self, work: Callable[[Tx], T]) -> T:

@@ -21,6 +21,7 @@ from pillarbox.imapd.commands import (
     select,
     store,
 )
+from pillarbox.imapd.extensions import layers
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -67,5 +68,7 @@ COMMANDS: Mapping[str, Row] = {
     "SORT": Row(search.sort, keeps_numbers=True),
     "THREAD": Row(search.thread, keeps_numbers=True),
     "IDLE": Row(idle.idle, tells=False),
+    "COMPRESS": Row(layers.compress),
+    "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }
 """By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""
