@@ -122,6 +122,13 @@ class Thread:
     uid: bool = False
 
 
+@dataclass(slots=True)
+class CancelUpdate:
+    """Tags of searches that were to be followed (RFC 5267 §4.3.5)."""
+
+    tags: tuple[bytes, ...]
+
+
 Argument = Callable[[Cursor, str], "str | int | tuple[str, str] | SeqSet"]
 
 
@@ -249,6 +256,11 @@ def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
         raise RemoteError("Unknown threading algorithm")
     cursor.space()
     return Thread(algorithm.decode("ascii"), _parse_program(cursor, _codec(cursor)), uid)
+
+
+def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
+    cursor.space()
+    return CancelUpdate(tuple(cursor.spaced(lambda: cursor.string("a tag in quotes"))))
 
 
 def _sort_key(cursor: Cursor) -> SortKey:

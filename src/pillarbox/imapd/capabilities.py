@@ -31,7 +31,10 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"ESEARCH",  # RFC 4731
     b"SEARCHRES",  # RFC 5182
     b"ESORT",  # RFC 5267
+    b"CONTEXT=SEARCH",
+    b"CONTEXT=SORT",
     b"PARTIAL",  # RFC 9394
+    b"MULTISEARCH",  # RFC 7377
     b"WITHIN",  # RFC 5032
     b"SORT=DISPLAY",  # RFC 5957
     b"SEARCH=FUZZY",  # RFC 6203

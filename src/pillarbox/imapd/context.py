@@ -44,3 +44,5 @@ class SearchContext:
     """The UIDs that `$` stands for."""
     pause: Callable[[], Awaitable[None]]
     """To be awaited between slices: lets others have their turn."""
+    clips_numbers: bool = False
+    """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
-from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
+from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.objectid import number_of
@@ -348,6 +348,8 @@ def _set_step(numbers: SeqSet, context: SearchContext, *, is_uid: bool) -> _Step
     uids = context.uids
     if numbers.saved:
         numbers, is_uid = context.saved, True
+    if context.clips_numbers and not is_uid:
+        numbers = clipped(numbers, len(uids))
     try:
         positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
     except ValueError as error:  # RFC 3501 §9 seq-number

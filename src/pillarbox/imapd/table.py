@@ -17,6 +17,7 @@ from pillarbox.imapd.commands import (
     list,
     login,
     mailbox,
+    multisearch,
     search,
     select,
     store,
@@ -66,6 +67,8 @@ COMMANDS: Mapping[str, Row] = {
     "SEARCH": Row(search.search, keeps_numbers=True),
     "SORT": Row(search.sort, keeps_numbers=True),
     "THREAD": Row(search.thread, keeps_numbers=True),
+    "ESEARCH": Row(multisearch.multisearch, keeps_numbers=True),
+    "CANCELUPDATE": Row(search.cancel_update),
     "IDLE": Row(idle.idle, tells=False),
 }
 """By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""
