@@ -9,7 +9,8 @@ from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.display import display_name
-from pillarbox.imapd.search import fold, search
+from pillarbox.imapd.search import search
+from pillarbox.mime.fold import fold
 from pillarbox.store import messages
 
 SLICE = 256

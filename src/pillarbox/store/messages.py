@@ -339,6 +339,12 @@ def first_unseen(tx: Tx, mailbox: int) -> int | None:
     return int(row[0]) if row else None
 
 
+def whole(tx: Tx, content: int) -> bytes | None:
+    """The octets of a message whose body is one piece at most; None if it is gone."""
+    row = tx.row("SELECT header, body FROM octets WHERE content = ?", (content,))
+    return row[0] + row[1] if row else None
+
+
 _FIRST_PIECE = "SELECT substr(body, ?, ?) FROM octets WHERE content = ?"
 _BODY_PIECE = "SELECT substr(octets, ?, ?) FROM body_piece WHERE id = ?"
 
