@@ -22,9 +22,12 @@ def astring(octets: bytes) -> bytes:
     return string(octets)
 
 
-def mailbox(name: str) -> bytes:
-    """A mailbox name in modified UTF-7."""
-    return astring(encode_utf7(name))
+def mailbox(name: str, utf8: bool = False) -> bytes:
+    """A mailbox name in modified UTF-7, or with `utf8` in UTF-8 (RFC 6855 §3)."""
+    if utf8 and not name.isascii():
+        octets = name.encode("utf-8", "replace")
+        return b'"%b"' % octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return astring(name.encode("ascii") if utf8 else encode_utf7(name))
 
 
 def flag_list(system: int, keywords: Iterable[bytes] = (), recent: bool = False) -> bytes:
@@ -55,13 +58,14 @@ def listing(
     name: str,
     response: bytes = b"LIST",
     extended: bytes = b"",
+    utf8: bool = False,
 ) -> bytes:
     """A LIST or LSUB response; an empty `separator` is NIL: the name is flat. `extended` is extended data items as
     they go between parentheses (RFC 5258 §6)."""
     delimiter = nstring(separator.encode("ascii") if separator else None)
     more = b" (%b)" % extended if extended else b""
     words = b" ".join(attributes)
-    return b"* %b (%b) %b %b%b\r\n" % (response, words, delimiter, mailbox(name), more)
+    return b"* %b (%b) %b %b%b\r\n" % (response, words, delimiter, mailbox(name, utf8), more)
 
 
 def childinfo(selection: Iterable[str]) -> bytes:
@@ -70,13 +74,13 @@ def childinfo(selection: Iterable[str]) -> bytes:
     return b'"CHILDINFO" (%b)' % names
 
 
-def status(name: str, items: Mapping[str, int | bytes]) -> bytes:
+def status(name: str, items: Mapping[str, int | bytes], utf8: bool = False) -> bytes:
     """Values that are octets are in wire form."""
     values = b" ".join(
         b"%b %b" % (item.encode("ascii"), value if isinstance(value, bytes) else b"%d" % value)
         for item, value in items.items()
     )
-    return b"* STATUS %b (%b)\r\n" % (mailbox(name), values)
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8), values)
 
 
 def namespace(prefix: str, separator: str) -> bytes:
@@ -93,9 +97,9 @@ def identity(parameters: Mapping[str, str] | None) -> bytes:
     return b"* ID (%b)\r\n" % b" ".join(pairs)
 
 
-def appenduid(uidvalidity: int, uid: int) -> bytes:
-    """Response code (RFC 4315 §3)."""
-    return b"APPENDUID %d %d" % (uidvalidity, uid)
+def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
+    """Response code (RFC 4315 §3); the UIDs ascend."""
+    return b"APPENDUID %d %b" % (uidvalidity, format_seqset(uids))
 
 
 def copyuid(uidvalidity: int, source_uids: Iterable[int], target_uids: Iterable[int]) -> bytes:

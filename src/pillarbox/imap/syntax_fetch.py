@@ -1,4 +1,4 @@
-"""FETCH, its items and modifiers (RFC 3501 §6.4.5, RFC 4466 §2.4). A new item without arguments is one
+"""FETCH, its items and modifiers (RFC 3501 §6.4.5, RFC 3516 §4.2, RFC 4466 §2.4). A new item without arguments is one
 more name in `_ITEMS`."""
 
 import re
@@ -26,8 +26,8 @@ class Section:
 
 @dataclass(slots=True, frozen=True)
 class FetchItem:
-    """`name` is that of the RFC, "BODY[]" for all with a section in brackets. `label` is the item's name in the
-    response, origin octet included. `section` is there for every item whose value is octets of the message,
+    """`name` is that of the RFC, "BODY[]" or "BINARY[]" for all with a section in brackets. `label` is the item's
+    name in the response, origin octet included. `section` is there for every item whose value is octets of the message,
     RFC822 too; `partial` is (first octet from 0, count). `sets_seen`: the flag `\\Seen` is implicitly set."""
 
     name: str
@@ -82,6 +82,8 @@ _SECTION = re.compile(
     rb"(?:(?<=HEADER)(\.FIELDS(?:\.NOT)?) )?",
     re.IGNORECASE,
 )
+_BINARY = frozenset((b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"))
+_BINARY_SECTION = re.compile(rb"\[((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*)?)\]")
 _LAZY = re.compile(rb"LAZY(?=[ )])", re.IGNORECASE)
 _PARTIAL = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 
@@ -136,6 +138,8 @@ def _parse_item(cursor: Cursor) -> FetchItem:
     name = cursor.take(_NAME, "a data item")[0].upper()
     if cursor.text.startswith(b"[", cursor.position) and name in (b"BODY", b"BODY.PEEK"):
         return _parse_body(cursor, name == b"BODY.PEEK")
+    if name in _BINARY:
+        return _parse_binary(cursor, name)
     item = _ITEMS.get(name)
     if item is None:
         raise RemoteError("Unknown data item" if name != b"BODY.PEEK" else "Expected a section")
@@ -147,6 +151,32 @@ def _parse_item(cursor: Cursor) -> FetchItem:
 
 
 def _parse_body(cursor: Cursor, peek: bool) -> FetchItem:
+    section, label = parse_section(cursor)
+    label = b"BODY[%b]" % label
+    partial, label = _parse_partial(cursor, label)
+    return FetchItem("BODY[]", label, section, partial, sets_seen=not peek)
+
+
+def _parse_binary(cursor: Cursor, name: bytes) -> FetchItem:
+    """RFC 3516 §7: the section is a part number or nothing."""
+    numbers = cursor.take(_BINARY_SECTION, "a part number in brackets")[1]
+    section = Section(tuple(int(number) for number in numbers.split(b".")) if numbers else ())
+    if name == b"BINARY.SIZE":
+        return FetchItem("BINARY.SIZE", b"BINARY.SIZE[%b]" % numbers, section)
+    partial, label = _parse_partial(cursor, b"BINARY[%b]" % numbers)
+    return FetchItem("BINARY[]", label, section, partial, sets_seen=name == b"BINARY")
+
+
+def _parse_partial(cursor: Cursor, label: bytes) -> tuple[tuple[int, int] | None, bytes]:
+    """With the label as it stands in the response."""
+    if not cursor.text.startswith(b"<", cursor.position):
+        return None, label
+    first, count = cursor.take(_PARTIAL, "a partial like <0.2048>").groups()
+    return (int(first), int(count)), label + b"<%d>" % int(first)
+
+
+def parse_section(cursor: Cursor) -> tuple[Section, bytes]:
+    """A section in brackets, and how it stands in the response, without them."""
     part_text, part_kind, kind, fields_suffix = cursor.take(_SECTION, "a section").groups()
     fields: tuple[bytes, ...] = ()
     part_numbers = tuple(int(number) for number in part_text.split(b".")) if part_text else ()
@@ -157,14 +187,7 @@ def _parse_body(cursor: Cursor, peek: bool) -> FetchItem:
         text += fields_suffix.upper()
         label += b"%b (%b)" % (fields_suffix.upper(), b" ".join(astring(name) for name in fields))
     cursor.require(b"]", 'a section and "]"')
-    label = b"BODY[%b]" % label
-    partial = None
-    if cursor.text.startswith(b"<", cursor.position):
-        first, count = cursor.take(_PARTIAL, "a partial like <0.2048>").groups()
-        partial = (int(first), int(count))
-        label += b"<%d>" % partial[0]
-    section = Section(part_numbers, text.decode("ascii"), fields)
-    return FetchItem("BODY[]", label, section, partial, sets_seen=not peek)
+    return Section(part_numbers, text.decode("ascii"), fields), label
 
 
 def _parse_field_names(cursor: Cursor) -> tuple[bytes, ...]:

@@ -1,10 +1,10 @@
-"""Commands about mailboxes but LIST: SELECT to APPEND (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
+"""Commands about mailboxes but LIST: SELECT to STATUS (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
 
 import re
 from dataclasses import dataclass
 
 from pillarbox.core.errors import RemoteError
-from pillarbox.imap.grammar import ATOM_CLASS, Cursor, FlagList
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor
 
 STATUS_ITEMS = frozenset(
     (
@@ -51,16 +51,6 @@ class Status:
 
     mailbox: str
     items: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Append:
-    """All of APPEND but the message, which has `size` octets. `date_time` is packed (`core.dates`) or None."""
-
-    mailbox: str
-    flags: FlagList
-    date_time: int | None
-    size: int
 
 
 def parse_mailbox(cursor: Cursor) -> Mailbox:
@@ -113,18 +103,3 @@ def _status_item(cursor: Cursor) -> str:
     if item not in STATUS_ITEMS:
         raise RemoteError("Unknown status item")
     return item.decode("ascii")
-
-
-def parse_append(cursor: Cursor) -> Append:
-    """Up to and with the header of the message's literal."""
-    cursor.space()
-    mailbox = cursor.mailbox()
-    cursor.space()
-    flags, date_time = FlagList(), None
-    if cursor.text.startswith(b"(", cursor.position):
-        flags = cursor.flags()
-        cursor.space()
-    if cursor.text.startswith(b'"', cursor.position):
-        date_time = cursor.date_time()
-        cursor.space()
-    return Append(mailbox, flags, date_time, cursor.literal_size())

@@ -9,15 +9,14 @@ from enum import Enum
 from functools import partial
 
 from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.syntax_append import Target, parse_append, parse_replace
 from pillarbox.imap.syntax_fetch import Fetch, parse_fetch
 from pillarbox.imap.syntax_list import List, parse_list, parse_lsub
 from pillarbox.imap.syntax_mailbox import (
-    Append,
     Create,
     Mailbox,
     Rename,
     Status,
-    parse_append,
     parse_create,
     parse_mailbox,
     parse_rename,
@@ -68,7 +67,7 @@ Arguments = (
     | Rename
     | List
     | Status
-    | Append
+    | Target
     | Store
     | Copy
     | Expunge
@@ -99,11 +98,13 @@ SELECTED = (State.SELECTED,)
 @dataclass(slots=True, frozen=True)
 class Row:
     """`name` is what `Command.name` will say. `parse` starts after the command's name and takes all arguments with
-    the spaces before them; it raises RemoteError or Refused."""
+    the spaces before them; it raises RemoteError or Refused. `uploads`: messages follow, which are streamed; then
+    `parse` gives a Target and takes only what comes before them."""
 
     name: str
     states: tuple[State, ...]
     parse: Callable[[Cursor], Arguments]
+    uploads: bool = False
 
 
 def _rows(states: tuple[State, ...], **parsers: Callable[[Cursor], Arguments]) -> dict[bytes, Row]:
@@ -133,7 +134,6 @@ COMMANDS: Mapping[bytes, Row] = {
         LSUB=parse_lsub,
         NAMESPACE=parse_nothing,
         STATUS=parse_status,
-        APPEND=parse_append,
         IDLE=parse_nothing,
         ESEARCH=parse_multisearch,
     ),
@@ -162,5 +162,8 @@ COMMANDS: Mapping[bytes, Row] = {
         SORT=partial(parse_sort, uid=True),
         THREAD=partial(parse_thread, uid=True),
     ),
+    b"APPEND": Row("APPEND", AFTER_LOGIN, parse_append, uploads=True),
+    b"REPLACE": Row("REPLACE", SELECTED, parse_replace, uploads=True),
+    b"UID REPLACE": Row("REPLACE", SELECTED, partial(parse_replace, uid=True), uploads=True),
 }
 """By name in upper case, `UID FETCH` with its one space."""

@@ -23,6 +23,11 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"LIST-EXTENDED",  # RFC 5258
     b"LIST-STATUS",  # RFC 5819
     b"STATUS=SIZE",  # RFC 8438
+    b"MULTIAPPEND",  # RFC 3502
+    b"CATENATE",  # RFC 4469
+    b"REPLACE",  # RFC 8508
+    b"BINARY",  # RFC 3516
+    b"UTF8=ACCEPT",  # RFC 6855
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",

@@ -13,6 +13,7 @@ from typing import Any
 from pillarbox.core.dates import format_internaldate, pack_date
 from pillarbox.imap.syntax_fetch import FetchItem, Section
 from pillarbox.imapd.body import body_of
+from pillarbox.imapd.extensions.binary import NAMES as BINARY_NAMES
 from pillarbox.imapd.objectid import emailid, threadid
 from pillarbox.imapd.sections import Message, fields_of, locate
 from pillarbox.imapd.selected import Selected
@@ -82,6 +83,7 @@ class Plan:
         "body_at",
         "columns",
         "is_rendered",
+        "is_streamed",
         "limit",
         "reads_content",
         "sections",
@@ -113,6 +115,8 @@ class Plan:
         self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
         """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
         -1: that does not matter."""
+        self.is_streamed = any(item.name in BINARY_NAMES for item in items)
+        """Whether each message takes more than its row."""
         self._items = items
         self._seen_modseq = seen_modseq
         self.sections = [item for item in items if item.section is not None]
@@ -204,9 +208,15 @@ _PLAIN: dict[str, Renderer] = {
 }
 
 
+_STREAMED = Renderer(b"", (), lambda part: ())
+"""Of items that are never rendered from a row."""
+
+
 def _renderer(item: FetchItem) -> Renderer:
     if item.section is None:
         return _PLAIN[item.name]
+    if item.name in BINARY_NAMES:
+        return _STREAMED
     label = item.label.replace(b"%", b"%%")
     section = item.section
     if item.partial is None and not section.part:

@@ -15,6 +15,8 @@ class Modes:
     """FETCH responses that were not asked for carry UID and MODSEQ (RFC 7162 §3.2.4)."""
     qresync: bool = False
     """VANISHED in place of EXPUNGE (RFC 7162 §3.2.3)."""
+    utf8: bool = False
+    """Mailbox names are UTF-8 (RFC 6855 §3)."""
 
     @property
     def tells_uid(self) -> bool:
@@ -41,6 +43,7 @@ class Modes:
 
 _ENABLED_BY: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "CONDSTORE": (b"CONDSTORE", ("condstore",)),
+    "UTF8=ACCEPT": (b"UTF8=ACCEPT", ("utf8",)),
     "QRESYNC": (b"QRESYNC", ("qresync", "condstore")),
 }
 """By name in upper case: how it is written, and the fields of Modes that it sets."""

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -147,6 +147,56 @@ class Store:
         self._committer.submit(account, unit)
         return future
 
+    async def append_all(
+        self,
+        account: int,
+        items: Sequence[Append],
+        work: Callable[[Tx], object] = lambda _tx: None,
+    ) -> list[Appended]:
+        """Add messages all at once or not at all, and run `work` behind them in the same transaction; all is durable
+        when this returns.
+
+        Raises as `append` does, and what `work` raises.
+        """
+        staged: dict[int, int] = {}
+
+        def append_staged(tx: Tx) -> list[Appended]:
+            done = [
+                messages.append(tx, item, staged.get(number, 0))
+                for number, item in enumerate(items)
+            ]
+            work(tx)
+            return done
+
+        try:
+            for number, item in enumerate(items):
+                if item.content.body_size > 2 * PIECE_OCTETS:
+                    staged[number] = await self._write_soon(account, messages.stage)
+                    await self._write_pieces(account, item, staged[number])
+            octets = sum(min(item.size, PIECE_OCTETS) for item in items)
+            return await self._write_synced(account, append_staged, octets)
+        except (Refused, Unavailable, asyncio.CancelledError):
+            for content in staged.values():
+                self._discard(account, content)
+            raise
+
+    async def _write_pieces(self, account: int, item: Append, content: int) -> None:
+        """The pieces of a staged body but the first."""
+        for piece in range(1, item.content.pieces):
+            await self._write_soon(
+                account,
+                lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
+                    tx, item.content, content, piece
+                ),
+                PIECE_OCTETS,
+            )
+
+    def _discard(self, account: int, content: int) -> None:
+        """Give up a staged body, without waiting for it."""
+        future = asyncio.get_running_loop().create_future()
+        unit = Unit(lambda tx: messages.discard_staged(tx, content), nothing, 0, future)
+        self._committer.submit(account, unit)
+
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
         if item.content.body_size <= 2 * PIECE_OCTETS:
@@ -155,27 +205,12 @@ class Store:
             )
         content = await self._write_soon(account, messages.stage)
         try:
-            for piece in range(1, item.content.pieces):
-                await self._write_soon(
-                    account,
-                    lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
-                        tx, item.content, content, piece
-                    ),
-                    PIECE_OCTETS,
-                )
+            await self._write_pieces(account, item, content)
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item, content), PIECE_OCTETS
             )
         except (Refused, Unavailable, asyncio.CancelledError):
-            self._committer.submit(
-                account,
-                Unit(
-                    lambda tx: messages.discard_staged(tx, content),
-                    nothing,
-                    0,
-                    asyncio.get_running_loop().create_future(),
-                ),
-            )
+            self._discard(account, content)
             raise
 
     async def _write_soon(self, account: int, work: Callable[[Tx], T], octets: int = 0) -> T:

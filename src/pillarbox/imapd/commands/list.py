@@ -108,7 +108,9 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
         if name in names.above_selected:
             extended = responses.childinfo(word for word in _CRITERIA if word in selection)
         text = to_wire(name, separator)
-        client.engine.send(responses.listing(words, separator, text, extended=extended) + status)
+        utf8 = client.engine.utf8
+        line = responses.listing(words, separator, text, extended=extended, utf8=utf8)
+        client.engine.send(line + status)
         if number % slice_length == 0:
             await client.pause()
     return Answer("List completed.")
@@ -166,7 +168,7 @@ async def _status(client: Client, name: Name, items: tuple[str, ...]) -> bytes:
         )
     except Refused:
         return b""
-    return responses.status(to_wire(name, context.separator), values)
+    return responses.status(to_wire(name, context.separator), values, client.engine.utf8)
 
 
 async def list_subscribed(client: Client, args: List) -> Answer:
@@ -187,7 +189,8 @@ async def list_subscribed(client: Client, args: List) -> Answer:
             await client.pause()
     for number, name in enumerate(_in_order(list(found)), 1):
         text = to_wire(name, separator)
-        client.engine.send(responses.listing(found[name], separator, text, b"LSUB"))
+        utf8 = client.engine.utf8
+        client.engine.send(responses.listing(found[name], separator, text, b"LSUB", utf8=utf8))
         if number % NAMES_A_SLICE == 0:
             await client.pause()
     return Answer("Lsub completed.")

@@ -39,6 +39,7 @@ async def enable(client: Client, args: Enable) -> Answer:
     """RFC 5161 §3.1: capabilities that cannot be enabled are ignored."""
     had_condstore = client.modes.condstore
     client.engine.send(responses.enabled(client.modes.enable(args.capabilities)))
+    client.engine.utf8 = client.modes.utf8
     if client.modes.condstore and not had_condstore:
         client.tell_modseq()
     return Answer("Enabled.")

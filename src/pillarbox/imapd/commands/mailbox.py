@@ -78,5 +78,5 @@ async def status(client: Client, args: Status) -> Answer:
     )
     if "HIGHESTMODSEQ" in items:
         client.enable_condstore()
-    client.engine.send(responses.status(args.mailbox, values))
+    client.engine.send(responses.status(args.mailbox, values, client.engine.utf8))
     return Answer("Status completed.")
