@@ -210,7 +210,7 @@ def parse_search(cursor: Cursor, uid: bool = False) -> Search:
     codec, refusal = "utf-8", None
     if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
         cursor.position += 9
-        if cursor.utf8:  # RFC 6855 §3
+        if not cursor.takes_charset:  # RFC 6855 §3
             raise RemoteError("No charset may be given: everything is UTF-8")
         codec, refusal = _codec_or_refusal(cursor, returns)
     program = _parse_program(cursor, codec)

@@ -5,6 +5,7 @@ from pillarbox.imapd.context import ImapContext
 
 BASE: tuple[bytes, ...] = (
     b"IMAP4rev1",
+    b"IMAP4rev2",  # RFC 9051
     b"SASL-IR",  # RFC 4959
     b"LOGIN-REFERRALS",  # RFC 2221
     b"ID",  # RFC 2971

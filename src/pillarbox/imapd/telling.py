@@ -60,7 +60,7 @@ async def sync(client: Client, *, expunge: bool) -> None:
 async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> None:
     """Messages that no session was told of are \\Recent in this one; EXAMINE does not take that from the next
     (RFC 3501 §2.3.2, §6.3.2)."""
-    if mailbox.recent_uid >= mailbox.uidnext:
+    if mailbox.recent_uid >= mailbox.uidnext or not client.modes.tells_recent:
         return
     if selected.read_only:
         selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
@@ -130,8 +130,15 @@ async def _tell_new(client: Client, mailbox: Mailbox) -> "array[int]":
     found = await load_uids(client, mailbox.id, view.uidnext, mailbox.uidnext)
     view.add(found, mailbox.uidnext)
     if found:
-        client.engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
+        client.engine.send(exists(client))
     return found
+
+
+def exists(client: Client) -> bytes:
+    """EXISTS, and RECENT where the client knows it."""
+    view = client.selected.view
+    text = b"* %d EXISTS\r\n" % len(view)
+    return text + b"* %d RECENT\r\n" % view.recent if client.modes.tells_recent else text
 
 
 async def load_uids(client: Client, mailbox: int, first: int, uidnext: int) -> "array[int]":

@@ -94,7 +94,7 @@ async def _tell(
         result.modseq = await esearch.highest_modseq(context, args.returns, found)
     if "RELEVANCY" in args.returns:
         result.scores = await esearch.relevancy(context, args.search.program, found)
-    name = responses.mailbox(to_wire(mailbox.name, client.context.separator))
+    name = responses.mailbox(to_wire(mailbox.name, client.context.separator), client.engine.utf8)
     correlator = b" MAILBOX %b UIDVALIDITY %d" % (name, mailbox.uidvalidity)
     await esearch.tell(client, args.returns, result, None, correlator)
 

@@ -80,6 +80,8 @@ async def _tell(
         client.enable_condstore()
         modseq = await esearch.highest_modseq(context, args.returns, found)
     returns = args.returns
+    if returns is None and client.modes.rev2 and word == b"SEARCH":
+        returns = Return(frozenset(("ALL",)))  # RFC 9051 §6.4.4
     if returns is None:
         await _tell_plainly(client, word, found, modseq, is_uid=args.uid)
         return
