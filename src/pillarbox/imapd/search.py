@@ -6,11 +6,13 @@ that are left. Strings match as substrings of decoded text, without case. A mess
 this client, matches no key that has to look at it, and so every NOT of one.
 """
 
+import json
 from array import array
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
@@ -38,6 +40,10 @@ INLINE_OCTETS = 64 * 1024
 """With more text than this, decoding and looking leave the event loop."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
+NARROWED_SLICE = 20_000
+"""Messages that are asked at once whether they have one of some contents."""
+MOST_NARROWING = 5000
+"""Hits in the index; with more, each slice is narrowed when it is looked at."""
 FEW = 4
 """If a slice has this many times more messages than there are candidates, only these are read."""
 
@@ -69,12 +75,13 @@ _Texts = list[tuple[int, bytes]]
 class _Slice:
     """Consecutive messages of the view, and what was read of them."""
 
-    __slots__ = ("_length", "_rows", "_uid_range", "_work", "context")
+    __slots__ = ("_length", "_ranges", "_rows", "_work", "context")
 
     def __init__(self, context: SearchContext, uids: "array[int]") -> None:
         self.context = context
-        self._uid_range = (uids[0], uids[-1])
         self._length = len(uids)
+        is_sparse = uids[-1] - uids[0] >= FEW * len(uids)
+        self._ranges = messages.to_ranges(uids) if is_sparse else [(uids[0], uids[-1])]
         self._rows: dict[int, _Row] | None = None
         self._work = 0
 
@@ -107,7 +114,7 @@ class _Slice:
         return await context.store.read(context.account, lambda tx: self._select(tx, names))
 
     def _select(self, tx: Tx, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        return messages.select(tx, self.context.mailbox, [self._uid_range], names)
+        return messages.select(tx, self.context.mailbox, self._ranges, names)
 
     async def columns_of(self, candidates: set[int], *names: str) -> list[tuple[Any, ...]]:
         """Of the candidates, and perhaps of others."""
@@ -198,9 +205,11 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
-    uids = context.uids
     step = _compile(program, context)
-    is_wide = step.cost > _Cost.ROW and not await context.has_index()
+    uids = context.uids
+    is_wide = step.cost > _Cost.ROW
+    if is_wide and await context.has_index():
+        uids = await _narrowed(context, program)
     size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
     for start in range(0, len(uids), size):
@@ -209,6 +218,48 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         found.extend(sorted(matched))
         await context.pause()
     return found
+
+
+async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
+    """The messages in which all texts may be that the program needs, by the index."""
+    uids = context.uids
+    for wanted in _needed(program):
+        hits = await context.hits(wanted)
+        if hits is None or len(hits.contents) > MOST_NARROWING:
+            continue
+        left = array("I")
+        contents = json.dumps(sorted(hits.contents))
+        for start in range(0, len(uids), NARROWED_SLICE):
+            part = uids[start : start + NARROWED_SLICE]
+
+            found = await context.store.read(
+                context.account,
+                partial(
+                    messages.of_contents,
+                    mailbox=context.mailbox,
+                    uid_range=(part[0], part[-1]),
+                    contents=contents,
+                    above=hits.up_to,
+                ),
+            )
+            left.extend(found if uids is context.uids else sorted(set(part).intersection(found)))
+            await context.pause()
+        uids = left
+    return uids
+
+
+def _needed(program: Program) -> list[str]:
+    """Texts, folded, that every message has that matches."""
+    match program:
+        case And():
+            return [text for key in program.keys for text in _needed(key)]
+        case Fuzzy():
+            return _needed(loosened(program.key))
+        case Key(name="HEADER", argument=(_, text)):
+            return [fold(text)]
+        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
+            return [fold(text)]
+    return []
 
 
 # The tree

@@ -234,8 +234,8 @@ class SearchIndex:
             connection.close()
         self._open.clear()
 
-    async def forget(self, account: int) -> None:
-        """Close the index of an account, and delete it."""
+    def forget(self, account: int) -> None:
+        """Close the index of an account that was removed, and delete it, soon."""
         self._waiting.pop(account, None)
 
         def work() -> None:
@@ -244,7 +244,7 @@ class SearchIndex:
                 connection.close()
             remove(self._path_of(account))
 
-        await self._run(work)
+        self._thread.submit(work)
 
 
 def path_of_index(account_file: Path) -> Path:

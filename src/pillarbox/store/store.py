@@ -253,6 +253,7 @@ class Store:
         for account in self._accounts.open_accounts():
             if self.directory.account_by_id(account) is None:
                 self._accounts.forget(account)
+                self.index.forget(account)
                 remove_account_files(self.data_dir, account)
 
 
