@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
+from unicodedata import is_normalized
 
 from pillarbox.core.dates import MONTHS, pack_date
 from pillarbox.core.errors import Refused, RemoteError
@@ -68,7 +69,7 @@ class Cursor:
     """A place in one command. `position` only moves forward. `utf8`: mailbox names are UTF-8, not modified UTF-7
     (RFC 6855 §3)."""
 
-    __slots__ = ("_literals", "position", "text", "utf8")
+    __slots__ = ("_literals", "position", "takes_charset", "text", "utf8")
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Cursor:
         self.text = text
         self.position = position
         self.utf8 = utf8
+        self.takes_charset = True
         self._literals = iter(literals)
 
     # What is at the cursor
@@ -261,7 +263,11 @@ class Cursor:
         if not self.utf8 and wire.isascii() and not is_canonical(wire):
             # RFC 3501 §5.1.3: SHOULD be verified for CREATE
             raise Refused("The mailbox name is not well-formed modified UTF-7", "CANNOT")
-        return fold_inbox(self._decode_mailbox(wire))
+        name = fold_inbox(self._decode_mailbox(wire))
+        if not wire.isascii() and not is_normalized("NFC", name):
+            # RFC 9051 §5.1: Net-Unicode
+            raise Refused("The mailbox name is not in Unicode's form C", "CANNOT")
+        return name
 
     def list_mailbox(self) -> str:
         """A mailbox name with the wildcards of LIST."""

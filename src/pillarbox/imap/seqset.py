@@ -81,6 +81,12 @@ def merge_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ..
     return tuple(merged)
 
 
+def clipped(numbers: SeqSet, exists: int) -> SeqSet:
+    """Message numbers without those above `exists`."""
+    ranges = tuple((first, min(last, exists)) for first, last in numbers.resolve(exists))
+    return SeqSet(tuple((first, last) for first, last in ranges if first <= last))
+
+
 def number_slices(numbers: SeqSet, exists: int) -> list[range]:
     """Message numbers as ranges of 0-based positions in a mailbox of `exists` messages.
 

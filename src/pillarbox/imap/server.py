@@ -95,6 +95,7 @@ class Server:
         "_tag",
         "closing",
         "state",
+        "takes_charset",
         "tls",
         "utf8",
         "wants_tls",
@@ -112,6 +113,7 @@ class Server:
         self.closing = False
         self.wants_tls = False
         self.utf8 = False
+        self.takes_charset = True
         """Whether mailbox names are UTF-8, not modified UTF-7; set by the service (RFC 6855 §3)."""
         self._limits = limits or Limits()
         self._commands = commands
@@ -184,6 +186,7 @@ class Server:
 
     def _read_command(self, frame: Frame) -> Event | None:
         cursor = Cursor(frame.text, frame.literals, utf8=self.utf8)
+        cursor.takes_charset = self.takes_charset
         row = self._read_name(cursor)
         if row is None:
             return None

@@ -10,7 +10,9 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
 from pillarbox.imap.seqset import MAX_NUMBER
 
-_OPTIONS = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY"))
+_OPTIONS = frozenset(
+    (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY", b"CONTEXT", b"UPDATE")
+)
 _PARTIAL = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})")
 
 

@@ -122,6 +122,13 @@ class Thread:
     uid: bool = False
 
 
+@dataclass(slots=True)
+class CancelUpdate:
+    """Tags of searches that were to be followed (RFC 5267 §4.3.5)."""
+
+    tags: tuple[bytes, ...]
+
+
 Argument = Callable[[Cursor, str], "str | int | tuple[str, str] | SeqSet"]
 
 
@@ -203,7 +210,7 @@ def parse_search(cursor: Cursor, uid: bool = False) -> Search:
     codec, refusal = "utf-8", None
     if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
         cursor.position += 9
-        if cursor.utf8:  # RFC 6855 §3
+        if not cursor.takes_charset:  # RFC 6855 §3
             raise RemoteError("No charset may be given: everything is UTF-8")
         codec, refusal = _codec_or_refusal(cursor, returns)
     program = _parse_program(cursor, codec)
@@ -251,6 +258,11 @@ def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
         raise RemoteError("Unknown threading algorithm")
     cursor.space()
     return Thread(algorithm.decode("ascii"), _parse_program(cursor, _codec(cursor)), uid)
+
+
+def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
+    cursor.space()
+    return CancelUpdate(tuple(cursor.spaced(lambda: cursor.string("a tag in quotes"))))
 
 
 def _sort_key(cursor: Cursor) -> SortKey:

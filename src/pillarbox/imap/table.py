@@ -31,10 +31,13 @@ from pillarbox.imap.syntax_message import (
     parse_store,
     parse_uid_expunge,
 )
+from pillarbox.imap.syntax_multisearch import MultiSearch, parse_multisearch
 from pillarbox.imap.syntax_search import (
+    CancelUpdate,
     Search,
     Sort,
     Thread,
+    parse_cancel_update,
     parse_search,
     parse_sort,
     parse_thread,
@@ -73,6 +76,8 @@ Arguments = (
     | Search
     | Sort
     | Thread
+    | CancelUpdate
+    | MultiSearch
 )
 
 
@@ -133,6 +138,7 @@ COMMANDS: Mapping[bytes, Row] = {
         IDLE=parse_nothing,
         COMPRESS=parse_compress,
         UNAUTHENTICATE=parse_nothing,
+        ESEARCH=parse_multisearch,
     ),
     **_rows(
         SELECTED,
@@ -147,6 +153,7 @@ COMMANDS: Mapping[bytes, Row] = {
         MOVE=parse_copy,
         SORT=parse_sort,
         THREAD=parse_thread,
+        CANCELUPDATE=parse_cancel_update,
     ),
     **_uid_rows(
         EXPUNGE=parse_uid_expunge,

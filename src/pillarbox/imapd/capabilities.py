@@ -5,6 +5,7 @@ from pillarbox.imapd.context import ImapContext
 
 BASE: tuple[bytes, ...] = (
     b"IMAP4rev1",
+    b"IMAP4rev2",  # RFC 9051
     b"SASL-IR",  # RFC 4959
     b"LOGIN-REFERRALS",  # RFC 2221
     b"ID",  # RFC 2971
@@ -37,7 +38,10 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"ESEARCH",  # RFC 4731
     b"SEARCHRES",  # RFC 5182
     b"ESORT",  # RFC 5267
+    b"CONTEXT=SEARCH",
+    b"CONTEXT=SORT",
     b"PARTIAL",  # RFC 9394
+    b"MULTISEARCH",  # RFC 7377
     b"WITHIN",  # RFC 5032
     b"SORT=DISPLAY",  # RFC 5957
     b"SEARCH=FUZZY",  # RFC 6203

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pillarbox.auth.login import Authenticator
 from pillarbox.imap.seqset import SeqSet
 from pillarbox.imapd.view import Snapshots
+from pillarbox.store.search_index import Hits
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
@@ -46,3 +47,16 @@ class SearchContext:
     """The UIDs that `$` stands for."""
     pause: Callable[[], Awaitable[None]]
     """To be awaited between slices: lets others have their turn."""
+    clips_numbers: bool = False
+    """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""
+    _hits: dict[str, Hits | None] = field(default_factory=dict)
+
+    async def hits(self, wanted: str) -> Hits | None:
+        """Which messages may have a folded text in them, found once a search; None: that is not known."""
+        if wanted not in self._hits:
+            self._hits[wanted] = await self.store.index.find(self.account, wanted)
+        return self._hits[wanted]
+
+    async def has_index(self) -> bool:
+        """Whether the account has an index; whoever asks wants one from now on."""
+        return await self.store.index.is_wanted(self.account)

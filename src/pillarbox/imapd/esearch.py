@@ -39,7 +39,7 @@ async def tell(
     """Send the response, in slices; nothing else is said between them. `number` gives the message number of a UID;
     None: UIDs are told. `correlator` goes behind the tag."""
     engine, found = client.engine, result.found
-    if wanted.options == {"SAVE"}:  # RFC 5182 §2.2
+    if wanted.options <= {"SAVE", "UPDATE", "CONTEXT"}:  # RFC 5182 §2.2
         return
     of = number or _same
     part: Sequence[int] = found
@@ -110,7 +110,7 @@ async def relevancy(
 def saved(wanted: Return, found: Sequence[int]) -> SeqSet:
     """What `$` becomes (RFC 5182 §2.4, RFC 9394 §3.2)."""
     chosen: Sequence[int] = found
-    if not ("ALL" in wanted or "COUNT" in wanted) and wanted.options != {"SAVE"}:
+    if not {"ALL", "COUNT"} & wanted.options and {"MIN", "MAX", "PARTIAL"} & wanted.options:
         some: set[int] = set()
         if wanted.partial is not None:
             some.update(found[wanted.partial.slice_of(len(found))])

@@ -13,6 +13,8 @@ class Modes:
 
     condstore: bool = False
     """FETCH responses that were not asked for carry UID and MODSEQ (RFC 7162 §3.2.4)."""
+    rev2: bool = False
+    """IMAP4rev2 in place of IMAP4rev1 (RFC 9051 §6.3.1, appendix E)."""
     qresync: bool = False
     """VANISHED in place of EXPUNGE (RFC 7162 §3.2.3)."""
     utf8: bool = False
@@ -21,7 +23,17 @@ class Modes:
     @property
     def tells_uid(self) -> bool:
         """Whether FETCH responses that were not asked for carry the UID."""
-        return self.condstore
+        return self.condstore or self.rev2  # RFC 9051 §7.5.2
+
+    @property
+    def tells_recent(self) -> bool:
+        """\\Recent and RECENT are no part of IMAP4rev2."""
+        return not self.rev2
+
+    @property
+    def utf8_names(self) -> bool:
+        """Mailbox names are UTF-8, not modified UTF-7 (RFC 9051 §5.1, RFC 6855 §3)."""
+        return self.utf8 or self.rev2
 
     @property
     def tells_vanished(self) -> bool:
@@ -42,6 +54,7 @@ class Modes:
 
 
 _ENABLED_BY: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "IMAP4REV2": (b"IMAP4rev2", ("rev2",)),
     "CONDSTORE": (b"CONDSTORE", ("condstore",)),
     "UTF8=ACCEPT": (b"UTF8=ACCEPT", ("utf8",)),
     "QRESYNC": (b"QRESYNC", ("qresync", "condstore")),

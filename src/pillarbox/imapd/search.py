@@ -6,31 +6,24 @@ that are left. Strings match as substrings of decoded text, without case. A mess
 this client, matches no key that has to look at it, and so every NOT of one.
 """
 
-import re
-import unicodedata
+import json
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
-from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
+from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.objectid import number_of
-from pillarbox.mime.decode import search_text
-from pillarbox.mime.header import (
-    MAX_VALUE,
-    decode_header,
-    header_end,
-    header_values,
-    split_header,
-)
-from pillarbox.mime.structure import MIME_FIELDS, parse_structure
+from pillarbox.mime import searched
+from pillarbox.mime.fold import fold
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
 from pillarbox.store.store import Store
@@ -47,13 +40,12 @@ INLINE_OCTETS = 64 * 1024
 """With more text than this, decoding and looking leave the event loop."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
-HEADER_PIECE = 128 * 1024
-"""Octets of a header block that are decoded in one go."""
-FOLDED_PIECE = 1024
-"""Characters that are folded in one call: the time for accents heaped on accents grows with their square."""
-
-
-_FIELD_END = re.compile(rb"\n(?![ \t])")
+NARROWED_SLICE = 20_000
+"""Messages that are asked at once whether they have one of some contents."""
+MOST_NARROWING = 5000
+"""Hits in the index; with more, each slice is narrowed when it is looked at."""
+FEW = 4
+"""If a slice has this many times more messages than there are candidates, only these are read."""
 
 
 class _Cost(IntEnum):
@@ -83,11 +75,13 @@ _Texts = list[tuple[int, bytes]]
 class _Slice:
     """Consecutive messages of the view, and what was read of them."""
 
-    __slots__ = ("_rows", "_uid_range", "_work", "context")
+    __slots__ = ("_length", "_ranges", "_rows", "_work", "context")
 
     def __init__(self, context: SearchContext, uids: "array[int]") -> None:
         self.context = context
-        self._uid_range = (uids[0], uids[-1])
+        self._length = len(uids)
+        is_sparse = uids[-1] - uids[0] >= FEW * len(uids)
+        self._ranges = messages.to_ranges(uids) if is_sparse else [(uids[0], uids[-1])]
         self._rows: dict[int, _Row] | None = None
         self._work = 0
 
@@ -120,11 +114,28 @@ class _Slice:
         return await context.store.read(context.account, lambda tx: self._select(tx, names))
 
     def _select(self, tx: Tx, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        return messages.select(tx, self.context.mailbox, [self._uid_range], names)
+        return messages.select(tx, self.context.mailbox, self._ranges, names)
+
+    async def columns_of(self, candidates: set[int], *names: str) -> list[tuple[Any, ...]]:
+        """Of the candidates, and perhaps of others."""
+        if len(candidates) * FEW < self._length:
+            return await self._select_some(sorted(candidates), names)
+        return await self.columns(*names)
+
+    async def likely(self, candidates: set[int], wanted: str) -> set[int]:
+        """Those of the candidates that may have a folded text in them, by the index."""
+        hits = await self.context.hits(wanted)
+        if hits is None:
+            return candidates
+        return {
+            uid
+            for uid, content in await self.columns_of(candidates, "uid", "content")
+            if uid in candidates and hits.may_have(content)
+        }
 
     async def headers(self, candidates: set[int]) -> AsyncIterator[_Texts]:
         """Header blocks in groups of about MOST_OCTETS."""
-        sizes = dict(await self.columns("uid", "header_size"))
+        sizes = dict(await self.columns_of(candidates, "uid", "header_size"))
         for group in _grouped(candidates, sizes):
             yield [
                 (uid, header) for uid, header in await self._select_some(group, ("uid", "header"))
@@ -132,7 +143,7 @@ class _Slice:
 
     async def wholes(self, candidates: set[int]) -> AsyncIterator[_Texts]:
         """Whole messages in groups of about MOST_OCTETS."""
-        sizes = {uid: row[_SIZE] for uid, row in (await self.rows()).items()}
+        sizes = dict(await self.columns_of(candidates, "uid", "size"))
         columns = ("uid", "header", "body", "content", "size")
         for group in _grouped(candidates, sizes):
             texts: _Texts = []
@@ -194,9 +205,12 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
-    uids = context.uids
     step = _compile(program, context)
-    size = NARROW_SLICE if step.cost <= _Cost.ROW else WIDE_SLICE
+    uids = context.uids
+    is_wide = step.cost > _Cost.ROW
+    if is_wide and await context.has_index():
+        uids = await _narrowed(context, program)
+    size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
     for start in range(0, len(uids), size):
         part = uids[start : start + size]
@@ -204,6 +218,48 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         found.extend(sorted(matched))
         await context.pause()
     return found
+
+
+async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
+    """The messages in which all texts may be that the program needs, by the index."""
+    uids = context.uids
+    for wanted in _needed(program):
+        hits = await context.hits(wanted)
+        if hits is None or len(hits.contents) > MOST_NARROWING:
+            continue
+        left = array("I")
+        contents = json.dumps(sorted(hits.contents))
+        for start in range(0, len(uids), NARROWED_SLICE):
+            part = uids[start : start + NARROWED_SLICE]
+
+            found = await context.store.read(
+                context.account,
+                partial(
+                    messages.of_contents,
+                    mailbox=context.mailbox,
+                    uid_range=(part[0], part[-1]),
+                    contents=contents,
+                    above=hits.up_to,
+                ),
+            )
+            left.extend(found if uids is context.uids else sorted(set(part).intersection(found)))
+            await context.pause()
+        uids = left
+    return uids
+
+
+def _needed(program: Program) -> list[str]:
+    """Texts, folded, that every message has that matches."""
+    match program:
+        case And():
+            return [text for key in program.keys for text in _needed(key)]
+        case Fuzzy():
+            return _needed(loosened(program.key))
+        case Key(name="HEADER", argument=(_, text)):
+            return [fold(text)]
+        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
+            return [fold(text)]
+    return []
 
 
 # The tree
@@ -348,6 +404,8 @@ def _set_step(numbers: SeqSet, context: SearchContext, *, is_uid: bool) -> _Step
     uids = context.uids
     if numbers.saved:
         numbers, is_uid = context.saved, True
+    if context.clips_numbers and not is_uid:
+        numbers = clipped(numbers, len(uids))
     try:
         positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
     except ValueError as error:  # RFC 3501 §9 seq-number
@@ -457,22 +515,6 @@ def _column_step(name: str, test: Callable[[Any], bool]) -> _Step:
 # Keys that look into text
 
 
-def fold(text: str) -> str:
-    """Text in the form in which strings are compared: without case, accents composed."""
-    if text.isascii():
-        return text.lower()
-    pieces: list[str] = []
-    start = 0
-    while start < len(text):
-        end = start + FOLDED_PIECE
-        most = min(end + FOLDED_PIECE // 8, len(text))
-        while end < most and not text[end].isascii():  # an accent stays with its letter
-            end += 1
-        pieces.append(unicodedata.normalize("NFC", text[start:end].casefold()))
-        start = end
-    return "".join(pieces)
-
-
 def _field_step(name: str, wanted: str) -> _Step:
     """Messages that have the field, if it contains `wanted` (RFC 3501 §6.4.4 HEADER: all of them if that is empty)."""
     field = name.lower().encode("ascii", "replace")
@@ -480,11 +522,12 @@ def _field_step(name: str, wanted: str) -> _Step:
 
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
+        candidates = await part.likely(candidates, wanted)
         unknown = candidates
         if code is not None:
             unknown = set()
             texts: list[tuple[int, list[bytes]]] = []
-            for uid, shape, fields in await part.columns("uid", "shape", "fields"):
+            for uid, shape, fields in await part.columns_of(candidates, "uid", "shape", "fields"):
                 if uid not in candidates:
                     continue
                 if shape is None:
@@ -493,7 +536,7 @@ def _field_step(name: str, wanted: str) -> _Step:
                     texts.append((uid, _of_shape(shape, fields, code)))
             octets = sum(len(raw) for _, raws in texts for raw in raws)
             found = await _look(
-                part.context.store, texts, octets, lambda raws: _any_contains(raws, wanted)
+                part.context.store, texts, octets, lambda raws: searched.any_contains(raws, wanted)
             )
         if unknown:
             async for headers in part.headers(unknown):
@@ -502,7 +545,9 @@ def _field_step(name: str, wanted: str) -> _Step:
                     part.context.store,
                     headers,
                     octets,
-                    lambda block: _has_field(block, field, wanted),
+                    lambda block: searched.any_contains(
+                        searched.fields_named(block, field), wanted
+                    ),
                 )
                 await part.context.pause()
         return found
@@ -515,51 +560,21 @@ def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
     return [raw for each, raw in zip(shape, fields.split(b"\0"), strict=True) if each == code]
 
 
-def _has_field(block: bytes, field: bytes, wanted: str) -> bool:
-    if field not in block.lower():
-        return False
-    spans = split_header(block)
-    values = (
-        block[start : min(end, start + MAX_VALUE)] for name, start, end in spans if name == field
-    )
-    return _any_contains(values, wanted)
-
-
-def _any_contains(fields: Iterable[bytes], wanted: str) -> bool:
-    return any(wanted in fold(decode_header(raw.partition(b":")[2])) for raw in fields)
-
-
 def _text_step(wanted: str, *, with_header: bool) -> _Step:
-    def contains(octets: bytes) -> bool:
-        size = header_end(octets)
-        block = octets[:size]
-        if with_header and any(wanted in fold(decode_header(each)) for each in _pieces(block)):
-            return True
-        values = header_values(block, split_header(block), MIME_FIELDS)
-        return wanted in fold(search_text(octets, parse_structure(octets, size, values)))
-
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
+        candidates = await part.likely(candidates, wanted)
         async for wholes in part.wholes(candidates):
             found |= await _look(
-                part.context.store, wholes, sum(len(octets) for _, octets in wholes), contains
+                part.context.store,
+                wholes,
+                sum(len(octets) for _, octets in wholes),
+                lambda octets: searched.contains(octets, wanted, with_header=with_header),
             )
             await part.context.pause()
         return found
 
     return _Step(_Cost.TEXT, match)
-
-
-def _pieces(block: bytes) -> Iterator[bytes]:
-    """A header block in pieces of about HEADER_PIECE, each of whole fields where these are not too long: what is done
-    with one lets no other thread run."""
-    start = 0
-    while len(block) - start > HEADER_PIECE:
-        end = _FIELD_END.search(block, start + HEADER_PIECE, start + 2 * HEADER_PIECE)
-        cut = end.end() if end is not None else start + 2 * HEADER_PIECE
-        yield block[start:cut]
-        start = cut
-    yield block[start:]
 
 
 async def _look(

@@ -1,16 +1,29 @@
 """The selected mailbox of a session, and the wire form of its flags."""
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT, SYSTEM_MASK
 from pillarbox.imap.responses import flag_list, permanentflags
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.view import View
 from pillarbox.store import keywords
 from pillarbox.store.tx import Tx
 
 EMPTY = SeqSet(())
+
+
+@dataclass(slots=True)
+class Followed:
+    """`found` are the UIDs that the client knows, in order. `criteria` are empty for SEARCH."""
+
+    tag: bytes
+    program: Program
+    criteria: tuple[SortKey, ...]
+    uid: bool
+    found: "array[int]"
 
 
 @dataclass(slots=True)
@@ -29,6 +42,9 @@ class Selected:
 
     saved: SeqSet = EMPTY
     """The UIDs that `$` stands for (RFC 5182 §2.1)."""
+
+    contexts: dict[bytes, Followed] = field(default_factory=dict)
+    """Searches that the client follows, by tag."""
 
     def slices(self, messages: SeqSet, uid: bool) -> list[range]:
         """What a set of UIDs or message numbers, or `$`, means: see `View.slices`."""

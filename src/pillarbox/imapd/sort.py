@@ -9,7 +9,8 @@ from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.display import display_name
-from pillarbox.imapd.search import fold, search
+from pillarbox.imapd.search import search
+from pillarbox.mime.fold import fold
 from pillarbox.store import messages
 
 SLICE = 256
@@ -45,10 +46,20 @@ async def sort(
 
     Raises RemoteError and Unavailable as `search` does.
     """
+    return await in_sorted_order(context, criteria, await search(context, program), scores)
+
+
+async def in_sorted_order(
+    context: SearchContext,
+    criteria: Sequence[SortKey],
+    uids: Sequence[int],
+    scores: Mapping[int, int] | None = None,
+) -> list[int]:
+    """`sort` for UIDs that ascend."""
     columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
     rows: list[tuple[Any, ...]] = []
     displays = tuple(dict.fromkeys(key.name for key in criteria if key.name in DISPLAYS))
-    async for found in read_columns(context, await search(context, program), ("uid", *columns)):
+    async for found in read_columns(context, uids, ("uid", *columns)):
         rows += [_with_names(row, columns, displays) for row in found] if displays else found
     columns = columns + displays
     # One stable sort a key, the last key first: the order of the mailbox is kept among equals.

@@ -106,6 +106,14 @@ class View:
         """Whether some is gone that the client was not told of."""
         return bool(self._vanished)
 
+    def vanished_uids(self) -> set[int]:
+        """What `expunge` would take out."""
+        uids = self.uids
+        found: set[int] = set()
+        for first, last in self._vanished:
+            found.update(uids[bisect_left(uids, first) : bisect_right(uids, last)])
+        return found
+
     def expunge(self) -> list[range]:
         """Take out what has vanished; the numbers of that, each range descending and the last one first, so that each
         number is right when it is told."""

@@ -330,6 +330,19 @@ def uids(tx: Tx, mailbox: int, first_uid: int = 1) -> "array[int]":
     return array("I", [row[0] for row in rows])
 
 
+def of_contents(
+    tx: Tx, mailbox: int, uid_range: tuple[int, int], contents: str, above: int
+) -> list[int]:
+    """UIDs in a range, ascending, of messages with one of `contents` (a list in JSON) or with a content above
+    `above`."""
+    rows = tx.execute(
+        "SELECT uid FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
+        " AND (content > ? OR content IN (SELECT value FROM json_each(?))) ORDER BY uid",
+        (tx.account, mailbox, *uid_range, above, contents),
+    )
+    return [row[0] for row in rows]
+
+
 def first_unseen(tx: Tx, mailbox: int) -> int | None:
     """UID of the first message without \\Seen, or None (RFC 3501 §7.1 UNSEEN)."""
     row = tx.row(
@@ -337,6 +350,12 @@ def first_unseen(tx: Tx, mailbox: int) -> int | None:
         (tx.account, mailbox),
     )
     return int(row[0]) if row else None
+
+
+def whole(tx: Tx, content: int) -> bytes | None:
+    """The octets of a message whose body is one piece at most; None if it is gone."""
+    row = tx.row("SELECT header, body FROM octets WHERE content = ?", (content,))
+    return row[0] + row[1] if row else None
 
 
 _FIRST_PIECE = "SELECT substr(body, ?, ?) FROM octets WHERE content = ?"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, maildrop, messages, reclaim, recovery
+from pillarbox.store import database, maildrop, messages, reclaim, recovery, search_index
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
@@ -21,6 +21,7 @@ from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_rec
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier
 from pillarbox.store.pending import Pending
+from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Store:
             self._accounts.unusable = replayed.unusable
             self._notifier = Notifier()
             self._journal = Journal(data_dir / "journal", "1", journal_files or RealFiles())
+            self.index = SearchIndex(self._accounts.path, self.read)
             self._committer = Committer(
                 self._accounts,
                 self._journal,
@@ -76,6 +78,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
+        await self.index.close()
         await self._committer.close()
         self._computing.shutdown(cancel_futures=True)
         self._accounts.close()
@@ -268,6 +271,7 @@ class Store:
             if self.directory.account_by_id(account) is None:
                 self._committer.forget(account)
                 self._accounts.forget(account)
+                self.index.forget(account)
                 remove_account_files(self.data_dir, account)
 
 
@@ -287,6 +291,7 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     """Delete the files of an account."""
     folder = data_dir / "accounts"
     path = account_path(folder, account)
+    search_index.remove(path)
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
     for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)

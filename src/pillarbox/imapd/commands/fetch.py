@@ -30,8 +30,11 @@ async def fetch(client: Client, args: Fetch) -> Answer:
     items, seen_modseq = args.items, 0
     if not selected.read_only and any(item.sets_seen for item in items):
         seen_modseq = await _set_seen(client, positions)
-        if client.modes.condstore:  # RFC 7162 §3.2.4
-            items = tuple(dict.fromkeys((*items, UID, MODSEQ)))
+        # RFC 7162 §3.2.4, RFC 9051 §7.5.2
+        added = ((UID,) if client.modes.tells_uid else ()) + (
+            (MODSEQ,) if client.modes.condstore else ()
+        )
+        items = tuple(dict.fromkeys((*items, *added)))
     plan = Plan(items, seen_modseq)
     told = await send_items(client, plan, positions)
     if not args.uid and told < sum(map(len, positions)):

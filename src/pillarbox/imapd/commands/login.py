@@ -39,7 +39,8 @@ async def enable(client: Client, args: Enable) -> Answer:
     """RFC 5161 §3.1: capabilities that cannot be enabled are ignored."""
     had_condstore = client.modes.condstore
     client.engine.send(responses.enabled(client.modes.enable(args.capabilities)))
-    client.engine.utf8 = client.modes.utf8
+    client.engine.utf8 = client.modes.utf8_names
+    client.engine.takes_charset = not client.modes.utf8
     if client.modes.condstore and not had_condstore:
         client.tell_modseq()
     return Answer("Enabled.")

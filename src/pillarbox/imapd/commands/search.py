@@ -1,45 +1,37 @@
 """SEARCH, SORT and THREAD (RFC 3501 §6.4.4, RFC 5256 §3; RETURN: RFC 4731, RFC 5267 §3): found by UID, told by UID or
 message number."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from pillarbox.core.errors import Refused, RemoteError
-from pillarbox.imap.syntax_search import Search, Sort, Thread
+from pillarbox.core.errors import Failure, RemoteError
+from pillarbox.imap.syntax_return import Return
+from pillarbox.imap.syntax_search import CancelUpdate, Search, Sort, Thread
 from pillarbox.imapd import esearch
 from pillarbox.imapd import search as searching
 from pillarbox.imapd import sort as sorting
 from pillarbox.imapd import thread as threading
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.context import SearchContext
-from pillarbox.imapd.selected import EMPTY
+from pillarbox.imapd.contexts import ensure_new, follow, frozen
+from pillarbox.imapd.search_context import search_context
+from pillarbox.imapd.selected import EMPTY, Followed
 
 NUMBERS_A_SLICE = esearch.NUMBERS_A_SLICE
 
 
-def _context(client: Client) -> SearchContext:
-    selected = client.selected
-    return SearchContext(
-        client.context.store,
-        client.account.id,
-        selected.mailbox,
-        selected.view.uids,
-        selected.view.is_recent,
-        selected.saved,
-        client.pause,
-    )
-
-
 async def search(client: Client, args: Search) -> Answer:
-    with _Saving(client, args):
-        context = _context(client)
+    with saving(client, args):
+        context = search_context(client)
         found = await searching.search(context, args.program)
         await _tell(client, context, args, b"SEARCH", found)
     return Answer("Search completed.")
 
 
 async def sort(client: Client, args: Sort) -> Answer:
-    with _Saving(client, args):
-        context = _context(client)
+    with saving(client, args):
+        context = search_context(client)
         scores: dict[int, int] = {}
         if any(key.name == "RELEVANCY" for key in args.criteria):
             found = await searching.search(context, args.program)
@@ -49,21 +41,34 @@ async def sort(client: Client, args: Sort) -> Answer:
     return Answer("Sort completed.")
 
 
-class _Saving:
+@contextmanager
+def saving(client: Client, args: Search | Sort) -> Iterator[None]:
     """RFC 5182 §2.1: a search with SAVE that ends with NO saves nothing, where there was something before."""
+    try:
+        if args.refusal is not None:
+            raise args.refusal
+        yield
+    except RemoteError:
+        raise
+    except Failure:
+        if args.returns is not None and "SAVE" in args.returns:
+            client.selected.saved = EMPTY
+        raise
 
-    def __init__(self, client: Client, args: Search | Sort) -> None:
-        self._client, self._args = client, args
 
-    def __enter__(self) -> None:
-        if self._args.refusal is not None:
-            self.__exit__(Refused, self._args.refusal, None)
-            raise self._args.refusal
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        saves = self._args.returns is not None and "SAVE" in self._args.returns
-        if saves and kind is not None and not issubclass(kind, RemoteError):
-            self._client.selected.saved = EMPTY
+def remember(
+    client: Client, args: Search | Sort, returns: Return, found: Sequence[int]
+) -> Followed | None:
+    """Do what SAVE asks for; what is to be followed, if UPDATE asks for that. Raises RemoteError."""
+    followed = None
+    if "UPDATE" in returns:
+        ensure_new(client, client.engine.tag)
+        criteria = args.criteria if isinstance(args, Sort) else ()
+        program = frozen(client, args.program)
+        followed = Followed(client.engine.tag, program, criteria, args.uid, array("I", found))
+    if "SAVE" in returns:
+        client.selected.saved = esearch.saved(returns, found)
+    return followed
 
 
 async def _tell(
@@ -75,15 +80,25 @@ async def _tell(
         client.enable_condstore()
         modseq = await esearch.highest_modseq(context, args.returns, found)
     returns = args.returns
+    if returns is None and client.modes.rev2 and word == b"SEARCH":
+        returns = Return(frozenset(("ALL",)))  # RFC 9051 §6.4.4
     if returns is None:
         await _tell_plainly(client, word, found, modseq, is_uid=args.uid)
         return
-    if "SAVE" in returns:
-        client.selected.saved = esearch.saved(returns, found)
+    followed = remember(client, args, returns, found)
     result = esearch.Result(found, modseq)
     if "RELEVANCY" in returns:
         result.scores = await esearch.relevancy(context, args.program, found)
     await esearch.tell(client, returns, result, None if args.uid else client.selected.view.number)
+    if followed is not None:
+        follow(client, followed)
+
+
+async def cancel_update(client: Client, args: CancelUpdate) -> Answer:
+    """RFC 5267 §4.3.5."""
+    for tag in args.tags:
+        client.selected.contexts.pop(tag, None)
+    return Answer("No further updates.")
 
 
 async def _tell_plainly(
@@ -106,7 +121,7 @@ async def _tell_plainly(
 async def thread(client: Client, args: Thread) -> Answer:
     view = client.selected.view
     to_number = (lambda uid: uid) if args.uid else view.number
-    pieces = await threading.thread(_context(client), args.algorithm, args.program, to_number)
+    pieces = await threading.thread(search_context(client), args.algorithm, args.program, to_number)
     engine = client.engine
     engine.send(b"* THREAD")
     for piece in pieces:

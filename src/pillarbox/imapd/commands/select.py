@@ -1,6 +1,7 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691; QRESYNC: RFC 7162 §3.2.5)."""
 
 from pillarbox.core.errors import RemoteError
+from pillarbox.imap import responses
 from pillarbox.imap.responses import vanished
 from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.syntax_fetch import MODSEQ
@@ -9,10 +10,10 @@ from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
-from pillarbox.imapd.names import from_wire
+from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.selected import Selected
-from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, load_uids
+from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
 from pillarbox.store.mailboxes import Name
@@ -45,9 +46,11 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
     view.share(client.context.snapshots, client.account.id, selected.mailbox)
     client.selected_mailbox = selected
     engine = client.engine
-    engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
+    engine.send(exists(client))
     engine.send_rendered(selected.flag_responses())
-    if first_unseen is not None:
+    if client.modes.rev2:
+        await _tell_name(client, now)
+    elif first_unseen is not None:
         number = view.number(first_unseen)
         engine.send_untagged(b"OK", "First unseen.", b"UNSEEN %d" % number)
     engine.send_untagged(b"OK", "UIDs valid.", b"UIDVALIDITY %d" % now.uidvalidity)
@@ -58,6 +61,17 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
         client.modes.condstore = True
     if args.resync is not None and args.resync.uidvalidity == now.uidvalidity:
         await _resync(client, args.resync)
+
+
+async def _tell_name(client: Client, mailbox: mailboxes.Mailbox) -> None:
+    """LIST, which IMAP4rev2 requires (RFC 9051 §6.3.2)."""
+    has_children = await client.read(lambda tx: mailboxes.has_children(tx, mailbox.name))
+    words = [b"\\HasChildren" if has_children else b"\\HasNoChildren"]
+    if mailbox.special_use:
+        words.append(mailbox.special_use.encode("ascii"))
+    separator = client.context.separator
+    name = to_wire(mailbox.name, separator)
+    client.engine.send(responses.listing(words, separator, name, utf8=client.engine.utf8))
 
 
 async def _resync(client: Client, known: Resync) -> None:
