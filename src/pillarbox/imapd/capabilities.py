@@ -29,6 +29,9 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"REPLACE",  # RFC 8508
     b"BINARY",  # RFC 3516
     b"UTF8=ACCEPT",  # RFC 6855
+    b"QUOTA",  # RFC 9208
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
     b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",

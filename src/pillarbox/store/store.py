@@ -62,6 +62,8 @@ class Store:
             self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
             self._accounts.unusable = replayed.unusable
             self._notifier = Notifier()
+            self.grown: set[int] = set()
+            """Accounts with a quota that got mail, until somebody looks at them."""
             self._journal = Journal(data_dir / "journal", "1", journal_files or RealFiles())
             self.index = SearchIndex(self._accounts.path, self.read)
             self._committer = Committer(
