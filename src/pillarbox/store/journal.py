@@ -282,6 +282,11 @@ def _number_of(path: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def segments(folder: Path) -> list[Path]:
-    """All segments of all workers, in order of name."""
-    return sorted(folder.glob("*.log")) if folder.is_dir() else []
+def segments(folder: Path, worker: str = "*") -> list[Path]:
+    """All segments of all workers, or of one, in order of name."""
+    return sorted(folder.glob(f"{worker}-*.log")) if folder.is_dir() else []
+
+
+def named_accounts(path: Path) -> set[int]:
+    """The accounts of a segment's records. Reads all of it: blocks, for a thread. Raises OSError."""
+    return {record.account for record in read_records(path.read_bytes())}

@@ -12,15 +12,16 @@ from typing import TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, maildrop, messages, reclaim, recovery
+from pillarbox.store import database, journal, maildrop, messages, reclaim, recovery
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
-from pillarbox.store.notify import Listener, Notifier
+from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
+from pillarbox.store.place import ALONE, Place
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -40,37 +41,56 @@ class Store:
         vfs: str | None = None,
         journal_files: JournalFiles | None = None,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        place: Place = ALONE,
+        relay: Relay | None = None,
     ) -> None:
-        """Open, recovering from an unclean stop first. Blocks. Raises Refused if another server uses `data_dir`
-        and Unavailable if its files cannot be used."""
+        """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes.
+        Blocks. Raises Refused if another server uses `data_dir` and Unavailable if its files cannot be used."""
         self.data_dir = data_dir
         self.clock = clock
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock_folder(data_dir)
+        self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
             folder = data_dir / "accounts"
             folder.mkdir(mode=0o700, exist_ok=True)
-            generation, replayed = _recover(
-                folder, data_dir / "journal", self.directory, int(clock()), vfs
-            )
-            self.recovered_messages = replayed.missing
+            journal_folder = data_dir / "journal"
+            self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
-            self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
-            self._accounts.unusable = replayed.unusable
-            self._notifier = Notifier()
+            self.unusable = set(place.unusable)
+            """Accounts that must not be opened, since their journal could not be replayed."""
+            if place.is_first:
+                generation, replayed = _recover(
+                    folder, journal_folder, self.directory, int(clock()), vfs
+                )
+                self.recovered_messages = replayed.missing
+                self.unusable |= replayed.unusable
+                left = []
+            else:
+                generation = self.directory.generation()
+                left = journal.segments(journal_folder, str(place.number))
+            self._accounts = Accounts(
+                folder, generation, vfs, recovery.put_in_order, worker=place.number
+            )
+            self._accounts.unusable = self.unusable
+            self._notifier = Notifier(relay)
             self._committer = Committer(
                 self._accounts,
-                Journal(data_dir / "journal", "1", journal_files or RealFiles()),
+                Journal(journal_folder, str(place.number), journal_files or RealFiles()),
                 clock,
                 self._notifier.notify,
                 on_fatal,
+                left,
             )
         except BaseException:
             os.close(self._lock)
             raise
+
+    def retire_left(self) -> None:
+        """Begin to make durable, other than by its journal, what an earlier process of this worker left."""
+        self._committer.retire_left()
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
@@ -185,6 +205,10 @@ class Store:
         """A write that may be lost with the power; for what nobody was promised (the mark of \\Recent)."""
         return await self._write_soon(account, work)
 
+    def hinted(self, account: int, mailboxes: set[int]) -> None:
+        """Another worker changed these."""
+        self._notifier.deliver_soon(account, mailboxes)
+
     def subscribe(self, account: int, listener: Listener) -> Callable[[], None]:
         """Get hints about an account's mailboxes; returns the function that ends it."""
         return self._notifier.subscribe(account, listener)
@@ -239,7 +263,7 @@ def remove_account_files(data_dir: Path, account: int) -> None:
         name.unlink(missing_ok=True)
 
 
-def _lock_folder(data_dir: Path) -> int:
+def lock_folder(data_dir: Path) -> int:
     """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
     descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
