@@ -31,7 +31,6 @@ def item(number: int = 1, size: int = 50, **options) -> Append:
 
 @asynccontextmanager
 async def workers(folder: Path, count: int = 2, **options) -> AsyncIterator[list[Store]]:
-    folder.mkdir(exist_ok=True)
     lock = lock_folder(folder)
     stores = [
         Store(
