@@ -2,9 +2,10 @@
 
 Small units of work run on the loop and commit without a sync, which takes some 20 microseconds each; one fdatasync of
 the write-ahead log in a thread then makes all that was committed before it durable. Large units, and those that meet
-the lock of another process (a lock file beside the file, so that waiting is fair), run in that thread. A unit that needs no durability ends with its commit, which outlives
-the process, not a power cut; the next sync, at most `LAZY_SYNC_S` later, covers it too. A failed sync is fatal:
-nothing is written any more, since what is on the disk is not known.
+the lock of another process (a lock file beside the file, so that waiting is fair), run in that thread. A unit that
+needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
+`LAZY_SYNC_S` later, covers it too. A failed sync is fatal: nothing is written any more, since what is on the disk is
+not known.
 """
 
 import asyncio

@@ -1,14 +1,20 @@
 """Which process of a server this is: several workers may share one data folder.
 
 The first to start recovers from an unclean stop and clears what the last run left, before any other opens a file. The
-lock of the folder is held by whoever started them and by all of them: it is free once the last one is gone.
+lock of the folder is held by whoever started them and by all of them: it is free once the last one is gone. There are
+at most MOST_WORKERS, so that fewer appends than `recovery.UIDS_SKIPPED` can wait for a sync in one account
+(`commit.MOST_UNITS_A_GROUP` each).
 """
 
+import fcntl
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
-MOST_WORKERS = 64
-"""Several times fewer appends than `recovery.UIDS_SKIPPED` can then wait for a sync in one account
-(`commit.MOST_UNITS_A_GROUP` each)."""
+from pillarbox.config.load import MOST_WORKERS
+from pillarbox.core.errors import Refused
+
+__all__ = ["ALONE", "MOST_WORKERS", "Place", "lock_folder"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,3 +39,16 @@ class Place:
 
 ALONE = Place()
 """The only process."""
+
+
+def lock_folder(data_dir: Path) -> int:
+    """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Refused(
+            f"another Pillarbox uses {data_dir}; stop it, or give this one another data_dir"
+        ) from error
+    return descriptor

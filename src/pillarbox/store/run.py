@@ -5,6 +5,7 @@ Read and written inline: that takes microseconds, and so does waiting for anothe
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -70,18 +71,18 @@ class SentCounts:
     def take(
         self, account: int, recipients: int, step: int, limits: Iterable[tuple[int, int]]
     ) -> bool:
-        """Count so many more in `step`, unless with them there were too many: `limits` are (first step that counts, most
-        recipients). Raises Unavailable."""
+        """Count so many more in `step`, unless with them there were too many: `limits` are (first step that counts,
+        most recipients). Raises Unavailable."""
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
             try:
                 for first_step, most in limits:
-                    (sent,) = execute(
+                    row: Any = execute(
                         "SELECT coalesce(sum(recipients), 0) FROM sent WHERE account = ? AND step >= ?",
                         (account, first_step),
-                    ).fetchone()  # type: ignore[misc]
-                    if int(sent) + recipients > most:  # type: ignore[call-overload]
+                    ).fetchone()
+                    if row[0] + recipients > most:
                         return False
                 execute(
                     "INSERT INTO sent VALUES (?, ?, ?) ON CONFLICT (account, step)"

@@ -1,7 +1,6 @@
 """The store of one server, as its sessions see it. See the package for the rules."""
 
 import asyncio
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_rec
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
-from pillarbox.store.place import ALONE, Place
+from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -59,6 +58,8 @@ class Store:
             journal_folder = data_dir / "journal"
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
+            self.stored = 0
+            """Messages that were given to `append`."""
             self.unusable = set(place.unusable)
             """Accounts that must not be opened, since their journal could not be replayed."""
             if place.is_first:
@@ -152,6 +153,7 @@ class Store:
         """`append` for a caller that does several at once: they become durable together."""
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
+        self.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock = self.clock
 
@@ -166,6 +168,7 @@ class Store:
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
+        self.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item), item.size
@@ -261,19 +264,6 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
     for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)
-
-
-def lock_folder(data_dir: Path) -> int:
-    """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Refused(
-            f"another Pillarbox uses {data_dir}; stop it, or give this one another data_dir"
-        ) from error
-    return descriptor
 
 
 def _recover(

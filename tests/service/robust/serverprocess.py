@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from pillarbox.app.status import ask
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
@@ -36,9 +38,15 @@ class ServerProcess:
     """One server with accounts user0, user1 and so on; lab mode, no TLS needed."""
 
     def __init__(
-        self, folder: Path, accounts: int, extra: str = "", *, watched: bool = False
+        self,
+        folder: Path,
+        accounts: int,
+        extra: str = "",
+        *,
+        watched: bool = False,
+        workers: int = 1,
     ) -> None:
-        """`watched`: with a `LoopWatch`, whose figures are in `record`."""
+        """`watched`: with a `LoopWatch`, whose figures are in `record`; that is of one process."""
         self.folder = folder
         self.record: Record | None = None
         self.smtp, self.submission, self.imap, self.pop3 = free_ports(4)
@@ -52,6 +60,7 @@ class ServerProcess:
         (folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
+workers = {workers}
 [listen]
 smtp = ["127.0.0.1:{self.smtp}"]
 submission = ["127.0.0.1:{self.submission}"]
@@ -92,6 +101,16 @@ allow_cleartext_login = true
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise AssertionError((self.folder / "out").read_text()[-3000:]) from None
                 time.sleep(0.02)
+
+    def workers(self) -> list[int]:
+        """Their processes, where there are several."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def status(self) -> dict[str, Any]:
+        return ask(self.folder / "data")
 
     def kill(self) -> None:
         assert self.process is not None

@@ -264,7 +264,7 @@ def test_a_worker_that_comes_back_takes_up_its_own_and_nothing_of_others(tmp_pat
         rigs = [Rig(tmp_path, Place(number, 2, is_first=number == 1)) for number in (1, 2)]
         for number, rig in enumerate(rigs):
             await rig.put(f"Q{number}", "a@x.example")
-            (group,) = await rig.queue.lease(rig.queue.owner, 60, limit=1)
+            await rig.queue.lease(rig.queue.owner, 60, limit=1)
             message = OutgoingMessage(f"U{number}", "s@here.example", b"Subject: x\r\n\r\n")
             rows = [OutgoingRecipient("b@x.example", "x.example")]
             await rig.queue.enqueue(

@@ -19,8 +19,8 @@ from pillarbox.store import commit, messages
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
-from pillarbox.store.place import Place
-from pillarbox.store.store import Store, lock_folder
+from pillarbox.store.place import Place, lock_folder
+from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
 ACCOUNTS = (1, 2, 3)

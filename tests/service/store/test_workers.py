@@ -17,8 +17,8 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
-from pillarbox.store.place import MOST_WORKERS, Place
-from pillarbox.store.store import Store, lock_folder
+from pillarbox.store.place import MOST_WORKERS, Place, lock_folder
+from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
 ALL = [(1, messages.MOST_UIDS)]
