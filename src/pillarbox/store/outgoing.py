@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
 from pillarbox.store.group_commit import GroupCommit, Work
@@ -31,7 +32,7 @@ from pillarbox.store.outgoing_row import (
     Row,
     Selection,
 )
-from pillarbox.store.place import ALONE, MOST_WORKERS, Place
+from pillarbox.store.place import ALONE, Place
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 The first to start recovers from an unclean stop and clears what the last run left, before any other opens a file. The
 lock of the folder is held by whoever started them and by all of them: it is free once the last one is gone. There are
-at most MOST_WORKERS, so that fewer appends than `recovery.UIDS_SKIPPED` can wait for a sync in one account
+at most `config.load.MOST_WORKERS`, so that fewer appends than `recovery.UIDS_SKIPPED` can wait for a sync in one account
 (`commit.MOST_UNITS_A_GROUP` each).
 """
 
@@ -11,10 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.errors import Refused
-
-__all__ = ["ALONE", "MOST_WORKERS", "Place", "lock_folder"]
 
 
 @dataclass(slots=True, frozen=True)

@@ -109,6 +109,16 @@ allow_cleartext_login = true
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children]
 
+    def wait_for_workers(self) -> list[int]:
+        """Until all serve; their processes."""
+        end = time.monotonic() + 20
+        while True:
+            pids = [worker["pid"] for worker in self.status()["workers"]]
+            if all(pids):
+                return pids
+            assert time.monotonic() < end, self.status()
+            time.sleep(0.02)
+
     def status(self) -> dict[str, Any]:
         return ask(self.folder / "data")
 

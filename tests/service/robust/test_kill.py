@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -143,13 +142,6 @@ async def one_worker_less(server: ServerProcess, ledger: Ledger, dice: random.Ra
         ), repr(result)
 
 
-def wait_for_both(server: ServerProcess) -> None:
-    end = time.monotonic() + 20
-    while not all(worker["pid"] for worker in server.status()["workers"]):
-        assert time.monotonic() < end, server.status()
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_when_one_worker_is_killed(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, ACCOUNTS, workers=2)
@@ -157,9 +149,9 @@ def test_nothing_acknowledged_is_lost_when_one_worker_is_killed(tmp_path: Path) 
     dice = random.Random(2027)
     server.start()
     for _ in range(ROUNDS_OF_WORKERS):
-        wait_for_both(server)
+        server.wait_for_workers()
         asyncio.run(one_worker_less(server, ledger, dice))
-    wait_for_both(server)
+    server.wait_for_workers()
     asyncio.run(verify(server, ledger))
     restarts = [worker["restarts"] for worker in server.status()["workers"]]
     assert sum(restarts) == ROUNDS_OF_WORKERS

@@ -11,13 +11,14 @@ from pathlib import Path
 import apsw
 import pytest
 
+from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
 from pillarbox.store import commit, journal, keywords, messages, recovery
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
-from pillarbox.store.place import MOST_WORKERS, Place, lock_folder
+from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
