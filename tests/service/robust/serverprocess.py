@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pillarbox.app.status import ask
 from pillarbox.auth.passwords import hash_password
+from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
 from pillarbox.testing.loopwatch import Record
@@ -32,6 +34,14 @@ def free_ports(count: int) -> list[int]:
     for sock in sockets:
         sock.close()
     return ports
+
+
+def lives(pid: int) -> bool:
+    """Not so if only nobody has asked yet how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 class ServerProcess:
@@ -113,9 +123,10 @@ allow_cleartext_login = true
         """Until all serve; their processes."""
         end = time.monotonic() + 20
         while True:
-            pids = [worker["pid"] for worker in self.status()["workers"]]
-            if all(pids):
-                return pids
+            with suppress(Refused):  # those of a supervisor that was killed may still answer
+                pids = [worker["pid"] for worker in self.status()["workers"]]
+                if all(pids):
+                    return pids
             assert time.monotonic() < end, self.status()
             time.sleep(0.02)
 
@@ -123,9 +134,13 @@ allow_cleartext_login = true
         return ask(self.folder / "data")
 
     def kill(self) -> None:
+        """The one process, or the supervisor; returns when its workers have ended too."""
         assert self.process is not None
+        workers = self.workers()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        while any(lives(pid) for pid in workers):
+            time.sleep(0.001)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
