@@ -1,12 +1,12 @@
 """Mail that was taken and is not yet in its account files: durable in the journal, acknowledged, and held in memory for
 about a second, so that an account gets many messages in one transaction.
 
-Nobody sees that: who reads or writes an account's file gets all into it that was taken before. A message has no UID
-until then. `taken`, in the file, says up to which record of this worker's journal the file has them; `recovery`
-appends those behind it.
+Nobody sees that: who reads an account's file, in whatever worker, gets all into it that was taken before, and so does
+who writes to it. A message has no UID until then. `taken`, in the file, says up to which record of a run of the journal
+the file has them; `recovery` appends those behind it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pillarbox.store import messages
@@ -45,11 +45,12 @@ class _Account:
 
 
 class Intake:
-    """What the account files of this process lack. `worker` and `run` are the journal's."""
+    """What the account files of this process lack. `run` is the journal's."""
 
-    def __init__(self, worker: str, run: int) -> None:
-        self.worker = worker
+    def __init__(self, run: int, mark: Callable[[int, int], None]) -> None:
+        """`mark` is told of an account +1 when its file begins to lack something, and -1 when it has it all."""
         self.run = run
+        self._mark = mark
         self._accounts: dict[int, _Account] = {}
         """In the order in which they came."""
         self._octets = 0
@@ -80,6 +81,7 @@ class Intake:
         known = self._accounts.get(account)
         if known is None:
             known = self._accounts[account] = _Account(now + WAIT_S)
+            self._mark(account, 1)
         known.taken.append(taken)
         self._octets += taken.item.size
         return len(known.taken) >= MOST_MESSAGES
@@ -114,6 +116,7 @@ class Intake:
         self._octets -= sum(taken.item.size for taken in batch)
         if not known.taken:
             del self._accounts[account]
+            self._mark(account, -1)
 
     def failed(self, account: int, now: float) -> None:
         """A batch could not be put into the file."""
@@ -126,25 +129,21 @@ class Intake:
         known = self._accounts.pop(account, None)
         if known is not None:
             self._octets -= sum(taken.item.size for taken in known.taken)
+            self._mark(account, -1)
 
 
-def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> None:
+def append_all(tx: Tx, run: int, batch: Iterable[Taken]) -> None:
     """Add messages to the file and note that it has them."""
     last = 0
     for taken in batch:
         messages.append(tx, taken.item)
         last = taken.sequence
     tx.execute(
-        "INSERT INTO taken VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (account, worker) DO UPDATE SET run = excluded.run, sequence = excluded.sequence",
-        (tx.account, worker, run, last),
+        "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)", (tx.account, run, last, tx.now_s)
     )
 
 
-def last_put(tx: Tx, worker: str, run: int) -> int:
+def last_put(tx: Tx, run: int) -> int:
     """The highest sequence of a run that the file has; 0 for none."""
-    row = tx.row(
-        "SELECT sequence FROM taken WHERE account = ? AND worker = ? AND run = ?",
-        (tx.account, worker, run),
-    )
+    row = tx.row("SELECT sequence FROM taken WHERE account = ? AND run = ?", (tx.account, run))
     return row[0] if row is not None else 0

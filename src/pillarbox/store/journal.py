@@ -202,10 +202,11 @@ class Journal:
 
     def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
         self._folder = folder
-        self.worker = worker
+        self._worker = worker
         self.run = int.from_bytes(os.urandom(7), "big") + 1
         """Of this process, and of no other."""
-        self._sequence = 0
+        self.last_sequence = 0
+        """Of what was taken in this run."""
         self._files = files
         # A start leaves the segments whose accounts it could not replay: their numbers are taken.
         self._number = max((_number_of(path) for path in segments(folder)), default=0)
@@ -236,12 +237,12 @@ class Journal:
 
     def next_sequence(self) -> int:
         """For a message that is taken."""
-        self._sequence += 1
-        return self._sequence
+        self.last_sequence += 1
+        return self.last_sequence
 
     def _start_segment(self) -> None:
         self._number += 1
-        path = self._folder / f"{self.worker}-{self._number:06d}.log"
+        path = self._folder / f"{self._worker}-{self._number:06d}.log"
         file = self._files.open(path)
         try:
             file.allocate(ALLOCATION_OCTETS)
@@ -286,7 +287,7 @@ class Journal:
         self._file = None
         segment, self._segment = self._segment, None
         if segment is not None:
-            segment.last_sequence = self._sequence
+            segment.last_sequence = self.last_sequence
         return segment
 
     def remove(self, segment: Segment) -> None:
@@ -294,16 +295,27 @@ class Journal:
         self._files.remove(segment.path)
 
 
-def worker_of(path: Path) -> str:
-    """Whose segment it is."""
-    return path.stem.rpartition("-")[0]
-
-
 def _number_of(path: Path) -> int:
     number = path.stem.rpartition("-")[2]
     return int(number) if number.isdecimal() else 0
 
 
-def segments(folder: Path) -> list[Path]:
-    """All segments of all workers, in order of name."""
-    return sorted(folder.glob("*.log")) if folder.is_dir() else []
+def segments(folder: Path, worker: str = "*") -> list[Path]:
+    """All segments of all workers, or of one, in order of name."""
+    return sorted(folder.glob(f"{worker}-*.log")) if folder.is_dir() else []
+
+
+def runs(folder: Path) -> set[int]:
+    """Those that the segments have records of. Reads the first record of each: blocks. Raises OSError."""
+    found = set()
+    for path in segments(folder):
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC) + _FRAME.size + _NUMBERS.size)
+        if len(head) == len(MAGIC) + _FRAME.size + _NUMBERS.size:
+            found.add(_NUMBERS.unpack_from(head, len(MAGIC) + _FRAME.size)[0])
+    return found
+
+
+def named_accounts(path: Path) -> set[int]:
+    """The accounts of a segment's records. Reads all of it: blocks, for a thread. Raises OSError."""
+    return {record.account for record in read_records(path.read_bytes())}

@@ -10,7 +10,7 @@ could have been waiting.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,12 +100,10 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
 
 @dataclass(slots=True)
 class _Records:
-    """Of one account: appends with their numbers, and what was taken, by worker and run."""
+    """Of one account: appends with their numbers, and what was taken, by run."""
 
     numbered: list[journal.Record] = field(default_factory=list)
-    taken: dict[tuple[str, int], list[journal.Record]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    taken: dict[int, list[journal.Record]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(slots=True)
@@ -136,12 +134,11 @@ def replay(
     named_by: dict[Path, set[int]] = {}
     for path in journal.segments(folder):
         named_by[path] = set()
-        worker = journal.worker_of(path)
         for record in journal.read_records(path.read_bytes()):
             if record.uid:
                 records[record.account].numbered.append(record)
             else:
-                records[record.account].taken[worker, record.run].append(record)
+                records[record.account].taken[record.run].append(record)
             named_by[path].add(record.account)
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
@@ -168,15 +165,11 @@ def _replay_account(
         tx = file.write_tx(now_s)
         with file.writer:
             missing = sum(apply_record(tx, record) for record in records.numbered)
-            lacking = [
-                (worker, run, batch)
-                for (worker, run), taken in records.taken.items()
-                if (batch := _lacking(tx, worker, run, taken))
-            ]
+            lacking = _lacking(tx, records.taken)
             if lacking:
                 put_in_order(tx, generation)
-            for worker, run, batch in lacking:
-                append_all(tx, worker, run, batch)
+            for run, batch in lacking.items():
+                append_all(tx, run, batch)
                 missing += len(batch)
         checkpoint(file.path, file.vfs)
     finally:
@@ -184,9 +177,55 @@ def _replay_account(
     return missing
 
 
-def _lacking(tx: Tx, worker: str, run: int, records: list[journal.Record]) -> list[Taken]:
-    """What was taken and is not in the file, in order."""
-    last = last_put(tx, worker, run)
+def put_left(accounts: Accounts, segments: Iterable[Path], now_s: int) -> Replayed:
+    """Put into its files what a worker had taken that was killed while others went on. Blocks.
+
+    `segments` of the result may be removed once what they name is synced. A file that takes nothing now gets its mail
+    at the next start of the server: its segments stay.
+    """
+    result = Replayed()
+    taken: dict[int, dict[int, list[journal.Record]]] = defaultdict(lambda: defaultdict(list))
+    named_by: dict[Path, set[int]] = {}
+    for path in segments:
+        named_by[path] = set()
+        for record in journal.read_records(path.read_bytes()):
+            named_by[path].add(record.account)
+            if not record.uid:
+                taken[record.account][record.run].append(record)
+    for account, runs in taken.items():
+        if accounts.path(account).exists():  # else the account was removed
+            try:
+                result.missing += _put(accounts, account, runs, now_s)
+            except (apsw.Error, Unavailable) as error:
+                log.error("account %d takes no mail: %s", account, error)
+                result.unusable.add(account)
+    result.segments = [path for path, names in named_by.items() if not names & result.unusable]
+    return result
+
+
+def _put(
+    accounts: Accounts, account: int, runs: Mapping[int, list[journal.Record]], now_s: int
+) -> int:
+    file = accounts.open_blocking(account, now_s)
+    file.lock()
+    try:
+        tx = file.write_tx(now_s)
+        with file.writer:
+            lacking = _lacking(tx, runs)
+            for run, batch in lacking.items():
+                append_all(tx, run, batch)
+    finally:
+        file.unlock()
+    return sum(map(len, lacking.values()))
+
+
+def _lacking(tx: Tx, runs: Mapping[int, list[journal.Record]]) -> dict[int, list[Taken]]:
+    """What was taken and is not in the file, by run and in order."""
+    lacking = {run: _behind(records, last_put(tx, run)) for run, records in runs.items()}
+    return {run: batch for run, batch in lacking.items() if batch}
+
+
+def _behind(records: list[journal.Record], last: int) -> list[Taken]:
     return [
         Taken(_append(record), record.modseq)
         for record in sorted(records, key=lambda record: record.modseq)

@@ -1,7 +1,6 @@
 """The store of one server, as its sessions see it. See the package for the rules."""
 
 import asyncio
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -12,15 +11,16 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, maildrop, messages, reclaim, recovery
+from pillarbox.store import database, journal, maildrop, messages, reclaim, recovery
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
-from pillarbox.store.notify import Listener, Notifier
+from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
+from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -40,39 +40,65 @@ class Store:
         vfs: str | None = None,
         journal_files: JournalFiles | None = None,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        place: Place = ALONE,
+        relay: Relay | None = None,
     ) -> None:
-        """Open, recovering from an unclean stop first. Blocks. Raises Refused if another server uses `data_dir`
-        and Unavailable if its files cannot be used."""
+        """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes.
+        Blocks. Raises Refused if another server uses `data_dir` and Unavailable if its files cannot be used."""
         self.data_dir = data_dir
         self.clock = clock
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock_folder(data_dir)
+        self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
             folder = data_dir / "accounts"
             folder.mkdir(mode=0o700, exist_ok=True)
-            generation, replayed = _recover(
-                folder, data_dir / "journal", self.directory, int(clock()), vfs
-            )
-            self.recovered_messages = replayed.missing
+            journal_folder = data_dir / "journal"
+            self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
-            self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
-            self._accounts.unusable = replayed.unusable
-            self._notifier = Notifier()
-            self._journal = Journal(data_dir / "journal", "1", journal_files or RealFiles())
+            self.stored = 0
+            """Messages that were given to `append` and `deliver`."""
+            self.unusable = set(place.unusable)
+            """Accounts that must not be opened, since their journal could not be replayed."""
+            if place.is_first:
+                generation, replayed = _recover(
+                    folder, journal_folder, self.directory, int(clock()), vfs
+                )
+                self.recovered_messages = replayed.missing
+                self.unusable |= replayed.unusable
+                left = []
+            else:
+                generation = self.directory.generation()
+                left = journal.segments(journal_folder, str(place.number))
+            self._accounts = Accounts(
+                folder, generation, vfs, recovery.put_in_order, worker=place.number
+            )
+            self._accounts.unusable = self.unusable
+            if left:
+                replayed = recovery.put_left(self._accounts, left, int(clock()))
+                self.recovered_messages, left = replayed.missing, replayed.segments
+            self._relay = relay
+            self._notifier = Notifier(relay)
+            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
                 self._journal,
                 clock,
                 self._notifier.notify,
-                self._notifier.has_listeners,
+                self._notifier.is_watched,
+                relay.mark_behind if relay is not None else _mark_nothing,
                 on_fatal,
+                left,
             )
         except BaseException:
             os.close(self._lock)
             raise
+
+    def retire_left(self) -> None:
+        """Begin to make durable, other than by its journal, what an earlier process of this worker left."""
+        self._committer.retire_left()
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
@@ -92,6 +118,8 @@ class Store:
         now_s = int(self.clock())
         if self._committer.is_behind(account):
             await self._committer.catch_up(account)
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         file = self._accounts.get(account)
         if file is None:
             file = await self._accounts.open(account, now_s)
@@ -105,6 +133,10 @@ class Store:
                 tx.execute("COMMIT")
         except apsw.Error as error:
             raise database.unavailable(error) from error
+
+    async def catch_up(self, account: int) -> None:
+        """Put into the account's file what was taken for it in this process."""
+        await self._committer.catch_up(account)
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
@@ -136,6 +168,7 @@ class Store:
         """`append` for a caller that does several at once: they become durable together."""
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
+        self.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock, run = self.clock, self._journal.run
 
@@ -159,10 +192,15 @@ class Store:
         """`deliver` for a caller that does several at once."""
         if item.size > LARGEST_JOURNALLED:
             return self.append_soon(account, item)
-        return self._committer.take(account, item) or self.append_soon(account, item)
+        taken = self._committer.take(account, item)
+        if taken is None:
+            return self.append_soon(account, item)
+        self.stored += 1
+        return taken
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
+        self.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item), item.size
@@ -202,6 +240,10 @@ class Store:
         """A write that may be lost with the power; for what nobody was promised (the mark of \\Recent)."""
         return await self._write_soon(account, work)
 
+    def hinted(self, account: int, mailboxes: set[int]) -> None:
+        """Another worker changed these."""
+        self._notifier.deliver_soon(account, mailboxes)
+
     def subscribe(self, account: int, listener: Listener) -> Callable[[], None]:
         """Get hints about an account's mailboxes; returns the function that ends it."""
         return self._notifier.subscribe(account, listener)
@@ -224,7 +266,8 @@ class Store:
         for start in range(0, len(contents), reclaim.SLICE):
             part = contents[start : start + reclaim.SLICE]
             await self._write_soon(account, lambda tx, part=part: reclaim.reclaim(tx, part))  # type: ignore[misc]
-        await self._write_soon(account, reclaim.forget_old)
+        runs = await asyncio.to_thread(journal.runs, self.data_dir / "journal")
+        await self._write_soon(account, lambda tx: reclaim.forget_old(tx, runs))
         return len(contents)
 
     def forget_removed_accounts(self) -> None:
@@ -234,6 +277,10 @@ class Store:
                 self._committer.forget(account)
                 self._accounts.forget(account)
                 remove_account_files(self.data_dir, account)
+
+
+def _mark_nothing(_account: int, _change: int) -> None:
+    """There is no other worker."""
 
 
 def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:
@@ -255,19 +302,6 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
     for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)
-
-
-def _lock_folder(data_dir: Path) -> int:
-    """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Refused(
-            f"another Pillarbox uses {data_dir}; stop it, or give this one another data_dir"
-        ) from error
-    return descriptor
 
 
 def _recover(

@@ -3,6 +3,7 @@
 The store runs on real files; from the log, the disk can be rebuilt as a power cut at any point could have left it.
 """
 
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -134,6 +135,7 @@ class PowerJournalFile:
         self._disk.events.append(Event("write", self._path, size - 1, b"\0"))
 
     def write(self, offset: int, octets: bytes) -> None:
+        os.pwrite(self._file.fileno(), octets, offset)
         self._disk.events.append(Event("write", self._path, offset, octets))
 
     def sync(self) -> None:
