@@ -100,7 +100,7 @@ class Server:
         )
         self._exit.push_async_callback(store.close)
         if workplace.hints is not None:
-            workplace.hints.listen(store.hinted)
+            workplace.hints.listen(store.hinted, store.catch_up)
             self._exit.callback(workplace.hints.close)
         if place.is_first:
             run.wipe(config.data_path / "run.db")

@@ -20,8 +20,20 @@ class Relay(Protocol):
     def unwatch(self, account: int) -> None:
         """Nobody does any more."""
 
+    def is_watched(self, account: int) -> bool:
+        """Whether somebody elsewhere does."""
+
     def tell(self, account: int, mailboxes: set[int]) -> None:
         """Let the workers know in which somebody does."""
+
+    def mark_behind(self, account: int, change: int) -> None:
+        """+1: from now on this worker holds mail that the account's file lacks; -1: not any more."""
+
+    def is_behind(self, account: int) -> bool:
+        """Whether another worker does."""
+
+    async def catch_up(self, account: int) -> None:
+        """Wait until the others have put what they hold now into the file; not for long, if one does not answer."""
 
 
 class Notifier:
@@ -47,6 +59,12 @@ class Notifier:
                     self._relay.unwatch(account)
 
         return unsubscribe
+
+    def has_listeners(self, account: int) -> bool:
+        """Whether somebody wants hints about an account, here or in another worker."""
+        return account in self._listeners or (
+            self._relay is not None and self._relay.is_watched(account)
+        )
 
     def notify(self, account: int, mailboxes: set[int]) -> None:
         """Tell the account's listeners everywhere, in the next turn of the loop."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -68,22 +68,25 @@ class Store:
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
-                left = []
             else:
                 generation = self.directory.generation()
-                left = journal.segments(journal_folder, str(place.number))
+            left = journal.segments(journal_folder, str(place.number))
             self._accounts = Accounts(
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
             self._notifier = Notifier(relay)
+            self._relay = relay
+            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
-                Journal(journal_folder, str(place.number), journal_files or RealFiles()),
+                self._journal,
                 clock,
                 self._notifier.notify,
+                self._notifier.has_listeners,
                 on_fatal,
                 left,
+                relay.mark_behind if relay is not None else None,
             )
         except BaseException:
             os.close(self._lock)
@@ -104,11 +107,15 @@ class Store:
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Suspends only before it, where
-        the account's file has to be opened.
+        the account's file has to be opened, or to be given what was taken for it, here or by another worker.
 
         Raises what `work` raises, and Unavailable.
         """
         now_s = int(self.clock())
+        if self._committer.is_behind(account):
+            await self._committer.catch_up(account)
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         file = self._accounts.get(account)
         if file is None:
             file = await self._accounts.open(account, now_s)
@@ -133,7 +140,13 @@ class Store:
 
         Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
         """
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         return await self._write_synced(account, work, 0)
+
+    async def catch_up(self, account: int) -> None:
+        """Put into an account's file what this worker took for it."""
+        await self._committer.catch_up(account)
 
     async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -155,16 +168,32 @@ class Store:
             return asyncio.ensure_future(self._append_large(account, item))
         self.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        clock = self.clock
+        clock, run = self.clock, self._journal.run
 
         def journalled(given: Appended) -> bytes:
-            return format_record(account, item, given, int(clock())) if given.uid else b""
+            return format_record(run, account, item, given, int(clock())) if given.uid else b""
 
         unit = Unit(
             lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
         )
         self._committer.submit(account, unit)
         return future
+
+    async def deliver(self, account: int, item: Append) -> None:
+        """Add a message to INBOX for somebody who needs no numbers; it is durable when this returns.
+
+        Raises as `append` does.
+        """
+        await self.deliver_soon(account, item)
+
+    def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
+        """`deliver` for a caller that does several at once."""
+        if item.size <= LARGEST_JOURNALLED:
+            taken = self._committer.take(account, item)
+            if taken is not None:
+                self.stored += 1
+                return taken
+        return self.append_soon(account, item)
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
@@ -241,6 +270,7 @@ class Store:
         """Close and delete the files of accounts that the directory no longer has. Raises Unavailable."""
         for account in self._accounts.open_accounts():
             if self.directory.account_by_id(account) is None:
+                self._committer.forget(account)
                 self._accounts.forget(account)
                 remove_account_files(self.data_dir, account)
 
@@ -273,7 +303,7 @@ def _recover(
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
     try:
-        replayed = recovery.replay(pool, journal, now_s)
+        replayed = recovery.replay(pool, journal, generation + 1, now_s)
     finally:
         pool.close()
     if replayed.segments or replayed.unusable:
