@@ -89,6 +89,7 @@ class SmtpSession:
         self._login_failures = 0
         self._greeting: asyncio.TimerHandle | None = None
         self._spoken_for = SpokenFor()
+        self._is_trusted = connection.peer[0] in context.trusted
 
     # What the driver calls
 
@@ -184,6 +185,7 @@ class SmtpSession:
         self._log("speaks for %s", event.attributes)
         connection.peer = spoken.client or connection.peer
         connection.local = spoken.server or connection.local
+        self._is_trusted = connection.peer[0] in self._context.trusted
         login = event.attributes.get("LOGIN")
         account = self._directory.account_for_login(login) if login else None
         if login is not None:
@@ -204,7 +206,7 @@ class SmtpSession:
         """Whether the client is a user, or a host that is trusted like one."""
         if self._is_lmtp:
             return False  # for accounts here only
-        return self._submitter is not None or self._connection.peer[0] in self._context.trusted
+        return self._submitter is not None or self._is_trusted
 
     @property
     def _is_stranger(self) -> bool:
