@@ -16,7 +16,7 @@ FIGURES = (*SERVICES, "accepted", "stored", "sent", "pid", "started")
 """What a worker tells of itself: connections now by service, connections since its start, messages stored, recipients
 at other hosts that got theirs, its process, and when it started (epoch seconds)."""
 
-WATCH_SLOTS = 1 << 14
+ACCOUNT_SLOTS = 1 << 14
 ADDRESS_SLOTS = 1 << 16
 RATES = 3
 
@@ -37,10 +37,10 @@ class Shared:
         )
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
         """For keys of `addresses` and `rate`."""
-        self.watches = SlotCounts(watches, WATCH_SLOTS, place.number)
+        self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
         """By account: how many listeners wait for hints."""
-        self.behind = SlotCounts(behind, WATCH_SLOTS, place.number)
-        """By account: whether its file lacks something that was taken for it."""
+        self.behind = SlotCounts(behind, ACCOUNT_SLOTS, place.number)
+        """By account: mail that a worker holds and that is not yet in the account's file."""
         self.addresses = SlotCounts(addresses, ADDRESS_SLOTS, place.number)
         """By client address: connections."""
         self._own_blocks = [
@@ -92,12 +92,12 @@ def shared_alone() -> Shared:
 
 
 def _ends(workers: int) -> list[int]:
-    """Where each part ends: secret, figures, watches, behind, addresses, rates."""
+    """Where each part ends: secret, figures, watches, mail behind, addresses, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _FIGURES_OCTETS,
-        workers * WATCH_SLOTS * 2,
-        workers * WATCH_SLOTS * 2,
+        workers * ACCOUNT_SLOTS * 2,
+        workers * ACCOUNT_SLOTS * 2,
         workers * ADDRESS_SLOTS * 2,
         *[rate.TABLE_OCTETS] * RATES,
     ]

@@ -25,13 +25,15 @@ import apsw
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
-from pillarbox.store.intake import Intake, Taken, append_all
+from pillarbox.store.intake import Intake, Taken, append_lacking
 from pillarbox.store.journal import (
     SEGMENT_OCTETS,
     Journal,
+    Record,
     Segment,
     format_record,
-    named_accounts,
+    named_by,
+    run_of,
 )
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.tx import Tx
@@ -126,13 +128,14 @@ class Committer:
         clock: Callable[[], float],
         notify: Notify,
         is_watched: Callable[[int], bool],
-        mark_behind: Callable[[int, int], None],
         on_fatal: Callable[[BaseException], None],
         left: Sequence[Path] = (),
+        mark_behind: Callable[[int, int], None] | None = None,
     ) -> None:
-        """`is_watched`: whether a session wants to know at once what comes for an account. `mark_behind`: see
-        `Intake`. `left`: segments of an earlier process of this worker, which was killed while others went on."""
-        self._intake = Intake(journal.run, mark_behind)
+        """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
+        earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`."""
+        runs = {run for path in left if (run := run_of(path))}
+        self._intake = Intake(journal.worker, journal.run, runs, mark_behind or _mark_nothing)
         self._arrivals: list[_Arrival] = []
         self._tick_timer: asyncio.TimerHandle | None = None
         self._accounts = accounts
@@ -175,7 +178,7 @@ class Committer:
             return None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failed is not None:
-            done.set_exception(_stopping())
+            done.set_exception(Unavailable("the server is stopping", "UNAVAILABLE"))
             return done
         sequence = self._journal.next_sequence()
         numbers = Appended(item.mailbox, 0, 0, sequence)
@@ -189,7 +192,7 @@ class Committer:
         return self._intake.is_behind(account)
 
     async def catch_up(self, account: int) -> None:
-        """Put into an account's file what was taken for it; where that fails, it is tried again later."""
+        """Put into an account's file what was taken for it until now; where that fails, it is tried again later."""
         await self._has_put(account, self._journal.last_sequence)
 
     def _put_soon(self, account: int) -> "asyncio.Future[None]":
@@ -261,7 +264,7 @@ class Committer:
         """The unit that puts what was taken into its file."""
         intake, batch = self._intake, self._intake.batch(account)
         return Unit(
-            lambda tx: append_all(tx, intake.run, batch),
+            lambda tx: intake.append_batch(tx, batch),
             nothing,
             0,
             asyncio.get_running_loop().create_future(),
@@ -511,19 +514,38 @@ class Committer:
     def retire_left(self) -> None:
         """Begin to sync what the segments name that an earlier process of this worker left."""
         left, self._left = self._left, ()
-        for path in left:
-            self._start(self._retire_left(path))
+        if left:
+            self._start(self._retire_in_order(left))
+
+    async def _retire_in_order(self, paths: Sequence[Path]) -> None:
+        """The oldest first, and none behind one that fails: a file that has a message that was taken is held to have
+        all before it."""
+        for path in paths:
+            try:
+                await self._retire_left(path)
+            except (OSError, apsw.Error, Failure) as error:
+                log.error("journal %s and those after it stay: %s", path.name, error)
+                return
 
     async def _retire_left(self, path: Path) -> None:
+        """Raises OSError, Failure."""
         loop = asyncio.get_running_loop()
-        try:
-            accounts = await loop.run_in_executor(self._background, named_accounts, path)
-        except OSError as error:
-            log.error("journal %s stays: %s", path.name, error.strerror)
-            return
+        accounts, taken = await loop.run_in_executor(self._background, named_by, path)
         if accounts & self._accounts.unusable:
-            return  # it was there at the start of the server, and is still needed
+            return  # it was there at the start of the server, which put in what it could
+        for account, records in taken.items():
+            if self._accounts.path(account).exists():  # else the account was removed
+                await self._append_left(account, records)
         await self._retire(Segment(path, accounts))
+
+    async def _append_left(self, account: int, records: list[Record]) -> None:
+        """Put what an earlier process had taken, and not yet put, into the file. Raises Failure."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        worker = self._journal.worker
+        self.submit(account, Unit(lambda tx: append_lacking(tx, worker, records), None, 0, done))
+        count = await done
+        if count:
+            log.info("account %d: %d messages of a killed worker were put in", account, count)
 
     async def _retire(self, segment: Segment) -> None:
         """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
@@ -563,7 +585,7 @@ class Committer:
                 unit.error = _stopping()
                 _settle(unit)
         self._waiting.clear()
-        _refuse(self._arrivals, _stopping())
+        _refuse(self._arrivals, Unavailable("the server is stopping", "UNAVAILABLE"))
         self._arrivals.clear()
         self._on_fatal(error)
 
@@ -614,16 +636,6 @@ def checkpoint(path: Path, vfs: str | None) -> None:
         connection.close()
 
 
-def _do_nothing(_tx: Tx) -> None:
-    """The work of a unit that only waits for what is in front of it."""
-
-
-def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:
-    for arrival in arrivals:
-        if not arrival.done.done():
-            arrival.done.set_exception(error)
-
-
 def _records(group: _Applied) -> list[bytes]:
     """Of those of its appends that worked, for the journal."""
     return [
@@ -635,6 +647,20 @@ def _records(group: _Applied) -> list[bytes]:
 
 def _stopping() -> Unavailable:
     return Unavailable("the server is stopping", "UNAVAILABLE")
+
+
+def _mark_nothing(_account: int, _change: int) -> None:
+    """Nobody else is there to see it."""
+
+
+def _do_nothing(_tx: Tx) -> None:
+    """The work of a unit that only waits for what is in front of it."""
+
+
+def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:
+    for arrival in arrivals:
+        if not arrival.done.done():
+            arrival.done.set_exception(error)
 
 
 def nothing(_result: Any) -> bytes:

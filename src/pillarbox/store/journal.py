@@ -202,11 +202,10 @@ class Journal:
 
     def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
         self._folder = folder
-        self._worker = worker
+        self.worker = worker
         self.run = int.from_bytes(os.urandom(7), "big") + 1
         """Of this process, and of no other."""
-        self.last_sequence = 0
-        """Of what was taken in this run."""
+        self._sequence = 0
         self._files = files
         # A start leaves the segments whose accounts it could not replay: their numbers are taken.
         self._number = max((_number_of(path) for path in segments(folder)), default=0)
@@ -235,14 +234,19 @@ class Journal:
         except OSError as error:
             raise DiskFull from error
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the message that was taken last."""
+        return self._sequence
+
     def next_sequence(self) -> int:
         """For a message that is taken."""
-        self.last_sequence += 1
-        return self.last_sequence
+        self._sequence += 1
+        return self._sequence
 
     def _start_segment(self) -> None:
         self._number += 1
-        path = self._folder / f"{self._worker}-{self._number:06d}.log"
+        path = self._folder / f"{self.worker}-{self._number:06d}.log"
         file = self._files.open(path)
         try:
             file.allocate(ALLOCATION_OCTETS)
@@ -287,12 +291,17 @@ class Journal:
         self._file = None
         segment, self._segment = self._segment, None
         if segment is not None:
-            segment.last_sequence = self.last_sequence
+            segment.last_sequence = self._sequence
         return segment
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment whose accounts are all synced."""
         self._files.remove(segment.path)
+
+
+def worker_of(path: Path) -> str:
+    """Whose segment it is."""
+    return path.stem.rpartition("-")[0]
 
 
 def _number_of(path: Path) -> int:
@@ -305,17 +314,21 @@ def segments(folder: Path, worker: str = "*") -> list[Path]:
     return sorted(folder.glob(f"{worker}-*.log")) if folder.is_dir() else []
 
 
-def runs(folder: Path) -> set[int]:
-    """Those that the segments have records of. Reads the first record of each: blocks. Raises OSError."""
-    found = set()
-    for path in segments(folder):
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC) + _FRAME.size + _NUMBERS.size)
-        if len(head) == len(MAGIC) + _FRAME.size + _NUMBERS.size:
-            found.add(_NUMBERS.unpack_from(head, len(MAGIC) + _FRAME.size)[0])
-    return found
+def named_by(path: Path) -> tuple[set[int], dict[int, list[Record]]]:
+    """The accounts of a segment's records, and by account what was only taken. Reads all of it: blocks, for a thread.
+    Raises OSError."""
+    accounts: set[int] = set()
+    taken: dict[int, list[Record]] = {}
+    for record in read_records(path.read_bytes()):
+        accounts.add(record.account)
+        if not record.uid:
+            taken.setdefault(record.account, []).append(record)
+    return accounts, taken
 
 
-def named_accounts(path: Path) -> set[int]:
-    """The accounts of a segment's records. Reads all of it: blocks, for a thread. Raises OSError."""
-    return {record.account for record in read_records(path.read_bytes())}
+def run_of(path: Path) -> int:
+    """Which run wrote a segment; 0 if it has no record. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC) + _FRAME.size + 8)
+    run = head[len(MAGIC) + _FRAME.size :]
+    return int.from_bytes(run, "little") if len(run) == 8 and head.startswith(MAGIC) else 0

@@ -20,20 +20,20 @@ class Relay(Protocol):
     def unwatch(self, account: int) -> None:
         """Nobody does any more."""
 
+    def is_watched(self, account: int) -> bool:
+        """Whether somebody elsewhere does."""
+
     def tell(self, account: int, mailboxes: set[int]) -> None:
         """Let the workers know in which somebody does."""
 
-    def is_watched(self, account: int) -> bool:
-        """Whether somebody does in another worker."""
-
     def mark_behind(self, account: int, change: int) -> None:
-        """+1: this worker has taken mail that the account's file lacks; -1: it has it all now."""
+        """+1: from now on this worker holds mail that the account's file lacks; -1: not any more."""
 
     def is_behind(self, account: int) -> bool:
-        """Whether another worker may have taken such mail."""
+        """Whether another worker does."""
 
     async def catch_up(self, account: int) -> None:
-        """Until those have put it into the file, or could not."""
+        """Wait until the others have put what they hold now into the file; not for long, if one does not answer."""
 
 
 class Notifier:
@@ -60,11 +60,11 @@ class Notifier:
 
         return unsubscribe
 
-    def is_watched(self, account: int) -> bool:
+    def has_listeners(self, account: int) -> bool:
         """Whether somebody wants hints about an account, here or in another worker."""
-        if account in self._listeners:
-            return True
-        return self._relay is not None and self._relay.is_watched(account)
+        return account in self._listeners or (
+            self._relay is not None and self._relay.is_watched(account)
+        )
 
     def notify(self, account: int, mailboxes: set[int]) -> None:
         """Tell the account's listeners everywhere, in the next turn of the loop."""

@@ -1,7 +1,5 @@
 """Giving back the space of expunged messages, in slices, once they were kept for a while."""
 
-from collections.abc import Collection
-
 from pillarbox.store import changes
 from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.tx import Tx
@@ -39,14 +37,8 @@ def reclaim(tx: Tx, contents: list[int]) -> None:
             tx.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
 
 
-def forget_old(tx: Tx, runs: Collection[int]) -> None:
-    """Drop notes that serve no more: contents that live on in other mailboxes, old delivery keys and flag changes, and
-    runs of the journal other than `runs`, which have records yet."""
-    for (run,) in tx.rows(
-        "SELECT run FROM taken WHERE account = ? AND put_at < ?", (tx.account, tx.now_s - KEPT_S)
-    ):
-        if run not in runs:
-            tx.execute("DELETE FROM taken WHERE account = ? AND run = ?", (tx.account, run))
+def forget_old(tx: Tx) -> None:
+    """Drop notes that serve no more: contents that live on in other mailboxes, old delivery keys and flag changes."""
     tx.execute(
         "DELETE FROM expunged WHERE account = ? AND expunged_at < ?"
         " AND content IN (SELECT content FROM message WHERE account = ?)",

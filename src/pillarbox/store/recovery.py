@@ -10,7 +10,7 @@ could have been waiting.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal, mailboxes, messages
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.commit import checkpoint
-from pillarbox.store.content import make_content
-from pillarbox.store.intake import Taken, append_all, last_put
-from pillarbox.store.messages import Append, Numbers
+from pillarbox.store.intake import append_all, append_of, find_lacking
+from pillarbox.store.messages import Numbers
 from pillarbox.store.tx import Tx
 
 UIDS_SKIPPED = 4096
@@ -66,7 +65,7 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
     assert state is not None
     if record.modseq <= state[0]:
         return False
-    item = _append(record)
+    item = append_of(record)
     row = tx.row(
         "UPDATE mailbox SET uidnext = max(uidnext, ?), messages = messages + 1, unseen = unseen + ?,"
         " deleted = deleted + ?, octets = octets + ?, modseq = ?"
@@ -100,10 +99,12 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
 
 @dataclass(slots=True)
 class _Records:
-    """Of one account: appends with their numbers, and what was taken, by run."""
+    """Of one account: appends with their numbers, and what was taken, by worker and run."""
 
     numbered: list[journal.Record] = field(default_factory=list)
-    taken: dict[int, list[journal.Record]] = field(default_factory=lambda: defaultdict(list))
+    taken: dict[tuple[str, int], list[journal.Record]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
 
 @dataclass(slots=True)
@@ -134,11 +135,12 @@ def replay(
     named_by: dict[Path, set[int]] = {}
     for path in journal.segments(folder):
         named_by[path] = set()
+        worker = journal.worker_of(path)
         for record in journal.read_records(path.read_bytes()):
             if record.uid:
                 records[record.account].numbered.append(record)
             else:
-                records[record.account].taken[record.run].append(record)
+                records[record.account].taken[worker, record.run].append(record)
             named_by[path].add(record.account)
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
@@ -165,81 +167,17 @@ def _replay_account(
         tx = file.write_tx(now_s)
         with file.writer:
             missing = sum(apply_record(tx, record) for record in records.numbered)
-            lacking = _lacking(tx, records.taken)
+            lacking = [
+                (worker, run, batch)
+                for (worker, run), taken in records.taken.items()
+                if (batch := find_lacking(tx, worker, run, taken))
+            ]
             if lacking:
                 put_in_order(tx, generation)
-            for run, batch in lacking.items():
-                append_all(tx, run, batch)
+            for worker, run, batch in lacking:
+                append_all(tx, worker, run, batch)
                 missing += len(batch)
         checkpoint(file.path, file.vfs)
     finally:
         file.unlock()
     return missing
-
-
-def put_left(accounts: Accounts, segments: Iterable[Path], now_s: int) -> Replayed:
-    """Put into its files what a worker had taken that was killed while others went on. Blocks.
-
-    `segments` of the result may be removed once what they name is synced. A file that takes nothing now gets its mail
-    at the next start of the server: its segments stay.
-    """
-    result = Replayed()
-    taken: dict[int, dict[int, list[journal.Record]]] = defaultdict(lambda: defaultdict(list))
-    named_by: dict[Path, set[int]] = {}
-    for path in segments:
-        named_by[path] = set()
-        for record in journal.read_records(path.read_bytes()):
-            named_by[path].add(record.account)
-            if not record.uid:
-                taken[record.account][record.run].append(record)
-    for account, runs in taken.items():
-        if accounts.path(account).exists():  # else the account was removed
-            try:
-                result.missing += _put(accounts, account, runs, now_s)
-            except (apsw.Error, Unavailable) as error:
-                log.error("account %d takes no mail: %s", account, error)
-                result.unusable.add(account)
-    result.segments = [path for path, names in named_by.items() if not names & result.unusable]
-    return result
-
-
-def _put(
-    accounts: Accounts, account: int, runs: Mapping[int, list[journal.Record]], now_s: int
-) -> int:
-    file = accounts.open_blocking(account, now_s)
-    file.lock()
-    try:
-        tx = file.write_tx(now_s)
-        with file.writer:
-            lacking = _lacking(tx, runs)
-            for run, batch in lacking.items():
-                append_all(tx, run, batch)
-    finally:
-        file.unlock()
-    return sum(map(len, lacking.values()))
-
-
-def _lacking(tx: Tx, runs: Mapping[int, list[journal.Record]]) -> dict[int, list[Taken]]:
-    """What was taken and is not in the file, by run and in order."""
-    lacking = {run: _behind(records, last_put(tx, run)) for run, records in runs.items()}
-    return {run: batch for run, batch in lacking.items() if batch}
-
-
-def _behind(records: list[journal.Record], last: int) -> list[Taken]:
-    return [
-        Taken(_append(record), record.modseq)
-        for record in sorted(records, key=lambda record: record.modseq)
-        if record.modseq > last
-    ]
-
-
-def _append(record: journal.Record) -> Append:
-    return Append(
-        record.mailbox,
-        make_content(record.octets),
-        record.internaldate,
-        record.flags,
-        record.keywords,
-        record.prefix,
-        record.delivery_key,
-    )

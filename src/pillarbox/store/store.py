@@ -59,7 +59,7 @@ class Store:
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.stored = 0
-            """Messages that were given to `append` and `deliver`."""
+            """Messages that were given to `append`."""
             self.unusable = set(place.unusable)
             """Accounts that must not be opened, since their journal could not be replayed."""
             if place.is_first:
@@ -68,29 +68,25 @@ class Store:
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
-                left = []
             else:
                 generation = self.directory.generation()
-                left = journal.segments(journal_folder, str(place.number))
+            left = journal.segments(journal_folder, str(place.number))
             self._accounts = Accounts(
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
-            if left:
-                replayed = recovery.put_left(self._accounts, left, int(clock()))
-                self.recovered_messages, left = replayed.missing, replayed.segments
-            self._relay = relay
             self._notifier = Notifier(relay)
+            self._relay = relay
             self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
                 self._journal,
                 clock,
                 self._notifier.notify,
-                self._notifier.is_watched,
-                relay.mark_behind if relay is not None else _mark_nothing,
+                self._notifier.has_listeners,
                 on_fatal,
                 left,
+                relay.mark_behind if relay is not None else None,
             )
         except BaseException:
             os.close(self._lock)
@@ -111,7 +107,7 @@ class Store:
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Suspends only before it, where
-        the account's file has to be opened, or to be given what was taken for it.
+        the account's file has to be opened, or to be given what was taken for it, here or by another worker.
 
         Raises what `work` raises, and Unavailable.
         """
@@ -134,10 +130,6 @@ class Store:
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
-    async def catch_up(self, account: int) -> None:
-        """Put into the account's file what was taken for it in this process."""
-        await self._committer.catch_up(account)
-
     async def compute(self, work: Callable[[], T]) -> T:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
         it: a second one would get nothing done sooner, only keep the event loop from running."""
@@ -148,7 +140,13 @@ class Store:
 
         Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
         """
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         return await self._write_synced(account, work, 0)
+
+    async def catch_up(self, account: int) -> None:
+        """Put into an account's file what this worker took for it."""
+        await self._committer.catch_up(account)
 
     async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -190,13 +188,12 @@ class Store:
 
     def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
         """`deliver` for a caller that does several at once."""
-        if item.size > LARGEST_JOURNALLED:
-            return self.append_soon(account, item)
-        taken = self._committer.take(account, item)
-        if taken is None:
-            return self.append_soon(account, item)
-        self.stored += 1
-        return taken
+        if item.size <= LARGEST_JOURNALLED:
+            taken = self._committer.take(account, item)
+            if taken is not None:
+                self.stored += 1
+                return taken
+        return self.append_soon(account, item)
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
@@ -266,8 +263,7 @@ class Store:
         for start in range(0, len(contents), reclaim.SLICE):
             part = contents[start : start + reclaim.SLICE]
             await self._write_soon(account, lambda tx, part=part: reclaim.reclaim(tx, part))  # type: ignore[misc]
-        runs = await asyncio.to_thread(journal.runs, self.data_dir / "journal")
-        await self._write_soon(account, lambda tx: reclaim.forget_old(tx, runs))
+        await self._write_soon(account, reclaim.forget_old)
         return len(contents)
 
     def forget_removed_accounts(self) -> None:
@@ -277,10 +273,6 @@ class Store:
                 self._committer.forget(account)
                 self._accounts.forget(account)
                 remove_account_files(self.data_dir, account)
-
-
-def _mark_nothing(_account: int, _change: int) -> None:
-    """There is no other worker."""
 
 
 def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:

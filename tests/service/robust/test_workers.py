@@ -72,6 +72,25 @@ def test_idle_in_one_worker_sees_at_once_what_came_through_another(shared: Serve
     asyncio.run(scenario())
 
 
+def test_mail_that_has_its_250_is_there_for_whoever_looks_whichever_worker_it_is(
+    shared: ServerProcess,
+) -> None:
+    """Though it is put into the account's file a little later, with others."""
+
+    async def scenario() -> None:
+        senders = [await Smtp.connect(shared.smtp) for _ in range(8)]
+        readers = [await Imap.connect(shared.imap, 3) for _ in range(8)]
+        for count in range(1, 60):
+            reply = await senders[count % 7].send([f"user3@{DOMAIN}"], MESSAGE)
+            assert reply.startswith("250")
+            answer = (await readers[count % 8].command("STATUS INBOX (MESSAGES)"))[0]
+            assert b"MESSAGES %d)" % count in answer
+        for one in (*senders, *readers):
+            one.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_maildrop_is_for_one_session_at_a_time_in_all_workers(shared: ServerProcess) -> None:
     """RFC 1939 §4: whichever worker it is that a second session reaches."""
     first = poplib.POP3("127.0.0.1", shared.pop3, timeout=10)

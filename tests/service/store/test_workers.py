@@ -170,6 +170,36 @@ def test_a_worker_that_comes_back_makes_its_old_journal_needless(tmp_path: Path)
     run(tmp_path, scenario)
 
 
+def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that has the later ones would be held to have the earlier ones."""
+    monkeypatch.setattr(commit, "SEGMENT_OCTETS", 3000)
+
+    async def scenario(stores: list[Store]) -> None:
+        lock = os.open(tmp_path / "lock", os.O_RDWR)
+        killed = Store(
+            tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=os.dup(lock))
+        )
+
+        async def stay(_segment: journal.Segment) -> None: ...
+
+        killed._committer._retire = stay
+        await killed.append(1, item())
+        for number in range(30):
+            await killed.deliver(1, item(number, size=600))
+        killed._committer._tick_timer.cancel()
+        assert len(journal.segments(tmp_path / "journal", "2")) > 3
+        again = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
+        again.retire_left()
+        await again._committer._quiet()
+        assert len(await uids(again, 1)) == 31
+        await again.close()
+        assert journal.segments(tmp_path / "journal", "2") == []
+
+    run(tmp_path, scenario)
+
+
 def test_a_journal_that_could_not_be_replayed_stays_for_the_next_start(tmp_path: Path) -> None:
     async def scenario(stores: list[Store]) -> None:
         await stores[1].append(1, item())
@@ -243,5 +273,92 @@ def test_keywords_of_a_lost_transaction_are_not_remembered(tmp_path: Path) -> No
     def flags_shown(tx) -> bytes:
         ((flags,),) = messages.select(tx, 1, ALL, ("flags",))
         return keywords.format_flags(tx, flags)
+
+    run(tmp_path, scenario)
+
+
+class Link:
+    """The `Relay` of two stores of this process, as direct as can be."""
+
+    def __init__(self) -> None:
+        self.behind: dict[int, int] = {}
+        self.other: Link
+        self.store: Store
+
+    def watch(self, account: int) -> None: ...
+
+    def unwatch(self, account: int) -> None: ...
+
+    def is_watched(self, account: int) -> bool:
+        return False
+
+    def tell(self, account: int, mailboxes: set[int]) -> None: ...
+
+    def mark_behind(self, account: int, change: int) -> None:
+        self.behind[account] = self.behind.get(account, 0) + change
+
+    def is_behind(self, account: int) -> bool:
+        return bool(self.other.behind.get(account))
+
+    async def catch_up(self, account: int) -> None:
+        await self.other.store.catch_up(account)
+
+
+def test_what_one_worker_took_is_there_for_whoever_reads_in_another(tmp_path: Path) -> None:
+    async def main() -> None:
+        lock = lock_folder(tmp_path)
+        links = [Link(), Link()]
+        for number, link in enumerate(links, 1):
+            link.other = links[2 - number]
+            place = Place(number, 2, is_first=number == 1, lock=os.dup(lock))
+            link.store = Store(tmp_path, clock=lambda: NOW, place=place, relay=link)
+        first, second = (link.store for link in links)
+        await first.append(1, item())
+        for count in range(1, 20):
+            await first.deliver(1, item(count))
+            assert links[0].behind == {1: 1}, "it is in the journal only"
+            assert len(await uids(second, 1)) == count + 1
+            assert links[0].behind == {1: 0}
+        await first.deliver(1, item(20))
+        await second.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 2, []))
+        rows = await second.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        assert rows == [(2,)] * 21, "whoever changes messages changes those, too"
+        for link in links:
+            await link.store.close()
+        os.close(lock)
+
+    asyncio.run(main())
+
+
+def test_what_a_killed_worker_took_is_put_in_once_by_the_next(tmp_path: Path) -> None:
+    """Also when that is killed in turn before it could sync what it put in, and when the server starts anew then."""
+
+    async def scenario(stores: list[Store]) -> None:
+        lock = os.open(tmp_path / "lock", os.O_RDWR)
+        for account in (1, 2, 3):
+            await stores[0].append(account, item())
+
+        async def one(number: int, *, put: bool) -> None:
+            place = Place(2, 2, is_first=False, lock=os.dup(lock))
+            store = Store(tmp_path, clock=lambda: NOW, place=place)
+            if put:
+                store._committer._journal.remove = lambda _segment: None
+                store.retire_left()
+            for account in (1, 2, 3):
+                await store.append(account, item(number))
+                await store.deliver(account, item(number + 1))
+            await store._committer._quiet()
+            store._committer._tick_timer.cancel()
+
+        await one(100, put=False)
+        await one(200, put=True)
+        await one(300, put=True)
+        last = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
+        last.retire_left()
+        await last.deliver(1, item(400))
+        await last._committer._quiet()
+        await last.close()
+        assert [len(await uids(stores[0], account)) for account in (1, 2, 3)] == [8, 7, 7]
+        assert journal.segments(tmp_path / "journal", "2") == []
 
     run(tmp_path, scenario)

@@ -1,9 +1,9 @@
--- Up to which message of a run of the journal (one process of a worker) this file has what was taken for it
--- (store.intake), and when it got the last (epoch seconds).
+-- Up to which message of a worker's journal this file has what was taken for it (store.intake). `run` is one
+-- process of the worker.
 CREATE TABLE taken (
     account  INTEGER NOT NULL,
+    worker   TEXT NOT NULL,
     run      INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    put_at   INTEGER NOT NULL,
-    PRIMARY KEY (account, run)
+    PRIMARY KEY (account, worker, run)
 ) WITHOUT ROWID;
