@@ -117,7 +117,9 @@ def _servers(peer: str | None, accounts: int) -> list[tuple[str, Callable[[Path]
             ("peer", lambda folder: PostfixDovecot(folder, accounts, "sdbox")),
             ("peer", lambda folder: PostfixDovecot(folder, accounts, "maildir")),
         ]
-    servers.append(("pillarbox", lambda folder: PillarboxServer(folder, accounts)))
+    servers.append(
+        ("pillarbox", lambda folder: PillarboxServer(folder, accounts, workers=_workers()))
+    )
     return servers
 
 
@@ -178,8 +180,16 @@ def _introduce(peer: str | None) -> None:
 
 
 @click.group()
-def main() -> None:
+@click.option(
+    "--workers", default=0, help="processes of Pillarbox; 0, the default: one for each core"
+)
+def main(workers: int) -> None:
     """Compare Pillarbox with Postfix + Dovecot on this machine, on loopback."""
+
+
+def _workers() -> int:
+    workers: int = click.get_current_context().find_root().params["workers"]
+    return workers
 
 
 _peer_option = click.option("--peer", type=click.Choice([PEER]), help="run this peer too")
@@ -380,10 +390,20 @@ def relay(
     servers: list[tuple[str, Callable[[Path], Server]]] = []
     if peer:
         servers.append(("peer", lambda folder: PostfixDovecot(folder, 1, "sdbox", domains)))
-    servers.append(("pillarbox", lambda folder: PillarboxServer(folder, 1, trusts_load=True)))
+    servers.append(
+        (
+            "pillarbox",
+            lambda folder: PillarboxServer(folder, 1, workers=_workers(), trusts_load=True),
+        )
+    )
     if dkim:
         servers.append(
-            ("pillarbox", lambda folder: PillarboxServer(folder, 1, trusts_load=True, dkim=True))
+            (
+                "pillarbox",
+                lambda folder: PillarboxServer(
+                    folder, 1, workers=_workers(), trusts_load=True, dkim=True
+                ),
+            )
         )
     measured: dict[int, list[Row]] = {}
     for _ in range(rounds):

@@ -21,9 +21,16 @@ class PillarboxServer:
     """One running server with `accounts` accounts, user0 and so on, password "password"."""
 
     def __init__(
-        self, folder: Path, accounts: int, *, trusts_load: bool = False, dkim: bool = False
+        self,
+        folder: Path,
+        accounts: int,
+        *,
+        workers: int = 0,
+        trusts_load: bool = False,
+        dkim: bool = False,
     ) -> None:
         """`trusts_load`: the load may send to other hosts, without a login."""
+        self._workers = workers
         self.name = "Pillarbox, DKIM (RSA and Ed25519)" if dkim else "Pillarbox"
         self.folder = folder
         self._trusted = '["127.0.0.1"]' if trusts_load else "[]"
@@ -61,7 +68,7 @@ class PillarboxServer:
         (self.folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
-workers = 1
+workers = {self._workers}
 [listen]
 smtp = ["127.0.0.1:{self.smtp[1]}"]
 imap = ["127.0.0.1:{self.imap[1]}"]
@@ -100,7 +107,7 @@ allow_cleartext_login = true
             self._process.wait(40)
 
     def stop_and_count(self) -> float:
-        """Stop cleanly; the CPU seconds of the process over its whole life."""
+        """Stop cleanly; the CPU seconds of all its processes over their whole life."""
         assert self._process is not None
         self._process.terminate()
         _, status, usage = os.wait4(self._process.pid, 0)

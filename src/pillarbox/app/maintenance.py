@@ -1,5 +1,5 @@
 """What a running server does by itself: parting from removed accounts, giving space back, renewing certificates,
-telling accounts that they are nearly full."""
+telling accounts that they are nearly full, and telling what it does."""
 
 import asyncio
 import logging
@@ -22,10 +22,20 @@ class Maintenance:
     """Three tasks, from `start` to `stop`."""
 
     def __init__(
-        self, store: Store, admission: Admission, certificates: Certificates, hostname: str
+        self,
+        store: Store,
+        admission: Admission,
+        certificates: Certificates,
+        publish: Callable[[], None],
+        *,
+        has_duty: bool,
+        hostname: str,
     ) -> None:
+        """`publish` is called every second; with `has_duty` this worker keeps house for all."""
         self._store = store
         self._hostname = hostname
+        self._publish = publish
+        self._has_duty = has_duty
         self._admission = admission
         self._certificates = certificates
         self._directory_version = store.directory.data_version()
@@ -56,6 +66,7 @@ class Maintenance:
 
     async def _look_at_directory(self) -> None:
         """Accounts that were disabled or removed lose their sessions, removed ones their files."""
+        self._publish()
         version = self._store.directory.data_version()
         if version == self._directory_version and not self._leaving:
             return
@@ -75,6 +86,8 @@ class Maintenance:
 
     async def _keep_house(self) -> None:
         await asyncio.to_thread(self._certificates.refresh)
+        if not self._has_duty:
+            return
         for account in self._store.directory.accounts():
             reclaimed = await self._store.reclaim(account.id)
             if reclaimed:

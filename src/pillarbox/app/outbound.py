@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import dns.exception
@@ -27,10 +28,12 @@ from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
-from pillarbox.queue.schedule import Schedule
+from pillarbox.queue.schedule import Pressure, Schedule
 from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtp.client_events import Credentials, TlsMode
 from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.place import Place
+from pillarbox.store.run import SentCounts
 from pillarbox.store.store import Store
 
 BEGIN_AGAIN_S = 30.0
@@ -45,6 +48,7 @@ class Outbound:
         self,
         config: Config,
         store: Store,
+        place: Place,
         *,
         sends: bool,
         on_fatal: Callable[[BaseException], None],
@@ -52,7 +56,7 @@ class Outbound:
         """`on_fatal` hears that mail cannot be made durable any more. Raises Refused when a password file cannot be
         read."""
         self.queue = OutgoingQueue(
-            config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal
+            config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal, place=place
         )
         self.router = make_router(config)
         schedule = Schedule(
@@ -63,8 +67,10 @@ class Outbound:
             self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
         )
         submission = config.submission
+        self._counts = SentCounts(config.data_path / "run.db")
         self.enqueuer.limits = SendingLimits(
             store.directory,
+            self._counts,
             submission.recipients_per_hour,
             submission.recipients_per_day,
             time.time,
@@ -80,8 +86,9 @@ class Outbound:
         self.sends = sends
         self._worker: QueueWorker | None = None
         self._beginning: asyncio.Task[None] | None = None
+        self._reporter: QueueReporter | None = None
         if sends:
-            reporter = QueueReporter(
+            reporter = self._reporter = QueueReporter(
                 self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
             )
             self._worker = QueueWorker(
@@ -89,11 +96,17 @@ class Outbound:
                 self.router.find,
                 reporter,
                 TlsContexts(client_context(verified=True), client_context(verified=False)),
-                owner=f"worker-{time.time_ns():x}",
+                owner=self.queue.owner,
                 clock=time.time,
                 random=random.random,
+                pressure=_share_of(Pressure(), place.workers),
             )
             self.enqueuer.courier = self._worker
+
+    @property
+    def sent(self) -> int:
+        """Recipients at other hosts that got their mail, since the start."""
+        return self._reporter.sent if self._reporter is not None else 0
 
     def _hint(self) -> None:
         if self._worker is not None:
@@ -127,6 +140,16 @@ class Outbound:
             await self._worker.stop()
         await self.queue.drain()
         self.queue.close()
+        self._counts.close()
+
+
+def _share_of(pressure: Pressure, workers: int) -> Pressure:
+    """What each of the workers may do to a destination, so that all together do about what one would."""
+    return replace(
+        pressure,
+        most_sessions=-(-pressure.most_sessions // workers),
+        first_sessions=-(-pressure.first_sessions // workers),
+    )
 
 
 def make_router(config: Config) -> Router:

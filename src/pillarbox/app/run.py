@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+from pillarbox import __version__
+from pillarbox.app import life
+from pillarbox.app.life import FATAL, STOPPED
 from pillarbox.app.server import Server
+from pillarbox.app.status import Status, StatusSocket
+from pillarbox.app.workplace import Workplace
 from pillarbox.config.schema import Config
 from pillarbox.store.store import Store
-
-STOPPED, FATAL = 0, 1
-"""Exit codes."""
 
 SWITCH_S = 0.0001
 """How long a thread may keep the interpreter from the event loop, which may want it back after every SQL statement.
@@ -32,9 +34,10 @@ def run(
     prepare: Callable[[Store], Awaitable[None]] | None = None,
     *,
     sends: bool = True,
+    workplace: Workplace | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. `prepare` gets the store before anything listens,
-    `announce` is called once all ports answer.
+    `announce` is called once all ports answer. With a `workplace` this process is one of several workers.
 
     Raises Refused and Unavailable when the server cannot start.
     """
@@ -43,7 +46,7 @@ def run(
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(config, announce, prepare, sends=sends))
+        return runner.run(_serve(config, announce, prepare, workplace, sends=sends))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -59,6 +62,7 @@ async def _serve(
     config: Config,
     announce: Callable[[Server], None],
     prepare: Callable[[Store], Awaitable[None]] | None,
+    workplace: Workplace | None,
     *,
     sends: bool,
 ) -> int:
@@ -70,7 +74,9 @@ async def _serve(
         failures.append(error)
         stopping.set()
 
-    server = Server(config, on_fatal=fail, prepare=prepare, sends=sends)
+    is_alone = workplace is None
+    workplace = workplace or Workplace()
+    server = Server(config, on_fatal=fail, prepare=prepare, sends=sends, workplace=workplace)
 
     def stop() -> None:
         if stopping.is_set():
@@ -80,36 +86,28 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, server.refresh)
-    _warn(config)
+    if is_alone:
+        life.warn(config)
     await server.start()
+    status = StatusSocket(config.data_path, Status(workplace.shared, __version__), server.publish)
     try:
+        if is_alone:
+            await status.start()
         announce(server)
         await stopping.wait()
-        log.info("stopping")
+        if is_alone:
+            log.info("stopping")
     finally:
+        status.close()
         await server.stop()
     if failures:
         log.critical("stopped: the store failed: %s", failures[0])
         return FATAL
-    log.info("stopped")
+    if is_alone:
+        log.info("stopped")
     return STOPPED
 
 
 def announce_in_log(server: Server) -> None:
     """What `serve` says once it runs."""
-    for service, addresses in server.addresses.items():
-        for host, port in addresses:
-            shown = f"[{host}]" if ":" in host else host
-            log.info("%s listens on %s:%d", service, shown, port)
-    log.info("ready")
-
-
-def _warn(config: Config) -> None:
-    if config.security.allow_cleartext_login:
-        log.warning(
-            "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
-        )
-    if config.workers > 1:
-        log.warning("workers = %d: this version runs one process", config.workers)
-    if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
-        log.warning("nothing to do: [listen] names no address")
+    life.announce(server.sockets)

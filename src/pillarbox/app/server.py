@@ -1,32 +1,35 @@
-"""A whole mail server in one process: `Server` wires the configuration to the store, the services and the sockets."""
+"""A whole mail server in one process, or one of several workers: `Server` wires the configuration to the store, the
+services and the sockets."""
 
 import datetime
-import errno
 import fcntl
 import logging
 import os
 import resource
-import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.services import make_services, make_smtp_context
+from pillarbox.app.shared import ADDRESS_SLOTS
+from pillarbox.app.sockets import Sockets, addresses_of, bind_all, close_all
+from pillarbox.app.workplace import Workplace
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
-from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
-from pillarbox.net.admission import Admission
-from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.admission import Admission, Elsewhere
+from pillarbox.net.listener import Listeners
+from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
-from pillarbox.store import drop
+from pillarbox.store import drop, run
 from pillarbox.store.run import LoginFailures
-from pillarbox.store.spool import SpoolRoom
+from pillarbox.store.spool import TOTAL_OCTETS, SpoolRoom
 from pillarbox.store.store import Store
 
 MOST_CONNECTIONS = 10_000
@@ -52,22 +55,31 @@ class Server:
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
         prepare: Callable[[Store], Awaitable[None]] | None = None,
         sends: bool = True,
+        workplace: Workplace | None = None,
     ) -> None:
         """`failure_delay_s` is the delay after a wrong password; tests want none. `on_fatal` hears that the store
         cannot make mail durable any more: stop then. `prepare` gets the store before anything listens. Not `sends`:
-        mail to other hosts stays in the queue."""
+        mail to other hosts stays in the queue. With a `workplace` it is one of several."""
+        self._workplace = workplace or Workplace()
         self._config = config
         self._failure_delay_s = failure_delay_s
         self._on_fatal = on_fatal
         self._prepare = prepare
         self._sends = sends
+        self._started = int(time.time())
         self._exit = AsyncExitStack()
         self._drain_s = DRAIN_S
         self._admission: Admission | None = None
         self._maintenance: Maintenance | None = None
-        self.addresses: dict[str, list[tuple[str, int]]] = {}
-        """By service, what is listened on: host and port."""
+        self.sockets: Sockets = {}
+        """What is listened on."""
+        self._outbound: Outbound | None = None
         self.store: Store | None = None
+
+    @property
+    def addresses(self) -> dict[str, list[tuple[str, int]]]:
+        """By service, what is listened on: host and port."""
+        return addresses_of(self.sockets)
 
     async def start(self) -> None:
         """Open everything, recover from an unclean stop, then listen. Raises Refused and Unavailable."""
@@ -78,11 +90,23 @@ class Server:
             raise
 
     async def _start(self) -> None:
-        config = self._config
-        sockets = self._bind_all()
+        config, workplace = self._config, self._workplace
+        place, shared = workplace.place, workplace.shared
+        # All of them before anything else: another program may have a port.
+        self.sockets = workplace.sockets or bind_all(config)[0]
+        self._exit.callback(close_all, self.sockets)
         certificates = Certificates(config, lambda: datetime.datetime.now(datetime.UTC))
-        store = self.store = Store(config.data_path, on_fatal=self._on_fatal)
+        store = self.store = Store(
+            config.data_path, on_fatal=self._on_fatal, place=place, relay=workplace.hints
+        )
         self._exit.push_async_callback(store.close)
+        if workplace.hints is not None:
+            workplace.hints.listen(store.hinted, store.catch_up)
+            self._exit.callback(workplace.hints.close)
+        if place.is_first:
+            run.wipe(config.data_path / "run.db")
+        else:
+            store.retire_left()
         widen_descriptor_table()  # the store has raised its limit
         if store.recovered_messages:
             log.info("%d messages were recovered from the journal", store.recovered_messages)
@@ -94,49 +118,68 @@ class Server:
             store.directory, failures, failure_delay_s=self._failure_delay_s
         )
         self._exit.callback(authenticator.close)
-        outbound = Outbound(config, store, sends=self._sends, on_fatal=self._on_fatal)
+        outbound = self._outbound = Outbound(
+            config, store, place, sends=self._sends, on_fatal=self._on_fatal
+        )
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
-        pending = PendingWorker(store, outbound.notices.tell_later_success)
-        pending.start()
-        self._exit.push_async_callback(pending.stop)
         admission = self._admission = Admission(
             most_connections(),
             config.security.connections_per_address,
             parse_networks(config.security.proxy_protocol_from),
         )
+        if place.workers > 1:
+            admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
         maintenance = self._maintenance = Maintenance(
-            store, admission, certificates, canonical_domain(config.hostname)
+            store,
+            admission,
+            certificates,
+            self.publish,
+            has_duty=place.has_duty,
+            hostname=canonical_domain(config.hostname),
         )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)
-        listeners = Listeners(admission)
+        listeners = Listeners(admission, workplace.prefix)
         self._exit.push_async_callback(lambda: listeners.close(self._drain_s))
         spool_folder = config.data_path / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
-        smtp = make_smtp_context(config, store, authenticator, SpoolRoom(spool_folder), outbound)
+        room = SpoolRoom(spool_folder, TOTAL_OCTETS // place.workers)
+        smtp = make_smtp_context(config, store, authenticator, room, outbound, shared)
+        if place.has_duty:
+            self._take_duty(store, outbound, smtp)
+        services = make_services(config, smtp, certificates.context)
+        for name, bound in self.sockets.items():
+            for sock in bound:
+                await listeners.listen(sock, services[name])
+        self.publish()
+
+    def _take_duty(self, store: Store, outbound: Outbound, smtp: SmtpContext) -> None:
+        """What one worker does for all."""
+        config = self._config
+        pending = PendingWorker(store, outbound.notices.tell_later_success)
+        pending.start()
+        self._exit.push_async_callback(pending.stop)
         drop.make_folder(config.drop_path, shared=bool(config.sendmail.drop_dir))
         pickup = Pickup(smtp, config.drop_path, frozenset(config.sendmail.trusted_users))
         pickup.start()
         self._exit.push_async_callback(pickup.stop)
-        services = make_services(config, smtp, certificates.context)
-        for name, bound in sockets.items():
-            for sock in bound:
-                await listeners.listen(sock, services[name])
 
-    def _bind_all(self) -> dict[str, list[socket.socket]]:
-        """All sockets of the configuration, before anything else: another program may have a port."""
-        sockets: dict[str, list[socket.socket]] = {}
-        for name in self._config.listen.__struct_fields__:
-            for address in getattr(self._config.listen, name):
-                try:
-                    sock = bind(address)
-                except OSError as error:
-                    raise Refused(_why_not_bound(name, address, error)) from error
-                self._exit.callback(sock.close)
-                sockets.setdefault(name, []).append(sock)
-                self.addresses.setdefault(name, []).append(sock.getsockname()[:2])
-        return sockets
+    def publish(self) -> None:
+        """Tell what this process does, for `pillarbox status`."""
+        if self._admission is None or self._outbound is None or self.store is None:
+            return
+        connections = Counter(each.service.name for each in self._admission.connections)
+        self._workplace.shared.publish(
+            {
+                **connections,
+                "accepted": self._admission.accepted,
+                "stored": self.store.stored,
+                "sent": self._outbound.sent,
+                "pid": os.getpid(),
+                "started": self._started,
+            }
+        )
 
     async def stop(self, drain_s: float = DRAIN_S) -> None:
         """Finish the commands in hand, part from all peers, close everything. Harmless when done before."""
@@ -172,12 +215,3 @@ def widen_descriptor_table() -> None:
         os.close(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, wanted - 1))
     finally:
         os.close(descriptor)
-
-
-def _why_not_bound(service: str, address: str, error: OSError) -> str:
-    reason = {
-        errno.EADDRINUSE: "another program has this port",
-        errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
-    return f"cannot listen on {address} ({service}): {reason}"

@@ -4,12 +4,12 @@ import ssl
 from collections.abc import Callable
 
 from pillarbox.app.outbound import Outbound
+from pillarbox.app.shared import Shared
 from pillarbox.auth.login import Authenticator
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
-from pillarbox.core.rate import Rate
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.connection import Connection, Service, Session
@@ -35,6 +35,7 @@ def make_smtp_context(
     authenticator: Authenticator,
     spool_room: SpoolRoom,
     outbound: Outbound,
+    shared: Shared,
 ) -> SmtpContext:
     """What all that takes mail in shares."""
     return SmtpContext(
@@ -51,9 +52,9 @@ def make_smtp_context(
         parse_duration(config.smtp.greeting_delay),
         parse_duration(config.smtp.error_delay),
         Rates(
-            Rate(config.smtp.connections_per_minute),
-            Rate(config.smtp.messages_per_minute),
-            Rate(config.submission.messages_per_minute),
+            shared.rate(0, config.smtp.connections_per_minute),
+            shared.rate(1, config.smtp.messages_per_minute),
+            shared.rate(2, config.submission.messages_per_minute),
         ),
         # Who does not talk to other hosts has no use for their DNS either.
         SenderDomains(outbound.router.resolver.run) if outbound.sends else None,

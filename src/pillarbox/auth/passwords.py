@@ -22,7 +22,18 @@ SCRAM_SALT_OCTETS = 16
 
 _hasher = argon2.PasswordHasher()  # RFC 9106 §4, second recommended option
 
-UNKNOWN_USER_HASH = _hasher.hash(os.urandom(16))
+
+def _random_hash() -> str:
+    """In the form of a hash of `_hasher`, of no password that anybody knows."""
+    salt, digest = (
+        base64.b64encode(os.urandom(length)).rstrip(b"=").decode()
+        for length in (_hasher.salt_len, _hasher.hash_len)
+    )
+    costs = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${digest}"
+
+
+UNKNOWN_USER_HASH = _random_hash()
 """Verified for users that do not exist, so that they take as long as others."""
 
 

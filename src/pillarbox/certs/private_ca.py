@@ -5,6 +5,7 @@ host name changes; the CA stays.
 """
 
 import datetime
+import fcntl
 import ipaddress
 import os
 from pathlib import Path
@@ -28,12 +29,22 @@ def ensure_certificate(folder: Path, hostname: str, now: datetime.datetime) -> t
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificate_path, key_path = folder / "host.pem", folder / "host-key.pem"
     if not _is_current(certificate_path, key_path, hostname, now):
-        ca, ca_key = _ensure_ca(folder, now)
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign(hostname, key.public_key(), ca, ca_key, now)
-        _write(key_path, _pem(key), 0o600)
-        _write(certificate_path, _text(certificate) + _text(ca), 0o644)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one worker of several makes it
+            if not _is_current(certificate_path, key_path, hostname, now):
+                _make(certificate_path, key_path, hostname, now)
+        finally:
+            os.close(lock)
     return certificate_path, key_path
+
+
+def _make(certificate_path: Path, key_path: Path, hostname: str, now: datetime.datetime) -> None:
+    ca, ca_key = _ensure_ca(certificate_path.parent, now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _sign(hostname, key.public_key(), ca, ca_key, now)
+    _write(key_path, _pem(key), 0o600)
+    _write(certificate_path, _text(certificate) + _text(ca), 0o644)
 
 
 def _is_current(certificate: Path, key: Path, hostname: str, now: datetime.datetime) -> bool:

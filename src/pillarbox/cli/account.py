@@ -8,15 +8,13 @@ from pillarbox.auth.passwords import hash_password
 from pillarbox.cli import quota as quota_options
 from pillarbox.cli.common import (
     ask_new_password,
-    config_option,
     directory_of,
     ensure_terminal,
-    json_option,
     open_directory,
     password_option,
-    read_config,
     show_table,
 )
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.accounts import account_path
 from pillarbox.store.quota import read_usage

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from pillarbox.cli.common import config_option, read_config
+from pillarbox.cli.options import config_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.check import check_store
 

@@ -1,4 +1,4 @@
-"""What the commands share: --config, --json, passwords, the directory, tables."""
+"""What the commands share: passwords, the directory, tables."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pillarbox.auth.passwords import check_new_password
-from pillarbox.config.load import find_config, load_config
+from pillarbox.cli.options import read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
@@ -27,37 +27,11 @@ MOST_STYLED_ROWS = 200
 LINES_AT_ONCE = 1000
 
 
-def _remember(context: click.Context, _option: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        context.find_root().obj = value
-
-
-def config_option(function: Function) -> Function:
-    """--config, before or after the command and within it."""
-    return click.option(
-        "--config",
-        metavar="FILE",
-        expose_value=False,
-        callback=_remember,
-        help="The configuration file.",
-    )(function)
-
-
-def json_option(function: Function) -> Function:
-    """--json, the argument `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
 def password_option(function: Function) -> Function:
     """--password-stdin, the argument `password_stdin`."""
     return click.option(
         "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
     )(function)
-
-
-def read_config() -> Config:
-    """The configuration that the command line names. Raises Refused."""
-    return load_config(find_config(click.get_current_context().find_root().obj))
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import click
 
 from pillarbox.certs.present import Certificates
-from pillarbox.cli.common import config_option, directory_of, read_config
+from pillarbox.cli.common import directory_of
+from pillarbox.cli.options import config_option, read_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.store.directory import Directory

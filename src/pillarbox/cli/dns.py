@@ -4,7 +4,8 @@ import time
 
 import click
 
-from pillarbox.cli.common import config_option, directory_of, json_option, read_config, show_table
+from pillarbox.cli.common import directory_of, show_table
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.cli.zone import domain_records
 from pillarbox.core.address import canonical_domain
 

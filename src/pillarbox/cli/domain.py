@@ -6,7 +6,8 @@ import time
 import click
 
 from pillarbox.cli import quota as quota_options
-from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+from pillarbox.cli.common import open_directory, show_table
+from pillarbox.cli.options import config_option, json_option
 from pillarbox.cli.zone import dkim_record
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.signing import add_keys

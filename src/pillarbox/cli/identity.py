@@ -2,7 +2,8 @@
 
 import click
 
-from pillarbox.cli.common import config_option, json_option, open_directory, show_table
+from pillarbox.cli.common import open_directory, show_table
+from pillarbox.cli.options import config_option, json_option
 
 
 @click.group(epilog="Example: pillarbox identity add alice@example.org sales@example.com")

@@ -1,29 +1,49 @@
 """The root command, and how every failure ends: one line on stderr, exit code 1; 2 for wrong usage."""
 
+import importlib
 import sys
 
 import click
 
 from pillarbox import __version__
-from pillarbox.cli.account import account
-from pillarbox.cli.alias import alias
-from pillarbox.cli.check import check
-from pillarbox.cli.common import config_option
-from pillarbox.cli.configuration import config
-from pillarbox.cli.demo import demo
-from pillarbox.cli.dns import dns
-from pillarbox.cli.domain import domain
-from pillarbox.cli.identity import identity
-from pillarbox.cli.mx import mx
-from pillarbox.cli.queue import queue
-from pillarbox.cli.sendmail import sendmail
-from pillarbox.cli.serve import serve
+from pillarbox.cli.options import config_option
 from pillarbox.core.errors import Failure
 
 REFUSED = 1
 
+MODULES = {
+    "serve": "serve",
+    "status": "status",
+    "demo": "demo",
+    "domain": "domain",
+    "account": "account",
+    "alias": "alias",
+    "identity": "identity",
+    "queue": "queue",
+    "mx": "mx",
+    "dns": "dns",
+    "sendmail": "sendmail",
+    "config": "configuration",
+    "check": "check",
+}
+"""Each command, in the module that has it under its name: only that of the command given is imported, which takes most
+of the time of a short one."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in MODULES:
+            return None
+        module = importlib.import_module(f"pillarbox.cli.{MODULES[name]}")
+        command: click.Command = getattr(module, name)
+        return command
+
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: pillarbox domain add example.org && pillarbox account add alice@example.org",
 )
@@ -36,23 +56,6 @@ def pillarbox() -> None:
     /etc/pillarbox/pillarbox.toml. Changes of domains, accounts and aliases count at once, whether a
     server runs or not.
     """
-
-
-for command in (
-    serve,
-    demo,
-    domain,
-    account,
-    alias,
-    identity,
-    queue,
-    mx,
-    dns,
-    sendmail,
-    config,
-    check,
-):
-    pillarbox.add_command(command)
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import random
 import click
 
 from pillarbox.app.outbound import make_resolver, make_router, own_host
-from pillarbox.cli.common import config_option, directory_of, json_option, read_config, show_table
+from pillarbox.cli.common import directory_of, show_table
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.errors import Refused

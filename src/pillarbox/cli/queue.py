@@ -11,15 +11,8 @@ from typing import Any
 
 import click
 
-from pillarbox.cli.common import (
-    MOST_STYLED_ROWS,
-    Function,
-    config_option,
-    json_option,
-    read_config,
-    show_many,
-    show_table,
-)
+from pillarbox.cli.common import MOST_STYLED_ROWS, Function, show_many, show_table
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import translate

@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn
 
 import click
 
-from pillarbox.cli.common import config_option, read_config
+from pillarbox.cli.options import config_option, read_config
 from pillarbox.cli.queue import show_queue
 from pillarbox.cli.sendmail_smtp import speak_smtp
 from pillarbox.config.schema import Config

@@ -1,10 +1,12 @@
 """pillarbox serve"""
 
+import os
+
 import click
 
 from pillarbox.app.log import log_to_stderr
-from pillarbox.app.run import announce_in_log, run
-from pillarbox.cli.common import config_option, read_config
+from pillarbox.cli.options import config_option, read_config
+from pillarbox.config.load import MOST_WORKERS
 
 
 @click.command(epilog="Example: pillarbox serve --config /etc/pillarbox/pillarbox.toml")
@@ -17,4 +19,11 @@ def serve() -> int:
     """
     config = read_config()
     log_to_stderr()
+    workers = config.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    if workers > 1:
+        from pillarbox.app.supervisor import supervise
+
+        return supervise(config, workers)
+    from pillarbox.app.run import announce_in_log, run
+
     return run(config, announce_in_log)

@@ -19,6 +19,9 @@ SMALLEST_MESSAGE_LIMIT = 65_536
 """RFC 5321 §4.5.3.1.7 demands 64 KiB."""
 LARGEST_MESSAGE_LIMIT = 1 << 30
 
+MOST_WORKERS = 64
+"""`store.place` says why."""
+
 
 def find_config(option: str | None, environment: Mapping[str, str] = os.environ) -> Path:
     """--config FILE, else $PILLARBOX_CONFIG, else ./pillarbox.toml, else /etc/pillarbox/pillarbox.toml.
@@ -102,8 +105,8 @@ def find_problems(config: Config) -> Iterator[str]:
         yield f"smtp.max_message_size: must be {SMALLEST_MESSAGE_LIMIT} to {LARGEST_MESSAGE_LIMIT} (bytes)"
     if config.imap.hierarchy_separator not in ("/", "."):
         yield 'imap.hierarchy_separator: must be "/" or "."'
-    if not 0 <= config.workers <= 256:
-        yield "workers: must be 0 (one for each core) to 256"
+    if not 0 <= config.workers <= MOST_WORKERS:
+        yield f"workers: must be 0 (one for each core) to {MOST_WORKERS}"
     if not 1 <= config.outbound.mx_port <= 65535:
         yield "outbound.mx_port: must be 1 to 65535"
     yield from _outbound_problems(config)

@@ -10,7 +10,7 @@ hostname = "mail.example.org"
 # Where everything is kept: mail, accounts, keys. Readable by the server's user only.
 data_dir = "/var/lib/pillarbox"
 
-# Server processes; 0: one for each core. This version always runs one.
+# Server processes that share the work; 0: one for each core. With 1 there is no supervisor beside it.
 workers = 0
 
 # Addresses and ports. A missing or empty list: that service is off.

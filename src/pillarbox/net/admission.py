@@ -4,16 +4,38 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pillarbox.core.networks import NO_NETWORKS, Networks
+from pillarbox.core.slots import Mark, SlotCounts
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
 class Admitted(Protocol):
-    """What a shutdown, or the end of an account, needs of a connection."""
+    """What a shutdown, the end of an account, or a count needs of a connection."""
 
     account: int
+
+    @property
+    def service(self) -> Named:
+        """What it is connected to."""
 
     def stop(self) -> None: ...
 
     def abort(self) -> None: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Elsewhere:
+    """The connections of the other workers, by client address."""
+
+    counts: SlotCounts
+    slots: int
+    mark: Mark
+
+    def slot(self, address: str) -> int:
+        return self.mark(address) % self.slots
 
 
 @dataclass(slots=True)
@@ -26,14 +48,26 @@ class Admission:
     """Who begins with a PROXY header; their own number of connections is not bounded."""
     connections: set[Admitted] = field(default_factory=set)
     by_address: dict[str, int] = field(default_factory=dict)
+    elsewhere: Elsewhere | None = None
+    accepted: int = 0
+    """Since the start."""
 
     def admit(self, connection: Admitted, address: str) -> bool:
         """Count a new connection in, or say no."""
         held = self.by_address.get(address, 0)
         if len(self.connections) >= self.most:
             return False
-        if held >= self.most_per_address and address not in self.proxies:
-            return False
+        if address not in self.proxies:
+            others = self.elsewhere
+            if others is None:
+                if held >= self.most_per_address:
+                    return False
+            else:
+                slot = others.slot(address)
+                if held + others.counts.of_others(slot) >= self.most_per_address:
+                    return False
+                others.counts.add(slot, 1)
+        self.accepted += 1
         self.by_address[address] = held + 1
         self.connections.add(connection)
         return True
@@ -41,6 +75,8 @@ class Admission:
     def leave(self, connection: Admitted, address: str) -> None:
         """Count a connection out that was admitted."""
         self.connections.discard(connection)
+        if self.elsewhere is not None and address not in self.proxies:
+            self.elsewhere.counts.add(self.elsewhere.slot(address), -1)
         held = self.by_address.get(address, 0) - 1
         if held > 0:
             self.by_address[address] = held

@@ -13,8 +13,9 @@ from pillarbox.net.turns import Turns
 BACKLOG = 1024
 
 
-def bind(address: str) -> socket.socket:
-    """A bound socket, not yet listening. Raises OSError, ValueError."""
+def bind(address: str, *, shared: bool = False) -> socket.socket:
+    """A bound socket, not yet listening; `shared`: others of this user may have the same address, and the kernel
+    spreads the connections over those that listen. Raises OSError, ValueError."""
     host, port = parse_endpoint(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -23,6 +24,8 @@ def bind(address: str) -> socket.socket:
         if family == socket.AF_INET6:
             # An IPv4 address of its own in the configuration must stay free ("0.0.0.0:25" beside "[::]:25").
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except BaseException:
         sock.close()
@@ -34,8 +37,10 @@ def bind(address: str) -> socket.socket:
 class Listeners:
     """All listening sockets of a process."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, prefix: str = "") -> None:
+        """`prefix` begins the ids of connections."""
         self._admission = admission
+        self._prefix = prefix
         self._turns: Turns | None = None
         self._servers: list[asyncio.Server] = []
         self._numbers = itertools.count(1)
@@ -52,9 +57,10 @@ class Listeners:
 
     def _factory(self, service: Service, turns: Turns) -> Callable[[], Connection]:
         admission = self._admission
+        prefix = self._prefix
 
         def accept() -> Connection:
-            return Connection(service, f"{next(self._numbers):x}", admission, turns)
+            return Connection(service, f"{prefix}{next(self._numbers):x}", admission, turns)
 
         return accept
 

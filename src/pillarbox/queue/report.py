@@ -36,6 +36,8 @@ class QueueReporter:
     schedule: Schedule
     clock: Callable[[], float]
     random: Random
+    sent: int = 0
+    """Recipients that got their mail."""
 
     async def report(
         self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
@@ -53,6 +55,7 @@ class QueueReporter:
             if relayed:
                 await self._tell(relayed, host, Action.RELAYED)
             self.queue.finish_soon(owner, delivered)
+            self.sent += len(delivered)
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
         for row, outcome in results:

@@ -42,18 +42,13 @@ class AccountFile:
         "writer",
     )
 
-    def __init__(self, account: int, path: Path, vfs: str | None) -> None:
+    def __init__(self, account: int, path: Path, vfs: str | None, lock_descriptor: int) -> None:
+        """`lock_descriptor`, of the lock between processes, belongs to this object once it is made."""
         self.account = account
         self.path = path
         self.vfs = vfs
-        self.lock_descriptor = os.open(
-            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            self.writer = database.connect(path, vfs=vfs)
-        except BaseException:
-            os.close(self.lock_descriptor)
-            raise
+        self.lock_descriptor = lock_descriptor
+        self.writer = database.connect(path, vfs=vfs)
         self.reader: apsw.Connection | None = None
         self.busy = False
         """The committer is at work on it, perhaps in a thread."""
@@ -114,8 +109,12 @@ class Accounts:
         generation: int,
         vfs: str | None,
         put_in_order: Callable[[Tx, int], None],
+        *,
+        worker: int = 1,
     ) -> None:
+        """`worker` is the number of this process among those that use `folder`."""
         self._folder = folder
+        self._worker = worker
         self._generation = generation
         self.vfs = vfs
         self._put_in_order = put_in_order
@@ -181,14 +180,18 @@ class Accounts:
         if account in self.unusable:
             raise Unavailable("the mail file could not be recovered; ask the administrator")
         path = self.path(account)
-        is_new = not path.exists()
         try:
-            if is_new:
-                if not path.parent.exists():
-                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    database.sync_folder(path.parent.parent)
-                database.create_copy(path, self._template_octets())
-            file = AccountFile(account, path, self.vfs)
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                database.sync_folder(path.parent.parent)
+            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if not path.exists():
+                    self._create(path, lock)
+                file = AccountFile(account, path, self.vfs, lock)
+            except BaseException:
+                os.close(lock)
+                raise
         except OSError as error:
             raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
         try:
@@ -201,11 +204,20 @@ class Accounts:
             raise
         return file
 
+    def _create(self, path: Path, lock: int) -> None:
+        """Make the file unless another process was quicker: a second one would take its place, mail and all."""
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if not path.exists():
+                database.create_copy(path, self._template_octets())
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
     def _template_octets(self) -> bytes:
         """An empty account file, made once: a copy of it costs a tenth of running the schema."""
         with self._template_lock:
             if not self._template:
-                path = self._folder / "template.db"
+                path = self._folder / f"template-{self._worker}.db"
                 database.create(path, "account", vfs=self.vfs)
                 self._template = path.read_bytes()
                 path.unlink()
@@ -214,10 +226,7 @@ class Accounts:
     def _prepare(self, file: AccountFile, now_s: int) -> None:
         """Migrate, give a new file its mailboxes, and deal with an unclean stop, once and durably."""
         writer = file.writer
-        row = writer.execute(
-            "SELECT generation FROM account_state WHERE account = ?", (file.account,)
-        ).fetchone()
-        if database.is_current(writer, "account") and row and row[0] >= self._generation:
+        if database.is_current(writer, "account") and not self._is_behind(file):
             return
         file.lock()
         try:
@@ -226,7 +235,8 @@ class Accounts:
             writer.execute("BEGIN IMMEDIATE")
             try:
                 tx = file.write_tx(now_s)
-                if not mailboxes.make_first(tx, self._generation):
+                # Another process may have put it in order meanwhile, and be at work on it.
+                if not mailboxes.make_first(tx, self._generation) and self._is_behind(file):
                     self._put_in_order(tx, self._generation)
                 writer.execute("COMMIT")
             except BaseException:
@@ -235,6 +245,13 @@ class Accounts:
                 raise
         finally:
             file.unlock()
+
+    def _is_behind(self, file: AccountFile) -> bool:
+        """Whether it is new, or has not yet seen the last unclean stop."""
+        row = file.writer.execute(
+            "SELECT generation FROM account_state WHERE account = ?", (file.account,)
+        ).fetchone()
+        return row is None or row[0] < self._generation
 
     def _take_idle(self) -> list[AccountFile]:
         """Give up the tenth of the files that nobody used for longest; the caller closes them."""

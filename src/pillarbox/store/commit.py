@@ -3,8 +3,9 @@
 Units of work wait per account. A group for an account is one transaction with a savepoint for each unit. If all its
 units are appends, it is committed without a sync and its records go to the journal, with one fdatasync for all
 accounts of the turn; if one unit needs more (flags, renames, large bodies), the group is committed at FULL in a
-thread, which makes the appends in it durable too. Mail that nobody needs the numbers of is taken: it goes to the
-journal only, and into its file later, many messages at a time, but before the next unit (`intake`).
+thread, which makes the appends in it durable too. A file that another process has locked is waited for in a thread.
+Mail that nobody needs the numbers of is taken: it goes to the journal only, and into its file later, many messages at a
+time, but before the next unit (`intake`).
 
 A unit may run twice: when the disk makes a whole group fail, its units are rerun one by one. A failed sync of the
 journal is fatal: the process must stop.
@@ -13,7 +14,7 @@ journal is fatal: the process must stop.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,16 @@ import apsw
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
-from pillarbox.store.intake import Intake, Taken, append_all
-from pillarbox.store.journal import SEGMENT_OCTETS, Journal, Segment, format_record
+from pillarbox.store.intake import Intake, Taken, append_lacking
+from pillarbox.store.journal import (
+    SEGMENT_OCTETS,
+    Journal,
+    Record,
+    Segment,
+    format_record,
+    named_by,
+    run_of,
+)
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.tx import Tx
 
@@ -120,9 +129,13 @@ class Committer:
         notify: Notify,
         is_watched: Callable[[int], bool],
         on_fatal: Callable[[BaseException], None],
+        left: Sequence[Path] = (),
+        mark_behind: Callable[[int, int], None] | None = None,
     ) -> None:
-        """`is_watched`: whether a session wants to know at once what comes for an account."""
-        self._intake = Intake(journal.worker, journal.run)
+        """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
+        earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`."""
+        runs = {run for path in left if (run := run_of(path))}
+        self._intake = Intake(journal.worker, journal.run, runs, mark_behind or _mark_nothing)
         self._arrivals: list[_Arrival] = []
         self._tick_timer: asyncio.TimerHandle | None = None
         self._accounts = accounts
@@ -141,12 +154,15 @@ class Committer:
         self._opening: set[int] = set()
         self._opened: dict[int, AccountFile] = {}
         """Pinned until the next turn."""
+        self._unjournalled: list[tuple[AccountFile, _Applied]] = []
+        """Groups of appends that were applied in a thread and wait for the next sync of the journal."""
+        self._left = left
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
         """Let a unit wait for the next turn; `unit.done` tells its end."""
         if self._failed is not None:
-            unit.done.set_exception(Unavailable("the server is stopping", "UNAVAILABLE"))
+            unit.done.set_exception(_stopping())
             return
         waiting = self._waiting.get(account)
         if waiting is None:
@@ -176,11 +192,8 @@ class Committer:
         return self._intake.is_behind(account)
 
     async def catch_up(self, account: int) -> None:
-        """Put into an account's file what was taken for it; where that fails, it is tried again later."""
-        while self._intake.is_behind(account):
-            await self._put_soon(account)
-            if not self._intake.may_take(account):
-                break
+        """Put into an account's file what was taken for it until now; where that fails, it is tried again later."""
+        await self._has_put(account, self._journal.last_sequence)
 
     def _put_soon(self, account: int) -> "asyncio.Future[None]":
         """A unit that does nothing: what was taken goes in front of it."""
@@ -210,7 +223,7 @@ class Committer:
 
     async def _turns(self) -> None:
         try:
-            while (ready := self._take_ready()) or self._arrivals:
+            while (ready := self._take_ready()) or self._arrivals or self._unjournalled:
                 await self._turn(ready)
         except BaseException as error:
             self._fail(error)
@@ -251,7 +264,7 @@ class Committer:
         """The unit that puts what was taken into its file."""
         intake, batch = self._intake, self._intake.batch(account)
         return Unit(
-            lambda tx: append_all(tx, intake.worker, intake.run, batch),
+            lambda tx: intake.append_batch(tx, batch),
             nothing,
             0,
             asyncio.get_running_loop().create_future(),
@@ -276,15 +289,17 @@ class Committer:
     async def _turn(self, ready: list[tuple[AccountFile, list[Unit]]]) -> None:
         """Apply groups; those of appends alone wait for one sync of the journal, the others go to threads."""
         arrivals, self._arrivals = self._arrivals, []
+        applied, self._unjournalled = self._unjournalled, []
         journalled: list[tuple[AccountFile, list[Unit]]] = []
         needed = sum(len(arrival.record) for arrival in arrivals)
+        needed += sum(unit.journal_octets for _, group in applied for unit in group.units)
         for file, units in ready:
-            if _is_light(units) and file.try_lock():
+            if _is_light(units):
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
             else:
                 self._start(self._commit_in_thread(file, units))
-        if not journalled and not arrivals:
+        if not journalled and not applied and not arrivals:
             await asyncio.sleep(0)
             return
         try:
@@ -292,11 +307,13 @@ class Committer:
                 self._journal.reserve(needed)
         except Unavailable as failure:
             for file, units in journalled:
-                file.unlock()
                 self._finish(file, _fail_all(units, failure))
+            for file, group in applied:
+                self._start(self._sync_applied(file, group))
             _refuse(arrivals, failure)
             return
-        applied, records = await self._apply_in_slices(journalled)
+        records = [record for _, group in applied for record in _records(group)]
+        await self._apply_in_slices(journalled, applied, records)
         records += [arrival.record for arrival in arrivals]
         if records:
             accounts = {file.account for file, _ in applied}
@@ -305,10 +322,9 @@ class Committer:
             try:
                 await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
             except BaseException:
-                stopping = Unavailable("the server is stopping", "UNAVAILABLE")
                 for file, group in applied:
-                    self._finish(file, _fail_all(group.units, stopping))
-                _refuse(arrivals, stopping)
+                    self._finish(file, _fail_all(group.units, _stopping()))
+                _refuse(arrivals, _stopping())
                 raise
         self._keep(arrivals)
         pace = _Pace()
@@ -319,27 +335,59 @@ class Committer:
             self._cut_journal()
 
     async def _apply_in_slices(
-        self, groups: list[tuple[AccountFile, list[Unit]]]
-    ) -> tuple[list[tuple[AccountFile, _Applied]], list[bytes]]:
-        """Groups of appends, in their files but not yet durable, and their records for the journal."""
-        records: list[bytes] = []
-        applied: list[tuple[AccountFile, _Applied]] = []
+        self,
+        groups: list[tuple[AccountFile, list[Unit]]],
+        applied: list[tuple[AccountFile, _Applied]],
+        records: list[bytes],
+    ) -> None:
+        """Apply groups of appends, not yet durable, and add them and their records for the journal; those whose file is
+        locked come in a later turn."""
         pace = _Pace()
         for file, units in groups:
+            if not file.try_lock():
+                self._start(self._apply_when_free(file, units))
+                continue
             try:
                 group = self._apply(file, units, database.NORMAL)
             finally:
                 file.unlock()
             applied.append((file, group))
-            records += [
-                record
-                for unit in group.units
-                if unit.error is None
-                and unit.journalled
-                and (record := unit.journalled(unit.result))
-            ]
+            records += _records(group)
             await pace.keep()
-        return applied, records
+
+    async def _apply_when_free(self, file: AccountFile, units: list[Unit]) -> None:
+        """Appends to a file that another process has now, applied as soon as it gives it up."""
+
+        def apply() -> _Applied:
+            file.lock()
+            try:
+                return self._apply(file, units, database.NORMAL)
+            finally:
+                file.unlock()
+
+        try:
+            group = await asyncio.get_running_loop().run_in_executor(self._lock_threads, apply)
+        except BaseException as error:
+            self._finish(file, _fail_all(units, error))
+            self._fail(error)
+            raise
+        if self._failed is not None:
+            self._finish(file, _fail_all(units, _stopping()))
+            return
+        self._unjournalled.append((file, group))
+        self._wake()
+
+    async def _sync_applied(self, file: AccountFile, group: _Applied) -> None:
+        """Make appends durable that the journal has no room for."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._background, checkpoint, file.path, file.vfs)
+        except (apsw.Error, Failure) as error:
+            failure = database.unavailable(error) if isinstance(error, apsw.Error) else error
+            for unit in group.units:
+                if unit.batch is None:  # else the journal has it
+                    unit.error = failure
+        self._finish(file, group)
 
     def _keep(self, arrivals: list[_Arrival]) -> None:
         """They are durable: answer the callers, and hold them until their files get them."""
@@ -412,6 +460,7 @@ class Committer:
                 if database.is_disk_error(error) or not file.writer.in_transaction:
                     raise
                 execute(undo)
+                file.keyword_names.clear()  # another process may give the number of a set anew
                 if isinstance(error, apsw.Error):
                     log.error("account %d: %s", file.account, error)
                     unit.error = database.unavailable(error)
@@ -462,6 +511,42 @@ class Committer:
         if segment is not None:
             self._start(self._retire(segment))
 
+    def retire_left(self) -> None:
+        """Begin to sync what the segments name that an earlier process of this worker left."""
+        left, self._left = self._left, ()
+        if left:
+            self._start(self._retire_in_order(left))
+
+    async def _retire_in_order(self, paths: Sequence[Path]) -> None:
+        """The oldest first, and none behind one that fails: a file that has a message that was taken is held to have
+        all before it."""
+        for path in paths:
+            try:
+                await self._retire_left(path)
+            except (OSError, apsw.Error, Failure) as error:
+                log.error("journal %s and those after it stay: %s", path.name, error)
+                return
+
+    async def _retire_left(self, path: Path) -> None:
+        """Raises OSError, Failure."""
+        loop = asyncio.get_running_loop()
+        accounts, taken = await loop.run_in_executor(self._background, named_by, path)
+        if accounts & self._accounts.unusable:
+            return  # it was there at the start of the server, which put in what it could
+        for account, records in taken.items():
+            if self._accounts.path(account).exists():  # else the account was removed
+                await self._append_left(account, records)
+        await self._retire(Segment(path, accounts))
+
+    async def _append_left(self, account: int, records: list[Record]) -> None:
+        """Put what an earlier process had taken, and not yet put, into the file. Raises Failure."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        worker = self._journal.worker
+        self.submit(account, Unit(lambda tx: append_lacking(tx, worker, records), None, 0, done))
+        count = await done
+        if count:
+            log.info("account %d: %d messages of a killed worker were put in", account, count)
+
     async def _retire(self, segment: Segment) -> None:
         """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
         loop = asyncio.get_running_loop()
@@ -482,7 +567,10 @@ class Committer:
     async def _has_put(self, account: int, sequence: int) -> bool:
         """Whether the account's file has what was taken for it up to a message, once that was tried."""
         while (first := self._intake.first_sequence(account)) is not None and first <= sequence:
-            await self._put_soon(account)
+            try:
+                await self._put_soon(account)
+            except Failure:
+                return False
             if not self._intake.may_take(account):
                 return False
         return True
@@ -494,7 +582,7 @@ class Committer:
         self._failed = error
         for units in self._waiting.values():
             for unit in units:
-                unit.error = Unavailable("the server is stopping", "UNAVAILABLE")
+                unit.error = _stopping()
                 _settle(unit)
         self._waiting.clear()
         _refuse(self._arrivals, Unavailable("the server is stopping", "UNAVAILABLE"))
@@ -537,12 +625,32 @@ def checkpoint(path: Path, vfs: str | None) -> None:
     """
     connection = database.connect(path, vfs=vfs)
     try:
-        in_wal, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        try:
+            in_wal, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            in_wal, done = 1, 0  # another process is about it
         if done < in_wal:
             database.set_synchronous(connection, database.FULL)
             connection.execute("UPDATE account_state SET generation = generation")
     finally:
         connection.close()
+
+
+def _records(group: _Applied) -> list[bytes]:
+    """Of those of its appends that worked, for the journal."""
+    return [
+        record
+        for unit in group.units
+        if unit.error is None and unit.journalled and (record := unit.journalled(unit.result))
+    ]
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping", "UNAVAILABLE")
+
+
+def _mark_nothing(_account: int, _change: int) -> None:
+    """Nobody else is there to see it."""
 
 
 def _do_nothing(_tx: Tx) -> None:
@@ -569,6 +677,7 @@ def _is_light(units: list[Unit]) -> bool:
 
 
 def _roll_back(file: AccountFile) -> None:
+    file.keyword_names.clear()
     if file.writer.in_transaction:
         file.writer.execute("ROLLBACK")
 

@@ -2,12 +2,14 @@
 
 Small units of work run on the loop and commit without a sync, which takes some 20 microseconds each; one fdatasync of
 the write-ahead log in a thread then makes all that was committed before it durable. Large units, and those that meet
-the lock of another process, run in that thread. A unit that needs no durability ends with its commit, which outlives
-the process, not a power cut; the next sync, at most `LAZY_SYNC_S` later, covers it too. A failed sync is fatal:
-nothing is written any more, since what is on the disk is not known.
+the lock of another process (a lock file beside the file, so that waiting is fair), run in that thread. A unit that
+needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
+`LAZY_SYNC_S` later, covers it too. A failed sync is fatal: nothing is written any more, since what is on the disk is
+not known.
 """
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +75,9 @@ class GroupCommit:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # now the log exists
         # SQLite locks the file and its -shm, never its log, so a descriptor of our own does no harm.
         self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        self._lock = os.open(
+            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         database.sync_folder(path.parent)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self._waiting: list[_Unit] = []
@@ -101,7 +106,11 @@ class GroupCommit:
 
     def write_now(self, work: Work[T]) -> T:
         """The same without an event loop. Blocks. Raises Unavailable."""
-        result = _run_one(self._connection, work)
+        self._await_lock()
+        try:
+            result = _run_one(self._connection, work)
+        finally:
+            self._unlock()
         if isinstance(result, BaseException):
             raise result
         self._sync_file(self._log)
@@ -123,6 +132,23 @@ class GroupCommit:
         self._thread.shutdown()
         self._connection.close()
         os.close(self._log)
+        os.close(self._lock)
+
+    # The lock between processes
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _await_lock(self) -> None:
+        """Blocks."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def _unlock(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     # Turns
 
@@ -137,15 +163,21 @@ class GroupCommit:
             return
         units = self._take()
         works = [unit.work for unit in units]
-        if sum(unit.octets for unit in units) <= LIGHT_BATCH_OCTETS and all(
-            unit.octets <= LIGHT_OCTETS for unit in units
+        if (
+            sum(unit.octets for unit in units) <= LIGHT_BATCH_OCTETS
+            and all(unit.octets <= LIGHT_OCTETS for unit in units)
+            and self._try_lock()
         ):
             self._connection.set_busy_timeout(0)
             try:
                 results = _run(self._connection, works)
             except apsw.BusyError:
-                pass  # another process writes: that may take a while
-            else:
+                results = (
+                    None  # somebody writes who does not know of our lock: that may take a while
+                )
+            finally:
+                self._unlock()
+            if results is not None:
                 self._committed(units, results)
                 return
         self._in_thread(units, works)
@@ -164,10 +196,13 @@ class GroupCommit:
 
         def run() -> list[Any]:
             connection.set_busy_timeout(database.BUSY_TIMEOUT_MS)
+            self._await_lock()
             try:
                 return _run(connection, works)
             except apsw.BusyError as error:
                 return [database.unavailable(error)] * len(works)
+            finally:
+                self._unlock()
 
         self._use_thread(run, lambda results: self._committed(units, results))
 
@@ -259,15 +294,19 @@ class GroupCommit:
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """In the thread. A reader in another process may keep the log from starting anew: then next time."""
+        """In the thread. A reader in another process may keep the log from starting anew: then next time. A writer that
+        goes on meanwhile would always do so, so they wait."""
         is_long = self._log_pages > LONGEST_LOG_PAGES
         self._log_pages = 0
+        self._await_lock()
         try:
             self._connection.wal_checkpoint(
                 mode=apsw.SQLITE_CHECKPOINT_TRUNCATE if is_long else apsw.SQLITE_CHECKPOINT_PASSIVE
             )
         except apsw.Error:
             return
+        finally:
+            self._unlock()
 
 
 def _broken() -> Unavailable:

@@ -6,10 +6,12 @@ until then. `taken`, in the file, says up to which record of this worker's journ
 appends those behind it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pillarbox.store import messages
+from pillarbox.store.content import make_content
+from pillarbox.store.journal import Record
 from pillarbox.store.messages import Append
 from pillarbox.store.tx import Tx
 
@@ -47,9 +49,21 @@ class _Account:
 class Intake:
     """What the account files of this process lack. `worker` and `run` are the journal's."""
 
-    def __init__(self, worker: str, run: int) -> None:
+    def __init__(
+        self,
+        worker: str,
+        run: int,
+        earlier_runs: Iterable[int] = (),
+        mark_behind: Callable[[int, int], None] = lambda _account, _change: None,
+    ) -> None:
+        """`earlier_runs` of this worker have segments yet, so what files say of them stays. `mark_behind` hears of an
+        account that something waits for (+1), and that nothing does any more (-1)."""
         self.worker = worker
         self.run = run
+        self._earlier_runs = list(earlier_runs)
+        self._mark_behind = mark_behind
+        self._begun: set[int] = set()
+        """Accounts whose file has something of this run."""
         self._accounts: dict[int, _Account] = {}
         """In the order in which they came."""
         self._octets = 0
@@ -80,6 +94,7 @@ class Intake:
         known = self._accounts.get(account)
         if known is None:
             known = self._accounts[account] = _Account(now + WAIT_S)
+            self._mark_behind(account, 1)
         known.taken.append(taken)
         self._octets += taken.item.size
         return len(known.taken) >= MOST_MESSAGES
@@ -112,8 +127,10 @@ class Intake:
         known.has_failed = False
         known.due = now
         self._octets -= sum(taken.item.size for taken in batch)
+        self._begun.add(account)
         if not known.taken:
             del self._accounts[account]
+            self._mark_behind(account, -1)
 
     def failed(self, account: int, now: float) -> None:
         """A batch could not be put into the file."""
@@ -125,7 +142,19 @@ class Intake:
         """The account was removed."""
         known = self._accounts.pop(account, None)
         if known is not None:
+            self._mark_behind(account, -1)
             self._octets -= sum(taken.item.size for taken in known.taken)
+
+    def append_batch(self, tx: Tx, batch: list[Taken]) -> None:
+        """Put a batch into the file, in its transaction."""
+        append_all(tx, self.worker, self.run, batch)
+        if tx.account not in self._begun:
+            runs = [self.run, *self._earlier_runs]
+            marks = ",".join("?" * len(runs))
+            tx.execute(
+                f"DELETE FROM taken WHERE account = ? AND worker = ? AND run NOT IN ({marks})",
+                (tx.account, self.worker, *runs),
+            )
 
 
 def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> None:
@@ -136,7 +165,7 @@ def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> None:
         last = taken.sequence
     tx.execute(
         "INSERT INTO taken VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (account, worker) DO UPDATE SET run = excluded.run, sequence = excluded.sequence",
+        " ON CONFLICT (account, worker, run) DO UPDATE SET sequence = excluded.sequence",
         (tx.account, worker, run, last),
     )
 
@@ -148,3 +177,35 @@ def last_put(tx: Tx, worker: str, run: int) -> int:
         (tx.account, worker, run),
     )
     return row[0] if row is not None else 0
+
+
+def find_lacking(tx: Tx, worker: str, run: int, records: Iterable[Record]) -> list[Taken]:
+    """Of what a run took (records of the journal), what is not in the file, in order."""
+    last = last_put(tx, worker, run)
+    return [
+        Taken(append_of(record), record.modseq)
+        for record in sorted(records, key=lambda record: record.modseq)
+        if record.modseq > last
+    ]
+
+
+def append_lacking(tx: Tx, worker: str, records: list[Record]) -> int:
+    """Append what of one run is not in the file; returns how many messages that were."""
+    run = records[0].run
+    batch = find_lacking(tx, worker, run, records)
+    if batch:
+        append_all(tx, worker, run, batch)
+    return len(batch)
+
+
+def append_of(record: Record) -> Append:
+    """What a record of the journal adds."""
+    return Append(
+        record.mailbox,
+        make_content(record.octets),
+        record.internaldate,
+        record.flags,
+        record.keywords,
+        record.prefix,
+        record.delivery_key,
+    )

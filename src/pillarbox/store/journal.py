@@ -234,6 +234,11 @@ class Journal:
         except OSError as error:
             raise DiskFull from error
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the message that was taken last."""
+        return self._sequence
+
     def next_sequence(self) -> int:
         """For a message that is taken."""
         self._sequence += 1
@@ -304,6 +309,26 @@ def _number_of(path: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def segments(folder: Path) -> list[Path]:
-    """All segments of all workers, in order of name."""
-    return sorted(folder.glob("*.log")) if folder.is_dir() else []
+def segments(folder: Path, worker: str = "*") -> list[Path]:
+    """All segments of all workers, or of one, in order of name."""
+    return sorted(folder.glob(f"{worker}-*.log")) if folder.is_dir() else []
+
+
+def named_by(path: Path) -> tuple[set[int], dict[int, list[Record]]]:
+    """The accounts of a segment's records, and by account what was only taken. Reads all of it: blocks, for a thread.
+    Raises OSError."""
+    accounts: set[int] = set()
+    taken: dict[int, list[Record]] = {}
+    for record in read_records(path.read_bytes()):
+        accounts.add(record.account)
+        if not record.uid:
+            taken.setdefault(record.account, []).append(record)
+    return accounts, taken
+
+
+def run_of(path: Path) -> int:
+    """Which run wrote a segment; 0 if it has no record. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC) + _FRAME.size + 8)
+    run = head[len(MAGIC) + _FRAME.size :]
+    return int.from_bytes(run, "little") if len(run) == 8 and head.startswith(MAGIC) else 0

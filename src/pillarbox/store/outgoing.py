@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
 from pillarbox.store.group_commit import GroupCommit, Work
@@ -31,6 +32,7 @@ from pillarbox.store.outgoing_row import (
     Row,
     Selection,
 )
+from pillarbox.store.place import ALONE, Place
 
 T = TypeVar("T")
 
@@ -90,8 +92,12 @@ class OutgoingQueue:
         vfs: str | None = None,
         sync: Callable[[int], None] = os.fdatasync,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        place: Place = ALONE,
     ) -> None:
         """`sync` makes a file durable by its descriptor; `on_fatal` hears that it cannot: stop then."""
+        self.owner = f"worker-{place.number}"
+        """Whose leases, and whose mail that is not yet accepted, an earlier process of this place has left."""
+        self._place = place
         self._commit = GroupCommit(
             path, database.open_single(path, "queue", vfs=vfs), sync=sync, on_fatal=on_fatal
         )
@@ -102,7 +108,7 @@ class OutgoingQueue:
         self._seeking = ThreadPoolExecutor(1, thread_name_prefix="queue-seek")
         self._clock = clock
         self._last_id = 0
-        self._next_id(self._reader)
+        self._look_for_last_id(self._reader)
         self._finishing: set[tuple[int, str]] = set()
         """Rows that are done with, but still in the table."""
 
@@ -150,6 +156,7 @@ class OutgoingQueue:
         next_try = now_s + lease_s
         expires = now_s + lifetime_s
         unique = {one.recipient: one for one in recipients}.values()
+        keeper = self.owner if state == UNACCEPTED else owner
         head = (
             message.queue_id,
             message.reverse_path,
@@ -161,11 +168,12 @@ class OutgoingQueue:
         )
 
         def work(connection: apsw.Connection) -> int:
-            number = self._last_id = self._last_id + 1
+            number = self._next_id()
             try:
                 connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
-            except apsw.ConstraintError:  # another process put something in
-                number = self._next_id(connection)
+            except apsw.ConstraintError:  # the clock was set back
+                self._look_for_last_id(connection)
+                number = self._next_id()
                 connection.execute(_INSERT_MESSAGE, (number, *head, message.octets))
             if once:
                 connection.execute("INSERT INTO taken_up VALUES (?)", (message.queue_id,))
@@ -182,7 +190,7 @@ class OutgoingQueue:
                         next_try,
                         expires,
                         warn_at,
-                        owner,
+                        keeper,
                     ),
                 )
             return number
@@ -215,18 +223,24 @@ class OutgoingQueue:
             for one in unique
         ]
 
-    def _next_id(self, connection: apsw.Connection) -> int:
-        """Never that of another message of this process, be it gone: rows in memory are known by it."""
-        last: Any = connection.execute("SELECT max(id) FROM outgoing_message").fetchone()
-        self._last_id = max(self._last_id, last[0] or 0) + 1
+    def _next_id(self) -> int:
+        """Never that of another message of any worker, be it gone: rows in memory are known by it. By time, so that
+        they sort by age whoever took them."""
+        slots = int(self._clock() * 1_000_000) // MOST_WORKERS
+        slots = max(slots, self._last_id // MOST_WORKERS + 1)
+        self._last_id = slots * MOST_WORKERS + self._place.number - 1
         return self._last_id
+
+    def _look_for_last_id(self, connection: apsw.Connection) -> None:
+        last: Any = connection.execute("SELECT max(id) FROM outgoing_message").fetchone()
+        self._last_id = max(self._last_id, last[0] or 0)
 
     async def accept(self, queue_id: str, state: int = FREE) -> None:
         """Let an enqueued message go, or hold it (OVER_LIMIT). Raises Unavailable."""
 
         def work(connection: apsw.Connection) -> None:
             connection.execute(
-                "UPDATE outgoing SET held = ? WHERE held = ? AND message ="
+                "UPDATE outgoing SET held = ?, owner = '' WHERE held = ? AND message ="
                 " (SELECT id FROM outgoing_message WHERE queue_id = ?)",
                 (state, UNACCEPTED, queue_id),
             )
@@ -263,12 +277,21 @@ class OutgoingQueue:
         else:
             marks = ",".join("?" * len(busy_hops))
             condition, names = f"(next_try = {AT_ONCE} OR next_hop NOT IN ({marks}))", [*busy_hops]
-        groups = await asyncio.get_running_loop().run_in_executor(
-            self._seeking, self._seek, condition, names, now_s, limit, choose
-        )
+        while True:
+            groups = await asyncio.get_running_loop().run_in_executor(
+                self._seeking, self._seek, condition, names, now_s, limit, choose
+            )
+            mine = await self._take(groups, owner, now_s, lease_s)
+            if mine or not groups:
+                return mine
+            # All that was found was taken by another worker meanwhile.
+
+    async def _take(
+        self, groups: list[list[Row]], owner: str, now_s: int, lease_s: int
+    ) -> list[list[Row]]:
+        """Lease what nobody took or held meanwhile; returns that. Raises Unavailable."""
 
         def work(connection: apsw.Connection) -> set[tuple[int, str]]:
-            """Those that nobody took or held meanwhile."""
             taken = set()
             for group in groups:
                 for row in group:
@@ -436,17 +459,20 @@ class OutgoingQueue:
         await self._write(work, len(rows), synced=True)
 
     async def take_up(self) -> int:
-        """At start: rows that an earlier process had leased are due now; what it did not accept goes. Returns how many
-        had their final dot sent, and no answer that anybody knows of."""
+        """At start: rows that an earlier process of this place, or of any if this is the first, had leased are due now;
+        what it did not accept goes. Returns how many had their final dot sent, and no answer that anybody knows of."""
         now_s = int(self._clock())
+        which, values = (
+            ("owner != ''", ()) if self._place.is_first else ("owner = ?", (self.owner,))
+        )
 
         def work(connection: apsw.Connection) -> int:
-            _drop_unaccepted(connection, "", ())
+            _drop_unaccepted(connection, "" if self._place.is_first else f"AND o.{which}", values)
             in_doubt: Any = connection.execute(
-                "SELECT count(*) FROM outgoing WHERE owner != '' AND sending"
+                f"SELECT count(*) FROM outgoing WHERE {which} AND sending", values
             ).fetchone()
             connection.execute(
-                "UPDATE outgoing SET owner = '', next_try = ? WHERE owner != ''", (now_s,)
+                f"UPDATE outgoing SET owner = '', next_try = ? WHERE {which}", (now_s, *values)
             )
             return int(in_doubt[0])
 

@@ -21,9 +21,8 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal, mailboxes, messages
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.commit import checkpoint
-from pillarbox.store.content import make_content
-from pillarbox.store.intake import Taken, append_all, last_put
-from pillarbox.store.messages import Append, Numbers
+from pillarbox.store.intake import append_all, append_of, find_lacking
+from pillarbox.store.messages import Numbers
 from pillarbox.store.tx import Tx
 
 UIDS_SKIPPED = 4096
@@ -66,7 +65,7 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
     assert state is not None
     if record.modseq <= state[0]:
         return False
-    item = _append(record)
+    item = append_of(record)
     row = tx.row(
         "UPDATE mailbox SET uidnext = max(uidnext, ?), messages = messages + 1, unseen = unseen + ?,"
         " deleted = deleted + ?, octets = octets + ?, modseq = ?"
@@ -171,7 +170,7 @@ def _replay_account(
             lacking = [
                 (worker, run, batch)
                 for (worker, run), taken in records.taken.items()
-                if (batch := _lacking(tx, worker, run, taken))
+                if (batch := find_lacking(tx, worker, run, taken))
             ]
             if lacking:
                 put_in_order(tx, generation)
@@ -182,25 +181,3 @@ def _replay_account(
     finally:
         file.unlock()
     return missing
-
-
-def _lacking(tx: Tx, worker: str, run: int, records: list[journal.Record]) -> list[Taken]:
-    """What was taken and is not in the file, in order."""
-    last = last_put(tx, worker, run)
-    return [
-        Taken(_append(record), record.modseq)
-        for record in sorted(records, key=lambda record: record.modseq)
-        if record.modseq > last
-    ]
-
-
-def _append(record: journal.Record) -> Append:
-    return Append(
-        record.mailbox,
-        make_content(record.octets),
-        record.internaldate,
-        record.flags,
-        record.keywords,
-        record.prefix,
-        record.delivery_key,
-    )

@@ -1,6 +1,6 @@
 """Where a message waits while it comes in: in memory while it is small, else in a temporary file.
 
-In memory up to 64 KiB, up to 1 MiB while all spools of the process hold less than 128 MiB, then on disk; a parser
+In memory up to 64 KiB, up to 1 MiB while all spools of the server hold less than 128 MiB, then on disk; a parser
 sees one buffer either way. All that touches the disk is done in threads, since other syncs can make it wait.
 """
 
@@ -21,8 +21,9 @@ WRITTEN_OCTETS = 256 * 1024
 class SpoolRoom:
     """How much memory the spools of a process hold together, and the folder for those on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_octets: int = TOTAL_OCTETS) -> None:
         self.folder = folder
+        self.most_octets = most_octets
         self.used = 0
 
 
@@ -50,7 +51,7 @@ class Spool:
         if self._on_disk:
             return self._held >= WRITTEN_OCTETS
         self._on_disk = self.size > SMALL_OCTETS and (
-            self.size > LARGE_OCTETS or self._room.used > TOTAL_OCTETS
+            self.size > LARGE_OCTETS or self._room.used > self._room.most_octets
         )
         return self._on_disk
 

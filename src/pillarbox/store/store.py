@@ -1,7 +1,6 @@
 """The store of one server, as its sessions see it. See the package for the rules."""
 
 import asyncio
-import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,15 +11,24 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, maildrop, messages, reclaim, recovery, search_index
+from pillarbox.store import (
+    database,
+    journal,
+    maildrop,
+    messages,
+    reclaim,
+    recovery,
+    search_index,
+)
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
-from pillarbox.store.notify import Listener, Notifier
+from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
+from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
 
@@ -41,31 +49,47 @@ class Store:
         vfs: str | None = None,
         journal_files: JournalFiles | None = None,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        place: Place = ALONE,
+        relay: Relay | None = None,
     ) -> None:
-        """Open, recovering from an unclean stop first. Blocks. Raises Refused if another server uses `data_dir`
-        and Unavailable if its files cannot be used."""
+        """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes.
+        Blocks. Raises Refused if another server uses `data_dir` and Unavailable if its files cannot be used."""
         self.data_dir = data_dir
         self.clock = clock
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock_folder(data_dir)
+        self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
             folder = data_dir / "accounts"
             folder.mkdir(mode=0o700, exist_ok=True)
-            generation, replayed = _recover(
-                folder, data_dir / "journal", self.directory, int(clock()), vfs
-            )
-            self.recovered_messages = replayed.missing
+            journal_folder = data_dir / "journal"
+            self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
-            self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
-            self._accounts.unusable = replayed.unusable
-            self._notifier = Notifier()
+            self.stored = 0
+            """Messages that were given to `append`."""
+            self.unusable = set(place.unusable)
+            """Accounts that must not be opened, since their journal could not be replayed."""
+            if place.is_first:
+                generation, replayed = _recover(
+                    folder, journal_folder, self.directory, int(clock()), vfs
+                )
+                self.recovered_messages = replayed.missing
+                self.unusable |= replayed.unusable
+            else:
+                generation = self.directory.generation()
+            left = journal.segments(journal_folder, str(place.number))
+            self._accounts = Accounts(
+                folder, generation, vfs, recovery.put_in_order, worker=place.number
+            )
+            self._accounts.unusable = self.unusable
+            self._notifier = Notifier(relay)
+            self._relay = relay
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
-            self._journal = Journal(data_dir / "journal", "1", journal_files or RealFiles())
             self.index = SearchIndex(self._accounts.path, self.read)
+            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
                 self._journal,
@@ -73,10 +97,16 @@ class Store:
                 self._notifier.notify,
                 self._notifier.has_listeners,
                 on_fatal,
+                left,
+                relay.mark_behind if relay is not None else None,
             )
         except BaseException:
             os.close(self._lock)
             raise
+
+    def retire_left(self) -> None:
+        """Begin to make durable, other than by its journal, what an earlier process of this worker left."""
+        self._committer.retire_left()
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
@@ -90,13 +120,15 @@ class Store:
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Suspends only before it, where
-        the account's file has to be opened, or to be given what was taken for it.
+        the account's file has to be opened, or to be given what was taken for it, here or by another worker.
 
         Raises what `work` raises, and Unavailable.
         """
         now_s = int(self.clock())
         if self._committer.is_behind(account):
             await self._committer.catch_up(account)
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         file = self._accounts.get(account)
         if file is None:
             file = await self._accounts.open(account, now_s)
@@ -121,7 +153,13 @@ class Store:
 
         Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
         """
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
         return await self._write_synced(account, work, 0)
+
+    async def catch_up(self, account: int) -> None:
+        """Put into an account's file what this worker took for it."""
+        await self._committer.catch_up(account)
 
     async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -141,6 +179,7 @@ class Store:
         """`append` for a caller that does several at once: they become durable together."""
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
+        self.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock, run = self.clock, self._journal.run
 
@@ -162,9 +201,12 @@ class Store:
 
     def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
         """`deliver` for a caller that does several at once."""
-        if item.size > LARGEST_JOURNALLED:
-            return self.append_soon(account, item)
-        return self._committer.take(account, item) or self.append_soon(account, item)
+        if item.size <= LARGEST_JOURNALLED:
+            taken = self._committer.take(account, item)
+            if taken is not None:
+                self.stored += 1
+                return taken
+        return self.append_soon(account, item)
 
     async def append_all(
         self,
@@ -177,6 +219,7 @@ class Store:
 
         Raises as `append` does, and what `work` raises.
         """
+        self.stored += len(items)
         staged: dict[int, int] = {}
 
         def append_staged(tx: Tx) -> list[Appended]:
@@ -218,6 +261,7 @@ class Store:
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
+        self.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item), item.size
@@ -241,6 +285,10 @@ class Store:
     async def write_lazily(self, account: int, work: Callable[[Tx], T]) -> T:
         """A write that may be lost with the power; for what nobody was promised (the mark of \\Recent)."""
         return await self._write_soon(account, work)
+
+    def hinted(self, account: int, mailboxes: set[int]) -> None:
+        """Another worker changed these."""
+        self._notifier.deliver_soon(account, mailboxes)
 
     def subscribe(self, account: int, listener: Listener) -> Callable[[], None]:
         """Get hints about an account's mailboxes; returns the function that ends it."""
@@ -297,19 +345,6 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
     for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)
-
-
-def _lock_folder(data_dir: Path) -> int:
-    """One server at a time: the lock of the data folder, as a descriptor that holds it. Raises Refused."""
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Refused(
-            f"another Pillarbox uses {data_dir}; stop it, or give this one another data_dir"
-        ) from error
-    return descriptor
 
 
 def _recover(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.app.run import FATAL, run
+from pillarbox.app.life import FATAL
+from pillarbox.app.run import run
 from pillarbox.app.server import Server
 from pillarbox.config.schema import Config, Listen
 from pillarbox.core.errors import Refused, Unavailable

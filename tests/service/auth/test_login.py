@@ -123,3 +123,12 @@ def test_a_password_typed_in_another_way_is_the_same() -> None:
 def test_bad_new_passwords_are_refused(password: str) -> None:
     with pytest.raises(Refused):
         check_new_password(Secret(password))
+
+
+def test_failed_logins_count_in_all_workers(tmp_path: Path) -> None:
+    here, there = (LoginFailures(tmp_path / "run.db", clock=lambda: 1.0) for _ in range(2))
+    assert [here.add("192.0.2.1"), there.add("192.0.2.1"), here.add("192.0.2.1")] == [1, 2, 3]
+    there.forget("192.0.2.1")
+    assert here.add("192.0.2.1") == 1
+    here.close()
+    there.close()

@@ -191,7 +191,7 @@ def test_other_users_of_the_machine_may_send_but_not_read(tmp_path_factory) -> N
             "sendmail(standalone_mode=True)\n"
         )
         # What it imports must be readable for that user: so it is imported before, by root.
-        loader = "import pillarbox.cli.main, encodings.idna, getopt, pwd\n" + code
+        loader = "import pillarbox.cli.sendmail, encodings.idna, getopt, pwd\n" + code
         done = subprocess.run(
             [sys.executable, "-c", loader], input=b"Subject: x\n\n", capture_output=True, timeout=60
         )

@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import os
 import random
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from serverprocess import DOMAIN, PASSWORD, ServerProcess
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
 
-ROUNDS = 10
+ROUNDS = 6
 CLIENTS = 6
 DOMAINS = 4
 
@@ -54,17 +57,24 @@ async def submitter(
         await asyncio.sleep(0.005)  # the hosts shall keep up
 
 
-async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+async def one_round(
+    server: ServerProcess, ledger: Ledger, dice: random.Random, kill: Callable[[], None]
+) -> None:
     all_in = asyncio.Barrier(CLIENTS + 1)
     tasks = [asyncio.ensure_future(submitter(server, ledger, dice, all_in)) for _ in range(CLIENTS)]
     await all_in.wait()  # logins take long on a busy machine
     await asyncio.sleep(dice.uniform(0.5, 1.0))
-    await asyncio.to_thread(server.kill)
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        assert isinstance(result, ConnectionError | asyncio.IncompleteReadError), repr(result)
+    await asyncio.to_thread(kill)
     queue = OutgoingQueue(server.folder / "data" / "queue.db", clock=time.time)
     ledger.in_doubt.update(row.recipient for row in queue.rows(Selection()) if row.sending)
     queue.close()
+    await asyncio.sleep(0.05)
+    for task in tasks:
+        task.cancel()  # those of a worker that lives
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(
+            result, ConnectionError | asyncio.IncompleteReadError | asyncio.CancelledError
+        ), repr(result)
 
 
 async def until_empty(server: ServerProcess) -> None:
@@ -79,7 +89,12 @@ async def until_empty(server: ServerProcess) -> None:
 
 
 @pytest.mark.slow
-def test_no_mail_to_others_is_lost_by_sigkill_and_none_doubled_without_need(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "kills_worker"), [(1, False), (2, False), (2, True)])
+def test_no_mail_to_others_is_lost_by_sigkill_and_none_doubled_without_need(
+    tmp_path: Path, workers: int, kills_worker: bool
+) -> None:
+    """Of the server, or of one worker whose leases are taken up while the other goes on."""
+
     async def main() -> None:
         async with Internet() as net:
             for number in range(DOMAINS):
@@ -89,13 +104,24 @@ def test_no_mail_to_others_is_lost_by_sigkill_and_none_doubled_without_need(tmp_
                 f'[dns]\nservers = ["{net.dns[0]}:{net.dns[1]}"]\n[outbound]\nmx_port = {net.port}\n'
                 "[submission]\nrecipients_per_hour = 0\nrecipients_per_day = 0\n"
             )
-            server = ServerProcess(tmp_path, 1, extra)
+            server = ServerProcess(tmp_path, 1, extra, workers=workers)
             ledger = Ledger()
             dice = random.Random(2026)
-            for _ in range(ROUNDS):
+
+            def kill_worker() -> None:
+                os.kill(dice.choice(server.workers()), signal.SIGKILL)
+
+            if kills_worker:
                 await asyncio.to_thread(server.start)
-                await one_round(server, ledger, dice)
-            await asyncio.to_thread(server.start)
+            for _ in range(ROUNDS):
+                if kills_worker:
+                    await asyncio.to_thread(server.wait_for_workers)
+                    await one_round(server, ledger, dice, kill_worker)
+                else:
+                    await asyncio.to_thread(server.start)
+                    await one_round(server, ledger, dice, server.kill)
+            if not kills_worker:
+                await asyncio.to_thread(server.start)
             try:
                 await until_empty(server)
             finally:

@@ -7,6 +7,7 @@ import pytest
 
 from pillarbox.queue.limits import DAY_S, HOUR_S, STEP_S, SendingLimits
 from pillarbox.store.directory import Directory
+from pillarbox.store.run import SentCounts
 
 
 class Rig:
@@ -16,7 +17,11 @@ class Rig:
         self.directory.add_domain("here.example")
         self.ann = self.directory.add_account("ann@here.example", "", "").id
         self.bob = self.directory.add_account("bob@here.example", "", "").id
-        self.limits = SendingLimits(self.directory, 10, 25, lambda: self.now)
+        self.counts = [SentCounts(folder / "run.db") for _ in range(2)]
+        self.limits, self.elsewhere = (
+            SendingLimits(self.directory, counts, 10, 25, lambda: self.now)
+            for counts in self.counts
+        )
 
 
 @pytest.fixture
@@ -24,6 +29,8 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
     made.directory.close()
+    for counts in made.counts:
+        counts.close()
 
 
 def test_the_hour_and_the_day_have_limits(rig: Rig) -> None:
@@ -54,6 +61,14 @@ def test_never_more_than_the_limit_in_any_hour(rig: Rig) -> None:
     for start in times:
         assert sum(start <= time < start + HOUR_S for time in times) <= 10
     assert len(times) == 25
+
+
+def test_what_another_worker_sends_counts(rig: Rig) -> None:
+    assert rig.limits.take(rig.ann, 6)
+    assert not rig.elsewhere.take(rig.ann, 5)
+    assert rig.elsewhere.take(rig.ann, 4)
+    assert not rig.limits.take(rig.ann, 1)
+    assert [rig.limits.is_news(rig.ann), rig.elsewhere.is_news(rig.ann)] == [True, False]
 
 
 def test_an_account_may_have_limits_of_its_own(rig: Rig) -> None:

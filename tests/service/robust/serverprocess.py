@@ -7,10 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from pillarbox.app.status import ask
 from pillarbox.auth.passwords import hash_password
+from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
 from pillarbox.testing.loopwatch import Record
@@ -32,13 +36,27 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def lives(pid: int) -> bool:
+    """Not so if only nobody has asked yet how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class ServerProcess:
     """One server with accounts user0, user1 and so on; lab mode, no TLS needed."""
 
     def __init__(
-        self, folder: Path, accounts: int, extra: str = "", *, watched: bool = False
+        self,
+        folder: Path,
+        accounts: int,
+        extra: str = "",
+        *,
+        watched: bool = False,
+        workers: int = 1,
     ) -> None:
-        """`watched`: with a `LoopWatch`, whose figures are in `record`."""
+        """`watched`: with a `LoopWatch`, whose figures are in `record`; that is of one process."""
         self.folder = folder
         self.record: Record | None = None
         self.smtp, self.submission, self.imap, self.pop3 = free_ports(4)
@@ -52,6 +70,7 @@ class ServerProcess:
         (folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
+workers = {workers}
 [listen]
 smtp = ["127.0.0.1:{self.smtp}"]
 submission = ["127.0.0.1:{self.submission}"]
@@ -93,10 +112,35 @@ allow_cleartext_login = true
                     raise AssertionError((self.folder / "out").read_text()[-3000:]) from None
                 time.sleep(0.02)
 
-    def kill(self) -> None:
+    def workers(self) -> list[int]:
+        """Their processes, where there are several."""
         assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def wait_for_workers(self) -> list[int]:
+        """Until all serve; their processes."""
+        end = time.monotonic() + 20
+        while True:
+            with suppress(Refused):  # those of a supervisor that was killed may still answer
+                pids = [worker["pid"] for worker in self.status()["workers"]]
+                if all(pids):
+                    return pids
+            assert time.monotonic() < end, self.status()
+            time.sleep(0.02)
+
+    def status(self) -> dict[str, Any]:
+        return ask(self.folder / "data")
+
+    def kill(self) -> None:
+        """The one process, or the supervisor; returns when its workers have ended too."""
+        assert self.process is not None
+        workers = self.workers()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        while any(lives(pid) for pid in workers):
+            time.sleep(0.001)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

@@ -1,8 +1,10 @@
 """SIGKILL at random moments: whatever had its 250 or OK is there afterwards, once, octet for octet."""
 
 import asyncio
+import os
 import random
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from serverprocess import DOMAIN, ServerProcess
 
 from pillarbox.store.check import check_store
 
-ROUNDS = 20
+ROUNDS = 12
+ROUNDS_OF_WORKERS = 6
 SENDERS = 20
 ACCOUNTS = 5
 
@@ -102,15 +105,59 @@ async def verify(server: ServerProcess, ledger: Ledger) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, ACCOUNTS)
+@pytest.mark.parametrize(("workers", "rounds"), [(1, ROUNDS), (2, ROUNDS_OF_WORKERS)])
+def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path, workers: int, rounds: int) -> None:
+    """Of the server, be it one process or a supervisor whose workers then end too; the next start binds at once."""
+    server = ServerProcess(tmp_path, ACCOUNTS, workers=workers)
     ledger = Ledger()
     dice = random.Random(2026)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         server.start()
         asyncio.run(one_round(server, ledger, dice))
     server.start()
     asyncio.run(verify(server, ledger))
     assert server.stop() == 0
     assert list(check_store(tmp_path / "data")) == []
-    assert len(ledger.acknowledged) > ROUNDS * SENDERS
+    assert len(ledger.acknowledged) > rounds * SENDERS
+
+
+async def one_worker_less(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
+    """Kill one of the workers under load; sessions of the other go on, and it comes back by itself."""
+    work = [sender(server, ledger, dice) for _ in range(SENDERS)]
+    work += [reader(server, ledger, user, dice) for user in range(2)]
+    tasks = [asyncio.ensure_future(one) for one in work]
+    await asyncio.sleep(dice.uniform(0.1, 0.7))
+    os.kill(dice.choice(server.workers()), signal.SIGKILL)
+    await asyncio.sleep(dice.uniform(0.1, 0.3))
+    number = len(ledger.acknowledged)
+    await asyncio.sleep(0.2)
+    survivors = [task for task in tasks if not task.done()]
+    assert survivors
+    assert len(ledger.acknowledged) > number
+    for task in survivors:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(
+            result, ConnectionError | asyncio.IncompleteReadError | asyncio.CancelledError
+        ), repr(result)
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_when_one_worker_is_killed(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, ACCOUNTS, workers=2)
+    ledger = Ledger()
+    dice = random.Random(2027)
+    server.start()
+    for _ in range(ROUNDS_OF_WORKERS):
+        server.wait_for_workers()
+        asyncio.run(one_worker_less(server, ledger, dice))
+    server.wait_for_workers()
+    asyncio.run(verify(server, ledger))
+    restarts = [worker["restarts"] for worker in server.status()["workers"]]
+    assert sum(restarts) == ROUNDS_OF_WORKERS
+    assert server.stop() == 0
+    log = (tmp_path / "out").read_text()
+    assert log.count("ended (signal 9)") == ROUNDS_OF_WORKERS
+    assert "Traceback" not in log
+    assert list(check_store(tmp_path / "data")) == []
+    assert not list((tmp_path / "data" / "journal").iterdir()), "what it left was taken over"

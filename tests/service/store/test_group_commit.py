@@ -1,6 +1,7 @@
 """Many units, one commit, one sync: what is durable when, and what if the disk or another process is in the way."""
 
 import asyncio
+import fcntl
 import os
 import random
 import shutil
@@ -212,3 +213,20 @@ def test_mail_that_was_acknowledged_is_on_the_disk_when_the_power_goes(
     found = {row.queue_id for row in queue.rows(Selection())}
     queue.close()
     assert on_disk <= found
+
+
+def test_the_lock_of_another_process_is_waited_for_in_the_thread(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        other = os.open(rig.path.with_suffix(".lock"), os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = rig.put(1)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        os.close(other)
+        await asyncio.wait_for(waiting, 5)
+        assert rig.threads == ["queue_0"]
+        await rig.put(2)
+        assert rig.threads == ["queue_0", "MainThread"]
+
+    run(scenario)

@@ -10,20 +10,22 @@ import pytest
 from pillarbox.core.errors import Unavailable
 from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
 from pillarbox.store.outgoing_row import (
+    FREE,
     OVER_LIMIT,
     UNACCEPTED,
     OutgoingMessage,
     OutgoingRecipient,
     Selection,
 )
+from pillarbox.store.place import ALONE, Place
 
 NOW = 1_790_000_000
 
 
 class Rig:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place = ALONE) -> None:
         self.now = float(NOW)
-        self.queue = OutgoingQueue(folder / "queue.db", clock=lambda: self.now)
+        self.queue = OutgoingQueue(folder / "queue.db", clock=lambda: self.now, place=place)
 
     async def put(self, queue_id: str, *recipients: str, sender: str = "s@here.example") -> None:
         message = OutgoingMessage(queue_id, sender, b"Subject: x\r\n\r\n" + queue_id.encode())
@@ -253,3 +255,69 @@ def test_what_was_not_accepted_before_a_stop_may_be_brought_again(run) -> None:
         assert rig.queue.was_taken_up("A")
 
     run(scenario)
+
+
+def test_a_worker_that_comes_back_takes_up_its_own_and_nothing_of_others(tmp_path: Path) -> None:
+    """Of a message that was not accepted it is the worker that keeps it, too."""
+
+    async def main() -> None:
+        rigs = [Rig(tmp_path, Place(number, 2, is_first=number == 1)) for number in (1, 2)]
+        for number, rig in enumerate(rigs):
+            await rig.put(f"Q{number}", "a@x.example")
+            await rig.queue.lease(rig.queue.owner, 60, limit=1)
+            message = OutgoingMessage(f"U{number}", "s@here.example", b"Subject: x\r\n\r\n")
+            rows = [OutgoingRecipient("b@x.example", "x.example")]
+            await rig.queue.enqueue(
+                message, rows, lifetime_s=1000, warn_after_s=0, state=UNACCEPTED
+            )
+        again = Rig(tmp_path, Place(2, 2, is_first=False))
+        await again.queue.take_up()
+        left = {row.queue_id: row.owner for row in again.queue.rows(Selection())}
+        assert left == {"Q0": "worker-1", "U0": "worker-1", "Q1": ""}
+        await rigs[0].queue.accept("U0", FREE)
+        assert again.queue.rows(Selection(queue_id="U0"))[0].owner == ""
+        for rig in (*rigs, again):
+            await rig.queue.drain()
+            rig.queue.close()
+
+    asyncio.run(main())
+
+
+def test_two_workers_take_mail_in_and_out_at_once(tmp_path: Path) -> None:
+    """Nothing is leased twice, no number is given twice, and what came later sorts later."""
+
+    async def main() -> None:
+        rigs = [Rig(tmp_path, Place(number, 2, is_first=number == 1)) for number in (1, 2)]
+
+        async def put(rig: Rig, start: int) -> None:
+            for number in range(start, start + 100):
+                rig.now += 0.001
+                await rig.put(f"Q{number}", "a@x.example")
+
+        async def take(rig: Rig) -> list[str]:
+            taken = []
+            while groups := await rig.queue.lease(rig.queue.owner, 60, limit=7):
+                taken += [row.queue_id for group in groups for row in group]
+            return taken
+
+        await asyncio.gather(*(put(rig, 100 * number) for number, rig in enumerate(rigs)))
+        rows = rigs[0].queue.rows(Selection())
+        assert len({row.message for row in rows}) == 200
+        each = [
+            [row.queue_id for row in rows if row.queue_id in ids]
+            for ids in (
+                [f"Q{number}" for number in range(start, start + 100)] for start in (0, 100)
+            )
+        ]
+        assert each == [
+            [f"Q{number}" for number in range(start, start + 100)] for start in (0, 100)
+        ]
+        for rig in rigs:
+            rig.now = NOW + 1.0
+        taken = await asyncio.gather(*(take(rig) for rig in rigs))
+        assert sorted(taken[0] + taken[1]) == sorted(row.queue_id for row in rows)
+        for rig in rigs:
+            await rig.queue.drain()
+            rig.queue.close()
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import random
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from pillarbox.store import commit, messages
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
+from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -73,12 +75,17 @@ class Load:
     messages: int = 12
     """By each client."""
     looks: int = 60
+    workers: int = 1
+    is_killed: bool = False
+    """At the end one worker leaves its journal, and a new one of its number takes it over."""
 
 
-async def work(store: Store, disk: Disk, dice: random.Random, size: Load) -> None:
-    """Appends of all sizes, flag changes and expunges, by several clients at once."""
+async def work(
+    stores: list[Store], disk: Disk, dice: random.Random, size: Load, first: int = 0
+) -> None:
+    """Appends of all sizes, flag changes and expunges, by several clients at once, in turns with each worker."""
 
-    async def client(start: int) -> None:
+    async def client(start: int, store: Store) -> None:
         for number in range(start, start + size.messages):
             account = dice.choice(ACCOUNTS)
             length = dice.choice(
@@ -107,11 +114,16 @@ async def work(store: Store, disk: Disk, dice: random.Random, size: Load) -> Non
 
     async def onlooker() -> None:
         for _ in range(size.looks):
-            await look(store, disk)
+            await look(stores[0], disk)
             await asyncio.sleep(0.001)
 
     watching = asyncio.ensure_future(onlooker())
-    await asyncio.gather(*(client(100 * number) for number in range(size.clients)))
+    await asyncio.gather(
+        *(
+            client(first + 100 * number, stores[number % len(stores)])
+            for number in range(size.clients)
+        )
+    )
     await watching
 
 
@@ -209,15 +221,44 @@ def run(disk: Disk, vfs: PowerVFS, size: Load) -> range:
     """Do the work once, and stop cleanly; returns the points at which it may be cut."""
 
     async def load() -> None:
-        store = Store(
-            disk.root, clock=lambda: NOW, vfs=vfs.name, journal_files=PowerJournalFiles(disk)
-        )
+        disk.root.mkdir(exist_ok=True)
+        lock = lock_folder(disk.root)
+        stores = [opened(Place(1, size.workers, lock=os.dup(lock)))]
         for account in ACCOUNTS:
-            await store.append(account, Append(1, make_content(message(account)), pack_date(NOW)))
+            await stores[0].append(
+                account, Append(1, make_content(message(account)), pack_date(NOW))
+            )
+        for number in range(2, size.workers + 1):
+            place = Place(number, size.workers, is_first=False, lock=os.dup(lock))
+            stores.append(opened(place))
         disk.note(("begin",))
-        await work(store, disk, random.Random(7), size)
+        await work(stores, disk, random.Random(7), size)
+        if size.is_killed:
+            # Nothing of it runs any more; what it took is in its journal only.
+            killed = stores.pop()
+            for account in ACCOUNTS:
+                octets = message(900 + account)
+                await killed.deliver(account, Append(1, make_content(octets), pack_date(NOW)))
+                disk.note(("taken", account, octets))
+            for task in killed._committer._tasks:
+                task.cancel()
+            await killed._committer._quiet()
+            if killed._committer._tick_timer is not None:
+                killed._committer._tick_timer.cancel()
+            assert killed._committer._intake
+            place = Place(size.workers, size.workers, is_first=False, lock=os.dup(lock))
+            stores.append(opened(place))
+            stores[-1].retire_left()
+            await work(stores, disk, random.Random(8), size, 1000)
+            killed._accounts.close()
         disk.note(("end",))
-        await store.close()
+        for store in stores:
+            await store.close()
+        os.close(lock)
+
+    def opened(place: Place) -> Store:
+        files = PowerJournalFiles(disk)
+        return Store(disk.root, clock=lambda: NOW, vfs=vfs.name, journal_files=files, place=place)
 
     asyncio.run(load())
     marks = [
@@ -258,6 +299,19 @@ def test_power_cut_at_every_point_of_a_short_run_keeps_every_promise(disk, ruins
     changes = [point for point in points if log.events[point].path is not None]
     assert len(changes) > 150
     assert cut(log, ruins, changes) == []
+
+
+def test_power_cut_under_two_workers_keeps_every_promise(disk, ruins: Path) -> None:
+    log, vfs = disk
+    assert cut(log, ruins, some(run(log, vfs, Load(clients=4, workers=2)))) == []
+
+
+def test_power_cut_after_one_worker_was_killed_keeps_every_promise(disk, ruins: Path) -> None:
+    """Its journal is what makes its mail durable until a new worker has synced the files that it names."""
+    log, vfs = disk
+    points = run(log, vfs, Load(clients=4, messages=6, workers=2, is_killed=True))
+    assert cut(log, ruins, some(points)) == []
+    assert list((log.root / "journal").glob("*.log")) == [], "nothing is left for the next start"
 
 
 def test_the_same_run_without_syncs_loses_mail(disk, ruins: Path) -> None:

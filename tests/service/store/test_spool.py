@@ -29,11 +29,9 @@ def test_what_was_written_is_read_in_one_piece(tmp_path: Path, size: int) -> Non
     asyncio.run(scenario())
 
 
-def test_memory_for_all_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "TOTAL_OCTETS", 200_000)
-
+def test_memory_for_all_is_bounded(tmp_path: Path) -> None:
     async def scenario() -> None:
-        room = SpoolRoom(tmp_path)
+        room = SpoolRoom(tmp_path, most_octets=200_000)
         spools = [Spool(room) for _ in range(10)]
         for spool in spools:
             for _ in range(10):

@@ -24,14 +24,30 @@ def test_zero_is_no_limit() -> None:
     assert all(Rate(0).take("a", 0.0) for _ in range(1000))
 
 
-def test_memory_is_bounded_and_what_is_forgotten_had_recovered_first(monkeypatch) -> None:
-    monkeypatch.setattr(rate_module, "MOST_BUCKETS", 10)
+def test_many_keys_have_room_and_the_one_not_seen_for_longest_goes_first(monkeypatch) -> None:
+    monkeypatch.setattr(rate_module, "SLOTS", 8)
     rate = Rate(1)
-    for number in range(9):
-        assert rate.take(f"old{number}", 0.0)
+    for number in range(7):
+        assert rate.take(f"old{number}", float(number))
     assert rate.take("busy", 59.0)
-    assert rate.take("new", 60.0)
+    assert rate.take("new", 59.5)  # takes the place of old0
     assert not rate.take("busy", 60.0)
-    for number in range(100):
-        assert rate.take(f"flood{number}", 60.0)
-        assert len(rate._buckets) <= 10
+    assert not rate.take("old1", 60.0)
+    assert rate.take("old0", 60.0)
+
+
+def test_what_another_worker_took_counts() -> None:
+    table = memoryview(bytearray(rate_module.TABLE_OCTETS))
+    here, there = Rate(2, table), Rate(2, table)
+    assert here.take("a", 1.0)
+    assert there.take("a", 1.0)
+    assert not here.take("a", 1.0)
+    assert not there.take("a", 1.0)
+    assert there.take("b", 1.0)
+
+
+def test_a_full_table_of_keys_is_counted_exactly() -> None:
+    """2,000 clients at once: hardly any of them shares a bucket."""
+    rate = Rate(1)
+    assert all(rate.take(f"192.0.2.{number}", 1.0) for number in range(2000))
+    assert sum(rate.take(f"192.0.2.{number}", 1.0) for number in range(2000)) < 5

@@ -5,5 +5,5 @@ CREATE TABLE taken (
     worker   TEXT NOT NULL,
     run      INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    PRIMARY KEY (account, worker)
+    PRIMARY KEY (account, worker, run)
 ) WITHOUT ROWID;

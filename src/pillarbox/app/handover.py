@@ -1,0 +1,60 @@
+"""What the supervisor and a worker say to each other, over a pair of sockets: one JSON object a line.
+
+The supervisor says once what the worker needs (`Orders`), with numbers of descriptors that it inherited; the worker
+says once that it serves, or why not (`Ready`). When the supervisor ends, the worker reads the end of the stream, and
+ends too.
+"""
+
+import socket
+
+import msgspec
+
+from pillarbox.app.hints import Hints
+from pillarbox.app.shared import Shared, open_memory
+from pillarbox.app.workplace import Workplace
+from pillarbox.config.schema import Config
+from pillarbox.store.place import Place
+
+CANNOT_START, STORE_FAILED = 78, 70
+"""Exit codes of a worker, besides 0 after SIGTERM. Any other is a crash."""
+
+
+class Orders(msgspec.Struct):
+    """What a worker begins with."""
+
+    config: Config
+    number: int
+    workers: int
+    is_first: bool
+    unusable: list[int]
+    lock: int
+    memory: int
+    sockets: dict[str, list[int]]
+    hints_in: int
+    hints_out: dict[int, int]
+
+    def workplace(self) -> Workplace:
+        """With what the descriptors stand for; they belong to it from now on."""
+        place = Place(self.number, self.workers, self.is_first, frozenset(self.unusable), self.lock)
+        shared = Shared(open_memory(self.memory), place)
+        hints = Hints(
+            shared,
+            socket.socket(fileno=self.hints_in),
+            {number: socket.socket(fileno=fd) for number, fd in self.hints_out.items()},
+        )
+        sockets = {
+            name: [socket.socket(fileno=fd) for fd in bound] for name, bound in self.sockets.items()
+        }
+        return Workplace(place, shared, hints, sockets)
+
+
+class Ready(msgspec.Struct):
+    """The worker serves, or says why it cannot."""
+
+    unusable: list[int]
+    """Accounts whose journal could not be replayed."""
+    why_not: str = ""
+
+
+def encode(message: Orders | Ready) -> bytes:
+    return msgspec.json.encode(message) + b"\n"

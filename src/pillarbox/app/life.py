@@ -1,0 +1,30 @@
+"""What every kind of server process says of its life in the log, and its exit codes."""
+
+import logging
+
+from pillarbox.app.sockets import Sockets, addresses_of
+from pillarbox.config.schema import Config
+
+STOPPED, FATAL = 0, 1
+"""Exit codes."""
+
+log = logging.getLogger("pillarbox.app")
+
+
+def announce(sockets: Sockets) -> None:
+    """It runs."""
+    for service, addresses in addresses_of(sockets).items():
+        for host, port in addresses:
+            shown = f"[{host}]" if ":" in host else host
+            log.info("%s listens on %s:%d", service, shown, port)
+    log.info("ready")
+
+
+def warn(config: Config) -> None:
+    """Of what is dangerous or useless, at each start."""
+    if config.security.allow_cleartext_login:
+        log.warning(
+            "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
+        )
+    if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
+        log.warning("nothing to do: [listen] names no address")

@@ -1,0 +1,71 @@
+"""The listening sockets of the configuration, one for each worker and address."""
+
+import errno
+import os
+import socket
+
+from pillarbox.config.schema import Config
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
+from pillarbox.net.listener import bind
+
+Sockets = dict[str, list[socket.socket]]
+"""By service."""
+
+
+def bind_all(config: Config, workers: int = 1) -> list[Sockets]:
+    """For each worker, all of them. Raises Refused, with none of them open, when another program has a port or it is
+    not to be had."""
+    made: list[Sockets] = [{} for _ in range(workers)]
+    try:
+        for name in config.listen.__struct_fields__:
+            for address in getattr(config.listen, name):
+                try:
+                    for sockets, sock in zip(made, _bind(address, workers), strict=True):
+                        sockets.setdefault(name, []).append(sock)
+                except OSError as error:
+                    raise Refused(_why_not_bound(name, address, error)) from error
+    except BaseException:
+        for sockets in made:
+            close_all(sockets)
+        raise
+    return made
+
+
+def close_all(sockets: Sockets) -> None:
+    for bound in sockets.values():
+        for sock in bound:
+            sock.close()
+
+
+def addresses_of(sockets: Sockets) -> dict[str, list[tuple[str, int]]]:
+    """By service: host and port."""
+    return {name: [sock.getsockname()[:2] for sock in bound] for name, bound in sockets.items()}
+
+
+def _bind(address: str, workers: int) -> list[socket.socket]:
+    first = bind(address)
+    if workers == 1:
+        return [first]
+    # That nobody else has it shows only without sharing: two servers of one user would get half of the mail each.
+    port = first.getsockname()[1]
+    first.close()
+    host = parse_endpoint(address)[0]
+    made: list[socket.socket] = []
+    try:
+        for _ in range(workers):
+            made.append(bind(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", shared=True))
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+def _why_not_bound(service: str, address: str, error: OSError) -> str:
+    reason = {
+        errno.EADDRINUSE: "another program has this port",
+        errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    return f"cannot listen on {address} ({service}): {reason}"

@@ -1,0 +1,300 @@
+"""`pillarbox serve` with several workers: holds the lock, the sockets and the shared memory, and keeps N workers alive.
+
+Workers are new programs (never a fork of one that has SQLite open) with an inherited set of descriptors. Each has a
+listening socket of its own for every address (SO_REUSEPORT), which stays open while a worker is started again, so a
+client that connects then waits and is served. All import at once; the first recovers and tidies before the others may
+open anything. It imports little, for it does nothing while they work.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pillarbox import __version__
+from pillarbox.app.handover import CANNOT_START, STORE_FAILED, Orders, Ready, encode
+from pillarbox.app.life import FATAL, STOPPED, announce, warn
+from pillarbox.app.shared import Shared, make_memory, open_memory
+from pillarbox.app.sockets import Sockets, bind_all, close_all
+from pillarbox.app.status import Status, StatusSocket, is_answered
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.store.place import Place, lock_folder
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Before a worker that crashed is started again; doubled with every crash that comes within STEADY_S. Clients of its
+sockets wait so long."""
+STEADY_S = 10.0
+
+MOST_CRASHES_AT_START = 3
+"""Of the first worker, before the server has begun."""
+
+LAST_ONES_S = 5.0
+"""How long workers of a supervisor that was killed may take to end."""
+
+STOP_S = 60.0
+"""A worker that has not stopped after this is killed."""
+
+log = logging.getLogger("pillarbox.app")
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    sockets: Sockets
+    hints_in: socket.socket
+    hints_out: socket.socket
+    """Where the others write."""
+    process: subprocess.Popen[bytes] | None = None
+    talk: socket.socket | None = None
+    descriptor: int = -1
+    """Of the process, readable when it ended."""
+    started: float = 0.0
+    crashes: int = 0
+    has_orders: bool = False
+    is_ready: bool = False
+    why_not: str = ""
+    """What it said when it could not start."""
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """One run."""
+
+    config: Config
+    workers: int
+    _lock: int = -1
+    _memory: int = -1
+    _workers: list[_Worker] = field(default_factory=list)
+    _unusable: list[int] = field(default_factory=list)
+    _has_begun: bool = False
+    """The first worker has recovered and tidied; it never happens again in this run."""
+    _was_announced: bool = False
+    _stopping: bool = False
+    _code: int = STOPPED
+    _why_not: str = ""
+    _shared: Shared = field(init=False)
+    _status: Status = field(init=False)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT; the exit code. Raises Refused when the server cannot start."""
+        os.umask(0o077)
+        self.config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = await self._take_lock()
+        bound = bind_all(self.config, self.workers)
+        self._memory = make_memory(self.workers)
+        self._shared = Shared(open_memory(self._memory), Place(1, self.workers))
+        self._status = Status(self._shared, __version__)
+        for number, sockets in enumerate(bound, 1):
+            self._workers.append(_Worker(number, sockets, *socket.socketpair()))
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._refresh)
+        warn(self.config)
+        control = StatusSocket(self.config.data_path, self._status, lambda: None)
+        await control.start()
+        try:
+            for worker in self._workers:
+                self._spawn(worker)
+            self._order(self._workers[0])
+            await self._ended.wait()
+        finally:
+            control.close()
+            self._close()
+        if self._why_not:
+            raise Refused(self._why_not)
+        if self._code == STOPPED:
+            log.info("stopped")
+        return self._code
+
+    async def _take_lock(self) -> int:
+        """Where a supervisor was killed, its workers are about to end: they are waited for. Raises Refused."""
+        end = time.monotonic() + LAST_ONES_S
+        while True:
+            try:
+                return lock_folder(self.config.data_path)
+            except Refused:
+                if time.monotonic() > end or is_answered(self.config.data_path):
+                    raise
+            await asyncio.sleep(0.02)
+
+    # Workers
+
+    def _spawn(self, worker: _Worker) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        inherited = [
+            theirs.fileno(),
+            self._lock,
+            self._memory,
+            worker.hints_in.fileno(),
+            *(other.hints_out.fileno() for other in self._workers if other is not worker),
+            *(sock.fileno() for bound in worker.sockets.values() for sock in bound),
+        ]
+        with theirs:
+            worker.process = subprocess.Popen(
+                [sys.executable, "-m", "pillarbox.app.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=inherited,
+                process_group=0,  # Ctrl-C is for the supervisor, who tells its workers
+            )
+        worker.talk = ours
+        worker.has_orders = worker.is_ready = False
+        worker.why_not = ""
+        worker.started = time.monotonic()
+        worker.descriptor = os.pidfd_open(worker.process.pid)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(worker.descriptor, self._ended_one, worker)
+        loop.add_reader(ours, self._heard, worker)
+
+    def _order(self, worker: _Worker) -> None:
+        """Let a worker begin."""
+        assert worker.talk is not None
+        worker.has_orders = True
+        orders = Orders(
+            self.config,
+            worker.number,
+            self.workers,
+            not self._has_begun,
+            self._unusable,
+            self._lock,
+            self._memory,
+            {name: [sock.fileno() for sock in bound] for name, bound in worker.sockets.items()},
+            worker.hints_in.fileno(),
+            {
+                other.number: other.hints_out.fileno()
+                for other in self._workers
+                if other is not worker
+            },
+        )
+        worker.talk.setblocking(True)  # it waits for it, and reads at once
+        with suppress(OSError):  # it has ended, which is dealt with
+            worker.talk.sendall(encode(orders))
+        worker.talk.setblocking(False)
+
+    def _heard(self, worker: _Worker) -> None:
+        """The worker serves, or has ended."""
+        assert worker.talk is not None
+        try:
+            line = worker.talk.recv(1 << 20)
+        except OSError:
+            line = b""
+        if not line:
+            asyncio.get_running_loop().remove_reader(worker.talk)
+            return
+        message = msgspec.json.decode(line, type=Ready)
+        worker.why_not = message.why_not
+        if message.why_not:
+            return
+        worker.is_ready = True
+        if not self._has_begun:
+            self._has_begun = True
+            self._unusable = message.unusable
+            for other in self._workers:
+                if not other.has_orders and other.process is not None:
+                    self._order(other)
+        if not self._was_announced and all(each.is_ready for each in self._workers):
+            self._was_announced = True
+            announce(self._workers[0].sockets)
+
+    def _ended_one(self, worker: _Worker) -> None:
+        process, talk = worker.process, worker.talk
+        assert process is not None
+        assert talk is not None
+        code = process.wait()
+        self._heard(worker)  # its last words
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(worker.descriptor)
+        os.close(worker.descriptor)
+        loop.remove_reader(talk)
+        talk.close()
+        worker.process = worker.talk = None
+        self._status.ended(worker.number)
+        self._shared.forget(worker.number)
+        if self._stopping:
+            if not any(each.process for each in self._workers):
+                self._ended.set()
+            return
+        self._again_or_stop(worker, code)
+
+    def _again_or_stop(self, worker: _Worker, code: int) -> None:
+        if time.monotonic() > worker.started + STEADY_S:
+            worker.crashes = 0
+        worker.crashes += 1
+        cannot_begin = not self._has_begun and (
+            code == CANNOT_START or worker.crashes >= MOST_CRASHES_AT_START
+        )
+        if code == STORE_FAILED or cannot_begin:
+            self._code = FATAL
+            self._why_not = worker.why_not
+            if code == STORE_FAILED:
+                log.critical("worker %d: the store failed", worker.number)
+            self._stop()
+            return
+        how = worker.why_not or (f"signal {-code}" if code < 0 else f"code {code}")
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (worker.crashes - 1))
+        log.error("worker %d ended (%s); again in %.1f s", worker.number, how, pause_s)
+        self._status.restarts[worker.number] = self._status.restarts.get(worker.number, 0) + 1
+        asyncio.get_running_loop().call_later(pause_s, self._again, worker)
+
+    def _again(self, worker: _Worker) -> None:
+        if self._stopping:
+            return
+        self._spawn(worker)
+        if self._has_begun or worker.number == 1:
+            self._order(worker)
+
+    def _refresh(self) -> None:
+        """Let all look at the certificate."""
+        for worker in self._workers:
+            if worker.process is not None and worker.is_ready:
+                worker.process.send_signal(signal.SIGHUP)
+
+    # The end
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            if self._code == STOPPED:
+                log.info("stopping")
+            for worker in self._workers:
+                close_all(worker.sockets)  # else clients would wait where nobody accepts
+            asyncio.get_running_loop().call_later(STOP_S, self._forward, signal.SIGKILL)
+        for worker in self._workers:
+            if worker.talk is not None and not worker.has_orders:
+                worker.talk.shutdown(socket.SHUT_RDWR)  # it reads that nobody wants it
+        self._forward(signal.SIGTERM)
+        if not any(each.process for each in self._workers):
+            self._ended.set()
+
+    def _forward(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.has_orders:
+                worker.process.send_signal(number)
+
+    def _close(self) -> None:
+        for worker in self._workers:
+            if worker.process is not None:  # we end by a bug
+                worker.process.kill()
+                worker.process.wait()
+            close_all(worker.sockets)
+            worker.hints_in.close()
+            worker.hints_out.close()
+        for descriptor in (self._memory, self._lock):
+            os.close(descriptor)
+
+
+def supervise(config: Config, workers: int) -> int:
+    """Serve with so many workers until SIGTERM or SIGINT; returns the exit code. Raises Refused."""
+    with asyncio.Runner() as runner:
+        return runner.run(Supervisor(config, workers).run())

@@ -1,0 +1,37 @@
+"""The options of all commands, --config and --json. Imports little, for the start of a server waits for it."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pillarbox.config.load import find_config, load_config
+from pillarbox.config.schema import Config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _remember(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.find_root().obj = value
+
+
+def config_option(function: Function) -> Function:
+    """--config, before or after the command and within it."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help="The configuration file.",
+    )(function)
+
+
+def json_option(function: Function) -> Function:
+    """--json, the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def read_config() -> Config:
+    """The configuration that the command line names. Raises Refused."""
+    return load_config(find_config(click.get_current_context().find_root().obj))

@@ -1,0 +1,84 @@
+"""pillarbox status"""
+
+import time
+from typing import Any
+
+import click
+
+from pillarbox.app.status import ask
+from pillarbox.cli.common import show_table
+from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.pending import Pending
+
+
+@click.command(epilog="Example: pillarbox status --json")
+@config_option
+@json_option
+def status(as_json: bool) -> None:
+    """What the running server does: its workers, their connections, the queue, and how much mail
+    passes.
+    """
+    config = read_config()
+    report = ask(config.data_path)
+    queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
+    pending = Pending(config.data_path / "queue.db", clock=time.time)
+    try:
+        messages, recipients = queue.count()
+        report["queue"] = {
+            "messages": messages,
+            "recipients": recipients,
+            "local_deliveries": pending.count(),
+        }
+    finally:
+        pending.close()
+        queue.close()
+    if as_json:
+        import json
+
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    now = time.time()
+    up = _duration(now - report["started"])
+    click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}.")
+    queue, minute, total = report["queue"], report["per_minute"], report["totals"]
+    click.echo(
+        f"Queue: {queue['messages']} messages for {queue['recipients']} recipients at other hosts,"
+        f" {queue['local_deliveries']} deliveries here that wait."
+    )
+    click.echo(
+        f"In the last minute: {minute['accepted']} connections, {minute['stored']} messages stored,"
+        f" {minute['sent']} recipients at other hosts reached"
+        f" ({total['accepted']}, {total['stored']} and {total['sent']} since the start)."
+    )
+    workers = report["workers"]
+    services = [
+        name
+        for name in workers[0]["connections"]
+        if any(worker["connections"][name] for worker in workers)
+    ]
+    rows = [
+        (
+            worker["worker"],
+            worker["pid"],
+            _duration(now - worker["started"]) if worker["started"] else None,
+            worker["restarts"],
+            *(worker["connections"][name] for name in services),
+        )
+        for worker in workers
+    ]
+    show_table(["worker", "process", "runs_for", "restarts", *services], rows, as_json=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(0, int(seconds)) // 60
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{int(seconds)} s"

@@ -1,0 +1,364 @@
+"""Several workers on one data folder: each is a store of its own, and none harms what another does."""
+
+import asyncio
+import fcntl
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pillarbox.config.load import MOST_WORKERS
+from pillarbox.core.dates import pack_date
+from pillarbox.store import commit, journal, keywords, messages, recovery
+from pillarbox.store.accounts import account_path
+from pillarbox.store.check import check_store
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append
+from pillarbox.store.place import Place, lock_folder
+from pillarbox.store.store import Store
+
+NOW = 1_790_000_000
+ALL = [(1, messages.MOST_UIDS)]
+
+
+def item(number: int = 1, size: int = 50, **options) -> Append:
+    octets = b"From: a@b.example\r\nSubject: %d\r\n\r\n" % number + b"x" * size
+    return Append(1, make_content(octets), pack_date(NOW), **options)
+
+
+@asynccontextmanager
+async def workers(folder: Path, count: int = 2, **options) -> AsyncIterator[list[Store]]:
+    lock = lock_folder(folder)
+    stores = [
+        Store(
+            folder,
+            clock=lambda: NOW,
+            place=Place(number, count, is_first=number == 1, lock=os.dup(lock)),
+            **options,
+        )
+        for number in range(1, count + 1)
+    ]
+    try:
+        yield stores
+    finally:
+        for store in stores:
+            await store.close()
+        os.close(lock)
+
+
+def run(folder: Path, scenario: Callable[[list[Store]], Awaitable[None]], **options) -> None:
+    async def main() -> None:
+        async with workers(folder, **options) as stores:
+            await scenario(stores)
+
+    asyncio.run(main())
+
+
+async def uids(store: Store, account: int) -> list[int]:
+    found = await store.read(account, lambda tx: messages.select(tx, 1, ALL, ("uid",)))
+    return [row[0] for row in found]
+
+
+def test_numbers_are_given_once_whoever_appends(tmp_path: Path) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        dice = random.Random(3)
+        given = await asyncio.gather(
+            *(dice.choice(stores).append(1, item(number)) for number in range(400))
+        )
+        assert sorted(one.uid for one in given) == list(range(1, 401))
+        assert len({one.modseq for one in given}) == 400
+        assert await uids(stores[0], 1) == await uids(stores[1], 1) == list(range(1, 401))
+
+    run(tmp_path, scenario)
+    assert [line for line in check_store(tmp_path) if "belongs to no account" not in line] == []
+
+
+def test_two_that_make_an_account_at_once_make_one(tmp_path: Path) -> None:
+    """The second file would take the place of the first, with the mail in it."""
+
+    async def scenario(stores: list[Store]) -> None:
+        for account in range(1, 30):
+            given = await asyncio.gather(
+                *(store.append(account, item(number)) for number, store in enumerate(stores))
+            )
+            assert sorted(one.uid for one in given) == [1, 2]
+            assert await uids(stores[0], account) == [1, 2]
+
+    run(tmp_path, scenario)
+
+
+def test_a_file_that_another_has_locked_is_waited_for_without_a_sync_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else is held up, and the mail becomes durable with the journal, as always."""
+    levels: list[str] = []
+    apply = commit.Committer._apply
+
+    def noted(self, file, units, level):
+        levels.append(level)
+        return apply(self, file, units, level)
+
+    monkeypatch.setattr(commit.Committer, "_apply", noted)
+
+    async def scenario(stores: list[Store]) -> None:
+        await asyncio.gather(*(stores[0].append(account, item()) for account in (1, 2)))
+        path = account_path(tmp_path / "accounts", 1).with_suffix(".lock")
+        levels.clear()
+        other = os.open(path, os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = asyncio.ensure_future(stores[0].append(1, item()))
+        await asyncio.wait_for(stores[0].append(2, item()), 5)
+        assert not waiting.done()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert (await asyncio.wait_for(waiting, 5)).uid == 2
+        os.close(other)
+        assert set(levels) == {"NORMAL"}
+        octets = b"".join(path.read_bytes() for path in journal.segments(tmp_path / "journal"))
+        records = [(one.account, one.uid) for one in journal.read_records(octets)]
+        assert sorted(records) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+    run(tmp_path, scenario)
+
+
+def test_a_full_journal_makes_what_was_waited_for_durable_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        await stores[0].append(1, item())
+        path = account_path(tmp_path / "accounts", 1).with_suffix(".lock")
+        other = os.open(path, os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = asyncio.ensure_future(stores[0].append(1, item()))
+        await asyncio.sleep(0.1)
+
+        def full(_octets: int) -> None:
+            raise commit.database.DiskFull
+
+        monkeypatch.setattr(stores[0]._committer._journal, "reserve", full)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        os.close(other)
+        assert (await asyncio.wait_for(waiting, 5)).uid == 2
+
+    run(tmp_path, scenario)
+
+
+def test_a_worker_that_comes_back_makes_its_old_journal_needless(tmp_path: Path) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        for account in range(1, 6):
+            await stores[1].append(account, item())
+        left = journal.segments(tmp_path / "journal", "2")
+        assert left
+        again = Store(
+            tmp_path,
+            clock=lambda: NOW,
+            place=Place(2, 2, is_first=False, lock=os.open(tmp_path / "lock", os.O_RDWR)),
+        )
+        again.retire_left()
+        await again.append(1, item())
+        await again.close()
+        assert not set(left) & set(journal.segments(tmp_path / "journal", "2"))
+        for account in range(1, 6):
+            connection = apsw.Connection(str(account_path(tmp_path / "accounts", account)))
+            row = connection.execute("SELECT generation FROM account_state").fetchone()
+            assert row == (0,), "nothing was lost, so no numbers are skipped"
+            connection.close()
+
+    run(tmp_path, scenario)
+
+
+def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that has the later ones would be held to have the earlier ones."""
+    monkeypatch.setattr(commit, "SEGMENT_OCTETS", 3000)
+
+    async def scenario(stores: list[Store]) -> None:
+        lock = os.open(tmp_path / "lock", os.O_RDWR)
+        killed = Store(
+            tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=os.dup(lock))
+        )
+
+        async def stay(_segment: journal.Segment) -> None: ...
+
+        killed._committer._retire = stay
+        await killed.append(1, item())
+        for number in range(30):
+            await killed.deliver(1, item(number, size=600))
+        killed._committer._tick_timer.cancel()
+        assert len(journal.segments(tmp_path / "journal", "2")) > 3
+        again = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
+        again.retire_left()
+        await again._committer._quiet()
+        assert len(await uids(again, 1)) == 31
+        await again.close()
+        assert journal.segments(tmp_path / "journal", "2") == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_journal_that_could_not_be_replayed_stays_for_the_next_start(tmp_path: Path) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        await stores[1].append(1, item())
+        place = Place(
+            2,
+            2,
+            is_first=False,
+            unusable=frozenset({1}),
+            lock=os.open(tmp_path / "lock", os.O_RDWR),
+        )
+        left = journal.segments(tmp_path / "journal", "2")
+        again = Store(tmp_path, clock=lambda: NOW, place=place)
+        again.retire_left()
+        with pytest.raises(commit.Unavailable, match="could not be recovered"):
+            await again.append(1, item())
+        await again.close()
+        assert set(left) <= set(journal.segments(tmp_path / "journal", "2"))
+
+    run(tmp_path, scenario)
+
+
+def test_after_an_unclean_stop_only_one_worker_puts_a_file_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would throw away what the first has begun to write."""
+
+    async def before(stores: list[Store]) -> None:
+        await stores[0].append(1, item())
+
+    run(tmp_path, before)
+    (tmp_path / "journal" / "1-000007.log").write_bytes(journal.MAGIC)
+    calls: list[int] = []
+    put_in_order = recovery.put_in_order
+
+    def counted(tx, generation):
+        calls.append(tx.account)
+        put_in_order(tx, generation)
+
+    monkeypatch.setattr(recovery, "put_in_order", counted)
+
+    async def scenario(stores: list[Store]) -> None:
+        await asyncio.gather(*(store.append(1, item()) for store in stores))
+        assert await uids(stores[0], 1) == [1, 4098, 4099]
+
+    run(tmp_path, scenario)
+    assert calls == [1]
+
+
+def test_numbers_skipped_are_more_than_all_workers_can_have_waiting() -> None:
+    assert MOST_WORKERS * commit.MOST_UNITS_A_GROUP < recovery.UIDS_SKIPPED
+
+
+def test_keywords_of_a_lost_transaction_are_not_remembered(tmp_path: Path) -> None:
+    """Another process may give the number of their set to others."""
+
+    async def scenario(stores: list[Store]) -> None:
+        first, second = stores
+        given = await first.append(1, item())
+        seen = [(given.uid, given.uid)]
+
+        def lost(tx) -> None:
+            messages.store_flags(tx, 1, seen, "+", 0, [b"Lost"])
+            assert flags_shown(tx) == b"Lost"
+            raise commit.Unavailable("never mind")
+
+        with pytest.raises(commit.Unavailable):
+            await first.write(1, lost)
+        await second.write(1, lambda tx: messages.store_flags(tx, 1, seen, "+", 0, [b"Kept"]))
+        assert await first.read(1, flags_shown) == b"Kept"
+
+    def flags_shown(tx) -> bytes:
+        ((flags,),) = messages.select(tx, 1, ALL, ("flags",))
+        return keywords.format_flags(tx, flags)
+
+    run(tmp_path, scenario)
+
+
+class Link:
+    """The `Relay` of two stores of this process, as direct as can be."""
+
+    def __init__(self) -> None:
+        self.behind: dict[int, int] = {}
+        self.other: Link
+        self.store: Store
+
+    def watch(self, account: int) -> None: ...
+
+    def unwatch(self, account: int) -> None: ...
+
+    def is_watched(self, account: int) -> bool:
+        return False
+
+    def tell(self, account: int, mailboxes: set[int]) -> None: ...
+
+    def mark_behind(self, account: int, change: int) -> None:
+        self.behind[account] = self.behind.get(account, 0) + change
+
+    def is_behind(self, account: int) -> bool:
+        return bool(self.other.behind.get(account))
+
+    async def catch_up(self, account: int) -> None:
+        await self.other.store.catch_up(account)
+
+
+def test_what_one_worker_took_is_there_for_whoever_reads_in_another(tmp_path: Path) -> None:
+    async def main() -> None:
+        lock = lock_folder(tmp_path)
+        links = [Link(), Link()]
+        for number, link in enumerate(links, 1):
+            link.other = links[2 - number]
+            place = Place(number, 2, is_first=number == 1, lock=os.dup(lock))
+            link.store = Store(tmp_path, clock=lambda: NOW, place=place, relay=link)
+        first, second = (link.store for link in links)
+        await first.append(1, item())
+        for count in range(1, 20):
+            await first.deliver(1, item(count))
+            assert links[0].behind == {1: 1}, "it is in the journal only"
+            assert len(await uids(second, 1)) == count + 1
+            assert links[0].behind == {1: 0}
+        await first.deliver(1, item(20))
+        await second.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 2, []))
+        rows = await second.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        assert rows == [(2,)] * 21, "whoever changes messages changes those, too"
+        for link in links:
+            await link.store.close()
+        os.close(lock)
+
+    asyncio.run(main())
+
+
+def test_what_a_killed_worker_took_is_put_in_once_by_the_next(tmp_path: Path) -> None:
+    """Also when that is killed in turn before it could sync what it put in, and when the server starts anew then."""
+
+    async def scenario(stores: list[Store]) -> None:
+        lock = os.open(tmp_path / "lock", os.O_RDWR)
+        for account in (1, 2, 3):
+            await stores[0].append(account, item())
+
+        async def one(number: int, *, put: bool) -> None:
+            place = Place(2, 2, is_first=False, lock=os.dup(lock))
+            store = Store(tmp_path, clock=lambda: NOW, place=place)
+            if put:
+                store._committer._journal.remove = lambda _segment: None
+                store.retire_left()
+            for account in (1, 2, 3):
+                await store.append(account, item(number))
+                await store.deliver(account, item(number + 1))
+            await store._committer._quiet()
+            store._committer._tick_timer.cancel()
+
+        await one(100, put=False)
+        await one(200, put=True)
+        await one(300, put=True)
+        last = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
+        last.retire_left()
+        await last.deliver(1, item(400))
+        await last._committer._quiet()
+        await last.close()
+        assert [len(await uids(stores[0], account)) for account in (1, 2, 3)] == [8, 7, 7]
+        assert journal.segments(tmp_path / "journal", "2") == []
+
+    run(tmp_path, scenario)
