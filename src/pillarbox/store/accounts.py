@@ -179,7 +179,9 @@ class Accounts:
 
     def _open_file(self, account: int, now_s: int) -> AccountFile:
         if account in self.unusable:
-            raise Unavailable("the mail file could not be recovered; ask the administrator")
+            raise Unavailable(
+                "the mail file could not be recovered; ask the administrator", "CONTACTADMIN"
+            )
         path = self.path(account)
         is_new = not path.exists()
         try:
