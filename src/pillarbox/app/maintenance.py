@@ -1,4 +1,5 @@
-"""What a running server does by itself: parting from removed accounts, giving space back, renewing certificates."""
+"""What a running server does by itself: parting from removed accounts, giving space back, renewing certificates,
+telling accounts that they are nearly full."""
 
 import asyncio
 import logging
@@ -6,20 +7,25 @@ from collections.abc import Awaitable, Callable
 
 from pillarbox.certs.present import Certificates
 from pillarbox.core.errors import Failure
+from pillarbox.delivery.quota import warn
 from pillarbox.net.admission import Admission
 from pillarbox.store.store import Store
 
 DIRECTORY_EVERY_S = 1.0
+QUOTAS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 log = logging.getLogger("pillarbox.app")
 
 
 class Maintenance:
-    """Two tasks, from `start` to `stop`."""
+    """Three tasks, from `start` to `stop`."""
 
-    def __init__(self, store: Store, admission: Admission, certificates: Certificates) -> None:
+    def __init__(
+        self, store: Store, admission: Admission, certificates: Certificates, hostname: str
+    ) -> None:
         self._store = store
+        self._hostname = hostname
         self._admission = admission
         self._certificates = certificates
         self._directory_version = store.directory.data_version()
@@ -29,6 +35,7 @@ class Maintenance:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(_repeat(DIRECTORY_EVERY_S, self._look_at_directory)),
+            asyncio.create_task(_repeat(QUOTAS_EVERY_S, self._warn_of_quotas)),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
         ]
 
@@ -61,6 +68,10 @@ class Maintenance:
                     connection.stop()
                     self._leaving = True
         self._store.forget_removed_accounts()
+
+    async def _warn_of_quotas(self) -> None:
+        if self._store.grown:
+            await warn(self._store, self._hostname)
 
     async def _keep_house(self) -> None:
         await asyncio.to_thread(self._certificates.refresh)

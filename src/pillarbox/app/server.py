@@ -17,6 +17,7 @@ from pillarbox.app.services import make_services, make_smtp_context
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
 from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
@@ -104,7 +105,9 @@ class Server:
             config.security.connections_per_address,
             parse_networks(config.security.proxy_protocol_from),
         )
-        maintenance = self._maintenance = Maintenance(store, admission, certificates)
+        maintenance = self._maintenance = Maintenance(
+            store, admission, certificates, canonical_domain(config.hostname)
+        )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)
         listeners = Listeners(admission)

@@ -8,13 +8,15 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.quota import note_growth
 from pillarbox.delivery.trace import delivery_fields
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append, Appended
+from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 LONGEST_WAIT_S = 20.0
@@ -73,12 +75,14 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
     if len(targets) == 1 and not has_no_client:
         try:
             item = _append(delivery, targets[0], keyed=delivery.may_repeat)
-            await store.append(targets[0].account, item)
+            await store.deliver(targets[0].account, item)
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
+        note_growth(store, (targets[0].account,))
         return []
     failures = await _deliver_to_each(store, delivery)
+    note_growth(store, [target.account for target in targets])
     for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
@@ -102,11 +106,11 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
     """All at once, so that they become durable together; returns what failed or took too long."""
-    tasks: dict[asyncio.Future[Appended], Target] = {}
+    tasks: dict[asyncio.Future[Any], Target] = {}
     for target in delivery.targets:
         # What is given up here for being late may still be done: the key keeps it from being there twice.
         item = _append(delivery, target, keyed=True)
-        tasks[store.append_soon(target.account, item)] = target
+        tasks[store.deliver_soon(target.account, item)] = target
         if len(tasks) % TARGETS_A_SLICE == 0:
             await asyncio.sleep(0)
     try:

@@ -89,6 +89,18 @@ def namespace(prefix: str, separator: str) -> bytes:
     return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % descriptor
 
 
+def quotaroot(mailbox_name: str, roots: Iterable[bytes], utf8: bool = False) -> bytes:
+    """The QUOTAROOT response (RFC 9208 §4.2.2)."""
+    names = [mailbox(mailbox_name, utf8), *(string(root) for root in roots)]
+    return b"* QUOTAROOT %b\r\n" % b" ".join(names)
+
+
+def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
+    """The QUOTA response; resources are name, usage and limit (RFC 9208 §4.2.1)."""
+    triplets = b" ".join(b"%b %d %d" % resource for resource in resources)
+    return b"* QUOTA %b (%b)\r\n" % (string(root), triplets)
+
+
 def identity(parameters: Mapping[str, str] | None) -> bytes:
     """The ID response (RFC 2971 §3.2)."""
     if not parameters:

@@ -55,6 +55,7 @@ _STATE_AFTER: dict[tuple[str, bytes], State] = {
     ("CLOSE", b"OK"): State.AUTHENTICATED,
     ("UNSELECT", b"OK"): State.AUTHENTICATED,
     ("LOGOUT", b"OK"): State.LOGOUT,
+    ("UNAUTHENTICATE", b"OK"): State.NOT_AUTHENTICATED,  # RFC 8437 §3
 }
 
 
@@ -506,6 +507,11 @@ class Server:
     def tag(self) -> bytes:
         """Of the command given out."""
         return self._tag
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something came behind the command given out."""
+        return self._framer.buffered > 0
 
     @property
     def owes_answer(self) -> bool:

@@ -13,6 +13,7 @@ STATUS_ITEMS = frozenset(
         b"UIDNEXT",
         b"UIDVALIDITY",
         b"UNSEEN",
+        b"DELETED-STORAGE",  # RFC 9208 §4.1.4
         b"DELETED",  # RFC 9051 §6.3.11
         b"HIGHESTMODSEQ",  # RFC 7162 §3.1.7
         b"MAILBOXID",  # RFC 8474 §4.3

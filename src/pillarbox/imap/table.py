@@ -32,6 +32,7 @@ from pillarbox.imap.syntax_message import (
     parse_uid_expunge,
 )
 from pillarbox.imap.syntax_multisearch import MultiSearch, parse_multisearch
+from pillarbox.imap.syntax_quota import QuotaRoot, parse_get_quota, parse_set_quota
 from pillarbox.imap.syntax_search import (
     CancelUpdate,
     Search,
@@ -49,6 +50,7 @@ from pillarbox.imap.syntax_session import (
     Id,
     Login,
     parse_authenticate,
+    parse_compress,
     parse_enable,
     parse_id,
     parse_login,
@@ -68,6 +70,7 @@ Arguments = (
     | List
     | Status
     | Target
+    | QuotaRoot
     | Store
     | Copy
     | Expunge
@@ -135,6 +138,11 @@ COMMANDS: Mapping[bytes, Row] = {
         NAMESPACE=parse_nothing,
         STATUS=parse_status,
         IDLE=parse_nothing,
+        COMPRESS=parse_compress,
+        GETQUOTA=parse_get_quota,
+        GETQUOTAROOT=parse_mailbox,
+        SETQUOTA=parse_set_quota,
+        UNAUTHENTICATE=parse_nothing,
         ESEARCH=parse_multisearch,
     ),
     **_rows(

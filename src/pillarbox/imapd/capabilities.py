@@ -29,6 +29,10 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"REPLACE",  # RFC 8508
     b"BINARY",  # RFC 3516
     b"UTF8=ACCEPT",  # RFC 6855
+    b"QUOTA",  # RFC 9208
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
+    b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
@@ -60,7 +64,8 @@ def capabilities(
     literals = b"LITERAL-" if context.literal_minus else b"LITERAL+"
     names = (*BASE, literals, b"APPENDLIMIT=%d" % context.max_message_size)
     if state is not State.NOT_AUTHENTICATED:
-        return names + AFTER_LOGIN
+        names += AFTER_LOGIN
+        return (*names, b"UNAUTHENTICATE") if context.unauthenticate else names  # RFC 8437 §3
     if not tls:
         names = (*names, b"STARTTLS")
     # RFC 3501 §6.2.3: LOGINDISABLED: LOGIN must not be tried

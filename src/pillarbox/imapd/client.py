@@ -18,6 +18,7 @@ from pillarbox.imapd.upload import Upload
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Mechanism
 from pillarbox.store.directory import Account
+from pillarbox.store.quota import Quota
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -99,6 +100,14 @@ class Client:
             may_login=self.may_login,
         )
 
+    def reset(self) -> None:
+        """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
+        self._account = None
+        self.connection.account = 0
+        self.selected_mailbox = None
+        self.modes = Modes()
+        self.engine.utf8 = False
+
     # The store
 
     async def read(self, work: Callable[[Tx], T]) -> T:
@@ -108,6 +117,16 @@ class Client:
     async def write(self, work: Callable[[Tx], T]) -> T:
         """See `Store.write`: durable on return."""
         return await self.context.store.write(self.account.id, work)
+
+    @property
+    def quota(self) -> Quota:
+        """What the account may keep."""
+        return self.context.store.directory.quota(self.account.id)
+
+    def note_growth(self) -> None:
+        """Mail was added: if the account is nearly full now, it will be told."""
+        if self.quota.is_limited:
+            self.context.store.grown.add(self.account.id)
 
     async def pause(self) -> None:
         """Between slices: wait for a slow reader, and let other connections have their turn."""

@@ -27,6 +27,8 @@ class ImapContext:
     """Whether a client may log in without TLS."""
     literal_minus: bool = False
     """Whether non-synchronising literals are for little only: LITERAL- and not LITERAL+ (RFC 7888 §5)."""
+    unauthenticate: bool = True
+    """Whether a client may log out and in again on one connection (RFC 8437 §8 wants it to be configurable)."""
     snapshots: Snapshots = field(default_factory=Snapshots)
 
 

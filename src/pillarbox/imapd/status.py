@@ -4,12 +4,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.objectid import mailboxid
-from pillarbox.store import mailboxes
+from pillarbox.store import mailboxes, messages
 from pillarbox.store.mailboxes import Mailbox
 from pillarbox.store.tx import Tx
 
 Value = int | bytes
 """A number, or what goes out as it is."""
+
+
+def _deleted_storage(tx: Tx, mailbox: Mailbox) -> int:
+    """RFC 9208 §4.1.4: octets."""
+    return messages.deleted_octets(tx, mailbox.id) if mailbox.deleted else 0
+
 
 _VALUES: Mapping[str, Callable[[Tx, Mailbox, ImapContext], Value]] = {
     "MESSAGES": lambda tx, mailbox, context: mailbox.messages,
@@ -18,6 +24,7 @@ _VALUES: Mapping[str, Callable[[Tx, Mailbox, ImapContext], Value]] = {
     "UIDVALIDITY": lambda tx, mailbox, context: mailbox.uidvalidity,
     "UNSEEN": lambda tx, mailbox, context: mailbox.unseen,
     "DELETED": lambda tx, mailbox, context: mailbox.deleted,  # RFC 9051 §6.3.11
+    "DELETED-STORAGE": lambda tx, mailbox, context: _deleted_storage(tx, mailbox),
     "HIGHESTMODSEQ": lambda tx, mailbox, context: mailbox.modseq,  # RFC 7162 §3.1.7
     "MAILBOXID": lambda tx, mailbox, context: b"(%b)" % mailboxid(tx.account, mailbox.id),
     "SIZE": lambda tx, mailbox, context: mailbox.octets,  # RFC 8438 §3

@@ -22,6 +22,7 @@ from pillarbox.imapd.commands import (
     select,
     store,
 )
+from pillarbox.imapd.extensions import layers, quota
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -70,5 +71,10 @@ COMMANDS: Mapping[str, Row] = {
     "ESEARCH": Row(multisearch.multisearch, keeps_numbers=True),
     "CANCELUPDATE": Row(search.cancel_update),
     "IDLE": Row(idle.idle, tells=False),
+    "GETQUOTA": Row(quota.get_quota),
+    "GETQUOTAROOT": Row(quota.get_quota_root),
+    "SETQUOTA": Row(quota.set_quota),
+    "COMPRESS": Row(layers.compress),
+    "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }
 """By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""

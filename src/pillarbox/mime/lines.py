@@ -7,9 +7,25 @@ LONGEST_LINE = 998
 """Octets without CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1)."""
 
 
+_FEW_OCTETS = 16 * 1024
+"""So many are looked through by the way that is fast for lines of usual length, whatever is in them."""
+
+
+def count_octet(octets: bytes, octet: bytes, start: int = 0) -> int:
+    """How often a message has a CR or an LF from `start` on; `octet` is one of them."""
+    if len(octets) > _FEW_OCTETS:
+        return octets.count(octet, start)
+    if start:
+        octets = octets[start:]
+    # bytes.count stops at each hit: to take them all out is two to five times as fast where they are 20 octets apart
+    # or more, but ten times as slow where there is nothing else.
+    return len(octets) - len(octets.replace(octet, b""))
+
+
 def has_bare_cr_or_lf(octets: bytes) -> bool:
     """Whether some CR has no LF behind it, or some LF no CR before it."""
-    return not octets.count(b"\n") == octets.count(b"\r") == octets.count(b"\r\n")
+    line_feeds = count_octet(octets, b"\n")
+    return not line_feeds == count_octet(octets, b"\r") == octets.count(b"\r\n")
 
 
 def has_long_line(octets: bytes) -> bool:

@@ -116,6 +116,7 @@ class _Line:
     """What serves a hop, and its session: the one place that closes it."""
 
     hop: _Hop
+    task: "asyncio.Task[object]"
     session: HostSession | None = None
 
     @property
@@ -352,7 +353,7 @@ class QueueWorker:
 
     async def _serve(self, hop: _Hop) -> None:
         """Send the hop's groups one after the other over one session as long as there are any."""
-        line = _Line(hop)
+        line = _Line(hop, _this_task())
         try:
             while await self._has_work(line):
                 rows = hop.groups.popleft()
@@ -438,22 +439,23 @@ class QueueWorker:
                         kept = await self._no_session(hop, rows, opened)
                         return
                     session = opened
-                outcomes = await self._transfer(session, rows)
+                outcomes = await self._transfer(line.task, session, rows)
                 if outcomes is None:
                     rows = self._queue.still_leased(self.owner, rows)
                     continue
                 if session.messages > 1 and _was_stale(outcomes):
                     await line.hang_up()
                     continue  # the peer had closed a session that we kept: that says nothing of this message
-                rows = await self._settle(hop, session, rows, outcomes)
+                rows = await self._settle(line, session, rows, outcomes)
         finally:
             self._let_go([row for row in group if row not in rows] if kept else group)
-            self._finishing.discard(_this_task())
+            self._finishing.discard(line.task)
 
     async def _settle(
-        self, hop: _Hop, session: HostSession, rows: list[Row], outcomes: list[Outcome]
+        self, line: _Line, session: HostSession, rows: list[Row], outcomes: list[Outcome]
     ) -> list[Row]:
         """Report what is decided; returns the rows that the peer wants in another transaction."""
+        hop = line.hop
         hop.moved_at = now = self._clock()
         delivered = any(one.kind is Kind.DELIVERED for one in outcomes)
         if delivered and hop.state.paused_until <= now:
@@ -461,6 +463,7 @@ class QueueWorker:
         again = [one.too_many_recipients for one in outcomes]
         if all(again):
             again = [False] * len(rows)
+        self._finishing.add(line.task)
         await self._report(
             [row for row, more in zip(rows, again, strict=True) if not more],
             [one for one, more in zip(outcomes, again, strict=True) if not more],
@@ -473,7 +476,6 @@ class QueueWorker:
     async def _report(self, rows: list[Row], outcomes: list[Outcome], host: str) -> None:
         """Nobody else knows what became of these rows, and without a report they are sent again: so a disk that is
         full for a moment is waited for. Raises Unavailable."""
-        self._finishing.add(_this_task())
         for pause_s in REPORT_AGAIN_S:
             try:
                 return await self._reporter.report(self.owner, rows, outcomes, host)
@@ -500,7 +502,9 @@ class QueueWorker:
             if held is not None:
                 self._held_octets -= len(held.octets or b"")
 
-    async def _transfer(self, session: HostSession, rows: list[Row]) -> list[Outcome] | None:
+    async def _transfer(
+        self, task: "asyncio.Task[object]", session: HostSession, rows: list[Row]
+    ) -> list[Outcome] | None:
         """One outcome for each row; None: rows were removed or taken by others, so the dot was not sent."""
         queue, first = self._queue, rows[0]
         octets = first.octets
@@ -512,7 +516,7 @@ class QueueWorker:
             nonlocal is_ours
             is_ours = await queue.note_sending(self.owner, rows, DOT_LEASE_S)
             if is_ours:
-                self._finishing.add(_this_task())
+                self._finishing.add(task)
             return is_ours
 
         envelope = Envelope(

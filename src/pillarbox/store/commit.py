@@ -3,8 +3,11 @@
 Units of work wait per account. A group for an account is one transaction with a savepoint for each unit. If all its
 units are appends, it is committed without a sync and its records go to the journal, with one fdatasync for all
 accounts of the turn; if one unit needs more (flags, renames, large bodies), the group is committed at FULL in a
-thread, which makes the appends in it durable too. A unit may run twice: when the disk makes a whole group fail,
-its units are rerun one by one. A failed sync of the journal is fatal: the process must stop.
+thread, which makes the appends in it durable too. Mail that nobody needs the numbers of is taken: it goes to the
+journal only, and into its file later, many messages at a time, but before the next unit (`intake`).
+
+A unit may run twice: when the disk makes a whole group fail, its units are rerun one by one. A failed sync of the
+journal is fatal: the process must stop.
 """
 
 import asyncio
@@ -21,7 +24,9 @@ import apsw
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
-from pillarbox.store.journal import SEGMENT_OCTETS, Journal, Segment
+from pillarbox.store.intake import Intake, Taken, append_all
+from pillarbox.store.journal import SEGMENT_OCTETS, Journal, Segment, format_record
+from pillarbox.store.messages import Append, Appended
 from pillarbox.store.tx import Tx
 
 MOST_UNITS_A_GROUP = 32
@@ -43,6 +48,9 @@ MOST_LOCKS_AWAITED = 32
 SLICE_S = 0.005
 """How long the committer keeps the event loop at a time, but for a single group."""
 
+TICK_S = 0.05
+"""How often what was taken is looked at."""
+
 CHECKPOINT_PAGES = 1000
 """WAL pages after which a file is checkpointed in the background."""
 
@@ -60,8 +68,20 @@ class Unit:
     done: "asyncio.Future[Any]"
     octets: int = 0
     """About how much it writes, where that is much."""
+    batch: list[Taken] | None = None
+    """It puts these into their file; nobody waits for it."""
     result: Any = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A message that will be taken once it is in the journal."""
+
+    account: int
+    taken: Taken
+    record: bytes
+    done: "asyncio.Future[None]"
 
 
 @dataclass(slots=True)
@@ -98,12 +118,18 @@ class Committer:
         journal: Journal,
         clock: Callable[[], float],
         notify: Notify,
+        is_watched: Callable[[int], bool],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
+        """`is_watched`: whether a session wants to know at once what comes for an account."""
+        self._intake = Intake(journal.worker, journal.run)
+        self._arrivals: list[_Arrival] = []
+        self._tick_timer: asyncio.TimerHandle | None = None
         self._accounts = accounts
         self._journal = journal
         self._clock = clock
         self._notify = notify
+        self._is_watched = is_watched
         self._on_fatal = on_fatal
         self._waiting: dict[int, list[Unit]] = {}
         self._turn_task: asyncio.Task[None] | None = None
@@ -129,13 +155,62 @@ class Committer:
             waiting.append(unit)
         self._wake()
 
+    def take(self, account: int, item: Append) -> "asyncio.Future[None] | None":
+        """Keep a message for an account; it is durable when the future is done. None: the account's file has to be
+        asked whether it takes it, since it is not open or took nothing the last time."""
+        if self._accounts.get(account) is None or not self._intake.may_take(account):
+            return None
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._failed is not None:
+            done.set_exception(Unavailable("the server is stopping", "UNAVAILABLE"))
+            return done
+        sequence = self._journal.next_sequence()
+        numbers = Appended(item.mailbox, 0, 0, sequence)
+        record = format_record(self._journal.run, account, item, numbers, int(self._clock()))
+        self._arrivals.append(_Arrival(account, Taken(item, sequence), record, done))
+        self._wake()
+        return done
+
+    def is_behind(self, account: int) -> bool:
+        """Whether the account's file lacks something that was taken for it."""
+        return self._intake.is_behind(account)
+
+    async def catch_up(self, account: int) -> None:
+        """Put into an account's file what was taken for it; where that fails, it is tried again later."""
+        while self._intake.is_behind(account):
+            await self._put_soon(account)
+            if not self._intake.may_take(account):
+                break
+
+    def _put_soon(self, account: int) -> "asyncio.Future[None]":
+        """A unit that does nothing: what was taken goes in front of it."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.submit(account, Unit(_do_nothing, nothing, 0, done))
+        return done
+
+    def _tick(self) -> None:
+        """Put what has waited long enough into its files."""
+        self._tick_timer = None
+        for account in self._intake.due(time.monotonic()):
+            if account not in self._waiting:
+                self._put_soon(account)
+        self._tick_later()
+
+    def _tick_later(self) -> None:
+        if self._tick_timer is None and self._intake and self._failed is None:
+            self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def forget(self, account: int) -> None:
+        """The account was removed: what was taken for it goes nowhere."""
+        self._intake.forget(account)
+
     def _wake(self) -> None:
         if self._turn_task is None:
             self._turn_task = asyncio.get_running_loop().create_task(self._turns())
 
     async def _turns(self) -> None:
         try:
-            while ready := self._take_ready():
+            while (ready := self._take_ready()) or self._arrivals:
                 await self._turn(ready)
         except BaseException as error:
             self._fail(error)
@@ -165,10 +240,24 @@ class Committer:
             if len(units) > size:
                 self._waiting[account] = units[size:]
                 del units[size:]
+            if self._intake.is_behind(account):
+                units.insert(0, self._put(account))
             file.busy = True
             total += len(units)
             ready.append((file, units))
         return ready
+
+    def _put(self, account: int) -> Unit:
+        """The unit that puts what was taken into its file."""
+        intake, batch = self._intake, self._intake.batch(account)
+        return Unit(
+            lambda tx: append_all(tx, intake.worker, intake.run, batch),
+            nothing,
+            0,
+            asyncio.get_running_loop().create_future(),
+            sum(taken.item.size for taken in batch),
+            batch,
+        )
 
     async def _open(self, account: int) -> None:
         """Open a file for the units that wait for it."""
@@ -186,27 +275,32 @@ class Committer:
 
     async def _turn(self, ready: list[tuple[AccountFile, list[Unit]]]) -> None:
         """Apply groups; those of appends alone wait for one sync of the journal, the others go to threads."""
+        arrivals, self._arrivals = self._arrivals, []
         journalled: list[tuple[AccountFile, list[Unit]]] = []
-        needed = 0
+        needed = sum(len(arrival.record) for arrival in arrivals)
         for file, units in ready:
             if _is_light(units) and file.try_lock():
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
             else:
                 self._start(self._commit_in_thread(file, units))
-        if not journalled:
+        if not journalled and not arrivals:
             await asyncio.sleep(0)
             return
         try:
-            self._journal.reserve(needed)
+            if needed:
+                self._journal.reserve(needed)
         except Unavailable as failure:
             for file, units in journalled:
                 file.unlock()
                 self._finish(file, _fail_all(units, failure))
+            _refuse(arrivals, failure)
             return
         applied, records = await self._apply_in_slices(journalled)
+        records += [arrival.record for arrival in arrivals]
         if records:
             accounts = {file.account for file, _ in applied}
+            accounts.update(arrival.account for arrival in arrivals)
             loop = asyncio.get_running_loop()
             try:
                 await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
@@ -214,7 +308,9 @@ class Committer:
                 stopping = Unavailable("the server is stopping", "UNAVAILABLE")
                 for file, group in applied:
                     self._finish(file, _fail_all(group.units, stopping))
+                _refuse(arrivals, stopping)
                 raise
+        self._keep(arrivals)
         pace = _Pace()
         for file, group in applied:
             self._finish(file, group)
@@ -236,12 +332,26 @@ class Committer:
                 file.unlock()
             applied.append((file, group))
             records += [
-                unit.journalled(unit.result)
+                record
                 for unit in group.units
-                if unit.error is None and unit.journalled
+                if unit.error is None
+                and unit.journalled
+                and (record := unit.journalled(unit.result))
             ]
             await pace.keep()
         return applied, records
+
+    def _keep(self, arrivals: list[_Arrival]) -> None:
+        """They are durable: answer the callers, and hold them until their files get them."""
+        now = time.monotonic()
+        for arrival in arrivals:
+            account = arrival.account
+            is_enough = self._intake.add(account, arrival.taken, now)
+            if not arrival.done.done():
+                arrival.done.set_result(None)
+            if (is_enough or self._is_watched(account)) and account not in self._waiting:
+                self._put_soon(account)
+        self._tick_later()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -313,13 +423,25 @@ class Committer:
         """Answer the callers, tell the sessions, and take up what came for this account meanwhile."""
         file.busy = False
         for unit in group.units:
-            _settle(unit)
+            if unit.batch is not None:
+                self._end_put(file.account, unit.batch, unit.error)
+            else:
+                _settle(unit)
         if group.changed:
             self._notify(file.account, group.changed)
         if file.wal_pages >= CHECKPOINT_PAGES and file.account not in self._checkpointing:
             self._start(self._checkpoint(file))
         if file.account in self._waiting:
             self._wake()
+
+    def _end_put(self, account: int, batch: list[Taken], error: BaseException | None) -> None:
+        if not self._intake.is_behind(account):
+            return  # the account was removed
+        if error is None:
+            self._intake.put(account, batch, time.monotonic())
+        else:
+            log.error("account %d takes no mail: %s", account, error)
+            self._intake.failed(account, time.monotonic())
 
     async def _checkpoint(self, file: AccountFile) -> None:
         self._checkpointing.add(file.account)
@@ -347,12 +469,23 @@ class Committer:
             path = self._accounts.path(account)
             if not path.exists():
                 continue  # the account was removed
+            if not await self._has_put(account, segment.last_sequence):
+                log.error("journal %s stays: account %d takes no mail", segment.path.name, account)
+                return
             try:
                 await loop.run_in_executor(self._background, checkpoint, path, self._accounts.vfs)
             except (apsw.Error, Failure) as error:
                 log.error("journal %s stays: account %d: %s", segment.path.name, account, error)
                 return
         await loop.run_in_executor(self._background, self._journal.remove, segment)
+
+    async def _has_put(self, account: int, sequence: int) -> bool:
+        """Whether the account's file has what was taken for it up to a message, once that was tried."""
+        while (first := self._intake.first_sequence(account)) is not None and first <= sequence:
+            await self._put_soon(account)
+            if not self._intake.may_take(account):
+                return False
+        return True
 
     def _fail(self, error: BaseException) -> None:
         """No more acknowledgements: what is on the disk is not known."""
@@ -364,6 +497,8 @@ class Committer:
                 unit.error = Unavailable("the server is stopping", "UNAVAILABLE")
                 _settle(unit)
         self._waiting.clear()
+        _refuse(self._arrivals, Unavailable("the server is stopping", "UNAVAILABLE"))
+        self._arrivals.clear()
         self._on_fatal(error)
 
     async def _quiet(self) -> None:
@@ -374,8 +509,12 @@ class Committer:
         """Finish what waits, sync every file that the journal names, and remove the journal."""
         await self._quiet()
         if self._failed is None:
+            for account in self._intake:
+                await self.catch_up(account)
             self._cut_journal()
             await self._quiet()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         self._lock_threads.shutdown()
         self._threads.shutdown()
         self._background.shutdown()
@@ -404,6 +543,16 @@ def checkpoint(path: Path, vfs: str | None) -> None:
             connection.execute("UPDATE account_state SET generation = generation")
     finally:
         connection.close()
+
+
+def _do_nothing(_tx: Tx) -> None:
+    """The work of a unit that only waits for what is in front of it."""
+
+
+def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:
+    for arrival in arrivals:
+        if not arrival.done.done():
+            arrival.done.set_exception(error)
 
 
 def nothing(_result: Any) -> bytes:

@@ -7,6 +7,7 @@ change nothing but the header block, since offsets count from the start of the b
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from pillarbox.mime.lines import count_octet
 from pillarbox.mime.message import Message, parse_message
 
 PIECE_OCTETS = 512 * 1024
@@ -154,7 +155,7 @@ def count_line_ends_added(octets: bytes | memoryview) -> int:
     added = 0 if octets[-1] == 10 else 2
     for start in range(0, len(octets), PIECE_OCTETS):
         piece = bytes(octets[start : start + PIECE_OCTETS])
-        added += piece.count(b"\n") - piece.count(b"\r\n")
+        added += count_octet(piece, b"\n") - piece.count(b"\r\n")
         if start and piece[0] == 10 and octets[start - 1] == 13:
             added -= 1  # a CRLF across two pieces
     return added

@@ -5,7 +5,8 @@ that waits. Segments are `journal/WORKER-NNNNNN.log`. A segment is removed once 
 synced; a clean stop removes all, so a segment found at start means an unclean stop (`recovery`).
 
 A record: length and CRC-32 of the rest (4 octets each), the fixed numbers, the variable texts, header fields put in
-front, message. The first record that does not check ends a segment: it was never acknowledged.
+front, message. The first record that does not check ends a segment: it was never acknowledged. What was taken and not
+yet put into its file (`intake`) has a UID of 0, and for a ModSeq its sequence in the run, one process of the worker.
 """
 
 import os
@@ -29,11 +30,11 @@ ALLOCATION_OCTETS = 8 << 20
 WRITTEN_OCTETS = 1 << 20
 """About so many are written at a time: joining them keeps the event loop from running."""
 
-MAGIC = b"pillarbox journal 1\n"
+MAGIC = b"pillarbox journal 2\n"
 
 _FRAME = struct.Struct("<II")
-_NUMBERS = struct.Struct("<QIIIQqQIHHI")
-# account, mailbox, uidvalidity, uid, modseq, internaldate, savedate, flags, then the lengths of
+_NUMBERS = struct.Struct("<QQIIIQqQIHHI")
+# run, account, mailbox, uidvalidity, uid, modseq, internaldate, savedate, flags, then the lengths of
 # keywords, delivery key and prefix
 
 
@@ -41,6 +42,7 @@ _NUMBERS = struct.Struct("<QIIIQqQIHHI")
 class Record:
     """One append, with all that was given to it."""
 
+    run: int
     account: int
     mailbox: int
     uidvalidity: int
@@ -55,13 +57,14 @@ class Record:
     octets: bytes
 
 
-def format_record(account: int, item: Append, given: Appended, savedate: int) -> bytes:
+def format_record(run: int, account: int, item: Append, given: Appended, savedate: int) -> bytes:
     """The octets of a record, framed."""
     words = b" ".join(item.keywords)
     key = item.delivery_key.encode()
     rest = b"".join(
         (
             _NUMBERS.pack(
+                run,
                 account,
                 item.mailbox,
                 given.uidvalidity,
@@ -96,6 +99,7 @@ def read_records(octets: bytes) -> Iterator[Record]:
             return
         position += length
         (
+            run,
             account,
             mailbox,
             uidvalidity,
@@ -112,6 +116,7 @@ def read_records(octets: bytes) -> Iterator[Record]:
         prefix_start = key_start + key_size
         octets_start = prefix_start + prefix_size
         yield Record(
+            run,
             account,
             mailbox,
             uidvalidity,
@@ -188,6 +193,8 @@ class Segment:
 
     path: Path
     accounts: set[int]
+    last_sequence: int = 0
+    """The highest that it may have."""
 
 
 class Journal:
@@ -195,7 +202,10 @@ class Journal:
 
     def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
         self._folder = folder
-        self._worker = worker
+        self.worker = worker
+        self.run = int.from_bytes(os.urandom(7), "big") + 1
+        """Of this process, and of no other."""
+        self._sequence = 0
         self._files = files
         # A start leaves the segments whose accounts it could not replay: their numbers are taken.
         self._number = max((_number_of(path) for path in segments(folder)), default=0)
@@ -224,9 +234,14 @@ class Journal:
         except OSError as error:
             raise DiskFull from error
 
+    def next_sequence(self) -> int:
+        """For a message that is taken."""
+        self._sequence += 1
+        return self._sequence
+
     def _start_segment(self) -> None:
         self._number += 1
-        path = self._folder / f"{self._worker}-{self._number:06d}.log"
+        path = self._folder / f"{self.worker}-{self._number:06d}.log"
         file = self._files.open(path)
         try:
             file.allocate(ALLOCATION_OCTETS)
@@ -270,11 +285,18 @@ class Journal:
         self._file.close()
         self._file = None
         segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.last_sequence = self._sequence
         return segment
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment whose accounts are all synced."""
         self._files.remove(segment.path)
+
+
+def worker_of(path: Path) -> str:
+    """Whose segment it is."""
+    return path.stem.rpartition("-")[0]
 
 
 def _number_of(path: Path) -> int:

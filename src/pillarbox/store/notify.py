@@ -28,6 +28,10 @@ class Notifier:
 
         return unsubscribe
 
+    def has_listeners(self, account: int) -> bool:
+        """Whether somebody wants hints about an account."""
+        return account in self._listeners
+
     def notify(self, account: int, mailboxes: set[int]) -> None:
         """Tell the account's listeners, in the next turn of the loop."""
         if account not in self._listeners:

@@ -2,8 +2,10 @@
 
 A commit without a sync can be lost with the power, always together with all that came after it in the same file. Each
 append that was acknowledged is in a journal with its UID and ModSeq; it is applied if its ModSeq is above the file's,
-so a second replay changes nothing. An append that was lost and not acknowledged may have been seen by a session:
-its UID and ModSeq are never given again, since every file skips more numbers than could have been waiting.
+so a second replay changes nothing. What was only taken (`intake`) is there without numbers; the file says up to which
+record it has that, and the rest is given numbers that nobody has seen. An append that was lost and not acknowledged
+may have been seen by a session: its UID and ModSeq are never given again, since every file skips more numbers than
+could have been waiting.
 """
 
 import logging
@@ -20,6 +22,7 @@ from pillarbox.store import journal, mailboxes, messages
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.commit import checkpoint
 from pillarbox.store.content import make_content
+from pillarbox.store.intake import Taken, append_all, last_put
 from pillarbox.store.messages import Append, Numbers
 from pillarbox.store.tx import Tx
 
@@ -63,16 +66,7 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
     assert state is not None
     if record.modseq <= state[0]:
         return False
-    content = make_content(record.octets)
-    item = Append(
-        record.mailbox,
-        content,
-        record.internaldate,
-        record.flags,
-        record.keywords,
-        record.prefix,
-        record.delivery_key,
-    )
+    item = _append(record)
     row = tx.row(
         "UPDATE mailbox SET uidnext = max(uidnext, ?), messages = messages + 1, unseen = unseen + ?,"
         " deleted = deleted + ?, octets = octets + ?, modseq = ?"
@@ -105,6 +99,16 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
 
 
 @dataclass(slots=True)
+class _Records:
+    """Of one account: appends with their numbers, and what was taken, by worker and run."""
+
+    numbered: list[journal.Record] = field(default_factory=list)
+    taken: dict[tuple[str, int], list[journal.Record]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+
+@dataclass(slots=True)
 class Replayed:
     """What a replay did. `segments` may be removed once the new generation is saved."""
 
@@ -116,24 +120,35 @@ class Replayed:
 
 
 def replay(
-    accounts: Accounts, folder: Path, now_s: int, progress: Progress | None = None
+    accounts: Accounts,
+    folder: Path,
+    generation: int,
+    now_s: int,
+    progress: Progress | None = None,
 ) -> Replayed:
     """Apply the journals of all workers, merged by ModSeq, and sync the files. Blocks.
 
-    `accounts` must have been made with generation 0, so that numbers are skipped after the replay, not before.
+    `generation`: that of this start. `accounts` must have been made with generation 0, so that numbers are skipped
+    after the replay of those that have numbers, not before.
     """
     result = Replayed()
-    records: dict[int, list[journal.Record]] = defaultdict(list)
+    records: dict[int, _Records] = defaultdict(_Records)
     named_by: dict[Path, set[int]] = {}
     for path in journal.segments(folder):
         named_by[path] = set()
+        worker = journal.worker_of(path)
         for record in journal.read_records(path.read_bytes()):
-            records[record.account].append(record)
+            if record.uid:
+                records[record.account].numbered.append(record)
+            else:
+                records[record.account].taken[worker, record.run].append(record)
             named_by[path].add(record.account)
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
             try:
-                result.missing += _replay_account(accounts, account, records[account], now_s)
+                result.missing += _replay_account(
+                    accounts, account, records[account], generation, now_s
+                )
             except (apsw.Error, Unavailable) as error:
                 log.error("the journal of account %d cannot be replayed: %s", account, error)
                 result.unusable.add(account)
@@ -144,16 +159,48 @@ def replay(
 
 
 def _replay_account(
-    accounts: Accounts, account: int, records: list[journal.Record], now_s: int
+    accounts: Accounts, account: int, records: _Records, generation: int, now_s: int
 ) -> int:
     file = accounts.open_blocking(account, now_s)
-    records.sort(key=lambda record: record.modseq)
+    records.numbered.sort(key=lambda record: record.modseq)
     file.lock()
     try:
         tx = file.write_tx(now_s)
         with file.writer:
-            missing = sum(apply_record(tx, record) for record in records)
+            missing = sum(apply_record(tx, record) for record in records.numbered)
+            lacking = [
+                (worker, run, batch)
+                for (worker, run), taken in records.taken.items()
+                if (batch := _lacking(tx, worker, run, taken))
+            ]
+            if lacking:
+                put_in_order(tx, generation)
+            for worker, run, batch in lacking:
+                append_all(tx, worker, run, batch)
+                missing += len(batch)
         checkpoint(file.path, file.vfs)
     finally:
         file.unlock()
     return missing
+
+
+def _lacking(tx: Tx, worker: str, run: int, records: list[journal.Record]) -> list[Taken]:
+    """What was taken and is not in the file, in order."""
+    last = last_put(tx, worker, run)
+    return [
+        Taken(_append(record), record.modseq)
+        for record in sorted(records, key=lambda record: record.modseq)
+        if record.modseq > last
+    ]
+
+
+def _append(record: journal.Record) -> Append:
+    return Append(
+        record.mailbox,
+        make_content(record.octets),
+        record.internaldate,
+        record.flags,
+        record.keywords,
+        record.prefix,
+        record.delivery_key,
+    )

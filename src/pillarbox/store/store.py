@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -62,12 +62,16 @@ class Store:
             self._accounts = Accounts(folder, generation, vfs, recovery.put_in_order)
             self._accounts.unusable = replayed.unusable
             self._notifier = Notifier()
+            self.grown: set[int] = set()
+            """Accounts with a quota that got mail, until somebody looks at them."""
+            self._journal = Journal(data_dir / "journal", "1", journal_files or RealFiles())
             self.index = SearchIndex(self._accounts.path, self.read)
             self._committer = Committer(
                 self._accounts,
-                Journal(data_dir / "journal", "1", journal_files or RealFiles()),
+                self._journal,
                 clock,
                 self._notifier.notify,
+                self._notifier.has_listeners,
                 on_fatal,
             )
         except BaseException:
@@ -86,11 +90,13 @@ class Store:
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in one read transaction; bounded by the caller (256 rows or 1 MiB). Suspends only before it, where
-        the account's file has to be opened.
+        the account's file has to be opened, or to be given what was taken for it.
 
         Raises what `work` raises, and Unavailable.
         """
         now_s = int(self.clock())
+        if self._committer.is_behind(account):
+            await self._committer.catch_up(account)
         file = self._accounts.get(account)
         if file is None:
             file = await self._accounts.open(account, now_s)
@@ -136,16 +142,29 @@ class Store:
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        clock = self.clock
+        clock, run = self.clock, self._journal.run
 
         def journalled(given: Appended) -> bytes:
-            return format_record(account, item, given, int(clock())) if given.uid else b""
+            return format_record(run, account, item, given, int(clock())) if given.uid else b""
 
         unit = Unit(
             lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
         )
         self._committer.submit(account, unit)
         return future
+
+    async def deliver(self, account: int, item: Append) -> None:
+        """Add a message to INBOX for somebody who needs no numbers; it is durable when this returns.
+
+        Raises as `append` does.
+        """
+        await self.deliver_soon(account, item)
+
+    def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
+        """`deliver` for a caller that does several at once."""
+        if item.size > LARGEST_JOURNALLED:
+            return self.append_soon(account, item)
+        return self._committer.take(account, item) or self.append_soon(account, item)
 
     async def append_all(
         self,
@@ -252,6 +271,7 @@ class Store:
         """Close and delete the files of accounts that the directory no longer has. Raises Unavailable."""
         for account in self._accounts.open_accounts():
             if self.directory.account_by_id(account) is None:
+                self._committer.forget(account)
                 self._accounts.forget(account)
                 self.index.forget(account)
                 remove_account_files(self.data_dir, account)
@@ -299,7 +319,7 @@ def _recover(
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
     try:
-        replayed = recovery.replay(pool, journal, now_s)
+        replayed = recovery.replay(pool, journal, generation + 1, now_s)
     finally:
         pool.close()
     if replayed.segments or replayed.unusable:

@@ -23,6 +23,8 @@ from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
 
 OCTETS = b"Subject: x\r\n\r\nHello\r\n"
+LARGE = OCTETS + b"0123456789abcdef\r\n" * 5000
+"""Too large for the journal."""
 DATE = pack_date(1_795_428_000)
 
 
@@ -77,20 +79,22 @@ async def nothing_to_tell(delivery: PendingDelivery) -> None:
 
 
 class Broken:
-    """Makes `store.append` and `store.append_soon` fail for some accounts."""
+    """Makes `store.deliver_soon` and `store.append_soon`, and all that uses them, fail for some accounts."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, **errors: Exception) -> None:
         self.errors = {" abc".index(name): error for name, error in errors.items()}
-        real = store.append_soon
+        for name in ("deliver_soon", "append_soon"):
+            monkeypatch.setattr(store, name, self._breaking(getattr(store, name)))
 
-        def append_soon(account: int, item: messages.Append) -> "asyncio.Future[messages.Appended]":
+    def _breaking(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def add(account: int, item: messages.Append) -> "asyncio.Future[Any]":
             if account not in self.errors:
                 return real(account, item)
             failed = asyncio.get_running_loop().create_future()
             failed.set_exception(self.errors[account])
             return failed
 
-        monkeypatch.setattr(store, "append_soon", append_soon)
+        return add
 
 
 def test_every_account_gets_one_copy_with_its_own_fields(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_an_account_that_stays_locked_is_left_to_the_pending_table(
         lock = account_path(tmp_path / "accounts", 2).with_suffix(".lock").open("rb")
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            assert len(await deliver(store, delivery(1, 2))) == 1
+            assert len(await deliver(store, delivery(1, 2, octets=LARGE))) == 1
             assert store.pending.count() == 1
         finally:
             lock.close()
@@ -205,7 +209,7 @@ def test_accounts_that_are_all_locked_are_all_pending(
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             # Both may still be done: to ask the sender for another try would make two copies.
-            assert len(await deliver(store, delivery(1, 2))) == 2
+            assert len(await deliver(store, delivery(1, 2, octets=LARGE))) == 2
         finally:
             for lock in locks:
                 lock.close()

@@ -38,6 +38,8 @@ class Promises:
     """What the outside world knows at a moment: acknowledged messages, flags, and every number seen."""
 
     kept: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    taken: list[tuple[int, bytes]] = field(default_factory=list)
+    """Acknowledged without a number."""
     flagged: set[tuple[int, int]] = field(default_factory=set)
     expunged: set[tuple[int, int]] = field(default_factory=set)
     seen: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -84,6 +86,10 @@ async def work(store: Store, disk: Disk, dice: random.Random, size: Load) -> Non
             )
             octets = message(number, length)
             item = Append(1, make_content(octets), pack_date(NOW))
+            if dice.random() < 0.4:
+                await store.deliver(account, item)
+                disk.note(("taken", account, octets))
+                continue
             given = await store.append(account, item)
             disk.note(("kept", account, given.uid, octets))
             choice = dice.random()
@@ -115,6 +121,8 @@ def promises(disk: Disk, until: int) -> Promises:
         match event.note:
             case ("kept", account, uid, octets):
                 made.kept[account, uid] = octets
+            case ("taken", account, octets):
+                made.taken.append((account, octets))
             case ("flagged", account, uid):
                 made.flagged.add((account, uid))
             case ("expunged", account, uid):
@@ -146,6 +154,10 @@ async def verify(folder: Path, made: Promises) -> list[str]:
                 wrong.append(f"{account}/{uid} is another message")
             elif (account, uid) in made.flagged and not row[1] & 2:
                 wrong.append(f"{account}/{uid} lost its flag")
+        for account, octets in made.taken:
+            copies = sum(row[0] == octets for row in state[account].values())
+            if copies != 1:
+                wrong.append(f"{account}: {copies} copies of {octets[:60]!r}")
         for (account, uid), octets in made.seen.items():
             row = state[account].get(uid)
             if row is not None and row[0] != octets:

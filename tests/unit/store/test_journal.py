@@ -14,7 +14,7 @@ from pillarbox.store.messages import Append, Appended
 
 def record(number: int, octets: bytes = b"Subject: x\r\n\r\nbody", **options) -> bytes:
     item = Append(1, make_content(octets), 77, **options)
-    return journal.format_record(9, item, Appended(1, 5, number, number + 100), 1234)
+    return journal.format_record(6, 9, item, Appended(1, 5, number, number + 100), 1234)
 
 
 @given(
@@ -27,7 +27,9 @@ def record(number: int, octets: bytes = b"Subject: x\r\n\r\nbody", **options) ->
 def test_a_record_comes_back_as_it_was(octets, keywords, key, prefix, flags) -> None:
     framed = record(3, octets, keywords=keywords, delivery_key=key, prefix=prefix, flags=flags)
     (found,) = journal.read_records(journal.MAGIC + framed)
-    assert found == journal.Record(9, 1, 5, 3, 103, 77, 1234, flags, keywords, key, prefix, octets)
+    assert found == journal.Record(
+        6, 9, 1, 5, 3, 103, 77, 1234, flags, keywords, key, prefix, octets
+    )
 
 
 @given(cut=st.integers(0, 400), garbage=st.binary(max_size=40))

@@ -14,6 +14,7 @@ from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.content import LARGEST_INLINE, Content, make_content
 from pillarbox.store.messages import Append
+from pillarbox.store.quota import Quota, Usage, ensure_within
 from pillarbox.store.spool import Spool
 from pillarbox.store.tx import Tx
 
@@ -48,6 +49,7 @@ async def go_on(client: Client, event: AppendStart | AppendNext) -> None:
                 raise Refused("a message cannot be empty")  # RFC 3502: so the command is cancelled
             upload.messages[-1].binary |= literal.binary
             _ensure_room(client, literal.size)
+            await _ensure_quota(client, literal.size)
     except BaseException:
         drop(client)
         raise
@@ -64,15 +66,17 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
         await _take_steps(client, event.steps)
         items = []
         for message in upload.messages:
-            items.append(await _item(client, upload.mailbox, message))
+            items.append(await _item(client, upload, message))
             await client.pause()
         store = client.context.store
         if len(items) == 1 and upload.replaced is None:
             done = [await store.append(client.account.id, items[0])]
         else:
+            limits = client.quota
             done = await store.append_all(
-                client.account.id, items, lambda tx: _remove_replaced(tx, upload)
+                client.account.id, items, lambda tx: _remove_replaced(tx, upload, limits)
             )
+        client.note_growth()
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:
@@ -130,6 +134,14 @@ def _ensure_room(client: Client, octets: int) -> None:
         raise Refused("these messages are too large for one command", "LIMIT")
 
 
+async def _ensure_quota(client: Client, octets: int) -> None:
+    """Before the octets come. (For REPLACE only what is there in the end counts: RFC 8508 §3.4.)"""
+    limits, upload = client.quota, _upload(client)
+    if limits.is_limited and upload.replaced is None:
+        more = Usage(upload.size + octets, len(upload.messages))
+        await client.read(lambda tx: ensure_within(tx, limits, more=more))
+
+
 async def _write(client: Client, octets: bytes) -> None:
     spool = _upload(client).messages[-1].spool
     try:
@@ -144,7 +156,7 @@ async def _write(client: Client, octets: bytes) -> None:
 # storing mail that other programs made long ago; such fields are taken from everybody, as by SMTP.
 
 
-async def _item(client: Client, mailbox: int, message: UploadedMessage) -> Append:
+async def _item(client: Client, upload: Upload, message: UploadedMessage) -> Append:
     await message.spool.flush()
     octets = message.spool.octets()
     if not octets:
@@ -157,7 +169,14 @@ async def _item(client: Client, mailbox: int, message: UploadedMessage) -> Appen
     inline = len(octets) <= LARGEST_INLINE
     content = make() if inline else await client.context.store.compute(make)
     flags = message.flags
-    return Append(mailbox, content, message.internaldate, flags.system, flags.keywords)
+    return Append(
+        upload.mailbox,
+        content,
+        message.internaldate,
+        flags.system,
+        flags.keywords,
+        quota=client.quota if upload.replaced is None else None,
+    )
 
 
 def _without_binary(octets: bytes | memoryview) -> bytes | memoryview:
@@ -172,9 +191,10 @@ def _without_binary(octets: bytes | memoryview) -> bytes | memoryview:
     return converted
 
 
-def _remove_replaced(tx: Tx, upload: Upload) -> None:
+def _remove_replaced(tx: Tx, upload: Upload, limits: Quota) -> None:
     if upload.replaced is None:
         return
     mailbox, uid = upload.replaced
     if not messages.expunge(tx, mailbox, [(uid, uid)], only_deleted=False):
         raise Refused("the message to be replaced no longer exists", "EXPUNGEISSUED")
+    ensure_within(tx, limits)

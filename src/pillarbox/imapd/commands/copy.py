@@ -11,6 +11,7 @@ from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.names import from_wire
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import Ranges
+from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
 
 _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
@@ -49,12 +50,16 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
     ranges = selected.view.uid_ranges(slices)
     name = from_wire(args.mailbox, client.context.separator)
 
+    limits = client.quota
+
     def work(tx: Tx) -> _Copied:
         mailbox = mailboxes.by_id(tx, target(tx, name))
         sources, first = transfer(tx, selected.mailbox, ranges, mailbox.id) if ranges else ([], 0)
         if not args.uid and len(sources) < sum(map(len, slices)):
             # RFC 2180 §4.4.1
             raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
+        if transfer is messages.copy:
+            ensure_within(tx, limits)  # what is moved is here already
         if not sources:
             return _Copied(0, b"")
         new = range(first, first + len(sources))
@@ -62,4 +67,6 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
         return _Copied(len(sources), code, modseq)
 
-    return await client.write(work)
+    copied = await client.write(work)
+    client.note_growth()
+    return copied

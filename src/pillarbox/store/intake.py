@@ -1,0 +1,150 @@
+"""Mail that was taken and is not yet in its account files: durable in the journal, acknowledged, and held in memory for
+about a second, so that an account gets many messages in one transaction.
+
+Nobody sees that: who reads or writes an account's file gets all into it that was taken before. A message has no UID
+until then. `taken`, in the file, says up to which record of this worker's journal the file has them; `recovery`
+appends those behind it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pillarbox.store import messages
+from pillarbox.store.messages import Append
+from pillarbox.store.tx import Tx
+
+WAIT_S = 1.0
+"""How long a message may stay out of its file."""
+
+RETRY_S = 5.0
+"""After a file took nothing (a full disk)."""
+
+MOST_MESSAGES = 32
+MOST_OCTETS = 96 * 1024
+"""What goes into a file at a time: the event loop waits for it, some 3 ms."""
+
+MOST_OCTETS_HELD = 32 << 20
+"""In memory, of all accounts together; beyond that the oldest go into their files at once."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message for an account's file. `sequence` is its place in the run of the journal, from 1."""
+
+    item: Append
+    sequence: int
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one file lacks, in order, and when (monotonic, seconds) the next of it shall go there."""
+
+    due: float
+    taken: list[Taken] = field(default_factory=list)
+    has_failed: bool = False
+
+
+class Intake:
+    """What the account files of this process lack. `worker` and `run` are the journal's."""
+
+    def __init__(self, worker: str, run: int) -> None:
+        self.worker = worker
+        self.run = run
+        self._accounts: dict[int, _Account] = {}
+        """In the order in which they came."""
+        self._octets = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._accounts)
+
+    def __iter__(self) -> Iterator[int]:
+        """The accounts that something waits for."""
+        return iter(list(self._accounts))
+
+    def is_behind(self, account: int) -> bool:
+        """Whether the account's file lacks something."""
+        return account in self._accounts
+
+    def may_take(self, account: int) -> bool:
+        """Whether the file took what it was given so far."""
+        known = self._accounts.get(account)
+        return known is None or not known.has_failed
+
+    def first_sequence(self, account: int) -> int | None:
+        """Of what the file lacks."""
+        known = self._accounts.get(account)
+        return known.taken[0].sequence if known is not None else None
+
+    def add(self, account: int, taken: Taken, now: float) -> bool:
+        """Hold a message; True: there is enough for the account's file to be written now."""
+        known = self._accounts.get(account)
+        if known is None:
+            known = self._accounts[account] = _Account(now + WAIT_S)
+        known.taken.append(taken)
+        self._octets += taken.item.size
+        return len(known.taken) >= MOST_MESSAGES
+
+    def due(self, now: float) -> list[int]:
+        """The accounts whose time has come, and the oldest where too much is held."""
+        found = []
+        octets = self._octets
+        for account, known in self._accounts.items():
+            if known.due <= now or (octets > MOST_OCTETS_HELD and not known.has_failed):
+                found.append(account)
+                octets -= sum(taken.item.size for taken in known.taken)
+        return found
+
+    def batch(self, account: int) -> list[Taken]:
+        """The first of what the file lacks, as much as goes into it at a time; they stay until `put`."""
+        batch: list[Taken] = []
+        octets = 0
+        for taken in self._accounts[account].taken[:MOST_MESSAGES]:
+            octets += taken.item.size
+            if batch and octets > MOST_OCTETS:
+                break
+            batch.append(taken)
+        return batch
+
+    def put(self, account: int, batch: list[Taken], now: float) -> None:
+        """A batch is in the file."""
+        known = self._accounts[account]
+        del known.taken[: len(batch)]
+        known.has_failed = False
+        known.due = now
+        self._octets -= sum(taken.item.size for taken in batch)
+        if not known.taken:
+            del self._accounts[account]
+
+    def failed(self, account: int, now: float) -> None:
+        """A batch could not be put into the file."""
+        known = self._accounts[account]
+        known.has_failed = True
+        known.due = now + RETRY_S
+
+    def forget(self, account: int) -> None:
+        """The account was removed."""
+        known = self._accounts.pop(account, None)
+        if known is not None:
+            self._octets -= sum(taken.item.size for taken in known.taken)
+
+
+def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> None:
+    """Add messages to the file and note that it has them."""
+    last = 0
+    for taken in batch:
+        messages.append(tx, taken.item)
+        last = taken.sequence
+    tx.execute(
+        "INSERT INTO taken VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (account, worker) DO UPDATE SET run = excluded.run, sequence = excluded.sequence",
+        (tx.account, worker, run, last),
+    )
+
+
+def last_put(tx: Tx, worker: str, run: int) -> int:
+    """The highest sequence of a run that the file has; 0 for none."""
+    row = tx.row(
+        "SELECT sequence FROM taken WHERE account = ? AND worker = ? AND run = ?",
+        (tx.account, worker, run),
+    )
+    return row[0] if row is not None else 0

@@ -1,0 +1,294 @@
+"""Mail that was taken is durable, is in its file before anybody looks, and gets there many messages at a time."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+from test_store import FullVFS, item, run
+
+from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.store import commit, intake, messages
+from pillarbox.store.accounts import account_path
+from pillarbox.store.check import check_store
+from pillarbox.store.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+async def subjects(store: Store, account: int = 1) -> list[int]:
+    def look(tx) -> list[int]:
+        rows = messages.select(tx, 1, [(1, messages.MOST_UIDS)], ("subject",))
+        return [int(subject) for (subject,) in rows]
+
+    return await store.read(account, look)
+
+
+def in_file(folder: Path, account: int = 1) -> int:
+    """What another process sees of the account."""
+    connection = apsw.Connection(str(account_path(folder / "accounts", account)))
+    (count,) = connection.execute("SELECT count(*) FROM message").fetchone()
+    connection.close()
+    return count
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def deliver(store: Store, *numbers: int, account: int = 1) -> Awaitable[object]:
+    return asyncio.gather(*(store.deliver(account, item(number)) for number in numbers))
+
+
+def killed(folder: Path, target: Path) -> Path:
+    """The data folder as a kill at this moment leaves it."""
+    shutil.copytree(folder, target)
+    return target
+
+
+def test_a_reader_finds_all_that_was_taken_in_order(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, *range(1, 200))
+        assert in_file(tmp_path) < 200
+        assert await subjects(store) == list(range(200))
+
+    run(tmp_path, scenario)
+
+
+def test_a_writer_comes_after_all_that_was_taken_before_it(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2)
+        assert (await store.append(1, item(3))).uid == 4
+        await deliver(store, 4, 5)
+        every = [(1, messages.MOST_UIDS)]
+        await store.write(1, lambda tx: messages.store_flags(tx, 1, every, "+", 2, []))
+        assert await subjects(store) == [0, 1, 2, 3, 4, 5]
+        flags = await store.read(1, lambda tx: messages.select(tx, 1, every, ("flags",)))
+        assert [row[0] for row in flags] == [2] * 6
+
+    run(tmp_path, scenario)
+
+
+def test_mail_gets_into_its_file_without_anybody_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "WAIT_S", 0.1)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2, 3)
+        await until(lambda: in_file(tmp_path) == 4)
+
+    run(tmp_path, scenario)
+
+
+def test_many_messages_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "WAIT_S", 1000)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, *range(1, intake.MOST_MESSAGES + 1))
+        await until(lambda: in_file(tmp_path) == intake.MOST_MESSAGES + 1)
+
+    run(tmp_path, scenario)
+
+
+def test_the_oldest_do_not_wait_when_much_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "WAIT_S", 1000)
+    monkeypatch.setattr(intake, "MOST_OCTETS_HELD", 300)
+
+    async def scenario(store: Store) -> None:
+        for account in (1, 2):
+            await store.append(account, item(0))
+        await deliver(store, 1, 2, 3, 4)
+        await deliver(store, 1, account=2)
+        await until(lambda: in_file(tmp_path) == 5)
+
+    run(tmp_path, scenario)
+
+
+def test_a_session_that_listens_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "WAIT_S", 1000)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        told = asyncio.Event()
+        store.subscribe(1, lambda _mailboxes: told.set())
+        await deliver(store, 1)
+        await asyncio.wait_for(told.wait(), 5)
+        assert in_file(tmp_path) == 2
+
+    run(tmp_path, scenario)
+
+
+def test_a_clean_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, *range(1, 100))
+
+    run(tmp_path, scenario)
+    assert in_file(tmp_path) == 100
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_a_kill_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """At a moment when some of the mail is in its file, and some is in the journal only; and twice in a row."""
+    folder = tmp_path / "data"
+
+    async def scenario(store: Store) -> None:
+        for account in (1, 2):
+            await store.append(account, item(0))
+        await deliver(store, *range(1, 50))
+        assert len(await subjects(store)) == 50
+        await deliver(store, *range(50, 70))
+        await deliver(store, 1, 2, 3, account=2)
+        killed(folder, tmp_path / "killed")
+
+    async def after(store: Store) -> None:
+        assert store.recovered_messages == 23
+        assert await subjects(store) == list(range(70))
+        assert await subjects(store, 2) == [0, 1, 2, 3]
+        await deliver(store, 70)
+        killed(tmp_path / "killed", tmp_path / "again")
+
+    async def last(store: Store) -> None:
+        assert store.recovered_messages == 1
+        assert await subjects(store) == list(range(71))
+
+    run(folder, scenario)
+    run(tmp_path / "killed", after)
+    run(tmp_path / "again", last)
+    problems = [line for line in check_store(tmp_path / "again") if "no account" not in line]
+    assert problems == []
+
+
+def test_numbers_that_a_session_saw_are_not_given_to_recovered_mail(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+
+    async def scenario(store: Store) -> None:
+        given = await store.append(1, item(0))
+        await deliver(store, 1)
+        killed(folder, tmp_path / "killed")
+        assert given.uid == 1
+
+    async def after(store: Store) -> None:
+        found = list(await store.read(1, lambda tx: messages.uids(tx, 1)))
+        assert found[0] == 1
+        assert found[1] > 1000
+
+    run(folder, scenario)
+    run(tmp_path / "killed", after)
+
+
+def test_a_full_disk_keeps_what_was_taken_and_refuses_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "RETRY_S", 0.1)
+    vfs = FullVFS()
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2)
+        vfs.full = True
+        assert await subjects(store) == [0]
+        with pytest.raises(DiskFull):
+            await store.deliver(1, item(3))
+        vfs.full = False
+        await until(lambda: in_file(tmp_path) == 3)
+        await deliver(store, 4)
+        assert await subjects(store) == [0, 1, 2, 4]
+
+    run(tmp_path, scenario, vfs=vfs.name)
+    vfs.unregister()
+
+
+def test_the_journal_stays_while_a_file_takes_no_mail(tmp_path: Path) -> None:
+    vfs = FullVFS()
+    folder = tmp_path / "data"
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2)
+        vfs.full = True
+
+    run(folder, scenario, vfs=vfs.name)
+    vfs.unregister()
+    assert len(list((folder / "journal").iterdir())) == 1
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == [0, 1, 2]
+
+    run(folder, after)
+    assert list((folder / "journal").iterdir()) == []
+
+
+def test_segments_are_removed_under_a_steady_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "SEGMENT_OCTETS", 2000)
+
+    async def scenario(store: Store) -> None:
+        for account in (1, 2, 3):
+            await store.append(account, item(0))
+        start = time.monotonic()
+        for number in range(1, 100):
+            await store.deliver(1 + number % 3, item(number))
+        assert time.monotonic() - start < 5
+        await until(lambda: len(list((tmp_path / "journal").iterdir())) <= 2)
+
+    run(tmp_path, scenario)
+
+
+def test_what_was_taken_for_a_removed_account_goes_nowhere(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        account = store.directory.add_account("a@example.test", "", "").id
+        await store.append(account, item(0))
+        await deliver(store, 1, account=account)
+        store.directory.remove_account(account)
+        store.forget_removed_accounts()
+
+    run(tmp_path, scenario)
+    assert list((tmp_path / "accounts").glob("*/*")) == []
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_the_same_delivery_taken_twice_is_there_once(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        for _ in range(2):
+            await store.deliver(1, item(1, delivery_key="Q1/a@example.test"))
+        assert await subjects(store) == [0, 1]
+
+    run(tmp_path, scenario)
+
+
+def test_a_failed_sync_acknowledges_nothing(tmp_path: Path) -> None:
+    fatal: list[BaseException] = []
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+
+        def fail(_self: object) -> None:
+            raise OSError("no sync")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pillarbox.store.journal._File.sync", fail)
+            with pytest.raises(Unavailable):
+                await store.deliver(1, item(1))
+        assert len(fatal) == 1
+        with pytest.raises(Unavailable):
+            await store.deliver(1, item(2))
+
+    run(tmp_path, scenario, on_fatal=fatal.append)
