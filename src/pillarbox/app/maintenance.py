@@ -77,6 +77,7 @@ class Maintenance:
         await asyncio.to_thread(self._certificates.refresh)
         for account in self._store.directory.accounts():
             reclaimed = await self._store.reclaim(account.id)
+            self._store.index.keep_up(account.id)
             if reclaimed:
                 log.info("%s: %d expunged messages are gone for good", account.address, reclaimed)
 
