@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or
 from pillarbox.imapd.context import SearchContext
-from pillarbox.imapd.search import loosened, search
+from pillarbox.imapd.program import loosened
+from pillarbox.imapd.search import search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.mime import searched
 from pillarbox.mime.fold import fold

@@ -116,6 +116,8 @@ async def _tell_added(client: Client, followed: Followed, added: set[int]) -> No
     uids = sorted(added.union(followed.found))
     if followed.criteria:
         uids = await in_sorted_order(search_context(client), followed.criteria, uids)
+        # What is gone has no place in the order any more, though EXPUNGE may have to wait.
+        _tell_removed(client, followed, set(followed.found).difference(uids))
         pairs: list[tuple[int, list[int]]] = []
         previous = False
         for place, uid in enumerate(uids, 1):

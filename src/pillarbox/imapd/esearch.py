@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from pillarbox.imap.seqset import Runs, SeqSet
 from pillarbox.imap.syntax_return import Return
-from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import Program
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.context import SearchContext
-from pillarbox.imapd.search import search, sharpened
+from pillarbox.imapd.program import sharpened
+from pillarbox.imapd.search import search
 from pillarbox.imapd.sort import read_columns
 from pillarbox.mime.wire import string
 from pillarbox.store import messages
@@ -133,16 +134,3 @@ async def highest_modseq(
     async for rows in read_columns(context, sorted(found), ("uid", "modseq")):
         highest = max(highest, *(modseq for _, modseq in rows))
     return highest
-
-
-def asks_modseq(program: Program) -> bool:
-    """Whether MODSEQ stands anywhere in it."""
-    match program:
-        case And():
-            return any(map(asks_modseq, program.keys))
-        case Or():
-            return asks_modseq(program.left) or asks_modseq(program.right)
-        case Not() | Fuzzy():
-            return asks_modseq(program.key)
-        case Key():
-            return program.name == "MODSEQ"

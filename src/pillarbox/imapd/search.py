@@ -9,7 +9,7 @@ this client, matches no key that has to look at it, and so every NOT of one.
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -22,6 +22,7 @@ from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.objectid import number_of
+from pillarbox.imapd.program import loosened, needed_texts
 from pillarbox.mime import searched
 from pillarbox.mime.fold import fold
 from pillarbox.store import keywords, messages
@@ -223,7 +224,7 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     """The messages in which all texts may be that the program needs, by the index."""
     uids = context.uids
-    for wanted in _needed(program):
+    for wanted in needed_texts(program):
         hits = await context.hits(wanted)
         if hits is None or len(hits.contents) > MOST_NARROWING:
             continue
@@ -248,20 +249,6 @@ async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     return uids
 
 
-def _needed(program: Program) -> list[str]:
-    """Texts, folded, that every message has that matches."""
-    match program:
-        case And():
-            return [text for key in program.keys for text in _needed(key)]
-        case Fuzzy():
-            return _needed(loosened(program.key))
-        case Key(name="HEADER", argument=(_, text)):
-            return [fold(text)]
-        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
-            return [fold(text)]
-    return []
-
-
 # The tree
 
 
@@ -277,48 +264,6 @@ def _compile(program: Program, context: SearchContext) -> _Step:
             return _compile(loosened(program.key), context)
         case Key():
             return _compile_key(program.name, program.argument, context)
-
-
-_TEXT_KEYS = frozenset(("BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO"))
-
-
-def loosened(program: Program) -> Program:
-    """What is looked for in place of a fuzzy key: the words of each text, in any order and place (RFC 6203 §3); all
-    other keys as they are (§5)."""
-    match program:
-        case And():
-            return And([loosened(key) for key in program.keys])
-        case Or():
-            return Or(loosened(program.left), loosened(program.right))
-        case Not():
-            return Not(loosened(program.key))
-        case Fuzzy():
-            return loosened(program.key)
-        case Key(name="HEADER", argument=(field, text)):
-            return _all_words("HEADER", [(field, word) for word in text.split()]) or program
-        case Key(argument=str() as text) if program.name in _TEXT_KEYS:
-            return _all_words(program.name, text.split()) or program
-    return program
-
-
-def _all_words(name: str, arguments: Sequence[str | tuple[str, str]]) -> Program | None:
-    """None: there are no two of them."""
-    keys: list[Program] = [Key(name, argument) for argument in dict.fromkeys(arguments)]
-    return And(keys) if len(keys) > 1 else None
-
-
-def sharpened(program: Program) -> Program:
-    """The same program with nothing fuzzy in it."""
-    match program:
-        case And():
-            return And([sharpened(key) for key in program.keys])
-        case Or():
-            return Or(sharpened(program.left), sharpened(program.right))
-        case Not():
-            return Not(sharpened(program.key))
-        case Fuzzy():
-            return sharpened(program.key)
-    return program
 
 
 def _by_cost(step: _Step) -> _Cost:

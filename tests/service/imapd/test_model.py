@@ -22,10 +22,20 @@ SEEDS = range(6)
 STEPS = 150
 FLAGS = (b"\\Seen", b"\\Flagged", b"\\Answered", b"\\Deleted", b"$one", b"$two")
 MAILBOXES = (b"INBOX", b"Archive")
+SEARCHES = (
+    b"SEARCH RETURN (%b) FLAGGED UNSEEN",
+    b"SEARCH RETURN (%b) OR DELETED NOT KEYWORD $one",
+    b"SORT RETURN (%b) (SIZE REVERSE ARRIVAL) UTF-8 UNDELETED",
+)
 
 
 def uids_of(text: bytes) -> set[int]:
     return {uid for first, last in parse_seqset(text).ranges for uid in range(first, last + 1)}
+
+
+def in_order(text: bytes) -> list[int]:
+    pairs = [(each.split(b":") * 2)[:2] for each in text.split(b",")]
+    return [uid for first, last in pairs for uid in range(int(first), int(last) + 1)]
 
 
 class Picture:
@@ -38,6 +48,8 @@ class Picture:
         self.uidvalidity = self.modseq = 0
         self.seen_modseq = 0
         self.told_modseq: int | None = None
+        self.followed: dict[bytes, list[int]] = {}
+        """UIDs in order, by the tag of the search that is followed (RFC 5267 §4.3)."""
 
     def hear(self, line: bytes) -> None:
         if match := re.match(rb"\* (\d+) EXISTS", line):
@@ -53,10 +65,32 @@ class Picture:
                 self.vanished(uid)
         elif match := re.match(rb"\* (\d+) FETCH \((.*)\)$", line, re.DOTALL):
             self.fetched(int(match[1]), match[2])
+        elif match := re.match(rb'\* ESEARCH \(TAG "(t\d+)"\) UID(.*)', line):
+            self.results(match[1], match[2])
         elif match := re.match(rb"\* OK \[HIGHESTMODSEQ (\d+)\]", line):
             self.told_modseq = int(match[1])
         elif match := re.match(rb"\* OK \[UIDVALIDITY (\d+)\]", line):
             self.uidvalidity = int(match[1])
+
+    def results(self, tag: bytes, text: bytes) -> None:
+        if match := re.match(rb" ALL (\S+)", text):
+            self.followed[tag] = in_order(match[1])
+        for word, pairs in re.findall(rb" (ADDTO|REMOVEFROM) \(([^)]*)\)", text):
+            found = self.followed[tag]
+            words = pairs.split()
+            for place, uids in zip(map(int, words[::2]), map(in_order, words[1::2]), strict=True):
+                if word == b"ADDTO":
+                    assert not set(uids) & set(found)
+                    found[max(place - 1, 0) : max(place - 1, 0)] = uids
+                elif place:
+                    assert found[place - 1 : place - 1 + len(uids)] == uids
+                    del found[place - 1 : place - 1 + len(uids)]
+                else:
+                    assert set(uids) <= set(found)
+                    found = [uid for uid in found if uid not in uids]
+                if not place:  # mailbox order
+                    found = sorted(found)
+                self.followed[tag] = found
 
     def vanished(self, gone: int) -> None:
         """One that was announced (RFC 7162 §3.2.10.2); its UID need not be known: then it is among the unknown ones
@@ -100,6 +134,7 @@ class Client:
         self.imap, self.kind, self.dice = imap, kind, dice
         self.picture = Picture(kind)
         self.line: Line | None = None
+        self.searches: dict[bytes, bytes] = {}
         self.cache: dict[bytes, tuple[int, int, dict[int, frozenset[bytes]]]] = {}
 
     async def run(self, command: bytes) -> bytes:
@@ -130,7 +165,18 @@ class Client:
             await self.open_condstore(mailbox, *known)
         else:
             await self.open_qresync(mailbox, *known)
+        self.searches = {}
+        for search in SEARCHES:
+            if self.dice.random() < 0.5:
+                await self.follow(search)
         await self.check()
+
+    async def follow(self, search: bytes) -> None:
+        assert self.line is not None
+        tag = b"t%d" % (self.line._tag + 1)
+        self.picture.followed[tag] = []
+        self.searches[tag] = search
+        await self.run(b"UID " + search % b"UPDATE ALL")
 
     async def open_condstore(self, mailbox: bytes, validity: int, modseq: int, flags: dict) -> None:
         await self.run(b"SELECT " + mailbox)
@@ -205,6 +251,11 @@ class Client:
             ]
 
         assert self.picture.messages == await store.read(self.imap.account, work)
+        for tag, search in self.searches.items():
+            assert self.line is not None
+            (line,) = await self.line.ok(b"UID " + search % b"ALL")
+            match = re.search(rb" ALL (\S+)", line)
+            assert self.picture.followed[tag] == (in_order(match[1]) if match else []), search
 
     async def leave(self) -> None:
         """Go away, with or without a word."""
@@ -233,7 +284,7 @@ class Client:
         flags = b" ".join(dice.sample(FLAGS, dice.randint(1, 3)))
         match dice.randint(0, 11):
             case 0 | 1:
-                await self.imap.put(SIMPLE, flags=0)
+                await self.imap.put(SIMPLE[: -dice.randint(1, 9)], flags=0)
             case 2 | 3 | 4 if some:
                 modifier = b""
                 if self.kind != "plain" and dice.random() < 0.5:

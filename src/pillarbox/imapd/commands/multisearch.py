@@ -13,6 +13,7 @@ from pillarbox.imapd.commands.search import remember, saving
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import follow
 from pillarbox.imapd.names import from_wire, to_wire
+from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.imapd.telling import load_uids
@@ -89,7 +90,7 @@ async def _tell(
     if not found:
         return
     result = esearch.Result(found)
-    if esearch.asks_modseq(args.search.program):
+    if asks_modseq(args.search.program):
         client.enable_condstore()
         result.modseq = await esearch.highest_modseq(context, args.returns, found)
     if "RELEVANCY" in args.returns:

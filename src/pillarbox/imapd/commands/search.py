@@ -15,6 +15,7 @@ from pillarbox.imapd import thread as threading
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import ensure_new, follow, frozen
+from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import EMPTY, Followed
 
@@ -76,7 +77,7 @@ async def _tell(
 ) -> None:
     """The result, as an ESEARCH response if there was a RETURN."""
     modseq = 0
-    if esearch.asks_modseq(args.program):  # RFC 7162 §3.1.5
+    if asks_modseq(args.program):  # RFC 7162 §3.1.5
         client.enable_condstore()
         modseq = await esearch.highest_modseq(context, args.returns, found)
     returns = args.returns
