@@ -9,7 +9,7 @@ from pillarbox.imap.syntax_list import List
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import to_wire
 from pillarbox.imapd.pattern import Pattern
-from pillarbox.imapd.status import status_values
+from pillarbox.imapd.status import COUNTED, status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
@@ -97,6 +97,8 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     if "HIGHESTMODSEQ" in status_items:  # RFC 7162 §3.1
         client.enable_condstore()
     slice_length = STATUSES_A_SLICE if status_items else NAMES_A_SLICE
+    if COUNTED.intersection(status_items):
+        slice_length = 1
     for number, name in enumerate(_in_order(list(matching)), 1):
         status = b""
         words = names.attributes(name, args)
