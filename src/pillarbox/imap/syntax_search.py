@@ -45,6 +45,7 @@ CHARSETS: dict[str, str] = {
 
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 """RFC 8474 §7."""
+_FILTER = re.compile(rb"(?:(?!/)[%b])+" % ATOM_CLASS)
 _ENTRY = re.compile(rb"/flags/\\?[%b]+" % ATOM_CLASS, re.IGNORECASE)
 
 
@@ -86,18 +87,26 @@ class Fuzzy:
     key: "Program"
 
 
-Program = Key | Not | Or | And | Fuzzy
+@dataclass(slots=True)
+class Filter:
+    """What a filter with this name stands for (RFC 5466 §3.1)."""
+
+    name: str
+
+
+Program = Key | Not | Or | And | Fuzzy | Filter
 
 
 @dataclass(slots=True)
 class Search:
     """`returns` is None without RETURN. `refusal`: the charset is not known, and only that the result is not saved is
-    left to do (RFC 5182 §2.1)."""
+    left to do (RFC 5182 §2.1). `codec` is that of the charset, in which the texts came."""
 
     program: Program
     uid: bool = False
     returns: Return | None = None
     refusal: Refused | None = None
+    codec: str = "utf-8"
 
 
 @dataclass(slots=True)
@@ -113,6 +122,7 @@ class Sort:
     uid: bool = False
     returns: Return | None = None
     refusal: Refused | None = None
+    codec: str = "utf-8"
 
 
 @dataclass(slots=True)
@@ -120,6 +130,7 @@ class Thread:
     algorithm: str
     program: Program
     uid: bool = False
+    codec: str = "utf-8"
 
 
 @dataclass(slots=True)
@@ -215,7 +226,7 @@ def parse_search(cursor: Cursor, uid: bool = False) -> Search:
         codec, refusal = _codec_or_refusal(cursor, returns)
     program = _parse_program(cursor, codec)
     _check_relevancy(returns, (), program)
-    return Search(program, uid, returns, refusal)
+    return Search(program, uid, returns, refusal, codec)
 
 
 def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
@@ -226,7 +237,7 @@ def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
     codec, refusal = _codec_or_refusal(cursor, returns)
     program = _parse_program(cursor, codec)
     _check_relevancy(returns, criteria, program)
-    return Sort(tuple(criteria), program, uid, returns, refusal)
+    return Sort(tuple(criteria), program, uid, returns, refusal, codec)
 
 
 def _check_relevancy(returns: Return | None, criteria: Sequence[SortKey], program: Program) -> None:
@@ -247,7 +258,7 @@ def is_fuzzy(program: Program) -> bool:
             return is_fuzzy(program.left) or is_fuzzy(program.right)
         case Not():
             return is_fuzzy(program.key)
-        case Key():
+        case Key() | Filter():
             return False
 
 
@@ -257,7 +268,8 @@ def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
     if algorithm not in THREAD_ALGORITHMS:
         raise RemoteError("Unknown threading algorithm")
     cursor.space()
-    return Thread(algorithm.decode("ascii"), _parse_program(cursor, _codec(cursor)), uid)
+    codec = _codec(cursor)
+    return Thread(algorithm.decode("ascii"), _parse_program(cursor, codec), uid, codec)
 
 
 def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
@@ -295,6 +307,14 @@ def _codec_or_refusal(cursor: Cursor, returns: Return | None) -> tuple[str, Refu
         return "latin-1", refusal
 
 
+def parse_criteria(text: bytes) -> Program:
+    """A whole search that stands alone, in UTF-8 (RFC 5466 §3.2). Raises RemoteError or Refused."""
+    cursor = Cursor(text)
+    program = _all_of(cursor.spaced(lambda: _parse_key(cursor, "utf-8", 0)))
+    cursor.end()
+    return program
+
+
 def _parse_program(cursor: Cursor, codec: str) -> Program:
     cursor.space()
     return _all_of(cursor.spaced(lambda: _parse_key(cursor, codec, 0)))
@@ -317,6 +337,9 @@ def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
     if name == b"NOT":
         cursor.space()
         return Not(_parse_key(cursor, codec, depth + 1))
+    if name == b"FILTER":
+        cursor.space()
+        return Filter(cursor.take(_FILTER, "a filter's name")[0].decode("ascii"))
     if name == b"FUZZY":
         cursor.space()
         return Fuzzy(_parse_key(cursor, codec, depth + 1))

@@ -47,6 +47,7 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"CONTEXT=SORT",
     b"PARTIAL",  # RFC 9394
     b"MULTISEARCH",  # RFC 7377
+    b"FILTERS",  # RFC 5466
     b"WITHIN",  # RFC 5032
     b"SORT=DISPLAY",  # RFC 5957
     b"SEARCH=FUZZY",  # RFC 6203

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import And, Filter, Fuzzy, Key, Not, Or, Program
 from pillarbox.mime.fold import fold
 
 _TEXT_KEYS = frozenset(("BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO"))
@@ -72,3 +72,17 @@ def asks_modseq(program: Program) -> bool:
             return asks_modseq(program.key)
         case Key():
             return program.name == "MODSEQ"
+        case Filter():
+            return False
+
+
+def has_filter(program: Program) -> bool:
+    """Whether FILTER stands anywhere in it."""
+    match program:
+        case And():
+            return any(map(has_filter, program.keys))
+        case Or():
+            return has_filter(program.left) or has_filter(program.right)
+        case Not() | Fuzzy():
+            return has_filter(program.key)
+    return isinstance(program, Filter)

@@ -19,7 +19,7 @@ from pillarbox.core import flags as flag
 from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
-from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
+from pillarbox.imap.syntax_search import And, Filter, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.objectid import number_of
 from pillarbox.imapd.program import loosened, needed_texts
@@ -262,6 +262,8 @@ def _compile(program: Program, context: SearchContext) -> _Step:
             return _none_of(_compile(program.key, context))
         case Fuzzy():
             return _compile(loosened(program.key), context)
+        case Filter():
+            raise AssertionError("a filter that was not looked up")
         case Key():
             return _compile_key(program.name, program.argument, context)
 

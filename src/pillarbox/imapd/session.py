@@ -115,6 +115,6 @@ def _answer_of(failure: Failure) -> Answer:
     """RFC 5530 codes are those of the failure."""
     text = failure.text[:1].upper() + failure.text[1:]
     if isinstance(failure, RemoteError):
-        return Answer(text, status=b"BAD")
+        return Answer(text, failure.code.encode("ascii"), b"BAD")
     code = failure.code or ("UNAVAILABLE" if isinstance(failure, Unavailable) else "")
     return Answer(text, code.encode("ascii"), b"NO")

@@ -107,6 +107,14 @@ def next_modseq(tx: Tx) -> int:
     return int(row[0])
 
 
+def raise_modseq(tx: Tx, mailbox: int) -> None:
+    """Something of the mailbox itself changed: an annotation (RFC 7162 §3.2)."""
+    tx.execute(
+        "UPDATE mailbox SET modseq = ? WHERE account = ? AND mailbox = ?",
+        (next_modseq(tx), tx.account, mailbox),
+    )
+
+
 def all_mailboxes(tx: Tx) -> list[Mailbox]:
     """All, sorted by name with INBOX first."""
     rows = tx.rows(f"SELECT {_COLUMNS} FROM mailbox WHERE account = ?", (tx.account,))

@@ -108,7 +108,7 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
     (b'CANCELUPDATE "a" "b"', CancelUpdate((b"a", b"b"))),
     (b"ESEARCH IN (personal subtree (a b)) SEEN",
      MultiSearch(Search(Key("SEEN"), True), (Source("personal"), Source("subtree", ("a", "b"))))),
-    (b"UID THREAD references us-ascii SEEN", Thread("REFERENCES", Key("SEEN"), uid=True)),
+    (b"UID THREAD references us-ascii SEEN", Thread("REFERENCES", Key("SEEN"), uid=True, codec="ascii")),
 ]  # fmt: skip
 
 

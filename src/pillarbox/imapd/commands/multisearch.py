@@ -12,6 +12,7 @@ from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.search import remember, saving
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import follow
+from pillarbox.imapd.filters import resolved
 from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
@@ -35,6 +36,8 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
         with saving(client, args.search):
             await _search_selected(client, args)
     else:
+        search = args.search
+        search.program = await resolved(client, search.program, search.codec)
         for mailbox in await _find(client, args.sources):
             context = await _context(client, mailbox)
             found = await _search(context, args.search)
@@ -44,6 +47,8 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
 
 async def _search_selected(client: Client, args: MultiSearch) -> None:
     selected = client.selected
+    search = args.search
+    search.program = await resolved(client, search.program, search.codec)
     mailbox = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
     context = await _context(client, mailbox)
     found = await _search(context, args.search)

@@ -8,6 +8,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_metadata import GetMetadata, SetMetadata
 from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.filters import ensure_search
 from pillarbox.imapd.names import from_wire
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.store import mailboxes, metadata
@@ -67,6 +68,9 @@ def _is_wanted(name: str, entry: str, depth: int) -> bool:
 
 async def set_metadata(client: Client, args: SetMetadata) -> Answer:
     name = from_wire(args.mailbox, client.context.separator)
+    if not args.mailbox:
+        for entry, value in args.values:
+            ensure_search(entry, value)
 
     def work(tx: Tx) -> None:
         if not args.mailbox:
@@ -82,6 +86,7 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
             if entry == SPECIAL_USE:
                 uses = parse_special_uses((value or b"").split())
                 mailboxes.set_special_use(tx, mailbox.id, uses)
+        mailboxes.raise_modseq(tx, mailbox.id)
 
     await client.write(work)
     return Answer("Setmetadata completed.")
