@@ -12,9 +12,11 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -170,50 +172,46 @@ class SearchIndex:
     async def _build_one(self, account: int) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            # In this order: what another process has indexed meanwhile is there for the read.
+            known = await self._run(lambda: self._up_to(account))
             now = await self._read(account, _numbers)
-            behind = await self._run(lambda now=now: self._begin(account, *now))  # type: ignore[misc]
-            batch = await self._read(
-                account,
-                lambda tx, behind=behind: _next_batch(tx, behind),  # type: ignore[misc]
-            )
+            behind = await self._run(partial(self._begin, account, now, known))
+            batch = await self._read(account, partial(_next_batch, behind=behind))
             if batch is None:
                 return
             started = loop.time()
-            await self._run(lambda batch=batch: self._add(account, batch))  # type: ignore[misc]
+            await self._run(partial(self._add, account, batch))
             # Others have the processor half of the time.
             await asyncio.sleep(loop.time() - started)
 
-    def _begin(self, account: int, generation: int, next_content: int) -> int:
-        """Up to which content there is an index. One that knows contents which are yet to come is not of this file."""
+    def _begin(self, account: int, numbers: tuple[int, int], known: int) -> int:
+        """Up to which content there is an index. One that knew contents (`known`, seen before the rest) which are yet
+        to come is not of this file."""
+        generation, next_content = numbers
         connection = self._connect(account)
-        with connection:
+        with _immediate(connection):
             found_generation, up_to = _state(connection)
-            if found_generation == generation and up_to < next_content:
+            if found_generation == generation and known < next_content:
                 return up_to
             connection.execute("INSERT INTO texts (texts) VALUES ('delete-all')")
             connection.execute("DELETE FROM large")
             connection.execute("UPDATE state SET generation = ?, up_to = 0", (generation,))
         return 0
 
+    def _up_to(self, account: int) -> int:
+        return _state(self._connect(account))[1]
+
     def _add(self, account: int, batch: _Batch) -> None:
         rows = [(content, _clean(index_text(octets))) for content, octets in batch.octets]
         connection = self._connect(account)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _state(connection) == (
-                batch.generation,
-                batch.behind,
-            ):  # else another process was faster
-                connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", rows)
-                connection.executemany(
-                    "INSERT INTO large VALUES (?)", [(content,) for content in batch.large]
-                )
-                connection.execute("UPDATE state SET up_to = ?", (batch.up_to,))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        with _immediate(connection):
+            if _state(connection) != (batch.generation, batch.behind):
+                return  # another process was faster
+            connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", rows)
+            connection.executemany(
+                "INSERT INTO large VALUES (?)", [(content,) for content in batch.large]
+            )
+            connection.execute("UPDATE state SET up_to = ?", (batch.up_to,))
 
     # Files, in the thread
 
@@ -263,6 +261,19 @@ def remove(account_file: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+@contextmanager
+def _immediate(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction that writes: several processes may index the same mail."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _open(path: Path) -> apsw.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path))
@@ -272,7 +283,7 @@ def _open(path: Path) -> apsw.Connection:
         # After a power cut the state of some earlier moment is there, whole.
         connection.pragma("synchronous", "NORMAL")
         connection.pragma("cache_size", -4096)
-        with connection:
+        with _immediate(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
     except BaseException:

@@ -216,3 +216,28 @@ def test_messages_that_are_gone_are_not_found(tmp_path: Path) -> None:
         assert list(await search(context, Key("TEXT", "banana"))) == []
 
     with_store(tmp_path, work)
+
+
+def test_two_processes_may_index_the_same_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "BATCH_MESSAGES", 1)
+
+    async def work(store: Store) -> None:
+        other = search_index.SearchIndex(store._accounts.path, store.read)
+        for number in range(20):
+            await store.append(1, message(f"text {number:03}"))
+        for index in (store.index, other):
+            index.catch_up(1)
+        await store.append(1, message("text 020"))
+        for index in (store.index, other):
+            await index.finished()
+            index.catch_up(1)
+            await index.finished()
+        for index in (store.index, other):
+            hits = await index.find(1, "text")
+            assert (hits.up_to, len(hits.contents)) == (21, 21)
+            assert (await index.find(1, "t 020")).contents == {21}
+        await other.close()
+
+    with_store(tmp_path, work)
