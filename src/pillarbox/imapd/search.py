@@ -59,13 +59,13 @@ class _Cost(IntEnum):
     TEXT = 32
 
 
-_Row = tuple[int, int, int, tuple[bytes, ...], int]
-"""The narrow columns of a message, in the order of the numbers below."""
-_FLAGS: Final = 0
-_DATE: Final = 1
-_SIZE: Final = 2
-_KEYWORDS: Final = 3
+_Row = tuple[int, int, int, int, int]
+"""The narrow columns of a message, in the order of the numbers below, behind its UID."""
+_FLAGS: Final = 1
+_DATE: Final = 2
+_SIZE: Final = 3
 _MODSEQ: Final = 4
+_ROW = ("uid", "flags", "internaldate", "size", "modseq")
 
 _RowTest = Callable[[_Row], bool]
 _DayTest = Callable[[int, int], bool]
@@ -97,17 +97,18 @@ class _Slice:
     async def rows(self) -> dict[int, _Row]:
         """By UID, read once; messages that are gone are missing."""
         if self._rows is None:
-
-            def work(tx: Tx) -> dict[int, _Row]:
-                names_of = keywords.names_of
-                columns = ("uid", "flags", "internaldate", "size", "modseq")
-                return {
-                    uid: (flags, date, size, names_of(tx, flags), modseq)
-                    for uid, flags, date, size, modseq in self._select(tx, columns)
-                }
-
-            self._rows = await self.context.store.read(self.context.account, work)
+            self._rows = {row[0]: row for row in await self.columns(*_ROW)}
         return self._rows
+
+    async def keywords(self) -> dict[int, tuple[bytes, ...]]:
+        """Of each flags value in the slice, in lower case."""
+        values = {row[_FLAGS] for row in (await self.rows()).values()}
+
+        def work(tx: Tx) -> dict[int, tuple[bytes, ...]]:
+            names_of = keywords.names_of
+            return {flags: tuple(map(bytes.lower, names_of(tx, flags))) for flags in values}
+
+        return await self.context.store.read(self.context.account, work)
 
     async def columns(self, *names: str) -> list[tuple[Any, ...]]:
         """Of all messages of the slice, by UID."""
@@ -309,6 +310,8 @@ def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
     if name in _SENT_TESTS:
         return _sent_step(_SENT_TESTS[name], argument)
     match name:
+        case "KEYWORD" | "UNKEYWORD":
+            return _keyword_step(argument, is_set=name == "KEYWORD")
         case "ALL":
             return _uid_step(lambda part, uid: True)
         case "RECENT":
@@ -383,14 +386,17 @@ def _lacks_flag(bit: int) -> Callable[[Any], _RowTest]:
     return lambda _: lambda row: row[_FLAGS] & bit == 0
 
 
-def _has_keyword(name: str) -> _RowTest:
+def _keyword_step(name: str, *, is_set: bool) -> _Step:
     wanted = name.lower().encode()
-    return lambda row: any(keyword.lower() == wanted for keyword in row[_KEYWORDS])
 
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        rows = await part.rows()
+        good = {
+            flags for flags, names in (await part.keywords()).items() if (wanted in names) is is_set
+        }
+        return {uid for uid in candidates if uid in rows and rows[uid][_FLAGS] in good}
 
-def _lacks_keyword(name: str) -> _RowTest:
-    has = _has_keyword(name)
-    return lambda row: not has(row)
+    return _Step(_Cost.ROW, match)
 
 
 # RFC 3501 §6.4.4: dates are compared without time and zone, as they stand in the date.
@@ -405,8 +411,6 @@ _ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
     "UNDRAFT": _lacks_flag(flag.DRAFT),
     "UNFLAGGED": _lacks_flag(flag.FLAGGED),
     "UNSEEN": _lacks_flag(flag.SEEN),
-    "KEYWORD": _has_keyword,
-    "UNKEYWORD": _lacks_keyword,
     "BEFORE": lambda day: lambda row: local_day(row[_DATE]) < day,
     "ON": lambda day: lambda row: local_day(row[_DATE]) == day,
     "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,
