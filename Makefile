@@ -3,13 +3,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test check format lint types floors lock interop-deps clean
+.PHONY: run test soak check format lint types floors lock interop-deps clean
 
 run: $(VENV)/ready
 	$(BIN)/pillarbox demo
 
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# The model test of IMAP with new seeds for SOAK_S seconds; SOAK_SEED is the first of them.
+SOAK_S ?= 600
+soak: $(VENV)/ready
+	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/service/imapd/test_model.py -k soak
 
 # Formatting, lint, types, floors and the RFC index; no tests.
 check: $(VENV)/ready

@@ -7,10 +7,13 @@ from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.core.flags import DELETED, SEEN
 from pillarbox.imap.grammar import Cursor, FlagList
 from pillarbox.imap.seqset import SeqSet, parse_seqset
+from pillarbox.imap.syntax_append import AppendSyntax, MessageLiteral, NewMessage, Target
 from pillarbox.imap.syntax_fetch import Fetch, FetchItem, Section
-from pillarbox.imap.syntax_mailbox import Append, Create, List, Mailbox, Rename, Status
+from pillarbox.imap.syntax_list import List
+from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imap.syntax_message import Copy, Expunge, Store
 from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, Search, Sort, SortKey, Thread
+from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
 from pillarbox.imap.table import COMMANDS, Arguments
 
@@ -52,17 +55,17 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
     (b"ID ()", Id({})),
     (b'ID ("Name" "x" "os" NIL)', Id({"name": "x", "os": None})),
     (b"ENABLE condstore X-y", Enable(("CONDSTORE", "X-Y"))),
-    (b"SELECT iNbOx", Mailbox("INBOX")),
-    (b'EXAMINE "a b"', Mailbox("a b")),
+    (b"SELECT iNbOx", Select("INBOX")),
+    (b'EXAMINE "a b"', Select("a b")),
     (b"DELETE Entw&APw-rfe", Mailbox("Entwürfe")),
     (b"SUBSCRIBE a]b", Mailbox("a]b")),
     (b"CREATE owatagusiam/", Create("owatagusiam/")),
     (b"CREATE x (USE (\\Drafts \\Sent))", Create("x", (b"\\Drafts", b"\\Sent"))),
     (b"CREATE x (use ())", Create("x")),
     (b"RENAME a b", Rename("a", "b")),
-    (b'LIST "" ""', List("", "")),
-    (b"LIST #news. comp.*%", List("#news.", "comp.*%")),
-    (b'LSUB "inbox" inbox', List("inbox", "inbox")),
+    (b'LIST "" ""', List("", ("",))),
+    (b"LIST #news. comp.*%", List("#news.", ("comp.*%",))),
+    (b'LSUB "inbox" inbox', List("inbox", ("inbox",))),
     (b"STATUS x (UIDNEXT messages UIDNEXT)", Status("x", ("UIDNEXT", "MESSAGES"))),
     (b"EXPUNGE", Expunge()),
     (b"UID EXPUNGE 1", Expunge(ONE)),
@@ -147,15 +150,16 @@ def test_secrets_do_not_show_in_repr() -> None:
     assert "test" not in repr(parse(b"AUTHENTICATE PLAIN AHRlc3QAdGVzdA=="))
 
 
-def test_append_ends_in_the_header_of_its_literal() -> None:
+def test_flags_and_date_come_before_the_literal_of_append() -> None:
+    def read(text: bytes) -> object:
+        return AppendSyntax(is_multiple=True).read(Cursor(text), 310)
+
     date = b'"17-Jul-1996 02:44:25 -0700"'
-    assert parse(b"APPEND saved-messages (\\Seen) %b {310}\n" % date) == Append(
-        "saved-messages", FlagList(SEEN), pack_date(837596665, -420), 310
-    )
-    assert parse(b"APPEND {1}\n {0+}\n", b"x") == Append("x", FlagList(), None, 0)
-    assert parse(b'APPEND x " 1-Jan-1970 00:00:60 +0100" {1}\n') == Append(
-        "x", FlagList(), pack_date(-3541, 60), 1
-    )
+    message = NewMessage(FlagList(SEEN), pack_date(837596665, -420))
+    assert read(b" (\\Seen) %b {310}\n" % date) == ([message], MessageLiteral(310))
+    assert parse(b"APPEND {1}\n", b"x") == Target("x")
+    message = NewMessage(FlagList(), pack_date(-3541, 60))
+    assert read(b' " 1-Jan-1970 00:00:60 +0100" {310}\n') == ([message], MessageLiteral(310))
     for bad in (
         b'"1996"',
         b'"31-Feb-1996 02:44:25 -0700"',
@@ -164,7 +168,7 @@ def test_append_ends_in_the_header_of_its_literal() -> None:
         b'""',
     ):
         with pytest.raises(RemoteError):
-            parse(b"APPEND x %b {310}\n" % bad)
+            read(b" %b {310}\n" % bad)
 
 
 def test_fetch_macros_are_expanded() -> None:
