@@ -1,9 +1,9 @@
 """The one writer of a shared SQLite file: what waits in a turn of the event loop is one transaction.
 
 Small units of work run on the loop and commit without a sync, which takes some 20 microseconds each; one fdatasync of
-the write-ahead log in a thread then makes all that was committed before it durable. Large units, and those that meet
-the lock of another process (a lock file beside the file, so that waiting is fair), run in that thread. A unit that
-needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
+the write-ahead log beside the loop (`syncing`) then makes all that was committed before it durable. Large units, and
+those that meet the lock of another process (a lock file beside the file, so that waiting is fair), run in a thread. A
+unit that needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
 `LAZY_SYNC_S` later, covers it too. A failed sync is fatal: nothing is written any more, since what is on the disk is
 not known.
 """
@@ -20,6 +20,7 @@ import apsw
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
+from pillarbox.store.syncing import Syncs
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class GroupCommit:
         )
         database.sync_folder(path.parent)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
+        self._syncs = Syncs(self._thread, sync)
         self._waiting: list[_Unit] = []
         self._unsynced: list[tuple[asyncio.Future[Any], Any]] = []
         self._dirty = False
@@ -130,6 +132,7 @@ class GroupCommit:
         if self._lazy is not None:
             self._lazy.cancel()
         self._thread.shutdown()
+        self._syncs.close()
         self._connection.close()
         os.close(self._log)
         os.close(self._lock)
@@ -253,10 +256,7 @@ class GroupCommit:
         self._syncing = True
         self._dirty = False
         covered, self._unsynced = self._unsynced, []
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._thread, self._sync_file, self._log).add_done_callback(
-            lambda future: self._synced(future, covered)
-        )
+        self._syncs.sync(self._log).add_done_callback(lambda future: self._synced(future, covered))
 
     def _synced(
         self,
