@@ -301,3 +301,10 @@ def test_every_help_has_an_example(run: Run, command: tuple[str, ...]) -> None:
     code, out, _ = run(*command, "--help")
     assert code == 0
     assert "Example: pillarbox" in " ".join(out.split())
+
+
+def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
+    code, out, err = with_alice("status")
+    assert code == 1
+    assert not out
+    assert re.fullmatch(r"pillarbox: no server runs on .+/data\n", err)
