@@ -388,7 +388,9 @@ class Committer:
             await loop.run_in_executor(self._background, checkpoint, file.path, file.vfs)
         except (apsw.Error, Failure) as error:
             failure = database.unavailable(error) if isinstance(error, apsw.Error) else error
-            group = _fail_all(group.units, failure)
+            for unit in group.units:
+                if unit.batch is None:  # else the journal has it
+                    unit.error = failure
         self._finish(file, group)
 
     async def _write_journal(self, records: list[bytes], accounts: set[int]) -> None:
@@ -580,7 +582,10 @@ class Committer:
     async def _has_put(self, account: int, sequence: int) -> bool:
         """Whether the account's file has what was taken for it up to a message, once that was tried."""
         while (first := self._intake.first_sequence(account)) is not None and first <= sequence:
-            await self._put_soon(account)
+            try:
+                await self._put_soon(account)
+            except Failure:
+                return False
             if not self._intake.may_take(account):
                 return False
         return True

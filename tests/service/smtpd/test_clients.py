@@ -52,6 +52,7 @@ def test_what_is_unavailable_is_not_made_up(server, proxy) -> None:
 
 def test_trust_is_in_who_is_spoken_for(server, proxy) -> None:
     server.context.trusted = LOCAL
+    speak_for(proxy, "ADDR=127.0.0.1")
     proxy.ask("MAIL FROM:<s@example.net>")
     assert proxy.ask("RCPT TO:<x@far.test>").startswith("250 ")
     proxy.ask("RSET")
