@@ -39,11 +39,13 @@ lock: $(VENV)/ready
 	(head -1 requirements.lock; $(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | LC_ALL=C sort -f) > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-# Debian's packages that only the interoperability tests and the benchmarks use.
+# Debian's and Node's packages that only the interoperability tests and the benchmarks use.
 interop-deps:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl postfix dnsmasq-base </dev/null
+		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl postfix dnsmasq-base \
+		offlineimap3 imapfilter </dev/null
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-save --prefix tests/interop imapflow; fi
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -131,6 +131,9 @@ def test_random_octets_never_raise(pieces: list[bytes]) -> None:
     st.sampled_from(sorted(COMMANDS)),
     st.lists(
         st.sampled_from([b" ", b"(", b")", b"1:*", b"[", b"]", b'"', b"\\", b"{3+}\r\nabc", b"BODY", b"FLAGS", b"NOT",
+                         b"RETURN (", b"PARTIAL ", b"-1:-2", b"CHANGEDSINCE 1", b"UNCHANGEDSINCE 0", b"VANISHED",
+                         b"QRESYNC (1 1", b"FUZZY ", b"$", b"MODSEQ ", b"IN (", b"personal", b"subtree ", b"OLDER 3",
+                         b"SAVE", b"EMAILID M1-1", b"RELEVANCY", b"(LAZY)", b"PREVIEW",
                          b"OR", b"&", b"\\Seen", b"<0.1>", b"HEADER.FIELDS", b"UTF-8", b"REFERENCES", b"NIL"])
         | st.binary(max_size=4).filter(lambda octets: b"\n" not in octets),
         max_size=20,

@@ -90,6 +90,7 @@ class Maintenance:
             return
         for account in self._store.directory.accounts():
             reclaimed = await self._store.reclaim(account.id)
+            self._store.index.keep_up(account.id)
             if reclaimed:
                 log.info("%s: %d expunged messages are gone for good", account.address, reclaimed)
 

@@ -149,6 +149,17 @@ class Cursor:
             raise RemoteError(f"Expected {what} in UTF-8")  # RFC 6855 §3: MUST be BAD
         return _ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted
 
+    def octets(self, what: str) -> bytes:
+        """A string or a literal8, which may hold NUL (RFC 3516 §7)."""
+        if not self.text.startswith(b"~{", self.position):
+            return self.string(what)
+        self.position += 1
+        self.take(_LITERAL, what)
+        literal = next(self._literals, None)
+        if literal is None:
+            raise LiteralAwaited
+        return literal
+
     def nstring(self, what: str = "a string or NIL") -> bytes | None:
         return None if self.nil() else self.string(what)
 

@@ -101,6 +101,23 @@ def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
     return b"* QUOTA %b (%b)\r\n" % (string(root), triplets)
 
 
+def metadata(
+    mailbox_name: str, entries: Iterable[tuple[str, bytes | None]], utf8: bool = False
+) -> bytes:
+    """The METADATA response with values; a mailbox "" is the server (RFC 5464 §4.4.1)."""
+    name = mailbox(mailbox_name, utf8) if mailbox_name else b'""'
+    pairs = b" ".join(
+        b"%b %b" % (astring(entry.encode("ascii")), _value(value)) for entry, value in entries
+    )
+    return b"* METADATA %b (%b)\r\n" % (name, pairs)
+
+
+def _value(value: bytes | None) -> bytes:
+    if value is not None and b"\0" in value:
+        return b"~{%d}\r\n%b" % (len(value), value)
+    return nstring(value)
+
+
 def identity(parameters: Mapping[str, str] | None) -> bytes:
     """The ID response (RFC 2971 §3.2)."""
     if not parameters:

@@ -126,6 +126,8 @@ class AppendSyntax:
         if self.messages and not self._is_multiple:
             raise cursor.expected("the end of the command")
         cursor.space()
+        if self.messages:
+            cursor.skip(b" ")  # 2026-11: IMAPClient 4.1 sends two between literals
         flags, date_time = FlagList(), None
         if cursor.text.startswith(b"(", cursor.position):
             flags = cursor.flags()

@@ -31,6 +31,12 @@ from pillarbox.imap.syntax_message import (
     parse_store,
     parse_uid_expunge,
 )
+from pillarbox.imap.syntax_metadata import (
+    GetMetadata,
+    SetMetadata,
+    parse_get_metadata,
+    parse_set_metadata,
+)
 from pillarbox.imap.syntax_multisearch import MultiSearch, parse_multisearch
 from pillarbox.imap.syntax_quota import QuotaRoot, parse_get_quota, parse_set_quota
 from pillarbox.imap.syntax_search import (
@@ -71,6 +77,8 @@ Arguments = (
     | Status
     | Target
     | QuotaRoot
+    | GetMetadata
+    | SetMetadata
     | Store
     | Copy
     | Expunge
@@ -142,6 +150,8 @@ COMMANDS: Mapping[bytes, Row] = {
         GETQUOTA=parse_get_quota,
         GETQUOTAROOT=parse_mailbox,
         SETQUOTA=parse_set_quota,
+        GETMETADATA=parse_get_metadata,
+        SETMETADATA=parse_set_metadata,
         UNAUTHENTICATE=parse_nothing,
         ESEARCH=parse_multisearch,
     ),

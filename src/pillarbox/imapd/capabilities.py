@@ -32,6 +32,8 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"QUOTA",  # RFC 9208
     b"QUOTA=RES-STORAGE",
     b"QUOTA=RES-MESSAGE",
+    b"METADATA",  # RFC 5464
+    b"METADATA-SERVER",
     b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",

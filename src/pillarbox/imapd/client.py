@@ -107,6 +107,7 @@ class Client:
         self.selected_mailbox = None
         self.modes = Modes()
         self.engine.utf8 = False
+        self.engine.takes_charset = True
 
     # The store
 

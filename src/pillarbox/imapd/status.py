@@ -32,6 +32,9 @@ _VALUES: Mapping[str, Callable[[Tx, Mailbox, ImapContext], Value]] = {
 }
 """By the names of `imap.syntax_mailbox.STATUS_ITEMS`."""
 
+COUNTED = frozenset(("RECENT", "DELETED-STORAGE"))
+"""Items that take longer the more messages there are."""
+
 
 def status_values(
     tx: Tx, mailbox: Mailbox, items: Iterable[str], context: ImapContext

@@ -22,7 +22,7 @@ from pillarbox.imapd.commands import (
     select,
     store,
 )
-from pillarbox.imapd.extensions import layers, quota
+from pillarbox.imapd.extensions import layers, metadata, quota
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -74,6 +74,8 @@ COMMANDS: Mapping[str, Row] = {
     "GETQUOTA": Row(quota.get_quota),
     "GETQUOTAROOT": Row(quota.get_quota_root),
     "SETQUOTA": Row(quota.set_quota),
+    "GETMETADATA": Row(metadata.get_metadata),
+    "SETMETADATA": Row(metadata.set_metadata),
     "COMPRESS": Row(layers.compress),
     "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }

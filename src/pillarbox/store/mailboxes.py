@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
+from pillarbox.store import metadata
 from pillarbox.store.tx import Tx
 
 Name = tuple[str, ...]
@@ -212,6 +213,7 @@ def delete(tx: Tx, name: Name) -> None:
         " WHERE account = ? AND mailbox = ?",
         (tx.now_s, tx.account, mailbox.id),
     )
+    metadata.delete_all(tx, mailbox.id)
     for table in ("message", "change", "mailbox"):
         tx.execute(
             f"DELETE FROM {table} WHERE account = ? AND mailbox = ?", (tx.account, mailbox.id)
@@ -264,6 +266,7 @@ def rename(tx: Tx, name: Name, new_name: Name) -> None:
 
 def _move_inbox(tx: Tx, inbox: Mailbox, new_name: Name) -> None:
     target = create(tx, new_name)
+    metadata.copy_all(tx, inbox.id, target.id)
     modseq = next_modseq(tx)
     tx.execute(
         "UPDATE message SET mailbox = ?, modseq = ? WHERE account = ? AND mailbox = ?",

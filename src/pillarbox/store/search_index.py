@@ -112,6 +112,11 @@ class SearchIndex:
             self.catch_up(account)
         return exists
 
+    def keep_up(self, account: int) -> None:
+        """Bring the index up to date, if the account has one."""
+        if path_of_index(self._path_of(account)).exists():
+            self.catch_up(account)
+
     async def find(self, account: int, wanted: str) -> Hits | None:
         """Which contents may have the folded text; None: any."""
         if len(wanted) < 3:

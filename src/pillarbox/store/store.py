@@ -69,8 +69,6 @@ class Store:
             """How many acknowledged messages the start found in the journal only."""
             self.stored = 0
             """Messages that were given to `append`."""
-            self.grown: set[int] = set()
-            """Accounts with a quota that got mail, until somebody looks at them."""
             self.unusable = set(place.unusable)
             """Accounts that must not be opened, since their journal could not be replayed."""
             if place.is_first:
@@ -88,8 +86,10 @@ class Store:
             self._accounts.unusable = self.unusable
             self._notifier = Notifier(relay)
             self._relay = relay
-            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
+            self.grown: set[int] = set()
+            """Accounts with a quota that got mail, until somebody looks at them."""
             self.index = SearchIndex(self._accounts.path, self.read)
+            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
                 self._journal,
@@ -219,6 +219,7 @@ class Store:
 
         Raises as `append` does, and what `work` raises.
         """
+        self.stored += len(items)
         staged: dict[int, int] = {}
 
         def append_staged(tx: Tx) -> list[Appended]:

@@ -6,14 +6,28 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.core.flags import DELETED, SEEN
 from pillarbox.imap.grammar import Cursor, FlagList
-from pillarbox.imap.seqset import SeqSet, parse_seqset
+from pillarbox.imap.seqset import SAVED, SeqSet, parse_seqset
 from pillarbox.imap.syntax_append import AppendSyntax, MessageLiteral, NewMessage, Target
 from pillarbox.imap.syntax_fetch import Fetch, FetchItem, Section
 from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imap.syntax_message import Copy, Expunge, Store
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, Search, Sort, SortKey, Thread
-from pillarbox.imap.syntax_select import Select
+from pillarbox.imap.syntax_multisearch import MultiSearch, Source
+from pillarbox.imap.syntax_return import Partial, Return
+from pillarbox.imap.syntax_search import (
+    And,
+    CancelUpdate,
+    Fuzzy,
+    Key,
+    Not,
+    Or,
+    Program,
+    Search,
+    Sort,
+    SortKey,
+    Thread,
+)
+from pillarbox.imap.syntax_select import Resync, Select
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
 from pillarbox.imap.table import COMMANDS, Arguments
 
@@ -78,6 +92,22 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
         Store(ONE, "-", False, FlagList(SEEN, (b"$Junk", b"x")), uid=True),
     ),
     (b"SORT (SUBJECT reverse DATE) UTF-8 ALL", Sort((SortKey("SUBJECT"), SortKey("DATE", True)), Key("ALL"))),
+    (b"SELECT x (CONDSTORE)", Select("x", condstore=True)),
+    (b"EXAMINE x (QRESYNC (5 9))", Select("x", resync=Resync(5, 9))),
+    (b"SELECT x (QRESYNC (5 9 1:3,7 (1,3 4,9)) condstore)",
+     Select("x", True, Resync(5, 9, SeqSet(((1, 3), (7, 7))), ((1, 1), (3, 3)), ((4, 4), (9, 9))))),
+    (b"SELECT x (QRESYNC (5 9 (1 4)))", Select("x", False, Resync(5, 9, None, ((1, 1),), ((4, 4),)))),
+    (b"STORE $ (unchangedsince 7) +FLAGS.SILENT \\Seen", Store(SAVED, "+", True, FlagList(8), False, 7)),
+    (b"SEARCH RETURN () $", Search(Key("SEQUENCE", SAVED), False, Return(frozenset(("ALL",))))),
+    (b"UID SEARCH RETURN (Min PARTIAL -1:-20) MODSEQ 5",
+     Search(Key("MODSEQ", 5), True, Return(frozenset(("MIN", "PARTIAL")), Partial(1, 20, True, b"-1:-20")))),
+    (b'SEARCH MODSEQ "/flags/\\\\Seen" priv 0', Search(Key("MODSEQ", 0))),
+    (b"SEARCH FUZZY (OLDER 1 NOT FUZZY SAVEDON 1-Jan-1970)",
+     Search(Fuzzy(And([Key("OLDER", 1), Not(Fuzzy(Key("SAVEDON", 0)))])))),
+    (b"SEARCH OR EMAILID M1-2 THREADID T_", Search(Or(Key("EMAILID", "M1-2"), Key("THREADID", "T_")))),
+    (b'CANCELUPDATE "a" "b"', CancelUpdate((b"a", b"b"))),
+    (b"ESEARCH IN (personal subtree (a b)) SEEN",
+     MultiSearch(Search(Key("SEEN"), True), (Source("personal"), Source("subtree", ("a", "b"))))),
     (b"UID THREAD references us-ascii SEEN", Thread("REFERENCES", Key("SEEN"), uid=True)),
 ]  # fmt: skip
 

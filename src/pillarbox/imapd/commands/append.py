@@ -123,6 +123,7 @@ async def _take_steps(client: Client, steps: list[Step]) -> None:
             _ensure_room(client, len(piece))
             await _write(client, piece)
             await client.pause()
+        await client.pause()  # also after one that gave nothing
 
 
 def _ensure_room(client: Client, octets: int) -> None:

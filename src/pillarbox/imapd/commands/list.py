@@ -1,6 +1,6 @@
 """LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with RFC 5258 options, RFC 5819 STATUS, RFC 3348 and RFC 6154 attributes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pillarbox.core.errors import Refused
@@ -9,7 +9,7 @@ from pillarbox.imap.syntax_list import List
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import to_wire
 from pillarbox.imapd.pattern import Pattern
-from pillarbox.imapd.status import status_values
+from pillarbox.imapd.status import COUNTED, status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
@@ -17,7 +17,7 @@ NAMES_A_SLICE = 1000
 """That are looked at or told in one go: a few milliseconds."""
 STATUSES_A_SLICE = 50
 """STATUS responses that are made in one go."""
-_CHARACTERS_A_TURN = 10_000
+_CHARACTERS_A_TURN = 4_000
 """Of names that were matched until others have their turn."""
 
 
@@ -97,6 +97,8 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     if "HIGHESTMODSEQ" in status_items:  # RFC 7162 §3.1
         client.enable_condstore()
     slice_length = STATUSES_A_SLICE if status_items else NAMES_A_SLICE
+    if COUNTED.intersection(status_items):
+        slice_length = 1
     for number, name in enumerate(_in_order(list(matching)), 1):
         status = b""
         words = names.attributes(name, args)
@@ -118,28 +120,35 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
 
 async def _read_names(client: Client, args: List) -> _Names:
     special_uses = dict(await client.read(mailboxes.special_uses))
+    await client.pause()
     subscribed: frozenset[Name] = frozenset()
     if "SUBSCRIBED" in args.selection or "SUBSCRIBED" in args.returns:
         subscribed = frozenset(await client.read(mailboxes.subscriptions))
+        await client.pause()
     return _Names(special_uses, subscribed, await _parents(client, special_uses))
 
 
 async def _choose(
     client: Client, args: List, names: _Names, selection: frozenset[str]
-) -> tuple[set[Name], set[Name]]:
-    """The names to list, and those that meet the selection criteria; without any, all that there is does."""
-    candidates = names.special_uses.keys() | names.parents | names.subscribed
+) -> tuple[dict[Name, None], Container[Name]]:
+    """The names to list, mostly in order, and those that meet the selection criteria; without any, all that there is
+    does."""
+    # Mailboxes are read in order, so what is made of them is quickly sorted.
+    candidates = dict.fromkeys(names.special_uses)
+    candidates.update(dict.fromkeys(names.parents))
+    meeting = candidates
+    await client.pause()
     if selection:
-        meeting = {name for name in candidates if names.meets(name, selection)}
-    else:
-        meeting = names.special_uses.keys() | names.parents
+        candidates.update(dict.fromkeys(names.subscribed))
+        meeting = {name: None for name in candidates if names.meets(name, selection)}
+        await client.pause()
     matcher = _Matcher(client, args)
-    listed: set[Name] = set()
+    listed: dict[Name, None] = {}
     above_unmatched: set[Name] = set()
     recursive = "RECURSIVEMATCH" in args.selection
     for number, name in enumerate(meeting, 1):
         if await matcher.matches(name):
-            listed.add(name)
+            listed[name] = None
         elif recursive:
             above_unmatched.update(_above(name))
         if recursive:
@@ -147,9 +156,9 @@ async def _choose(
         if number % NAMES_A_SLICE == 0:
             await client.pause()
     # RFC 5258 §3.3 2 B: and those above, where what is below them is not listed itself
-    for number, name in enumerate(above_unmatched - listed, 1):
+    for number, name in enumerate(above_unmatched.difference(listed), 1):
         if await matcher.matches(name):
-            listed.add(name)
+            listed[name] = None
         if number % NAMES_A_SLICE == 0:
             await client.pause()
     return listed, meeting

@@ -6,27 +6,17 @@ from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import from_wire, new_from_wire
 from pillarbox.imapd.objectid import mailboxid_code
+from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.imapd.status import status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.tx import Tx
 
-_SPECIAL_USES = {use.lower(): use for _, use in mailboxes.FIRST_MAILBOXES if use}
-"""What CREATE may ask for: \\All and \\Flagged are virtual mailboxes, which there are none of."""
-
 
 async def create(client: Client, args: Create) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
-    special_use = _special_use(args.special_use)
+    special_use = parse_special_uses(args.special_use)
     made = await client.write(lambda tx: mailboxes.create(tx, name, special_use))
     return Answer("Create completed.", mailboxid_code(client.account.id, made.id))
-
-
-def _special_use(attributes: tuple[bytes, ...]) -> str:
-    """Each once, parted by spaces. Raises Refused USEATTR for what cannot be (RFC 6154 §3)."""
-    wanted = dict.fromkeys(attribute.decode("ascii").lower() for attribute in attributes)
-    if not wanted.keys() <= _SPECIAL_USES.keys():
-        raise Refused("the special uses are: " + " ".join(_SPECIAL_USES.values()), "USEATTR")
-    return " ".join(_SPECIAL_USES[attribute] for attribute in wanted)
 
 
 async def delete(client: Client, args: Mailbox) -> Answer:
