@@ -1,4 +1,6 @@
-PYTHON ?= python3
+# Debian's Python is built with all optimizations, which one that was built by hand often lacks: up to 1.6 times as fast.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
