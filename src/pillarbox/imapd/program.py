@@ -86,3 +86,18 @@ def has_filter(program: Program) -> bool:
         case Not() | Fuzzy():
             return has_filter(program.key)
     return isinstance(program, Filter)
+
+
+def has_numbers(program: Program) -> bool:
+    """Whether message numbers stand anywhere in it."""
+    match program:
+        case And():
+            return any(map(has_numbers, program.keys))
+        case Or():
+            return has_numbers(program.left) or has_numbers(program.right)
+        case Not() | Fuzzy():
+            return has_numbers(program.key)
+        case Filter():  # which may have some
+            return True
+        case Key():
+            return program.name == "SEQUENCE"

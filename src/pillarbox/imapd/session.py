@@ -22,6 +22,7 @@ from pillarbox.imapd import telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands import append, idle, login
 from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.program import has_numbers
 from pillarbox.imapd.table import COMMANDS
 from pillarbox.net.connection import Connection
 
@@ -51,7 +52,7 @@ class ImapSession:
         match event:
             case Command():
                 row = COMMANDS[event.name]
-                keeps_numbers = row.keeps_numbers and not getattr(event.args, "uid", False)
+                keeps_numbers = row.keeps_numbers and not _is_by_uid(event.args)
                 await self._answer(row.serve(client, event.args), row.tells, not keeps_numbers)
             case AppendData():
                 await self._answer(append.receive(client, event), expunge=False)
@@ -109,6 +110,14 @@ class ImapSession:
         if client.push is not None:
             client.push.cancel()
         client.selected_mailbox = None
+
+
+def _is_by_uid(args: Any) -> bool:
+    """Whether a command has no message numbers at all; a UID SEARCH may have some (RFC 7162 §3.2.10.2)."""
+    program = getattr(args, "program", None)
+    if program is not None and has_numbers(program):
+        return False
+    return bool(getattr(args, "uid", False))
 
 
 def _answer_of(failure: Failure) -> Answer:
