@@ -1,5 +1,5 @@
 """What a running server does by itself: parting from removed accounts, giving space back, renewing certificates,
-telling accounts that they are nearly full, and telling what it does."""
+telling accounts that they are nearly full, and publishing what it does."""
 
 import asyncio
 import logging
@@ -26,10 +26,10 @@ class Maintenance:
         store: Store,
         admission: Admission,
         certificates: Certificates,
+        hostname: str,
         publish: Callable[[], None],
         *,
         has_duty: bool,
-        hostname: str,
     ) -> None:
         """`publish` is called every second; with `has_duty` this worker keeps house for all."""
         self._store = store

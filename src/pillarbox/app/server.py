@@ -130,13 +130,9 @@ class Server:
         )
         if place.workers > 1:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
+        hostname = canonical_domain(config.hostname)
         maintenance = self._maintenance = Maintenance(
-            store,
-            admission,
-            certificates,
-            self.publish,
-            has_duty=place.has_duty,
-            hostname=canonical_domain(config.hostname),
+            store, admission, certificates, hostname, self.publish, has_duty=place.has_duty
         )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)

@@ -36,6 +36,7 @@ from pillarbox.store.journal import (
     run_of,
 )
 from pillarbox.store.messages import Append, Appended
+from pillarbox.store.syncing import Syncs
 from pillarbox.store.tx import Tx
 
 MOST_UNITS_A_GROUP = 32
@@ -56,6 +57,9 @@ MOST_LOCKS_AWAITED = 32
 
 SLICE_S = 0.005
 """How long the committer keeps the event loop at a time, but for a single group."""
+
+INLINE_OCTETS = 256 * 1024
+"""For the journal in one turn: more is written in a thread."""
 
 TICK_S = 0.05
 """How often what was taken is looked at."""
@@ -148,6 +152,7 @@ class Committer:
         self._turn_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="commit")
+        self._syncs = Syncs(self._threads)
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpointing: set[int] = set()
@@ -318,9 +323,8 @@ class Committer:
         if records:
             accounts = {file.account for file, _ in applied}
             accounts.update(arrival.account for arrival in arrivals)
-            loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(self._threads, self._journal.write, records, accounts)
+                await self._write_journal(records, accounts)
             except BaseException:
                 for file, group in applied:
                     self._finish(file, _fail_all(group.units, _stopping()))
@@ -388,6 +392,17 @@ class Committer:
                 if unit.batch is None:  # else the journal has it
                     unit.error = failure
         self._finish(file, group)
+
+    async def _write_journal(self, records: list[bytes], accounts: set[int]) -> None:
+        """Few records are written at once, as the files of accounts are, and synced by the kernel; many in a thread."""
+        journal = self._journal
+        descriptor = journal.descriptor
+        if descriptor is not None and sum(map(len, records)) <= INLINE_OCTETS:
+            journal.write_unsynced(records, accounts)
+            await self._syncs.sync(descriptor)
+            return
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, journal.write, records, accounts)
 
     def _keep(self, arrivals: list[_Arrival]) -> None:
         """They are durable: answer the callers, and hold them until their files get them."""
@@ -605,6 +620,7 @@ class Committer:
             self._tick_timer.cancel()
         self._lock_threads.shutdown()
         self._threads.shutdown()
+        self._syncs.close()
         self._background.shutdown()
 
 

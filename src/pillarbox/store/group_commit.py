@@ -1,9 +1,9 @@
 """The one writer of a shared SQLite file: what waits in a turn of the event loop is one transaction.
 
 Small units of work run on the loop and commit without a sync, which takes some 20 microseconds each; one fdatasync of
-the write-ahead log in a thread then makes all that was committed before it durable. Large units, and those that meet
-the lock of another process (a lock file beside the file, so that waiting is fair), run in that thread. A unit that
-needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
+the write-ahead log beside the loop (`syncing`) then makes all that was committed before it durable. Large units, and
+those that meet the lock of another process (a lock file beside the file, so that waiting is fair), run in a thread. A
+unit that needs no durability ends with its commit, which outlives the process, not a power cut; the next sync, at most
 `LAZY_SYNC_S` later, covers it too. A failed sync is fatal: nothing is written any more, since what is on the disk is
 not known.
 """
@@ -20,6 +20,7 @@ import apsw
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import database
+from pillarbox.store.syncing import Syncs
 
 T = TypeVar("T")
 
@@ -31,6 +32,9 @@ LIGHT_BATCH_OCTETS = 256 * 1024
 """More octets than these in one unit, or in all that wait, are written in the thread."""
 LIGHT_UNITS = 200
 """Units that run in one turn of the loop."""
+
+MOST_TRIES = 20
+"""Turns of the loop in which a lock that another process has is tried again, before the thread waits for it."""
 
 LAZY_SYNC_S = 0.2
 
@@ -68,6 +72,7 @@ class GroupCommit:
         self._sync_file = sync
         self._on_fatal = on_fatal
         self._log_pages = 0
+        self._tries = 0
         database.set_synchronous(connection, database.NORMAL)
         connection.wal_autocheckpoint(0)
         connection.set_wal_hook(self._note_log_pages)
@@ -80,6 +85,7 @@ class GroupCommit:
         )
         database.sync_folder(path.parent)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
+        self._syncs = Syncs(self._thread, sync)
         self._waiting: list[_Unit] = []
         self._unsynced: list[tuple[asyncio.Future[Any], Any]] = []
         self._dirty = False
@@ -130,6 +136,7 @@ class GroupCommit:
         if self._lazy is not None:
             self._lazy.cancel()
         self._thread.shutdown()
+        self._syncs.close()
         self._connection.close()
         os.close(self._log)
         os.close(self._lock)
@@ -161,13 +168,17 @@ class GroupCommit:
         self._turn_due = False
         if self._thread_has_connection or not self._waiting:
             return
+        is_light = self._is_light()
+        is_locked = is_light and self._try_lock()
+        if is_light and not is_locked and self._tries < MOST_TRIES:
+            # Whoever has it mostly needs some 50 microseconds: less than to hand over to the thread and back.
+            self._tries += 1
+            self._look_soon()
+            return
+        self._tries = 0
         units = self._take()
         works = [unit.work for unit in units]
-        if (
-            sum(unit.octets for unit in units) <= LIGHT_BATCH_OCTETS
-            and all(unit.octets <= LIGHT_OCTETS for unit in units)
-            and self._try_lock()
-        ):
+        if is_locked:
             self._connection.set_busy_timeout(0)
             try:
                 results = _run(self._connection, works)
@@ -181,6 +192,11 @@ class GroupCommit:
                 self._committed(units, results)
                 return
         self._in_thread(units, works)
+
+    def _is_light(self) -> bool:
+        """Whether those whose turn it is are quickly written."""
+        octets = [unit.octets for unit in self._waiting[:LIGHT_UNITS]]
+        return sum(octets) <= LIGHT_BATCH_OCTETS and max(octets) <= LIGHT_OCTETS
 
     def _take(self) -> list[_Unit]:
         """Those whose turn it is, all light or all that wait."""
@@ -253,10 +269,7 @@ class GroupCommit:
         self._syncing = True
         self._dirty = False
         covered, self._unsynced = self._unsynced, []
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._thread, self._sync_file, self._log).add_done_callback(
-            lambda future: self._synced(future, covered)
-        )
+        self._syncs.sync(self._log).add_done_callback(lambda future: self._synced(future, covered))
 
     def _synced(
         self,

@@ -135,6 +135,10 @@ def read_records(octets: bytes) -> Iterator[Record]:
 class JournalFile(Protocol):
     """What a segment needs of a file; tests have one that loses what was not synced."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """For those who can have it synced otherwise; None: `sync` is the only way."""
+
     def allocate(self, size: int) -> None:
         """Take room up to `size` octets. Raises OSError."""
 
@@ -148,6 +152,10 @@ class JournalFile(Protocol):
 class _File:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    @property
+    def descriptor(self) -> int | None:
+        return self._descriptor
 
     def allocate(self, size: int) -> None:
         os.posix_fallocate(self._descriptor, 0, size)
@@ -265,6 +273,17 @@ class Journal:
     def write(self, records: list[bytes], accounts: set[int]) -> None:
         """Append records within what was reserved and make them durable. Blocks. An OSError is fatal: after
         a failed sync nobody knows what is on the disk."""
+        self.write_unsynced(records, accounts)
+        assert self._file is not None
+        self._file.sync()
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the present segment, for those who can have it synced otherwise."""
+        return self._file.descriptor if self._file is not None else None
+
+    def write_unsynced(self, records: list[bytes], accounts: set[int]) -> None:
+        """The same, but the caller makes them durable."""
         assert self._file is not None
         assert self._segment is not None
         self._segment.accounts |= accounts
@@ -280,7 +299,6 @@ class Journal:
                 waiting, size = [], 0
         if waiting:
             self._file.write(offset, b"".join(waiting))
-        self._file.sync()
         self._offset = offset + size
 
     def cut(self) -> Segment | None:

@@ -25,13 +25,15 @@ def test_a_disk_that_fails_to_sync_ends_the_server(
     config = Config("mail.example.test", str(tmp_path), listen=Listen(pop3=["127.0.0.1:0"]))
     tasks = []
 
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+    def fail(*_: object) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(OSError(5, "Input/output error"))
+        return future
 
     async def append(store: Store) -> None:
         item = Append(INBOX, make_content(b"Subject: x\r\n\r\n"), 0)
         await store.append(1, item)
-        monkeypatch.setattr("pillarbox.store.journal._File.sync", fail)
+        monkeypatch.setattr("pillarbox.store.syncing.Syncs.sync", fail)
         await store.append(1, item)
 
     def announce(server: Server) -> None:

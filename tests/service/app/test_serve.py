@@ -1,5 +1,6 @@
 """A server process: start, stop, refusals to start, changes while it runs."""
 
+import json
 import os
 import poplib
 import re
@@ -182,3 +183,22 @@ def test_sighup_ends_nothing(server: Process) -> None:
     client.quit()
     assert server.stop() == 0
     assert any("after a restart" in line for line in "".join(server.log).splitlines())
+
+
+def test_status_of_a_server_of_one_process(server: Process, folder: Path) -> None:
+    config = folder / "pillarbox.toml"
+    server.wait_until_ready()
+    server.stop()
+    config.write_text("workers = 1\n" + config.read_text())
+    alone = Process(folder)
+    port = alone.wait_until_ready()
+    client = log_in(port)
+    report = json.loads(pillarbox(folder, "status", "--json"))
+    (worker,) = report["workers"]
+    assert report["pid"] == worker["pid"] == alone.process.pid
+    assert worker["connections"]["pop3"] == 1
+    assert report["queue"] == {"messages": 0, "recipients": 0, "local_deliveries": 0}
+    assert stat.S_IMODE((folder / "data" / "control").stat().st_mode) == 0o600
+    client.quit()
+    assert alone.stop() == 0
+    assert not (folder / "data" / "control").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -329,3 +330,10 @@ def test_quotas_of_accounts_and_domains(with_alice: Run) -> None:
     assert with_alice("account", "quota", "bob@example.org")[0] == 1
     assert with_alice("domain", "quota", "example.com")[0] == 1
     assert quota(*domain, "--storage", "0") == [(None, "domain", None), (None, "domain", None)]
+
+
+def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
+    code, out, err = with_alice("status")
+    assert code == 1
+    assert not out
+    assert re.fullmatch(r"pillarbox: no server runs on .+/data\n", err)

@@ -18,7 +18,7 @@ from serverprocess import DOMAIN, PASSWORD, ServerProcess
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
 
-ROUNDS = 6
+ROUNDS = 4
 CLIENTS = 6
 DOMAINS = 4
 

@@ -13,8 +13,8 @@ from serverprocess import DOMAIN, ServerProcess
 
 from pillarbox.store.check import check_store
 
-ROUNDS = 12
-ROUNDS_OF_WORKERS = 6
+ROUNDS = 8
+ROUNDS_OF_WORKERS = 5
 SENDERS = 20
 ACCOUNTS = 5
 

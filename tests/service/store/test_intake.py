@@ -280,11 +280,13 @@ def test_a_failed_sync_acknowledges_nothing(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
         await store.append(1, item(0))
 
-        def fail(_self: object) -> None:
-            raise OSError("no sync")
+        def fail(*_: object) -> asyncio.Future[None]:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_exception(OSError("no sync"))
+            return future
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pillarbox.store.journal._File.sync", fail)
+            patch.setattr("pillarbox.store.syncing.Syncs.sync", fail)
             with pytest.raises(Unavailable):
                 await store.deliver(1, item(1))
         assert len(fatal) == 1
