@@ -195,6 +195,49 @@ def test_commands_over_a_large_mailbox_stall_nobody(server: ServerProcess) -> No
     asyncio.run(scenario())
 
 
+def encoded_message(encoding: bytes, body: bytes) -> bytes:
+    head = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: image/png\r\n"
+    return head + b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body + b"\r\n"
+
+
+@pytest.mark.slow
+def test_large_uploads_and_parts_stall_nobody(server: ServerProcess) -> None:
+    """Nor do messages made of a thousand parts, a thousand messages at once, and compression of all that."""
+    urls = b" ".join([b"URL /INBOX/;UID=4/;SECTION=HEADER/;PARTIAL=9000000.1"] * 300)
+    uploads = {
+        "many parts": b"CATENATE (TEXT {4+}\r\nA: b " + urls + b")",
+        "many messages": b"{4+}\r\nA: b" + b" {4+}\r\nA: b" * 999,
+        "binary": b"~{%d+}\r\n%b" % (BIG, encoded_message(b"binary", bytes(BIG))[:BIG]),
+    }
+    messages = (
+        encoded_message(b"base64", filled(b"", b"QUJD" * 19 + b"\r\n")[: BIG - 200]),
+        encoded_message(b"quoted-printable", filled(b"", b"=41=0A" * 12 + b"=\r\n")[: BIG - 200]),
+        encoded_message(b"quoted-printable", b"=41" * ((BIG - 200) // 3)),
+        filled(b"", b"X: y\r\n"),
+    )
+    fetches = (
+        "FETCH 1:3 (BINARY.SIZE[1])",
+        "FETCH 1:3 (BINARY.PEEK[1]<4000000.100>)",
+        "FETCH 1:3 (BINARY.PEEK[1])",
+        "FETCH 1:4 (BODY.PEEK[])",
+        'SETMETADATA "" (/private/vendor/x/y {0+}\r\n)',
+        'LIST () "" * RETURN (STATUS (MESSAGES DELETED-STORAGE))',
+    )
+
+    async def scenario() -> None:
+        imap = await Imap.connect(server.imap, 0)
+        for message in messages:
+            await imap.command("APPEND INBOX", message)
+        await imap.command("SELECT INBOX")
+        for upload in uploads.values():
+            text = "APPEND Drafts " + upload.decode("latin-1")
+            await longest_stall(server, lambda text=text: ok(imap, text))
+        for command in fetches:
+            await longest_stall(server, lambda command=command: ok(imap, command))
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.slow
 def test_opening_and_closing_many_connections_stalls_nobody(server: ServerProcess) -> None:
     async def load() -> None:
