@@ -160,6 +160,45 @@ def test_mutt_reads_copies_and_deletes(user, transport: str, write, tmp_path: Pa
         ]
 
 
+@pytest.mark.parametrize("extension", ["condstore", "qresync"])
+def test_mutt_resynchronises_its_cache_over_compression(
+    user, extension: str, write, tmp_path: Path
+) -> None:
+    if shutil.which("mutt") is None:
+        pytest.skip("mutt is not installed")
+    user.receive(*MESSAGES)
+    (tmp_path / "cache").mkdir()
+    name = user.address.replace("@", "%40")
+
+    def copy_all(target: str) -> list[str]:
+        """What mutt shows of INBOX now, by subject."""
+        config = write(
+            "muttrc",
+            f'set folder="imaps://{name}@localhost:{user.port("imap", "tls")}/"\n'
+            f'set spoolfile="=INBOX" imap_pass="{user.password}" imap_user="{user.address}"\n'
+            f'set certificate_file="{user.ca_file}" header_cache="{tmp_path}/cache"\n'
+            f"set imap_condstore={'yes' if extension == 'condstore' else 'no'}\n"
+            f"set imap_qresync={'yes' if extension == 'qresync' else 'no'} imap_deflate=yes\n"
+            "set quit=yes delete=no confirmappend=no confirmcreate=no wait_key=no beep=no mark_old=no\n"
+            'push "<tag-pattern>~A<enter><tag-prefix><copy-message>'
+            f'{tmp_path}/{target}<enter><quit>"\n',
+        )
+        run_in_terminal(["mutt", "-F", str(config)], tmp_path)
+        return sorted(
+            f"{mail['subject']} {'F' in mail.get_flags()}"
+            for mail in mailbox.mbox(tmp_path / target)
+        )
+
+    assert copy_all("first") == ["one False", "three False", "two False"]
+    with log_in_by_imap(user) as client:
+        client.select()
+        client.store("1", "+FLAGS", "\\Flagged")
+        client.store("2", "+FLAGS", "\\Deleted")
+        client.expunge()
+    user.receive(MESSAGES[0].replace(b"Subject: one", b"Subject: four"))
+    assert copy_all("second") == ["four False", "one True", "three False"]
+
+
 def run_in_terminal(command: list[str], home: Path) -> None:
     """A program that insists on a terminal, until it ends by itself."""
     process, terminal = pty.fork()

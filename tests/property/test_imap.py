@@ -11,6 +11,7 @@ from pillarbox.imap.events import (
     AppendAborted,
     AppendData,
     AppendEnd,
+    AppendNext,
     AppendStart,
     AuthResponse,
     Command,
@@ -28,6 +29,7 @@ from pillarbox.imap.seqset import (
     uid_slices,
 )
 from pillarbox.imap.server import Server
+from pillarbox.imap.syntax_append import Target
 from pillarbox.imap.table import COMMANDS
 from pillarbox.imap.utf7 import decode_utf7, encode_utf7, is_canonical
 
@@ -53,9 +55,9 @@ def respond(engine: Server, event: Event) -> None:
         case Command(name="IDLE"):
             engine.continue_idle()
             engine.send(b"* 3 EXISTS\r\n")
-        case AppendStart(mailbox="no"):
+        case AppendStart(target=Target(mailbox="no")):
             engine.send_tagged(b"NO", "no", b"TRYCREATE")
-        case AppendStart():
+        case AppendStart() | AppendNext():
             engine.continue_append()
         case AuthResponse(data=None, problem=problem):
             engine.send_tagged(b"BAD", problem)
@@ -93,7 +95,9 @@ LINES = [
     b"a NOOP", b"b LOGIN x y", b"c SELECT inbox", b"d UID FETCH 1:* (FLAGS BODY[TEXT]<0.5>)", b"e IDLE", b"DONE",
     b"f AUTHENTICATE PLAIN", b"f AUTHENTICATE PLAIN eA==", b"Z28gb24=", b"*", b"g FOO", b"", b"h APPEND x {5}",
     b"h APPEND no {5+}", b"h APPEND x (\\Seen) {7+}", b"h APPEND x {31+}", b"h APPEND x {31}", b"h APPEND {1+}",
-    b"x {5+}", b"12345", b"abcde\r\nf", b"i LOGIN {1}", b"j SELECT {13+}", b"j SELECT {21+}", b"{70+}", b"k CLOSE",
+    b"x {5+}", b" (\\Seen) {5+}", b"12345 {5+}", b"o APPEND x CATENATE (TEXT {5+}", b"12345 URL {2+}", b"12345)",
+    b"UR TEXT {1+}", b"p UID REPLACE 1 x {5+}", b"q APPEND x UTF8 (~{5+}",
+    b"12345", b"abcde\r\nf", b"i LOGIN {1}", b"j SELECT {13+}", b"j SELECT {21+}", b"{70+}", b"k CLOSE",
     b"l SEARCH OR SEEN {3}", b"x" * 69, b"x" * 70, b"x" * 71, b"x" * 100 + b"{9+}", b"m LOGOUT", b'n LIST "" *',
 ]  # fmt: skip
 
@@ -127,6 +131,9 @@ def test_random_octets_never_raise(pieces: list[bytes]) -> None:
     st.sampled_from(sorted(COMMANDS)),
     st.lists(
         st.sampled_from([b" ", b"(", b")", b"1:*", b"[", b"]", b'"', b"\\", b"{3+}\r\nabc", b"BODY", b"FLAGS", b"NOT",
+                         b"RETURN (", b"PARTIAL ", b"-1:-2", b"CHANGEDSINCE 1", b"UNCHANGEDSINCE 0", b"VANISHED",
+                         b"QRESYNC (1 1", b"FUZZY ", b"$", b"MODSEQ ", b"IN (", b"personal", b"subtree ", b"OLDER 3",
+                         b"SAVE", b"EMAILID M1-1", b"RELEVANCY", b"(LAZY)", b"PREVIEW",
                          b"OR", b"&", b"\\Seen", b"<0.1>", b"HEADER.FIELDS", b"UTF-8", b"REFERENCES", b"NIL"])
         | st.binary(max_size=4).filter(lambda octets: b"\n" not in octets),
         max_size=20,

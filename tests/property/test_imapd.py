@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pillarbox.imapd import telling
+from pillarbox.imapd.modes import Modes
 from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.pattern import Pattern
 from pillarbox.imapd.view import View
@@ -69,7 +70,7 @@ def test_what_the_client_is_told_gives_the_view(
         view.add(array("I", new), uidnext)
         told += new
         rows = [(uid, 0, modseq) for uid in flagged]
-        responses = view.flag_responses(rows, lambda _: b"")
+        responses = view.flag_responses(rows, lambda _: b"", Modes())
         assert [told[int(response.split()[1]) - 1] for response in responses] == flagged
         assert told == list(view.uids)
         assert [view.number(uid) for uid in told] == list(range(1, len(told) + 1))

@@ -1,6 +1,8 @@
 """Any octets are a message; what is rendered of them is valid IMAP; CPython's parser sees the same tree."""
 
+import itertools
 import re
+from binascii import b2a_base64, b2a_qp
 from email import policy
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
@@ -20,6 +22,7 @@ from pillarbox.mime.header import decode_header, header_end, select_fields, spli
 from pillarbox.mime.message import Message as Parsed
 from pillarbox.mime.message import Part, parse_message
 from pillarbox.mime.parts import find_part
+from pillarbox.mime.transfer import TransferDecoder, decode_transfer
 
 few = settings(max_examples=100, deadline=None)
 VECTORS = Path(__file__).parents[2].parent / "shared" / "vectors"
@@ -497,3 +500,25 @@ def test_work_is_linear_in_the_size(name: str) -> None:
     small, large = HOSTILE[name](N), HOSTILE[name](2 * N)
     check(small)
     assert best_of_three(large) < 4 * best_of_three(small) + 0.005
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"base64", b"quoted-printable", b"7bit"]),
+    st.lists(st.integers(0, 500), max_size=6),
+    st.booleans(),
+)
+def test_a_transfer_encoding_is_decoded_alike_however_it_is_cut(
+    octets: bytes, encoding: bytes, cuts: list[int], is_encoded: bool
+) -> None:
+    wire = octets
+    if is_encoded:
+        wire = {b"base64": b2a_base64, b"quoted-printable": b2a_qp}.get(encoding, bytes)(octets)
+    whole = TransferDecoder(encoding)
+    expected = whole.feed(wire) + whole.finish()
+    if is_encoded:
+        assert expected == decode_transfer(wire, encoding)
+    cut = TransferDecoder(encoding)
+    bounds = sorted({0, len(wire), *(place for place in cuts if place < len(wire))})
+    pieces = [cut.feed(wire[start:end]) for start, end in itertools.pairwise(bounds)]
+    assert b"".join(pieces) + cut.finish() == expected

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_search import And, Key
 from pillarbox.imapd import search as search_module
 from pillarbox.imapd.commands import list as list_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import fold, search
+from pillarbox.imapd.selected import EMPTY
 from pillarbox.smtp.reply import SENDER_NOT_YOURS
 from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
 from pillarbox.store import mailboxes
@@ -50,7 +51,7 @@ def test_a_search_of_many_keys_gives_others_their_turn(tmp_path: Path) -> None:
         store = Store(tmp_path)
         pauses = Pauses()
         uids = array("I", range(1, search_module.NARROW_SLICE + 1))
-        context = SearchContext(store, 1, 1, uids, lambda uid: False, pauses.pause)
+        context = SearchContext(store, 1, 1, uids, lambda uid: False, EMPTY, pauses.pause)
         keys = 2000
         await search(context, And([Key("ALL")] * keys))
         assert pauses.count > 50
@@ -69,7 +70,7 @@ def test_long_names_under_a_long_pattern_give_others_their_turn() -> None:
     client = Client()
 
     async def scenario() -> None:
-        matcher = list_module._Matcher(client, List("", "*a" * 3000 + "b"))
+        matcher = list_module._Matcher(client, List("", ("*a" * 3000 + "b",)))
         for _ in range(100):
             assert not await matcher.matches(("a" * 990,))
 

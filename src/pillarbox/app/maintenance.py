@@ -1,5 +1,5 @@
-"""What a running server does by itself: parting from removed accounts, giving space back, renewing certificates, and
-telling what it does."""
+"""What a running server does by itself: parting from removed accounts, giving space back, renewing certificates,
+telling accounts that they are nearly full, and publishing what it does."""
 
 import asyncio
 import logging
@@ -7,29 +7,33 @@ from collections.abc import Awaitable, Callable
 
 from pillarbox.certs.present import Certificates
 from pillarbox.core.errors import Failure
+from pillarbox.delivery.quota import warn
 from pillarbox.net.admission import Admission
 from pillarbox.store.store import Store
 
 DIRECTORY_EVERY_S = 1.0
+QUOTAS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 log = logging.getLogger("pillarbox.app")
 
 
 class Maintenance:
-    """Two tasks, from `start` to `stop`."""
+    """Three tasks, from `start` to `stop`."""
 
     def __init__(
         self,
         store: Store,
         admission: Admission,
         certificates: Certificates,
+        hostname: str,
         publish: Callable[[], None],
         *,
         has_duty: bool,
     ) -> None:
         """`publish` is called every second; with `has_duty` this worker keeps house for all."""
         self._store = store
+        self._hostname = hostname
         self._publish = publish
         self._has_duty = has_duty
         self._admission = admission
@@ -41,6 +45,7 @@ class Maintenance:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(_repeat(DIRECTORY_EVERY_S, self._look_at_directory)),
+            asyncio.create_task(_repeat(QUOTAS_EVERY_S, self._warn_of_quotas)),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
         ]
 
@@ -75,12 +80,17 @@ class Maintenance:
                     self._leaving = True
         self._store.forget_removed_accounts()
 
+    async def _warn_of_quotas(self) -> None:
+        if self._store.grown:
+            await warn(self._store, self._hostname)
+
     async def _keep_house(self) -> None:
         await asyncio.to_thread(self._certificates.refresh)
         if not self._has_duty:
             return
         for account in self._store.directory.accounts():
             reclaimed = await self._store.reclaim(account.id)
+            self._store.index.keep_up(account.id)
             if reclaimed:
                 log.info("%s: %d expunged messages are gone for good", account.address, reclaimed)
 

@@ -20,6 +20,7 @@ from pillarbox.app.workplace import Workplace
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
+from pillarbox.core.address import canonical_domain
 from pillarbox.core.networks import parse_networks
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission, Elsewhere
@@ -132,8 +133,9 @@ class Server:
         )
         if place.workers > 1:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
+        hostname = canonical_domain(config.hostname)
         maintenance = self._maintenance = Maintenance(
-            store, admission, certificates, self.publish, has_duty=place.has_duty
+            store, admission, certificates, hostname, self.publish, has_duty=place.has_duty
         )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)

@@ -74,6 +74,8 @@ def make_services(
         config.imap.hierarchy_separator,
         config.smtp.max_message_size,
         cleartext,
+        config.imap.literals == "LITERAL-",
+        config.imap.unauthenticate,
     )
     pop3 = Pop3Context(store, authenticator, cleartext)
 

@@ -5,6 +5,7 @@ import datetime
 import click
 
 from pillarbox.auth.passwords import hash_password
+from pillarbox.cli import quota as quota_options
 from pillarbox.cli.common import (
     ask_new_password,
     directory_of,
@@ -15,6 +16,8 @@ from pillarbox.cli.common import (
 )
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.store.accounts import account_path
+from pillarbox.store.quota import read_usage
 from pillarbox.store.store import remove_account_files
 
 
@@ -131,6 +134,48 @@ def limits(address: str, hourly: int | str | None, daily: int | str | None, as_j
         for span, own, default in zip(("hour", "day"), new, defaults, strict=True)
     ]
     show_table(("in_a", "recipients", "set_by"), rows, as_json=as_json)
+
+
+@account.command(epilog="Example: pillarbox account quota alice@example.org --storage 2G")
+@click.argument("address")
+@click.option(
+    "--storage",
+    metavar="SIZE",
+    callback=quota_options.storage,
+    help='Like 500M or 2G, 0 for no limit, or "default".',
+)
+@click.option(
+    "--messages",
+    metavar="N",
+    callback=quota_options.messages,
+    help='A number, 0 for no limit, or "default".',
+)
+@json_option
+@config_option
+def quota(
+    address: str, storage: quota_options.Limit, messages: quota_options.Limit, as_json: bool
+) -> None:
+    """Show or set how much mail an account may keep.
+
+    When it is full, new mail for it is refused (552 5.2.2); the account is told at 80 and at 95 per
+    cent. "default" is what `pillarbox domain quota` says.
+    """
+    config = read_config()
+    with directory_of(config) as directory:
+        known = directory.known_account(address)
+        own = (
+            quota_options.changed(known.quota_octets, storage),
+            quota_options.changed(known.quota_messages, messages),
+        )
+        if storage is not None or messages is not None:
+            directory.set_quota(known.id, *own)
+        defaults = directory.domain_quota(known.address.rpartition("@")[2])
+    used = read_usage(account_path(config.data_path / "accounts", known.id))
+    limits = [
+        (resource, default if limit is None else limit, "domain" if limit is None else "account")
+        for resource, limit, default in zip(("storage", "messages"), own, defaults, strict=True)
+    ]
+    quota_options.show(limits, used, as_json=as_json)
 
 
 @account.command(epilog="Example: pillarbox account remove alice@example.org --yes")

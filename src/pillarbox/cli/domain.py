@@ -5,6 +5,7 @@ import time
 
 import click
 
+from pillarbox.cli import quota as quota_options
 from pillarbox.cli.common import open_directory, show_table
 from pillarbox.cli.options import config_option, json_option
 from pillarbox.cli.zone import dkim_record
@@ -80,6 +81,39 @@ def remove(name: str) -> None:
     with open_directory() as directory:
         directory.remove_domain(name)
         click.echo(f"The domain {name} was removed.")
+
+
+@domain.command(epilog="Example: pillarbox domain quota example.org --storage 2G")
+@click.argument("name", metavar="DOMAIN")
+@click.option(
+    "--storage",
+    metavar="SIZE",
+    callback=quota_options.storage,
+    help="Like 500M or 2G, 0 for no limit.",
+)
+@click.option(
+    "--messages", metavar="N", callback=quota_options.messages, help="A number, 0 for no limit."
+)
+@json_option
+@config_option
+def quota(
+    name: str, storage: quota_options.Limit, messages: quota_options.Limit, as_json: bool
+) -> None:
+    """Show or set how much mail each account of DOMAIN may keep.
+
+    It counts for accounts without limits of their own (`pillarbox account quota`).
+    """
+    with open_directory() as directory:
+        name = directory.known_domain(name)
+        old = directory.domain_quota(name)
+        new = (
+            quota_options.changed(old[0], storage) or 0,
+            quota_options.changed(old[1], messages) or 0,
+        )
+        if new != old:
+            directory.set_domain_quota(name, *new)
+    limits = [("storage", new[0], "domain"), ("messages", new[1], "domain")]
+    quota_options.show(limits, None, as_json=as_json)
 
 
 @domain.command(epilog="Example: pillarbox domain rotate-keys example.org")

@@ -92,6 +92,10 @@ proxy_protocol_from = []
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".
 hierarchy_separator = "/"
+# "LITERAL+": clients may send messages without asking first; "LITERAL-": only what has at most 4096 octets.
+literals            = "LITERAL+"
+# false: one connection, one login. For servers behind a proxy that checks logins by itself.
+unauthenticate      = true
 
 # `pillarbox sendmail`, for programs on this machine.
 [sendmail]

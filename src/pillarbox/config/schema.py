@@ -93,6 +93,10 @@ class Security(msgspec.Struct, forbid_unknown_fields=True):
 
 class Imap(msgspec.Struct, forbid_unknown_fields=True):
     hierarchy_separator: str = "/"
+    literals: Literal["LITERAL+", "LITERAL-"] = "LITERAL+"
+    """Which non-synchronising literals clients may send (RFC 7888)."""
+    unauthenticate: bool = True
+    """Whether a connection may be used for one account after the other (RFC 8437)."""
 
 
 class Sendmail(msgspec.Struct, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
+from pillarbox.delivery.quota import note_growth
 from pillarbox.delivery.trace import delivery_fields
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
@@ -78,8 +79,10 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
+        note_growth(store, (targets[0].account,))
         return []
     failures = await _deliver_to_each(store, delivery)
+    note_growth(store, [target.account for target in targets])
     for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"

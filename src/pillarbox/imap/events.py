@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pillarbox.imap.grammar import FlagList
+from pillarbox.imap.syntax_append import MessageLiteral, Step, Target
 from pillarbox.imap.table import Arguments
 
 
@@ -20,33 +20,42 @@ class Command:
 
 @dataclass(slots=True)
 class AppendStart:
-    """APPEND, before its message of `size` octets. `date_time` is packed (`core.dates`) or None.
+    """APPEND or REPLACE, before the octets of its first literal, or complete where it has none (CATENATE of URLs).
 
     `continue_append`, or refuse with `send_tagged`.
     """
 
     tag: bytes
-    mailbox: str
-    flags: FlagList
-    date_time: int | None
-    size: int
+    target: Target
+    steps: list[Step]
+    literal: MessageLiteral | None
+
+
+@dataclass(slots=True)
+class AppendNext:
+    """What follows a literal, up to the next one; answered as AppendStart is."""
+
+    steps: list[Step]
+    literal: MessageLiteral
 
 
 @dataclass(slots=True)
 class AppendData:
-    """The next octets of the message, never empty. NULs are not removed."""
+    """The next octets of the literal, never empty. NULs are not removed."""
 
     chunk: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
 class AppendEnd:
-    """The message is complete, and so is the command. Answer it with `send_tagged`."""
+    """All messages are complete after these steps, and so is the command. Answer it with `send_tagged`."""
+
+    steps: list[Step]
 
 
 @dataclass(slots=True)
 class AppendAborted:
-    """The message was complete, the rest of the command was wrong, and the engine has said so: drop the message."""
+    """The rest of the command was wrong, and the engine has said so: drop all its messages."""
 
 
 @dataclass(slots=True)
@@ -65,4 +74,13 @@ class IdleDone:
     valid: bool = True
 
 
-Event = Command | AppendStart | AppendData | AppendEnd | AppendAborted | AuthResponse | IdleDone
+Event = (
+    Command
+    | AppendStart
+    | AppendNext
+    | AppendData
+    | AppendEnd
+    | AppendAborted
+    | AuthResponse
+    | IdleDone
+)

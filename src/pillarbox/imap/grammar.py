@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
+from unicodedata import is_normalized
 
 from pillarbox.core.dates import MONTHS, pack_date
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.core.flags import SYSTEM_FLAG_BY_LOWER
-from pillarbox.imap.seqset import MAX_NUMBER, SeqSet, parse_seqset
+from pillarbox.imap.seqset import MAX_NUMBER, SAVED, SeqSet, parse_seqset
 from pillarbox.imap.utf7 import decode_utf7, is_canonical
 
 T = TypeVar("T")
@@ -43,9 +44,17 @@ _DATE_TIME = re.compile(
     rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"'
 )
 
+MAX_MODSEQ = (1 << 63) - 1
+"""RFC 7162 §3.1."""
+
 _MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
+
+
+class LiteralAwaited(Exception):
+    """The cursor is over a command that is still coming in, and stands before a literal of which only the header is
+    there."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,13 +66,23 @@ class FlagList:
 
 
 class Cursor:
-    """A place in one command. `position` only moves forward."""
+    """A place in one command. `position` only moves forward. `utf8`: mailbox names are UTF-8, not modified UTF-7
+    (RFC 6855 §3)."""
 
-    __slots__ = ("_literals", "position", "text")
+    __slots__ = ("_literals", "position", "takes_charset", "text", "utf8")
 
-    def __init__(self, text: bytes, literals: Sequence[bytes] = (), position: int = 0) -> None:
+    def __init__(
+        self,
+        text: bytes,
+        literals: Sequence[bytes] = (),
+        position: int = 0,
+        *,
+        utf8: bool = False,
+    ) -> None:
         self.text = text
         self.position = position
+        self.utf8 = utf8
+        self.takes_charset = True
         self._literals = iter(literals)
 
     # What is at the cursor
@@ -119,12 +138,27 @@ class Cursor:
         """A quoted string or a literal. No NUL: RFC 3501 §9, CHAR8."""
         if self.text.startswith(b"{", self.position):
             self.take(_LITERAL, what)
-            literal = next(self._literals)
+            literal = next(self._literals, None)
+            if literal is None:
+                raise LiteralAwaited
             if b"\0" in literal:
                 raise RemoteError("A literal holds a NUL octet")
             return literal
         quoted = self.take(_QUOTED, what)[1]
+        if self.utf8 and not _is_utf8(quoted):
+            raise RemoteError(f"Expected {what} in UTF-8")  # RFC 6855 §3: MUST be BAD
         return _ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted
+
+    def octets(self, what: str) -> bytes:
+        """A string or a literal8, which may hold NUL (RFC 3516 §7)."""
+        if not self.text.startswith(b"~{", self.position):
+            return self.string(what)
+        self.position += 1
+        self.take(_LITERAL, what)
+        literal = next(self._literals, None)
+        if literal is None:
+            raise LiteralAwaited
+        return literal
 
     def nstring(self, what: str = "a string or NIL") -> bytes | None:
         return None if self.nil() else self.string(what)
@@ -148,9 +182,13 @@ class Cursor:
         text = self.take(_INITIAL_RESPONSE, "base64")[0]
         return b"" if text == b"=" else decode_base64(text)
 
-    def literal_size(self) -> int:
-        """The size that a literal's header announces; its octets are not taken."""
-        return int(self.take(_LITERAL, "a literal")[1])
+    def streamed_literal(self, *, binary: bool = False) -> None:
+        """Pass over the header of a literal whose octets are not here, the last thing so far. `binary`: `~{5}`."""
+        if binary:
+            self.require(b"~", "a literal8")
+        self.take(_LITERAL, "a literal")
+        if self.position != len(self.text):
+            raise self.expected("the octets of the literal")
 
     # Numbers, sets, dates
 
@@ -160,7 +198,26 @@ class Cursor:
             raise RemoteError(f"Expected {what} below 4294967296")
         return number
 
+    def modseq(self, lowest: int = 1) -> int:
+        """A mod-sequence: 63 bits (RFC 7162 §7)."""
+        modseq = int(self.take(_NUMBER, "a mod-sequence")[0])
+        if not lowest <= modseq <= MAX_MODSEQ:
+            raise RemoteError("Expected a mod-sequence of 63 bits")
+        return modseq
+
     def sequence_set(self) -> SeqSet:
+        """`$` is one, too (RFC 5182 §3)."""
+        return SAVED if self.skip(b"$") else self.known_set()
+
+    def uid_set(self) -> SeqSet:
+        """UIDs as they are, without `*` (RFC 7162 §7 known-uids)."""
+        start = self.position
+        uids = self.known_set()
+        if uids.star:
+            raise RemoteError(f"Expected UIDs without * at octet {start + 1}")
+        return uids
+
+    def known_set(self) -> SeqSet:
         start = self.position
         text = self.take(_SEQUENCE_SET, "a sequence set")[0]
         try:
@@ -208,24 +265,37 @@ class Cursor:
         return self.take(_FLAG, "a flag or a list of flags")[0]
 
     def mailbox(self) -> str:
-        """A mailbox name; INBOX in any case is "INBOX" (RFC 3501 §5.1). Refused: not modified UTF-7."""
-        return fold_inbox(decode_mailbox(self.astring("a mailbox name")))
+        """A mailbox name; INBOX in any case is "INBOX" (RFC 3501 §5.1). Refused: not one that can be."""
+        return fold_inbox(self._decode_mailbox(self.astring("a mailbox name")))
 
     def new_mailbox(self) -> str:
         """The name of a mailbox to be made: its modified UTF-7 must be the canonical form."""
         wire = self.astring("a mailbox name")
-        if not is_canonical(wire):
+        if not self.utf8 and wire.isascii() and not is_canonical(wire):
             # RFC 3501 §5.1.3: SHOULD be verified for CREATE
             raise Refused("The mailbox name is not well-formed modified UTF-7", "CANNOT")
-        return fold_inbox(decode_utf7(wire))
+        name = fold_inbox(self._decode_mailbox(wire))
+        if not wire.isascii() and not is_normalized("NFC", name):
+            # RFC 9051 §5.1: Net-Unicode
+            raise Refused("The mailbox name is not in Unicode's form C", "CANNOT")
+        return name
 
     def list_mailbox(self) -> str:
         """A mailbox name with the wildcards of LIST."""
         match = _LIST_ATOM.match(self.text, self.position)
         if match is None:
-            return decode_mailbox(self.string("a mailbox name or pattern"))
+            return self._decode_mailbox(self.string("a mailbox name or pattern"))
         self.position = match.end()
-        return decode_mailbox(match[0])
+        return self._decode_mailbox(match[0])
+
+    def _decode_mailbox(self, wire: bytes) -> str:
+        """Refused if it is not what it should be: such a name is good syntax, but none that we can have."""
+        try:
+            # RFC 6855 §3: names in UTF-8 are taken before ENABLE, too
+            return wire.decode("utf-8") if self.utf8 or not wire.isascii() else decode_utf7(wire)
+        except ValueError:
+            form = "UTF-8" if self.utf8 else "modified UTF-7"
+            raise Refused(f"The mailbox name is not well-formed {form}", "CANNOT") from None
 
     # Lists
 
@@ -259,12 +329,12 @@ def parse_flags(names: Sequence[bytes]) -> FlagList:
     return FlagList(system, tuple(keywords.values()))
 
 
-def decode_mailbox(wire: bytes) -> str:
-    """From modified UTF-7. Refused if it is not: such a name is good syntax, but none that we can have."""
+def _is_utf8(octets: bytes) -> bool:
     try:
-        return decode_utf7(wire)
-    except ValueError:
-        raise Refused("The mailbox name is not well-formed modified UTF-7", "CANNOT") from None
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def fold_inbox(name: str) -> str:

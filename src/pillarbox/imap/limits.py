@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MINUS_OCTETS = 4096
+"""RFC 7888 §5 limit: of a literal that does not synchronise, where LITERAL- is announced."""
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Limits:
@@ -19,6 +22,8 @@ class Limits:
     """Literals of one command."""
     message: int = 52_428_800
     """Of APPEND's message."""
+    non_synchronising: int | None = None
+    """Of any literal that does not synchronise; None: like the others."""
     skipped_literal: int = 67_108_864
     """A refused literal that comes all the same is read and thrown away up to this size; for a larger one the
     connection is closed (RFC 7888 §4)."""

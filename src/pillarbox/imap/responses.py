@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT
-from pillarbox.imap.seqset import format_seqset
+from pillarbox.imap.seqset import format_ranges, format_seqset
 from pillarbox.imap.utf7 import encode_utf7
 from pillarbox.mime.wire import nstring, string
 
@@ -22,9 +22,12 @@ def astring(octets: bytes) -> bytes:
     return string(octets)
 
 
-def mailbox(name: str) -> bytes:
-    """A mailbox name in modified UTF-7."""
-    return astring(encode_utf7(name))
+def mailbox(name: str, utf8: bool = False) -> bytes:
+    """A mailbox name in modified UTF-7, or with `utf8` in UTF-8 (RFC 6855 §3)."""
+    if utf8 and not name.isascii():
+        octets = name.encode("utf-8", "replace")
+        return b'"%b"' % octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return astring(name.encode("ascii") if utf8 else encode_utf7(name))
 
 
 def flag_list(system: int, keywords: Iterable[bytes] = (), recent: bool = False) -> bytes:
@@ -50,22 +53,69 @@ def enabled(names: Sequence[bytes]) -> bytes:
 
 
 def listing(
-    attributes: Sequence[bytes], separator: str, name: str, response: bytes = b"LIST"
+    attributes: Sequence[bytes],
+    separator: str,
+    name: str,
+    response: bytes = b"LIST",
+    extended: bytes = b"",
+    utf8: bool = False,
 ) -> bytes:
-    """A LIST or LSUB response; an empty `separator` is NIL: the name is flat."""
+    """A LIST or LSUB response; an empty `separator` is NIL: the name is flat. `extended` is extended data items as
+    they go between parentheses (RFC 5258 §6)."""
     delimiter = nstring(separator.encode("ascii") if separator else None)
-    return b"* %b (%b) %b %b\r\n" % (response, b" ".join(attributes), delimiter, mailbox(name))
+    more = b" (%b)" % extended if extended else b""
+    words = b" ".join(attributes)
+    return b"* %b (%b) %b %b%b\r\n" % (response, words, delimiter, mailbox(name, utf8), more)
 
 
-def status(name: str, items: Mapping[str, int]) -> bytes:
-    values = b" ".join(b"%b %d" % (item.encode("ascii"), items[item]) for item in items)
-    return b"* STATUS %b (%b)\r\n" % (mailbox(name), values)
+def childinfo(selection: Iterable[str]) -> bytes:
+    """The extended data item for names whose children a LIST selects (RFC 5258 §3.5)."""
+    names = b" ".join(b'"%b"' % name.encode("ascii") for name in selection)
+    return b'"CHILDINFO" (%b)' % names
+
+
+def status(name: str, items: Mapping[str, int | bytes], utf8: bool = False) -> bytes:
+    """Values that are octets are in wire form."""
+    values = b" ".join(
+        b"%b %b" % (item.encode("ascii"), value if isinstance(value, bytes) else b"%d" % value)
+        for item, value in items.items()
+    )
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8), values)
 
 
 def namespace(prefix: str, separator: str) -> bytes:
     """One personal namespace, no others (RFC 2342 §5)."""
     descriptor = string(encode_utf7(prefix)), string(separator.encode("ascii"))
     return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % descriptor
+
+
+def quotaroot(mailbox_name: str, roots: Iterable[bytes], utf8: bool = False) -> bytes:
+    """The QUOTAROOT response (RFC 9208 §4.2.2)."""
+    names = [mailbox(mailbox_name, utf8), *(string(root) for root in roots)]
+    return b"* QUOTAROOT %b\r\n" % b" ".join(names)
+
+
+def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
+    """The QUOTA response; resources are name, usage and limit (RFC 9208 §4.2.1)."""
+    triplets = b" ".join(b"%b %d %d" % resource for resource in resources)
+    return b"* QUOTA %b (%b)\r\n" % (string(root), triplets)
+
+
+def metadata(
+    mailbox_name: str, entries: Iterable[tuple[str, bytes | None]], utf8: bool = False
+) -> bytes:
+    """The METADATA response with values; a mailbox "" is the server (RFC 5464 §4.4.1)."""
+    name = mailbox(mailbox_name, utf8) if mailbox_name else b'""'
+    pairs = b" ".join(
+        b"%b %b" % (astring(entry.encode("ascii")), _value(value)) for entry, value in entries
+    )
+    return b"* METADATA %b (%b)\r\n" % (name, pairs)
+
+
+def _value(value: bytes | None) -> bytes:
+    if value is not None and b"\0" in value:
+        return b"~{%d}\r\n%b" % (len(value), value)
+    return nstring(value)
 
 
 def identity(parameters: Mapping[str, str] | None) -> bytes:
@@ -76,9 +126,9 @@ def identity(parameters: Mapping[str, str] | None) -> bytes:
     return b"* ID (%b)\r\n" % b" ".join(pairs)
 
 
-def appenduid(uidvalidity: int, uid: int) -> bytes:
-    """Response code (RFC 4315 §3)."""
-    return b"APPENDUID %d %d" % (uidvalidity, uid)
+def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
+    """Response code (RFC 4315 §3); the UIDs ascend."""
+    return b"APPENDUID %d %b" % (uidvalidity, format_seqset(uids))
 
 
 def copyuid(uidvalidity: int, source_uids: Iterable[int], target_uids: Iterable[int]) -> bytes:
@@ -91,3 +141,14 @@ def permanentflags(system: int, keywords: Iterable[bytes], new_keywords: bool) -
     """Response code; `new_keywords`: the client can make new ones (`\\*`)."""
     star = (b"\\*",) if new_keywords else ()
     return b"PERMANENTFLAGS " + flag_list(system, (*keywords, *star))
+
+
+def vanished(ranges: Iterable[tuple[int, int]], *, earlier: bool = False) -> bytes:
+    """UIDs that are gone; `earlier`: from before this client's view (RFC 7162 §3.2.10)."""
+    word = b"VANISHED (EARLIER)" if earlier else b"VANISHED"
+    return b"* %b %b\r\n" % (word, format_ranges(ranges))
+
+
+def highestmodseq(modseq: int) -> bytes:
+    """Response code (RFC 7162 §3.1.2.1)."""
+    return b"HIGHESTMODSEQ %d" % modseq

@@ -25,10 +25,12 @@ _SEQUENCE_SET = re.compile(
 class SeqSet:
     """`ranges` are inclusive pairs (first, last). `star` is 0, or the set also holds `star:*`; a lone `*` is
     `MAX_NUMBER:*`, for `n:*` always holds the largest number, even if that is below n (RFC 3501 §9, seq-range).
+    `saved`: the set is `$`, what a SEARCH saved last (RFC 5182 §2.1), and holds nothing else.
     """
 
     ranges: tuple[tuple[int, int], ...]
     star: int = 0
+    saved: bool = False
 
     def resolve(self, largest: int) -> Sequence[tuple[int, int]]:
         """The ranges when `*` is `largest` (0: there is none), sorted, disjoint, not adjacent, not clipped."""
@@ -36,6 +38,9 @@ class SeqSet:
             return self.ranges
         last = (min(self.star, largest), largest)
         return merge_ranges([*self.ranges, last]) if self.ranges else (last,)
+
+
+SAVED = SeqSet((), saved=True)
 
 
 def parse_seqset(text: bytes) -> SeqSet:
@@ -76,6 +81,12 @@ def merge_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ..
     return tuple(merged)
 
 
+def clipped(numbers: SeqSet, exists: int) -> SeqSet:
+    """Message numbers without those above `exists`."""
+    ranges = tuple((first, min(last, exists)) for first, last in numbers.resolve(exists))
+    return SeqSet(tuple((first, last) for first, last in ranges if first <= last))
+
+
 def number_slices(numbers: SeqSet, exists: int) -> list[range]:
     """Message numbers as ranges of 0-based positions in a mailbox of `exists` messages.
 
@@ -106,6 +117,42 @@ def uid_slices(uids_wanted: SeqSet, uids: Sequence[int]) -> list[range]:
             slices.append(range(start, end))
             start = end
     return slices
+
+
+class Runs:
+    """Numbers in any order as a sequence set, made a part at a time: runs that ascend by one become ranges
+    (RFC 5267 §3.2). After all parts, `rest` gives what is left."""
+
+    __slots__ = ("_first", "_last", "_separator")
+
+    def __init__(self) -> None:
+        self._first = self._last = 0
+        self._separator = b""
+
+    def add(self, numbers: Iterable[int]) -> bytes:
+        """The text for what came, but for the last run, which may go on."""
+        done: list[tuple[int, int]] = []
+        first, last = self._first, self._last
+        for number in numbers:
+            if number == last + 1 and last:
+                last = number
+                continue
+            if last:
+                done.append((first, last))
+            first = last = number
+        self._first, self._last = first, last
+        return self._format(done)
+
+    def rest(self) -> bytes:
+        """The text of the last run; empty where there were no numbers."""
+        return self._format([(self._first, self._last)] if self._last else [])
+
+    def _format(self, ranges: list[tuple[int, int]]) -> bytes:
+        if not ranges:
+            return b""
+        text = self._separator + format_ranges(ranges)
+        self._separator = b","
+        return text
 
 
 def format_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:

@@ -21,6 +21,7 @@ from pillarbox.imap.events import (
     AppendAborted,
     AppendData,
     AppendEnd,
+    AppendNext,
     AppendStart,
     AuthResponse,
     Command,
@@ -28,10 +29,10 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.framing import Frame, Framer, LineTooLong, LiteralHeader
-from pillarbox.imap.grammar import ATOM_CLASS, Cursor, decode_base64
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor, LiteralAwaited, decode_base64
 from pillarbox.imap.limits import Limits
 from pillarbox.imap.responses import status_text
-from pillarbox.imap.syntax_mailbox import parse_append
+from pillarbox.imap.syntax_append import AppendSyntax, Target
 from pillarbox.imap.table import COMMANDS, Row, State
 
 _TAG = re.compile(rb"[!#$&',-\[\]^-z|}~]+")  # RFC 3501 §9: ASTRING-CHARs but "+"
@@ -54,6 +55,7 @@ _STATE_AFTER: dict[tuple[str, bytes], State] = {
     ("CLOSE", b"OK"): State.AUTHENTICATED,
     ("UNSELECT", b"OK"): State.AUTHENTICATED,
     ("LOGOUT", b"OK"): State.LOGOUT,
+    ("UNAUTHENTICATE", b"OK"): State.NOT_AUTHENTICATED,  # RFC 8437 §3
 }
 
 
@@ -62,7 +64,8 @@ class _Expects(Enum):
 
     COMMAND = "a command"
     ANSWER = "the answer to the command that it gave out"
-    APPEND_GO = "the answer to AppendStart"
+    APPEND_GO = "the answer to AppendStart or AppendNext"
+    APPEND_DONE = "nothing: an APPEND without literals is complete"
     MESSAGE = "octets of APPEND's message"
     APPEND_REST = "the end of the line after the message"
     AUTH_RESPONSE = "a line of AUTHENTICATE"
@@ -76,6 +79,9 @@ class Server:
     """`tls`: the connection is encrypted from the start. `commands`: what there is, see `table`."""
 
     __slots__ = (
+        "_append",
+        "_append_at",
+        "_append_literals",
         "_at_end",
         "_bad_commands",
         "_commands",
@@ -89,7 +95,9 @@ class Server:
         "_tag",
         "closing",
         "state",
+        "takes_charset",
         "tls",
+        "utf8",
         "wants_tls",
     )
 
@@ -104,6 +112,9 @@ class Server:
         self.tls = tls
         self.closing = False
         self.wants_tls = False
+        self.utf8 = False
+        self.takes_charset = True
+        """Whether mailbox names are UTF-8, not modified UTF-7; set by the service (RFC 6855 §3)."""
         self._limits = limits or Limits()
         self._commands = commands
         self._framer = Framer(self._limits.line)
@@ -111,7 +122,12 @@ class Server:
         self._expects = _Expects.COMMAND
         self._tag = b"*"
         self._name = ""  # of the command given out
-        self._literal_synchronises = False  # APPEND's
+        self._append = AppendSyntax(is_multiple=True)  # of the command that has messages
+        self._append_at = 0  # where in its text to go on
+        self._append_literals = 0  # arguments of it that were literals, and are read
+        self._literal_synchronises: bool | None = (
+            None  # that of its message; None: no literal is awaited
+        )
         self._first = True  # no command has been read
         self._bad_commands = 0
         self._at_end = False
@@ -141,6 +157,9 @@ class Server:
         match self._expects:
             case _Expects.MESSAGE:
                 return self._read_message()
+            case _Expects.APPEND_DONE:
+                self._expects = _Expects.ANSWER
+                return AppendEnd([])
             case _Expects.AUTH_RESPONSE:
                 return self._read_auth_response()
         if self._first and self._framer.starts_with(_TLS_RECORD):
@@ -151,7 +170,7 @@ class Server:
             return NEED_DATA
         match self._expects:
             case _Expects.APPEND_REST:
-                return self._end_append(piece)
+                return self._go_on_append(piece)
             case _Expects.DONE:
                 return self._end_idle(piece)
         match piece:
@@ -166,10 +185,13 @@ class Server:
         return None
 
     def _read_command(self, frame: Frame) -> Event | None:
-        cursor = Cursor(frame.text, frame.literals)
+        cursor = Cursor(frame.text, frame.literals, utf8=self.utf8)
+        cursor.takes_charset = self.takes_charset
         row = self._read_name(cursor)
         if row is None:
             return None
+        if row.uploads:
+            return self._start_append(frame, row, cursor)
         try:
             args = row.parse(cursor)
             cursor.end()
@@ -218,8 +240,8 @@ class Server:
             self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
             self.state = _STATE_AFTER.get((row.name, b"NO"), self.state)
 
-    def _bad(self, text: str) -> None:
-        self._queue_status(self._tag, b"BAD", text)
+    def _bad(self, text: str, code: bytes = b"") -> None:
+        self._queue_status(self._tag, b"BAD", text, code)
         self._first = False
         self._bad_commands += 1
         if self._bad_commands > self._limits.bad_commands:
@@ -228,25 +250,35 @@ class Server:
     # Literals and APPEND
 
     def _read_literal_header(self, header: LiteralHeader) -> Event | None:
-        cursor = Cursor(header.text, header.literals)
+        cursor = Cursor(header.text, header.literals, utf8=self.utf8)
         row = self._read_name(cursor)
         if row is None:
             self._drop_literal(header)
             return None
-        # A literal that is the first argument of APPEND is the mailbox's name.
-        is_first = not header.literals and header.text.startswith(b" {", cursor.position)
-        if row.name == "APPEND" and not is_first:
+        most = self._limits.non_synchronising
+        if most is not None and not header.synchronising and header.size > most:
+            # RFC 7888 §5: MUST be BAD, with TOOBIG for APPEND
+            code = b"TOOBIG" if row.name == "APPEND" else b""
+            self._bad(f"Literals over {most} octets must synchronise", code)
+            self._drop_literal(header)
+            return None
+        if row.uploads:
             return self._start_append(header, row, cursor)
+        self._accept_argument(header)
+        return None
+
+    def _accept_argument(self, header: LiteralHeader) -> bool:
+        """Take a literal that is an argument; False: it is too much, and that has been answered."""
         limits = self._limits
         most = limits.literals if self._logged_in() else limits.literals_before_login
         if header.total > most or len(header.literals) >= limits.literal_count:
             self._bad("The command has too many or too large literals")
             self._drop_literal(header)
-            return None
+            return False
         self._framer.accept_literal()
         if header.synchronising:
             self._out.append(b"+ OK\r\n")
-        return None
+        return True
 
     def _drop_literal(self, header: LiteralHeader) -> None:
         self._framer.refuse_literal(header.synchronising)
@@ -258,19 +290,39 @@ class Server:
     def _logged_in(self) -> bool:
         return self.state is not State.NOT_AUTHENTICATED
 
-    def _start_append(self, header: LiteralHeader, row: Row, cursor: Cursor) -> Event | None:
+    def _start_append(self, piece: Frame | LiteralHeader, row: Row, cursor: Cursor) -> Event | None:
+        """The command up to its first message, or complete where no literal belongs to one."""
+        header = piece if isinstance(piece, LiteralHeader) else None
         try:
-            if header.size > self._limits.message:  # RFC 7889 §4
-                raise Refused("The message is too large", "TOOBIG")
-            append = parse_append(cursor)
-            cursor.end()
+            target = row.parse(cursor)
+            assert isinstance(target, Target)
+            syntax = AppendSyntax(is_multiple=row.name == "APPEND")
+            self._ensure_message_size(header)
+            steps, literal = syntax.read(cursor, header.size if header else None)
+        except LiteralAwaited:
+            assert header is not None
+            self._accept_argument(header)
+            return None
         except Failure as failure:
             self._refuse(failure, row)
-            self._drop_literal(header)
+            if header is not None:
+                self._drop_literal(header)
             return None
         self._accept(row, _Expects.APPEND_GO)
-        self._literal_synchronises = header.synchronising
-        return AppendStart(self._tag, append.mailbox, append.flags, append.date_time, append.size)
+        self._append = syntax
+        self._await_message(piece)
+        return AppendStart(self._tag, target, steps, literal)
+
+    def _await_message(self, piece: Frame | LiteralHeader) -> None:
+        self._append_at = len(piece.text)
+        self._append_literals = len(piece.literals)
+        self._literal_synchronises = None
+        if isinstance(piece, LiteralHeader):
+            self._literal_synchronises = piece.synchronising
+
+    def _ensure_message_size(self, header: LiteralHeader | None) -> None:
+        if header is not None and header.size > self._limits.message:  # RFC 7889 §4
+            raise Refused("The message is too large", "TOOBIG")
 
     def _read_message(self) -> Event | Wait | None:
         chunk = self._framer.take_chunk()
@@ -281,22 +333,50 @@ class Server:
         self._expects = _Expects.APPEND_REST
         return None
 
-    def _end_append(self, piece: Frame | LiteralHeader | LineTooLong) -> Event:
-        if isinstance(piece, Frame) and piece.text.endswith(b"\n"):
+    def _go_on_append(self, piece: Frame | LiteralHeader | LineTooLong) -> Event | None:
+        """What comes behind a message's literal: the end of the command, or more."""
+        header = piece if isinstance(piece, LiteralHeader) else None
+        try:
+            if isinstance(piece, LineTooLong):
+                raise RemoteError("The command line is too long")
+            most = self._limits.non_synchronising
+            if header and most is not None and not header.synchronising and header.size > most:
+                raise RemoteError(f"Literals over {most} octets must synchronise", "TOOBIG")
+            literals = piece.literals[self._append_literals :]
+            cursor = Cursor(piece.text, literals, self._append_at, utf8=self.utf8)
+            self._ensure_message_size(header)
+            steps, literal = self._append.read(cursor, header.size if header else None)
+        except LiteralAwaited:
+            assert header is not None
+            if self._accept_argument(header):
+                return None
+            self._expects = _Expects.COMMAND
+            return AppendAborted()
+        except Failure as failure:
+            self._expects = _Expects.COMMAND
+            if isinstance(failure, RemoteError):
+                self._bad(failure.text, failure.code.encode("ascii"))
+            else:
+                self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
+            if header is not None:
+                self._drop_literal(header)
+            return AppendAborted()
+        if literal is None:
             self._expects = _Expects.ANSWER
-            return AppendEnd()
-        self._expects = _Expects.COMMAND
-        self._bad("Expected the end of the command after the message")
-        if isinstance(piece, LiteralHeader):
-            self._drop_literal(piece)
-        return AppendAborted()
+            return AppendEnd(steps)
+        self._expects = _Expects.APPEND_GO
+        self._await_message(piece)
+        return AppendNext(steps, literal)
 
     def continue_append(self) -> None:
-        """Go on after AppendStart: the message follows."""
+        """Go on after AppendStart or AppendNext: the literal follows, or without one AppendEnd."""
         if self.closing:
             return
         if self._expects is not _Expects.APPEND_GO:
             raise RuntimeError("continue_append without AppendStart")
+        if self._literal_synchronises is None:
+            self._expects = _Expects.APPEND_DONE
+            return
         if self._literal_synchronises:
             self._out.append(b"+ OK\r\n")
         self._framer.stream_literal()
@@ -381,7 +461,7 @@ class Server:
     def send_tagged(self, status: bytes, text: str, code: bytes = b"") -> None:
         """The end of the command given out: OK, NO or BAD. `code` is without brackets.
 
-        After AppendStart or within APPEND's data it refuses the message; what comes of it is thrown away.
+        After AppendStart, AppendNext or within APPEND's data it refuses the command; what comes of it is thrown away.
         """
         if self.closing:
             return
@@ -389,9 +469,12 @@ class Server:
             case _Expects.ANSWER:
                 pass
             case _Expects.APPEND_GO:
-                self._framer.refuse_literal(self._literal_synchronises)
+                if self._literal_synchronises is not None:
+                    self._framer.refuse_literal(self._literal_synchronises)
             case _Expects.MESSAGE | _Expects.APPEND_REST:
                 self._framer.refuse_rest()
+            case _Expects.APPEND_DONE:
+                pass
             case _:
                 raise RuntimeError("send_tagged without a command")
         self._expects = _Expects.COMMAND
@@ -421,9 +504,24 @@ class Server:
             self.state = State.AUTHENTICATED
 
     @property
+    def tag(self) -> bytes:
+        """Of the command given out."""
+        return self._tag
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something came behind the command given out."""
+        return self._framer.buffered > 0
+
+    @property
     def owes_answer(self) -> bool:
         """Whether `send_tagged` is due, now or later."""
-        return self._expects in (*_FROM_SERVICE, _Expects.MESSAGE, _Expects.APPEND_REST)
+        return self._expects in (
+            *_FROM_SERVICE,
+            _Expects.MESSAGE,
+            _Expects.APPEND_REST,
+            _Expects.APPEND_DONE,
+        )
 
     def _answers(self, name: str) -> bool:
         return self._expects is _Expects.ANSWER and self._name == name

@@ -1,4 +1,5 @@
-"""FETCH and its items (RFC 3501 §6.4.5). A new item without arguments is one more name in `_ITEMS`."""
+"""FETCH, its items and modifiers (RFC 3501 §6.4.5, RFC 3516 §4.2, RFC 4466 §2.4). A new item without arguments is one
+more name in `_ITEMS`."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
 from pillarbox.imap.responses import astring
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_return import Partial, parse_partial
 
 MAX_ITEMS = 1000
 """Our limit for the items of one FETCH, each counted once."""
@@ -24,8 +26,8 @@ class Section:
 
 @dataclass(slots=True, frozen=True)
 class FetchItem:
-    """`name` is that of the RFC, "BODY[]" for all with a section in brackets. `label` is the item's name in the
-    response, origin octet included. `section` is there for every item whose value is octets of the message,
+    """`name` is that of the RFC, "BODY[]" or "BINARY[]" for all with a section in brackets. `label` is the item's
+    name in the response, origin octet included. `section` is there for every item whose value is octets of the message,
     RFC822 too; `partial` is (first octet from 0, count). `sets_seen`: the flag `\\Seen` is implicitly set."""
 
     name: str
@@ -37,11 +39,18 @@ class FetchItem:
 
 @dataclass(slots=True)
 class Fetch:
-    """Macros are expanded; no item stands twice; for UID FETCH the items always hold UID (RFC 3501 §6.4.8)."""
+    """Macros are expanded; no item stands twice; for UID FETCH the items always hold UID (RFC 3501 §6.4.8).
+
+    `changed_since` is a mod-sequence, None without it; `vanished`: what was expunged since then is wanted, too
+    (RFC 7162 §3.1.4.1, §3.2.6). `partial`: only these of the messages (RFC 9394 §3.3).
+    """
 
     sequence: SeqSet
     items: tuple[FetchItem, ...]
     uid: bool = False
+    changed_since: int | None = None
+    vanished: bool = False
+    partial: Partial | None = None
 
 
 def _plain_items(*names: str) -> dict[bytes, FetchItem]:
@@ -50,7 +59,8 @@ def _plain_items(*names: str) -> dict[bytes, FetchItem]:
 
 _ITEMS: dict[bytes, FetchItem] = {
     **_plain_items("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"),
-    **_plain_items("ENVELOPE", "BODY", "BODYSTRUCTURE"),
+    **_plain_items("ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ"),
+    **_plain_items("EMAILID", "THREADID", "SAVEDATE", "PREVIEW"),
     # RFC 3501 §6.4.5: functionally equivalent to BODY[], BODY.PEEK[HEADER], BODY[TEXT]
     b"RFC822": FetchItem("RFC822", b"RFC822", Section(), sets_seen=True),
     b"RFC822.HEADER": FetchItem("RFC822.HEADER", b"RFC822.HEADER", Section(text="HEADER")),
@@ -58,6 +68,7 @@ _ITEMS: dict[bytes, FetchItem] = {
 }
 
 _UID = _ITEMS[b"UID"]
+MODSEQ = _ITEMS[b"MODSEQ"]
 _FAST = (_ITEMS[b"FLAGS"], _ITEMS[b"INTERNALDATE"], _ITEMS[b"RFC822.SIZE"])
 _MACROS: dict[bytes, tuple[FetchItem, ...]] = {
     b"FAST": _FAST,
@@ -71,6 +82,9 @@ _SECTION = re.compile(
     rb"(?:(?<=HEADER)(\.FIELDS(?:\.NOT)?) )?",
     re.IGNORECASE,
 )
+_BINARY = frozenset((b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"))
+_BINARY_SECTION = re.compile(rb"\[((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*)?)\]")
+_LAZY = re.compile(rb"LAZY(?=[ )])", re.IGNORECASE)
 _PARTIAL = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 
 
@@ -78,7 +92,28 @@ def parse_fetch(cursor: Cursor, uid: bool = False) -> Fetch:
     cursor.space()
     sequence = cursor.sequence_set()
     cursor.space()
-    return Fetch(sequence, _parse_items(cursor, uid), uid)
+    fetch = Fetch(sequence, _parse_items(cursor, uid), uid)
+    if cursor.skip(b" "):
+        cursor.parenthesised(lambda: _parse_modifier(cursor, fetch), "a list of modifiers")
+        if fetch.vanished and fetch.changed_since is None:  # RFC 7162 §3.2.6
+            raise RemoteError("VANISHED needs CHANGEDSINCE")
+    return fetch
+
+
+def _parse_modifier(cursor: Cursor, fetch: Fetch) -> None:
+    match cursor.word("a modifier of FETCH"):
+        case b"CHANGEDSINCE" if fetch.changed_since is None:
+            cursor.space()
+            fetch.changed_since = cursor.modseq()
+            if MODSEQ not in fetch.items:  # RFC 7162 §3.1.4.1
+                fetch.items += (MODSEQ,)
+        case b"VANISHED" if fetch.uid:
+            fetch.vanished = True
+        case b"PARTIAL" if fetch.uid and fetch.partial is None:
+            cursor.space()
+            fetch.partial = parse_partial(cursor)
+        case _:
+            raise RemoteError("Unknown modifier of FETCH")
 
 
 def _parse_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
@@ -103,13 +138,45 @@ def _parse_item(cursor: Cursor) -> FetchItem:
     name = cursor.take(_NAME, "a data item")[0].upper()
     if cursor.text.startswith(b"[", cursor.position) and name in (b"BODY", b"BODY.PEEK"):
         return _parse_body(cursor, name == b"BODY.PEEK")
+    if name in _BINARY:
+        return _parse_binary(cursor, name)
     item = _ITEMS.get(name)
     if item is None:
         raise RemoteError("Unknown data item" if name != b"BODY.PEEK" else "Expected a section")
+    if name == b"PREVIEW" and cursor.skip(b" ("):
+        # RFC 8970 §4.1: LAZY changes nothing, since previews are made at delivery
+        cursor.spaced(lambda: cursor.take(_LAZY, "LAZY"))
+        cursor.require(b")", '")"')
     return item
 
 
 def _parse_body(cursor: Cursor, peek: bool) -> FetchItem:
+    section, label = parse_section(cursor)
+    label = b"BODY[%b]" % label
+    partial, label = _parse_partial(cursor, label)
+    return FetchItem("BODY[]", label, section, partial, sets_seen=not peek)
+
+
+def _parse_binary(cursor: Cursor, name: bytes) -> FetchItem:
+    """RFC 3516 §7: the section is a part number or nothing."""
+    numbers = cursor.take(_BINARY_SECTION, "a part number in brackets")[1]
+    section = Section(tuple(int(number) for number in numbers.split(b".")) if numbers else ())
+    if name == b"BINARY.SIZE":
+        return FetchItem("BINARY.SIZE", b"BINARY.SIZE[%b]" % numbers, section)
+    partial, label = _parse_partial(cursor, b"BINARY[%b]" % numbers)
+    return FetchItem("BINARY[]", label, section, partial, sets_seen=name == b"BINARY")
+
+
+def _parse_partial(cursor: Cursor, label: bytes) -> tuple[tuple[int, int] | None, bytes]:
+    """With the label as it stands in the response."""
+    if not cursor.text.startswith(b"<", cursor.position):
+        return None, label
+    first, count = cursor.take(_PARTIAL, "a partial like <0.2048>").groups()
+    return (int(first), int(count)), label + b"<%d>" % int(first)
+
+
+def parse_section(cursor: Cursor) -> tuple[Section, bytes]:
+    """A section in brackets, and how it stands in the response, without them."""
     part_text, part_kind, kind, fields_suffix = cursor.take(_SECTION, "a section").groups()
     fields: tuple[bytes, ...] = ()
     part_numbers = tuple(int(number) for number in part_text.split(b".")) if part_text else ()
@@ -120,14 +187,7 @@ def _parse_body(cursor: Cursor, peek: bool) -> FetchItem:
         text += fields_suffix.upper()
         label += b"%b (%b)" % (fields_suffix.upper(), b" ".join(astring(name) for name in fields))
     cursor.require(b"]", 'a section and "]"')
-    label = b"BODY[%b]" % label
-    partial = None
-    if cursor.text.startswith(b"<", cursor.position):
-        first, count = cursor.take(_PARTIAL, "a partial like <0.2048>").groups()
-        partial = (int(first), int(count))
-        label += b"<%d>" % partial[0]
-    section = Section(part_numbers, text.decode("ascii"), fields)
-    return FetchItem("BODY[]", label, section, partial, sets_seen=not peek)
+    return Section(part_numbers, text.decode("ascii"), fields), label
 
 
 def _parse_field_names(cursor: Cursor) -> tuple[bytes, ...]:

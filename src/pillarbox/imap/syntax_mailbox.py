@@ -1,19 +1,33 @@
-"""Commands about mailboxes: SELECT to APPEND (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
+"""Commands about mailboxes but LIST: SELECT to STATUS (RFC 3501 §6.3; CREATE with USE: RFC 6154 §3)."""
 
 import re
 from dataclasses import dataclass
 
 from pillarbox.core.errors import RemoteError
-from pillarbox.imap.grammar import ATOM_CLASS, Cursor, FlagList
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor
 
-STATUS_ITEMS = frozenset((b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"))
+STATUS_ITEMS = frozenset(
+    (
+        b"MESSAGES",
+        b"RECENT",
+        b"UIDNEXT",
+        b"UIDVALIDITY",
+        b"UNSEEN",
+        b"DELETED-STORAGE",  # RFC 9208 §4.1.4
+        b"DELETED",  # RFC 9051 §6.3.11
+        b"HIGHESTMODSEQ",  # RFC 7162 §3.1.7
+        b"MAILBOXID",  # RFC 8474 §4.3
+        b"SIZE",  # RFC 8438 §4
+        b"APPENDLIMIT",  # RFC 7889 §5
+    )
+)
 
 _USE_ATTRIBUTE = re.compile(rb"\\[%b]+" % ATOM_CLASS)
 
 
 @dataclass(slots=True)
 class Mailbox:
-    """The argument of SELECT, EXAMINE, DELETE, SUBSCRIBE and UNSUBSCRIBE."""
+    """The argument of DELETE, SUBSCRIBE and UNSUBSCRIBE."""
 
     mailbox: str
 
@@ -33,30 +47,11 @@ class Rename:
 
 
 @dataclass(slots=True)
-class List:
-    """Of LIST and LSUB, as written: INBOX is in no particular case here, and an empty `pattern` asks for the
-    separator (RFC 3501 §6.3.8)."""
-
-    reference: str
-    pattern: str
-
-
-@dataclass(slots=True)
 class Status:
     """`items` are upper case, each once, in the order given."""
 
     mailbox: str
     items: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Append:
-    """All of APPEND but the message, which has `size` octets. `date_time` is packed (`core.dates`) or None."""
-
-    mailbox: str
-    flags: FlagList
-    date_time: int | None
-    size: int
 
 
 def parse_mailbox(cursor: Cursor) -> Mailbox:
@@ -91,19 +86,17 @@ def parse_rename(cursor: Cursor) -> Rename:
     return Rename(mailbox, cursor.new_mailbox())
 
 
-def parse_list(cursor: Cursor) -> List:
-    cursor.space()
-    reference = cursor.list_mailbox()
-    cursor.space()
-    return List(reference, cursor.list_mailbox())
-
-
 def parse_status(cursor: Cursor) -> Status:
     cursor.space()
     mailbox = cursor.mailbox()
     cursor.space()
+    return Status(mailbox, parse_status_items(cursor))
+
+
+def parse_status_items(cursor: Cursor) -> tuple[str, ...]:
+    """The list in parentheses; upper case, each item once, in the order given."""
     items = cursor.parenthesised(lambda: _status_item(cursor), "a list of status items")
-    return Status(mailbox, tuple(dict.fromkeys(items)))
+    return tuple(dict.fromkeys(items))
 
 
 def _status_item(cursor: Cursor) -> str:
@@ -111,18 +104,3 @@ def _status_item(cursor: Cursor) -> str:
     if item not in STATUS_ITEMS:
         raise RemoteError("Unknown status item")
     return item.decode("ascii")
-
-
-def parse_append(cursor: Cursor) -> Append:
-    """Up to and with the header of the message's literal."""
-    cursor.space()
-    mailbox = cursor.mailbox()
-    cursor.space()
-    flags, date_time = FlagList(), None
-    if cursor.text.startswith(b"(", cursor.position):
-        flags = cursor.flags()
-        cursor.space()
-    if cursor.text.startswith(b'"', cursor.position):
-        date_time = cursor.date_time()
-        cursor.space()
-    return Append(mailbox, flags, date_time, cursor.literal_size())

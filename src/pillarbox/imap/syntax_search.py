@@ -3,17 +3,25 @@
 Texts are decoded here, from the charset that the command names, so that the rest of the server sees `str` only.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused, RemoteError
-from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_return import Return, parse_return
 
 MAX_DEPTH = 50
 """Our limit for nested parentheses, NOT and OR."""
 
-SORT_KEYS = frozenset((b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO"))
+SORT_KEYS = frozenset(
+    (
+        *(b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO"),
+        *(b"DISPLAYFROM", b"DISPLAYTO"),  # RFC 5957 §4
+        b"RELEVANCY",  # RFC 6203 §6
+    )
+)
 THREAD_ALGORITHMS = frozenset((b"ORDEREDSUBJECT", b"REFERENCES"))
 
 # RFC 3501 §6.4.4: US-ASCII MUST be supported. By IANA name; the value is Python's codec.
@@ -35,13 +43,18 @@ CHARSETS: dict[str, str] = {
 }
 
 
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
+"""RFC 8474 §7."""
+_ENTRY = re.compile(rb"/flags/\\?[%b]+" % ATOM_CLASS, re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class Key:
     """One condition, under its RFC name. A set of message numbers is called "SEQUENCE".
 
     `argument`: None for keys without one; text for BCC, BODY, CC, FROM, SUBJECT, TEXT, TO, KEYWORD, UNKEYWORD; (field
     name, text) for HEADER; days since 1970-01-01 for the six of dates; octets for LARGER, SMALLER; the set for UID,
-    SEQUENCE.
+    SEQUENCE; a mod-sequence for MODSEQ; seconds for OLDER, YOUNGER; an object id, as text, for EMAILID, THREADID.
     """
 
     name: str
@@ -66,13 +79,25 @@ class And:
     keys: "list[Program]"
 
 
-Program = Key | Not | Or | And
+@dataclass(slots=True)
+class Fuzzy:
+    """What matches about the same (RFC 6203 §3)."""
+
+    key: "Program"
+
+
+Program = Key | Not | Or | And | Fuzzy
 
 
 @dataclass(slots=True)
 class Search:
+    """`returns` is None without RETURN. `refusal`: the charset is not known, and only that the result is not saved is
+    left to do (RFC 5182 §2.1)."""
+
     program: Program
     uid: bool = False
+    returns: Return | None = None
+    refusal: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +111,8 @@ class Sort:
     criteria: tuple[SortKey, ...]
     program: Program
     uid: bool = False
+    returns: Return | None = None
+    refusal: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +120,13 @@ class Thread:
     algorithm: str
     program: Program
     uid: bool = False
+
+
+@dataclass(slots=True)
+class CancelUpdate:
+    """Tags of searches that were to be followed (RFC 5267 §4.3.5)."""
+
+    tags: tuple[bytes, ...]
 
 
 Argument = Callable[[Cursor, str], "str | int | tuple[str, str] | SeqSet"]
@@ -128,6 +162,29 @@ def _uids(cursor: Cursor, codec: str) -> SeqSet:
     return cursor.sequence_set()
 
 
+def _modseq(cursor: Cursor, codec: str) -> int:
+    """An entry may be named before it; all have one mod-sequence (RFC 7162 §3.1.5)."""
+    if cursor.text.startswith(b'"', cursor.position):
+        if _ENTRY.fullmatch(cursor.string("an entry name")) is None:
+            raise RemoteError('Expected an entry name like "/flags/\\\\Seen"')
+        cursor.space()
+        if cursor.word("priv, shared or all") not in (b"PRIV", b"SHARED", b"ALL"):
+            raise RemoteError("Expected priv, shared or all")
+        cursor.space()
+    return cursor.modseq(lowest=0)
+
+
+def _interval(cursor: Cursor, codec: str) -> int:
+    seconds = cursor.number("an interval in seconds")
+    if not seconds:  # RFC 5032 §3
+        raise RemoteError("Expected an interval above 0")
+    return seconds
+
+
+def _object_id(cursor: Cursor, codec: str) -> str:
+    return cursor.take(_OBJECT_ID, "an object id")[0].decode("ascii")
+
+
 _FLAG_KEYS = (b"ANSWERED", b"DELETED", b"DRAFT", b"FLAGGED", b"SEEN")
 _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"ALL", b"NEW", b"OLD", b"RECENT", *_FLAG_KEYS)),
@@ -137,25 +194,61 @@ _KEYS: dict[bytes, Argument | None] = {
     **dict.fromkeys((b"BEFORE", b"ON", b"SINCE"), _date),
     **dict.fromkeys((b"SENTBEFORE", b"SENTON", b"SENTSINCE"), _date),
     **dict.fromkeys((b"LARGER", b"SMALLER"), _number),
+    **dict.fromkeys((b"OLDER", b"YOUNGER"), _interval),
+    **dict.fromkeys((b"SAVEDBEFORE", b"SAVEDON", b"SAVEDSINCE"), _date),
+    b"SAVEDATESUPPORTED": None,
+    **dict.fromkeys((b"EMAILID", b"THREADID"), _object_id),
     b"HEADER": _header,
+    b"MODSEQ": _modseq,
     b"UID": _uids,
 }
 
 
 def parse_search(cursor: Cursor, uid: bool = False) -> Search:
+    returns = parse_return(cursor)
     # DEVIATES: RFC 3501 §6.4.4 because without CHARSET clients send UTF-8, of which US-ASCII is a part
-    codec = "utf-8"
+    codec, refusal = "utf-8", None
     if cursor.text[cursor.position : cursor.position + 9].upper() == b" CHARSET ":
         cursor.position += 9
-        codec = _codec(cursor)
-    return Search(_parse_program(cursor, codec), uid)
+        if not cursor.takes_charset:  # RFC 6855 §3
+            raise RemoteError("No charset may be given: everything is UTF-8")
+        codec, refusal = _codec_or_refusal(cursor, returns)
+    program = _parse_program(cursor, codec)
+    _check_relevancy(returns, (), program)
+    return Search(program, uid, returns, refusal)
 
 
 def parse_sort(cursor: Cursor, uid: bool = False) -> Sort:
+    returns = parse_return(cursor)
     cursor.space()
     criteria = cursor.parenthesised(lambda: _sort_key(cursor), "a list of sort keys")
     cursor.space()
-    return Sort(tuple(criteria), _parse_program(cursor, _codec(cursor)), uid)
+    codec, refusal = _codec_or_refusal(cursor, returns)
+    program = _parse_program(cursor, codec)
+    _check_relevancy(returns, criteria, program)
+    return Sort(tuple(criteria), program, uid, returns, refusal)
+
+
+def _check_relevancy(returns: Return | None, criteria: Sequence[SortKey], program: Program) -> None:
+    """RFC 6203 §4, §6: only where something is fuzzy."""
+    wanted = returns is not None and "RELEVANCY" in returns
+    if (wanted or any(key.name == "RELEVANCY" for key in criteria)) and not is_fuzzy(program):
+        raise RemoteError("RELEVANCY needs FUZZY")
+
+
+def is_fuzzy(program: Program) -> bool:
+    """Whether FUZZY stands anywhere in it."""
+    match program:
+        case Fuzzy():
+            return True
+        case And():
+            return any(map(is_fuzzy, program.keys))
+        case Or():
+            return is_fuzzy(program.left) or is_fuzzy(program.right)
+        case Not():
+            return is_fuzzy(program.key)
+        case Key():
+            return False
 
 
 def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
@@ -165,6 +258,11 @@ def parse_thread(cursor: Cursor, uid: bool = False) -> Thread:
         raise RemoteError("Unknown threading algorithm")
     cursor.space()
     return Thread(algorithm.decode("ascii"), _parse_program(cursor, _codec(cursor)), uid)
+
+
+def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
+    cursor.space()
+    return CancelUpdate(tuple(cursor.spaced(lambda: cursor.string("a tag in quotes"))))
 
 
 def _sort_key(cursor: Cursor) -> SortKey:
@@ -187,6 +285,16 @@ def _codec(cursor: Cursor) -> str:
     return codec
 
 
+def _codec_or_refusal(cursor: Cursor, returns: Return | None) -> tuple[str, Refused | None]:
+    """RFC 5182 §2.1: a NO to SAVE empties `$`, which is not ours to do."""
+    try:
+        return _codec(cursor), None
+    except Refused as refusal:
+        if returns is None or "SAVE" not in returns:
+            raise
+        return "latin-1", refusal
+
+
 def _parse_program(cursor: Cursor, codec: str) -> Program:
     cursor.space()
     return _all_of(cursor.spaced(lambda: _parse_key(cursor, codec, 0)))
@@ -203,12 +311,15 @@ def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
     if first == b"(":
         keys = cursor.parenthesised(lambda: _parse_key(cursor, codec, depth + 1), "search keys")
         return _all_of(keys)
-    if first.isdigit() or first == b"*":
+    if first.isdigit() or first in (b"*", b"$"):
         return Key("SEQUENCE", cursor.sequence_set())
     name = cursor.word("a search key")
     if name == b"NOT":
         cursor.space()
         return Not(_parse_key(cursor, codec, depth + 1))
+    if name == b"FUZZY":
+        cursor.space()
+        return Fuzzy(_parse_key(cursor, codec, depth + 1))
     if name == b"OR":
         cursor.space()
         left = _parse_key(cursor, codec, depth + 1)

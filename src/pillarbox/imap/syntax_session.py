@@ -75,6 +75,13 @@ def _id_pair(cursor: Cursor) -> tuple[str, str | None]:
     return name, None if value is None else value.decode("utf-8", "replace")
 
 
+def parse_compress(cursor: Cursor) -> None:
+    """RFC 4978 §5: there is one algorithm."""
+    cursor.space()
+    if cursor.word("a compression algorithm") != b"DEFLATE":
+        raise RemoteError("The only compression algorithm is DEFLATE")
+
+
 def parse_enable(cursor: Cursor) -> Enable:
     cursor.space()
     names = cursor.spaced(lambda: cursor.word("a capability").decode("ascii"))

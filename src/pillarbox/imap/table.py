@@ -9,17 +9,15 @@ from enum import Enum
 from functools import partial
 
 from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.syntax_append import Target, parse_append, parse_replace
 from pillarbox.imap.syntax_fetch import Fetch, parse_fetch
+from pillarbox.imap.syntax_list import List, parse_list, parse_lsub
 from pillarbox.imap.syntax_mailbox import (
-    Append,
     Create,
-    List,
     Mailbox,
     Rename,
     Status,
-    parse_append,
     parse_create,
-    parse_list,
     parse_mailbox,
     parse_rename,
     parse_status,
@@ -33,20 +31,32 @@ from pillarbox.imap.syntax_message import (
     parse_store,
     parse_uid_expunge,
 )
+from pillarbox.imap.syntax_metadata import (
+    GetMetadata,
+    SetMetadata,
+    parse_get_metadata,
+    parse_set_metadata,
+)
+from pillarbox.imap.syntax_multisearch import MultiSearch, parse_multisearch
+from pillarbox.imap.syntax_quota import QuotaRoot, parse_get_quota, parse_set_quota
 from pillarbox.imap.syntax_search import (
+    CancelUpdate,
     Search,
     Sort,
     Thread,
+    parse_cancel_update,
     parse_search,
     parse_sort,
     parse_thread,
 )
+from pillarbox.imap.syntax_select import Select, parse_select
 from pillarbox.imap.syntax_session import (
     Authenticate,
     Enable,
     Id,
     Login,
     parse_authenticate,
+    parse_compress,
     parse_enable,
     parse_id,
     parse_login,
@@ -60,11 +70,15 @@ Arguments = (
     | Id
     | Enable
     | Mailbox
+    | Select
     | Create
     | Rename
     | List
     | Status
-    | Append
+    | Target
+    | QuotaRoot
+    | GetMetadata
+    | SetMetadata
     | Store
     | Copy
     | Expunge
@@ -72,6 +86,8 @@ Arguments = (
     | Search
     | Sort
     | Thread
+    | CancelUpdate
+    | MultiSearch
 )
 
 
@@ -93,11 +109,13 @@ SELECTED = (State.SELECTED,)
 @dataclass(slots=True, frozen=True)
 class Row:
     """`name` is what `Command.name` will say. `parse` starts after the command's name and takes all arguments with
-    the spaces before them; it raises RemoteError or Refused."""
+    the spaces before them; it raises RemoteError or Refused. `uploads`: messages follow, which are streamed; then
+    `parse` gives a Target and takes only what comes before them."""
 
     name: str
     states: tuple[State, ...]
     parse: Callable[[Cursor], Arguments]
+    uploads: bool = False
 
 
 def _rows(states: tuple[State, ...], **parsers: Callable[[Cursor], Arguments]) -> dict[bytes, Row]:
@@ -116,19 +134,26 @@ COMMANDS: Mapping[bytes, Row] = {
     **_rows(
         AFTER_LOGIN,
         ENABLE=parse_enable,
-        SELECT=parse_mailbox,
-        EXAMINE=parse_mailbox,
+        SELECT=parse_select,
+        EXAMINE=parse_select,
         CREATE=parse_create,
         DELETE=parse_mailbox,
         RENAME=parse_rename,
         SUBSCRIBE=parse_mailbox,
         UNSUBSCRIBE=parse_mailbox,
         LIST=parse_list,
-        LSUB=parse_list,
+        LSUB=parse_lsub,
         NAMESPACE=parse_nothing,
         STATUS=parse_status,
-        APPEND=parse_append,
         IDLE=parse_nothing,
+        COMPRESS=parse_compress,
+        GETQUOTA=parse_get_quota,
+        GETQUOTAROOT=parse_mailbox,
+        SETQUOTA=parse_set_quota,
+        GETMETADATA=parse_get_metadata,
+        SETMETADATA=parse_set_metadata,
+        UNAUTHENTICATE=parse_nothing,
+        ESEARCH=parse_multisearch,
     ),
     **_rows(
         SELECTED,
@@ -143,6 +168,7 @@ COMMANDS: Mapping[bytes, Row] = {
         MOVE=parse_copy,
         SORT=parse_sort,
         THREAD=parse_thread,
+        CANCELUPDATE=parse_cancel_update,
     ),
     **_uid_rows(
         EXPUNGE=parse_uid_expunge,
@@ -154,5 +180,8 @@ COMMANDS: Mapping[bytes, Row] = {
         SORT=partial(parse_sort, uid=True),
         THREAD=partial(parse_thread, uid=True),
     ),
+    b"APPEND": Row("APPEND", AFTER_LOGIN, parse_append, uploads=True),
+    b"REPLACE": Row("REPLACE", SELECTED, parse_replace, uploads=True),
+    b"UID REPLACE": Row("REPLACE", SELECTED, partial(parse_replace, uid=True), uploads=True),
 }
 """By name in upper case, `UID FETCH` with its one space."""

@@ -1,10 +1,11 @@
 """What the server announces, by state (RFC 3501 §6.1.1, §7.2.1)."""
 
 from pillarbox.imap.table import State
+from pillarbox.imapd.context import ImapContext
 
 BASE: tuple[bytes, ...] = (
     b"IMAP4rev1",
-    b"LITERAL+",  # RFC 7888
+    b"IMAP4rev2",  # RFC 9051
     b"SASL-IR",  # RFC 4959
     b"LOGIN-REFERRALS",  # RFC 2221
     b"ID",  # RFC 2971
@@ -20,20 +21,54 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"MOVE",  # RFC 6851
     b"SPECIAL-USE",  # RFC 6154
     b"CREATE-SPECIAL-USE",
+    b"LIST-EXTENDED",  # RFC 5258
+    b"LIST-STATUS",  # RFC 5819
+    b"STATUS=SIZE",  # RFC 8438
+    b"MULTIAPPEND",  # RFC 3502
+    b"CATENATE",  # RFC 4469
+    b"REPLACE",  # RFC 8508
+    b"BINARY",  # RFC 3516
+    b"UTF8=ACCEPT",  # RFC 6855
+    b"QUOTA",  # RFC 9208
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
+    b"METADATA",  # RFC 5464
+    b"METADATA-SERVER",
+    b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
+    b"CONDSTORE",  # RFC 7162
+    b"QRESYNC",
+    b"ESEARCH",  # RFC 4731
+    b"SEARCHRES",  # RFC 5182
+    b"ESORT",  # RFC 5267
+    b"CONTEXT=SEARCH",
+    b"CONTEXT=SORT",
+    b"PARTIAL",  # RFC 9394
+    b"MULTISEARCH",  # RFC 7377
+    b"WITHIN",  # RFC 5032
+    b"SORT=DISPLAY",  # RFC 5957
+    b"SEARCH=FUZZY",  # RFC 6203
+    b"OBJECTID",  # RFC 8474
+    b"SAVEDATE",  # RFC 8514
+    b"PREVIEW",  # RFC 8970
 )
 
 AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")
 
 
-def capabilities(state: State, *, tls: bool, allow_cleartext_login: bool) -> tuple[bytes, ...]:
-    """In the order in which they are announced."""
+def capabilities(
+    state: State, context: ImapContext, *, tls: bool, may_login: bool
+) -> tuple[bytes, ...]:
+    """In the order in which they are announced. `may_login`: a password may be sent over the connection as it is."""
+    # RFC 7888 §5: one of them; RFC 7889 §2 (a)
+    literals = b"LITERAL-" if context.literal_minus else b"LITERAL+"
+    names = (*BASE, literals, b"APPENDLIMIT=%d" % context.max_message_size)
     if state is not State.NOT_AUTHENTICATED:
-        return BASE + AFTER_LOGIN
-    names = BASE if tls else (*BASE, b"STARTTLS")
-    if tls or allow_cleartext_login:
-        return names + AUTH
-    # RFC 3501 §6.2.3: LOGIN must not be tried
-    return (*names, b"LOGINDISABLED")
+        names += AFTER_LOGIN
+        return (*names, b"UNAUTHENTICATE") if context.unauthenticate else names  # RFC 8437 §3
+    if not tls:
+        names = (*names, b"STARTTLS")
+    # RFC 3501 §6.2.3: LOGINDISABLED: LOGIN must not be tried
+    return names + AUTH if may_login else (*names, b"LOGINDISABLED")

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pillarbox.core.errors import Refused
-from pillarbox.imap.limits import Limits
+from pillarbox.imap.limits import MINUS_OCTETS, Limits
+from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.server import Server
+from pillarbox.imap.table import State
 from pillarbox.imapd.capabilities import capabilities
 from pillarbox.imapd.context import ImapContext
+from pillarbox.imapd.modes import Modes
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Mechanism
 from pillarbox.store.directory import Account
+from pillarbox.store.quota import Quota
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -39,6 +43,7 @@ class Client:
         "engine",
         "exchange",
         "login_failures",
+        "modes",
         "push",
         "selected_mailbox",
         "upload",
@@ -48,11 +53,16 @@ class Client:
         self.connection = connection
         self.context = context
         self.engine = Server(
-            Limits(message=context.max_message_size), tls=connection.service.implicit_tls
+            Limits(
+                message=context.max_message_size,
+                non_synchronising=MINUS_OCTETS if context.literal_minus else None,
+            ),
+            tls=connection.service.implicit_tls,
         )
         self._account: Account | None = None
         self.selected_mailbox: Selected | None = None
         self.login_failures = 0
+        self.modes = Modes()
         self.exchange: Mechanism | None = None
         """AUTHENTICATE in progress."""
         self.upload: Upload | None = None
@@ -81,12 +91,23 @@ class Client:
         """Whether a password may be sent over this connection as it is."""
         return self.engine.tls or self.context.allow_cleartext_login
 
-    def capabilities(self) -> tuple[bytes, ...]:
+    def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
+        """What is announced in a state, or in the present one."""
         return capabilities(
-            self.engine.state,
+            state or self.engine.state,
+            self.context,
             tls=self.engine.tls,
-            allow_cleartext_login=self.context.allow_cleartext_login,
+            may_login=self.may_login,
         )
+
+    def reset(self) -> None:
+        """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
+        self._account = None
+        self.connection.account = 0
+        self.selected_mailbox = None
+        self.modes = Modes()
+        self.engine.utf8 = False
+        self.engine.takes_charset = True
 
     # The store
 
@@ -98,6 +119,16 @@ class Client:
         """See `Store.write`: durable on return."""
         return await self.context.store.write(self.account.id, work)
 
+    @property
+    def quota(self) -> Quota:
+        """What the account may keep."""
+        return self.context.store.directory.quota(self.account.id)
+
+    def note_growth(self) -> None:
+        """Mail was added: if the account is nearly full now, it will be told."""
+        if self.quota.is_limited:
+            self.context.store.grown.add(self.account.id)
+
     async def pause(self) -> None:
         """Between slices: wait for a slow reader, and let other connections have their turn."""
         await self.connection.pause()
@@ -106,6 +137,18 @@ class Client:
         """Send FLAGS anew if a keyword has turned up that the client does not know."""
         if self.selected.has_new_keywords:
             self.engine.send_rendered(self.selected.flag_responses())
+
+    def enable_condstore(self) -> None:
+        """The client asked for mod-sequences (RFC 7162 §3.1): with a mailbox selected, it is told where it stands."""
+        if not self.modes.condstore:
+            self.modes.condstore = True
+            self.tell_modseq()
+
+    def tell_modseq(self) -> None:
+        """HIGHESTMODSEQ: up to where the client was told of all changes (RFC 7162 §3.1.2.1, §3.2)."""
+        if self.selected_mailbox is not None:
+            code = highestmodseq(self.selected_mailbox.view.told_modseq)
+            self.engine.send_untagged(b"OK", "Highest mod-sequence.", code)
 
     def ensure_writable(self) -> None:
         """Raises Refused if the mailbox was opened by EXAMINE."""

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
+from pillarbox.imap.seqset import SeqSet
 from pillarbox.imapd.view import Snapshots
+from pillarbox.store.search_index import Hits
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
@@ -23,6 +25,10 @@ class ImapContext:
     """Octets that APPEND takes."""
     allow_cleartext_login: bool = False
     """Whether a client may log in without TLS."""
+    literal_minus: bool = False
+    """Whether non-synchronising literals are for little only: LITERAL- and not LITERAL+ (RFC 7888 §5)."""
+    unauthenticate: bool = True
+    """Whether a client may log out and in again on one connection (RFC 8437 §8 wants it to be configurable)."""
     snapshots: Snapshots = field(default_factory=Snapshots)
 
 
@@ -37,5 +43,20 @@ class SearchContext:
     """The session's view, ascending; it may name messages that are gone by now."""
     recent: Callable[[int], bool]
     """Whether the message with a UID is \\Recent in this session."""
+    saved: SeqSet
+    """The UIDs that `$` stands for."""
     pause: Callable[[], Awaitable[None]]
     """To be awaited between slices: lets others have their turn."""
+    clips_numbers: bool = False
+    """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""
+    _hits: dict[str, Hits | None] = field(default_factory=dict)
+
+    async def hits(self, wanted: str) -> Hits | None:
+        """Which messages may have a folded text in them, found once a search; None: that is not known."""
+        if wanted not in self._hits:
+            self._hits[wanted] = await self.store.index.find(self.account, wanted)
+        return self._hits[wanted]
+
+    async def has_index(self) -> bool:
+        """Whether the account has an index; whoever asks wants one from now on."""
+        return await self.store.index.is_wanted(self.account)

@@ -10,12 +10,15 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from pillarbox.core.dates import format_internaldate
+from pillarbox.core.dates import format_internaldate, pack_date
 from pillarbox.imap.syntax_fetch import FetchItem, Section
 from pillarbox.imapd.body import body_of
+from pillarbox.imapd.extensions.binary import NAMES as BINARY_NAMES
+from pillarbox.imapd.objectid import emailid, threadid
 from pillarbox.imapd.sections import Message, fields_of, locate
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.view import with_recent
+from pillarbox.mime.wire import string
 from pillarbox.store.content import FIELD_CODES
 from pillarbox.store.tx import Tx
 
@@ -58,7 +61,7 @@ LARGEST_RENDERED_SLICE = 1 << 20
 LARGEST_SHORTENED = 64 * 1024
 """Octets of BODYSTRUCTURE from which BODY is made on the event loop."""
 
-_NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate"))
+_NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate", "savedate", "content"))
 
 
 def _weight(columns: tuple[str, ...]) -> tuple[str, int]:
@@ -80,6 +83,7 @@ class Plan:
         "body_at",
         "columns",
         "is_rendered",
+        "is_streamed",
         "limit",
         "reads_content",
         "sections",
@@ -111,6 +115,8 @@ class Plan:
         self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
         """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
         -1: that does not matter."""
+        self.is_streamed = any(item.name in BINARY_NAMES for item in items)
+        """Whether each message takes more than its row."""
         self._items = items
         self._seen_modseq = seen_modseq
         self.sections = [item for item in items if item.section is not None]
@@ -168,6 +174,16 @@ def _mapped(name: str, template: bytes, function: Callable[[Any], bytes]) -> Ren
     return Renderer(template, (name,), lambda part: (map(function, part.columns[name]),))
 
 
+def _object_id(name: str, template: bytes, make: Callable[[int, int], bytes]) -> Renderer:
+    """RFC 8474 §5.3."""
+
+    def fill(part: Slice) -> Sequence[Iterable[Any]]:
+        account = part.tx.account
+        return ([make(account, number) for number in part.columns[name]],)
+
+    return Renderer(template, (name,), fill)
+
+
 def _bodies(part: Slice) -> Sequence[Iterable[Any]]:
     known = part.short_bodies
     return ([known.get(text) or body_of(text) for text in part.columns["bodystructure"]],)
@@ -178,15 +194,29 @@ _PLAIN: dict[str, Renderer] = {
     "FLAGS": Renderer(b"FLAGS (%b)", ("flags",), _flags),
     "INTERNALDATE": _mapped("internaldate", b"INTERNALDATE %b", format_internaldate),
     "RFC822.SIZE": _column("size", b"RFC822.SIZE %d"),
+    "EMAILID": _object_id("content", b"EMAILID (%b)", emailid),
+    "THREADID": _object_id("thread", b"THREADID (%b)", threadid),
+    "SAVEDATE": _mapped(
+        "savedate", b"SAVEDATE %b", lambda saved: format_internaldate(pack_date(saved))
+    ),
+    # RFC 8970 §3.2
+    "PREVIEW": _mapped("preview", b"PREVIEW %b", lambda text: string(text.encode())),
+    "MODSEQ": _column("modseq", b"MODSEQ (%d)"),
     "ENVELOPE": _column("envelope", b"ENVELOPE %b"),
     "BODYSTRUCTURE": _column("bodystructure", b"BODYSTRUCTURE %b"),
     "BODY": Renderer(b"BODY %b", ("bodystructure",), _bodies),
 }
 
 
+_STREAMED = Renderer(b"", (), lambda part: ())
+"""Of items that are never rendered from a row."""
+
+
 def _renderer(item: FetchItem) -> Renderer:
     if item.section is None:
         return _PLAIN[item.name]
+    if item.name in BINARY_NAMES:
+        return _STREAMED
     label = item.label.replace(b"%", b"%%")
     section = item.section
     if item.partial is None and not section.part:

@@ -61,6 +61,8 @@ def cut(positions: Positions, most: int) -> Iterator[Positions]:
 
 async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Positions, bool]]:
     """Cut a part where its messages are large; with each piece, whether it is one message too large for a slice."""
+    if plan.is_streamed:
+        return [([range(position, position + 1)], True) for run in part for position in run]
     if not plan.weight:
         return [(part, False)]
     selected = client.selected

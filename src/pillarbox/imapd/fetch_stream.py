@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pillarbox.core.errors import Failure
 from pillarbox.imap.syntax_fetch import FetchItem
 from pillarbox.imapd.client import Client
+from pillarbox.imapd.extensions.binary import NAMES as BINARY_NAMES
+from pillarbox.imapd.extensions.binary import find_encoded, send_binary
 from pillarbox.imapd.fetch_items import Plan, literal, without_nul
+from pillarbox.imapd.octets import read_all, read_piece
 from pillarbox.imapd.sections import Message, Span, fields_of, locate
 from pillarbox.store import messages
-from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
+from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.tx import Tx
 
 
@@ -27,13 +30,21 @@ async def stream_message(client: Client, plan: Plan, uid: int) -> bool:
     large = await _read(client, plan, uid)
     if large is None:
         return False
+    encoded = {}
+    for item in plan.sections:
+        if item.name in BINARY_NAMES:
+            encoded[item] = await find_encoded(client, large.content, large.message, item)
+            await client.pause()
     client.tell_keywords()
     client.engine.send(large.start)
     try:
         for item in plan.sections:
             if large.start[-1:] != b"(" or item is not plan.sections[0]:
                 client.engine.send(b" ")
-            await _send_section(client, large, item)
+            if item in encoded:
+                await send_binary(client, encoded[item], item)
+            else:
+                await _send_section(client, large, item)
     except Failure as failure:
         # Within a literal nothing else can be said.
         client.connection.abort()
@@ -69,7 +80,7 @@ async def _send_section(client: Client, large: _Large, item: FetchItem) -> None:
         engine.send(item.label + b" NIL")
         return
     if section.fields:
-        header = span.head + await _read_all(client, large.content, span)
+        header = span.head + await read_all(client, large.content, span)
         if len(header) > LARGEST_INLINE:
             fields = await client.context.store.compute(lambda: fields_of(section, header))
         else:
@@ -80,25 +91,7 @@ async def _send_section(client: Client, large: _Large, item: FetchItem) -> None:
     engine.send_rendered([item.label, b" {%d}\r\n" % span.size, without_nul(span.head)])
     start = span.start
     while start < span.end:
-        piece = await _read_piece(client, large.content, start, span.end)
+        piece = await read_piece(client, large.content, start, span.end)
         engine.send(without_nul(piece))
         await client.pause()
         start += len(piece)
-
-
-async def _read_all(client: Client, content: int, span: Span) -> bytes:
-    pieces = []
-    start = span.start
-    while start < span.end:
-        pieces.append(await _read_piece(client, content, start, span.end))
-        start += len(pieces[-1])
-    return b"".join(pieces)
-
-
-async def _read_piece(client: Client, content: int, start: int, end: int) -> bytes:
-    """At least one octet of a body, from `start` on."""
-    length = min(PIECE_OCTETS, end - start)
-    piece = await client.read(lambda tx: messages.body(tx, content, start, length))
-    if not piece:
-        raise Failure("the message is shorter than it should be")
-    return piece

@@ -6,30 +6,25 @@ that are left. Strings match as substrings of decoded text, without case. A mess
 this client, matches no key that has to look at it, and so every NOT of one.
 """
 
-import re
-import unicodedata
+import json
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pillarbox.core import flags as flag
-from pillarbox.core.dates import local_day
+from pillarbox.core.dates import epoch_of, local_day
 from pillarbox.core.errors import RemoteError
-from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program
+from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
-from pillarbox.mime.decode import search_text
-from pillarbox.mime.header import (
-    MAX_VALUE,
-    decode_header,
-    header_end,
-    header_values,
-    split_header,
-)
-from pillarbox.mime.structure import MIME_FIELDS, parse_structure
+from pillarbox.imapd.objectid import number_of
+from pillarbox.imapd.program import loosened, needed_texts
+from pillarbox.mime import searched
+from pillarbox.mime.fold import fold
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
 from pillarbox.store.store import Store
@@ -46,13 +41,12 @@ INLINE_OCTETS = 64 * 1024
 """With more text than this, decoding and looking leave the event loop."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
-HEADER_PIECE = 128 * 1024
-"""Octets of a header block that are decoded in one go."""
-FOLDED_PIECE = 1024
-"""Characters that are folded in one call: the time for accents heaped on accents grows with their square."""
-
-
-_FIELD_END = re.compile(rb"\n(?![ \t])")
+NARROWED_SLICE = 20_000
+"""Messages that are asked at once whether they have one of some contents."""
+MOST_NARROWING = 5000
+"""Hits in the index; with more, each slice is narrowed when it is looked at."""
+FEW = 4
+"""If a slice has this many times more messages than there are candidates, only these are read."""
 
 
 class _Cost(IntEnum):
@@ -65,12 +59,13 @@ class _Cost(IntEnum):
     TEXT = 32
 
 
-_Row = tuple[int, int, int, tuple[bytes, ...]]
+_Row = tuple[int, int, int, tuple[bytes, ...], int]
 """The narrow columns of a message, in the order of the numbers below."""
 _FLAGS: Final = 0
 _DATE: Final = 1
 _SIZE: Final = 2
 _KEYWORDS: Final = 3
+_MODSEQ: Final = 4
 
 _RowTest = Callable[[_Row], bool]
 _DayTest = Callable[[int, int], bool]
@@ -81,11 +76,13 @@ _Texts = list[tuple[int, bytes]]
 class _Slice:
     """Consecutive messages of the view, and what was read of them."""
 
-    __slots__ = ("_rows", "_uid_range", "_work", "context")
+    __slots__ = ("_length", "_ranges", "_rows", "_work", "context")
 
     def __init__(self, context: SearchContext, uids: "array[int]") -> None:
         self.context = context
-        self._uid_range = (uids[0], uids[-1])
+        self._length = len(uids)
+        is_sparse = uids[-1] - uids[0] >= FEW * len(uids)
+        self._ranges = messages.to_ranges(uids) if is_sparse else [(uids[0], uids[-1])]
         self._rows: dict[int, _Row] | None = None
         self._work = 0
 
@@ -103,10 +100,10 @@ class _Slice:
 
             def work(tx: Tx) -> dict[int, _Row]:
                 names_of = keywords.names_of
-                columns = ("uid", "flags", "internaldate", "size")
+                columns = ("uid", "flags", "internaldate", "size", "modseq")
                 return {
-                    uid: (flags, date, size, names_of(tx, flags))
-                    for uid, flags, date, size in self._select(tx, columns)
+                    uid: (flags, date, size, names_of(tx, flags), modseq)
+                    for uid, flags, date, size, modseq in self._select(tx, columns)
                 }
 
             self._rows = await self.context.store.read(self.context.account, work)
@@ -118,11 +115,28 @@ class _Slice:
         return await context.store.read(context.account, lambda tx: self._select(tx, names))
 
     def _select(self, tx: Tx, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        return messages.select(tx, self.context.mailbox, [self._uid_range], names)
+        return messages.select(tx, self.context.mailbox, self._ranges, names)
+
+    async def columns_of(self, candidates: set[int], *names: str) -> list[tuple[Any, ...]]:
+        """Of the candidates, and perhaps of others."""
+        if len(candidates) * FEW < self._length:
+            return await self._select_some(sorted(candidates), names)
+        return await self.columns(*names)
+
+    async def likely(self, candidates: set[int], wanted: str) -> set[int]:
+        """Those of the candidates that may have a folded text in them, by the index."""
+        hits = await self.context.hits(wanted)
+        if hits is None:
+            return candidates
+        return {
+            uid
+            for uid, content in await self.columns_of(candidates, "uid", "content")
+            if uid in candidates and hits.may_have(content)
+        }
 
     async def headers(self, candidates: set[int]) -> AsyncIterator[_Texts]:
         """Header blocks in groups of about MOST_OCTETS."""
-        sizes = dict(await self.columns("uid", "header_size"))
+        sizes = dict(await self.columns_of(candidates, "uid", "header_size"))
         for group in _grouped(candidates, sizes):
             yield [
                 (uid, header) for uid, header in await self._select_some(group, ("uid", "header"))
@@ -130,7 +144,7 @@ class _Slice:
 
     async def wholes(self, candidates: set[int]) -> AsyncIterator[_Texts]:
         """Whole messages in groups of about MOST_OCTETS."""
-        sizes = {uid: row[_SIZE] for uid, row in (await self.rows()).items()}
+        sizes = dict(await self.columns_of(candidates, "uid", "size"))
         columns = ("uid", "header", "body", "content", "size")
         for group in _grouped(candidates, sizes):
             texts: _Texts = []
@@ -192,9 +206,12 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
+    step = _compile(program, context)
     uids = context.uids
-    step = _compile(program, uids)
-    size = NARROW_SLICE if step.cost <= _Cost.ROW else WIDE_SLICE
+    is_wide = step.cost > _Cost.ROW
+    if is_wide and await context.has_index():
+        uids = await _narrowed(context, program)
+    size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
     for start in range(0, len(uids), size):
         part = uids[start : start + size]
@@ -204,19 +221,49 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
     return found
 
 
+async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
+    """The messages in which all texts may be that the program needs, by the index."""
+    uids = context.uids
+    for wanted in needed_texts(program):
+        hits = await context.hits(wanted)
+        if hits is None or len(hits.contents) > MOST_NARROWING:
+            continue
+        left = array("I")
+        contents = json.dumps(sorted(hits.contents))
+        for start in range(0, len(uids), NARROWED_SLICE):
+            part = uids[start : start + NARROWED_SLICE]
+
+            found = await context.store.read(
+                context.account,
+                partial(
+                    messages.of_contents,
+                    mailbox=context.mailbox,
+                    uid_range=(part[0], part[-1]),
+                    contents=contents,
+                    above=hits.up_to,
+                ),
+            )
+            left.extend(found if uids is context.uids else sorted(set(part).intersection(found)))
+            await context.pause()
+        uids = left
+    return uids
+
+
 # The tree
 
 
-def _compile(program: Program, uids: "array[int]") -> _Step:
+def _compile(program: Program, context: SearchContext) -> _Step:
     match program:
         case And():
-            return _all_of([_compile(key, uids) for key in program.keys])
+            return _all_of([_compile(key, context) for key in program.keys])
         case Or():
-            return _either([_compile(program.left, uids), _compile(program.right, uids)])
+            return _either([_compile(program.left, context), _compile(program.right, context)])
         case Not():
-            return _none_of(_compile(program.key, uids))
+            return _none_of(_compile(program.key, context))
+        case Fuzzy():
+            return _compile(loosened(program.key), context)
         case Key():
-            return _compile_key(program.name, program.argument, uids)
+            return _compile_key(program.name, program.argument, context)
 
 
 def _by_cost(step: _Step) -> _Cost:
@@ -254,7 +301,7 @@ def _none_of(step: _Step) -> _Step:
     return _Step(step.cost, match)
 
 
-def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
+def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
     if name in _ROW_TESTS:
         return _row_step(_ROW_TESTS[name](argument))
     if name in _SENT_TESTS:
@@ -267,11 +314,21 @@ def _compile_key(name: str, argument: Any, uids: "array[int]") -> _Step:
         case "OLD":
             return _uid_step(lambda part, uid: not part.context.recent(uid))
         case "NEW":
-            return _all_of([_compile_key(each, None, uids) for each in ("RECENT", "UNSEEN")])
+            return _all_of([_compile_key(each, None, context) for each in ("RECENT", "UNSEEN")])
         case "SEQUENCE" | "UID":
-            return _set_step(argument, uids, is_uid=name == "UID")
+            return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
             return _text_step(fold(argument), with_header=name == "TEXT")
+        case "OLDER" | "YOUNGER":
+            return _row_step(_within(name, int(context.store.clock()) - argument))
+        case "SAVEDATESUPPORTED":  # RFC 8514 §4.3
+            return _uid_step(lambda part, uid: True)
+        case "SAVEDBEFORE" | "SAVEDON" | "SAVEDSINCE":
+            return _saved_step(_SENT_TESTS[name.replace("SAVED", "SENT")], argument)
+        case "EMAILID" | "THREADID":
+            column = "content" if name == "EMAILID" else "thread"
+            wanted = number_of(argument, name[0].replace("E", "M"), context.account)
+            return _column_step(column, lambda value: value == wanted)
         case "HEADER":
             return _field_step(argument[0], fold(argument[1]))
         case _:  # BCC, CC, FROM, SUBJECT, TO
@@ -288,7 +345,12 @@ def _uid_step(test: Callable[[_Slice, int], bool]) -> _Step:
     return _Step(_Cost.NOTHING, match)
 
 
-def _set_step(numbers: SeqSet, uids: "array[int]", *, is_uid: bool) -> _Step:
+def _set_step(numbers: SeqSet, context: SearchContext, *, is_uid: bool) -> _Step:
+    uids = context.uids
+    if numbers.saved:
+        numbers, is_uid = context.saved, True
+    if context.clips_numbers and not is_uid:
+        numbers = clipped(numbers, len(uids))
     try:
         positions = uid_slices(numbers, uids) if is_uid else number_slices(numbers, len(uids))
     except ValueError as error:  # RFC 3501 §9 seq-number
@@ -348,6 +410,8 @@ _ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
     "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,
     "LARGER": lambda octets: lambda row: row[_SIZE] > octets,
     "SMALLER": lambda octets: lambda row: row[_SIZE] < octets,
+    # RFC 7162 §3.1.5
+    "MODSEQ": lambda modseq: lambda row: row[_MODSEQ] >= modseq,
 }
 
 _SENT_TESTS: dict[str, _DayTest] = {
@@ -370,23 +434,30 @@ def _sent_step(test: _DayTest, day: int) -> _Step:
     return _Step(_Cost.SENT, match)
 
 
+def _within(name: str, moment: int) -> _RowTest:
+    """RFC 5032 §2; `moment` in epoch seconds."""
+    if name == "OLDER":
+        return lambda row: epoch_of(row[_DATE]) <= moment
+    return lambda row: epoch_of(row[_DATE]) >= moment
+
+
+def _saved_step(test: _DayTest, day: int) -> _Step:
+    """RFC 8514 §4.3; days are those of UTC."""
+    return _column_step("savedate", lambda saved: test(saved // 86_400, day))
+
+
+def _column_step(name: str, test: Callable[[Any], bool]) -> _Step:
+    async def match(part: _Slice, candidates: set[int]) -> set[int]:
+        return {
+            uid
+            for uid, value in await part.columns("uid", name)
+            if uid in candidates and test(value)
+        }
+
+    return _Step(_Cost.SENT, match)
+
+
 # Keys that look into text
-
-
-def fold(text: str) -> str:
-    """Text in the form in which strings are compared: without case, accents composed."""
-    if text.isascii():
-        return text.lower()
-    pieces: list[str] = []
-    start = 0
-    while start < len(text):
-        end = start + FOLDED_PIECE
-        most = min(end + FOLDED_PIECE // 8, len(text))
-        while end < most and not text[end].isascii():  # an accent stays with its letter
-            end += 1
-        pieces.append(unicodedata.normalize("NFC", text[start:end].casefold()))
-        start = end
-    return "".join(pieces)
 
 
 def _field_step(name: str, wanted: str) -> _Step:
@@ -396,11 +467,12 @@ def _field_step(name: str, wanted: str) -> _Step:
 
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
+        candidates = await part.likely(candidates, wanted)
         unknown = candidates
         if code is not None:
             unknown = set()
             texts: list[tuple[int, list[bytes]]] = []
-            for uid, shape, fields in await part.columns("uid", "shape", "fields"):
+            for uid, shape, fields in await part.columns_of(candidates, "uid", "shape", "fields"):
                 if uid not in candidates:
                     continue
                 if shape is None:
@@ -409,7 +481,7 @@ def _field_step(name: str, wanted: str) -> _Step:
                     texts.append((uid, _of_shape(shape, fields, code)))
             octets = sum(len(raw) for _, raws in texts for raw in raws)
             found = await _look(
-                part.context.store, texts, octets, lambda raws: _any_contains(raws, wanted)
+                part.context.store, texts, octets, lambda raws: searched.any_contains(raws, wanted)
             )
         if unknown:
             async for headers in part.headers(unknown):
@@ -418,7 +490,9 @@ def _field_step(name: str, wanted: str) -> _Step:
                     part.context.store,
                     headers,
                     octets,
-                    lambda block: _has_field(block, field, wanted),
+                    lambda block: searched.any_contains(
+                        searched.fields_named(block, field), wanted
+                    ),
                 )
                 await part.context.pause()
         return found
@@ -431,51 +505,21 @@ def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
     return [raw for each, raw in zip(shape, fields.split(b"\0"), strict=True) if each == code]
 
 
-def _has_field(block: bytes, field: bytes, wanted: str) -> bool:
-    if field not in block.lower():
-        return False
-    spans = split_header(block)
-    values = (
-        block[start : min(end, start + MAX_VALUE)] for name, start, end in spans if name == field
-    )
-    return _any_contains(values, wanted)
-
-
-def _any_contains(fields: Iterable[bytes], wanted: str) -> bool:
-    return any(wanted in fold(decode_header(raw.partition(b":")[2])) for raw in fields)
-
-
 def _text_step(wanted: str, *, with_header: bool) -> _Step:
-    def contains(octets: bytes) -> bool:
-        size = header_end(octets)
-        block = octets[:size]
-        if with_header and any(wanted in fold(decode_header(each)) for each in _pieces(block)):
-            return True
-        values = header_values(block, split_header(block), MIME_FIELDS)
-        return wanted in fold(search_text(octets, parse_structure(octets, size, values)))
-
     async def match(part: _Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
+        candidates = await part.likely(candidates, wanted)
         async for wholes in part.wholes(candidates):
             found |= await _look(
-                part.context.store, wholes, sum(len(octets) for _, octets in wholes), contains
+                part.context.store,
+                wholes,
+                sum(len(octets) for _, octets in wholes),
+                lambda octets: searched.contains(octets, wanted, with_header=with_header),
             )
             await part.context.pause()
         return found
 
     return _Step(_Cost.TEXT, match)
-
-
-def _pieces(block: bytes) -> Iterator[bytes]:
-    """A header block in pieces of about HEADER_PIECE, each of whole fields where these are not too long: what is done
-    with one lets no other thread run."""
-    start = 0
-    while len(block) - start > HEADER_PIECE:
-        end = _FIELD_END.search(block, start + HEADER_PIECE, start + 2 * HEADER_PIECE)
-        cut = end.end() if end is not None else start + 2 * HEADER_PIECE
-        yield block[start:cut]
-        start = cut
-    yield block[start:]
 
 
 async def _look(

@@ -1,13 +1,29 @@
 """The selected mailbox of a session, and the wire form of its flags."""
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT, SYSTEM_MASK
 from pillarbox.imap.responses import flag_list, permanentflags
+from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.view import View
 from pillarbox.store import keywords
 from pillarbox.store.tx import Tx
+
+EMPTY = SeqSet(())
+
+
+@dataclass(slots=True)
+class Followed:
+    """`found` are the UIDs that the client knows, in order. `criteria` are empty for SEARCH."""
+
+    tag: bytes
+    program: Program
+    criteria: tuple[SortKey, ...]
+    uid: bool
+    found: "array[int]"
 
 
 @dataclass(slots=True)
@@ -23,6 +39,18 @@ class Selected:
     """Flags values in wire form, without parentheses."""
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
+
+    saved: SeqSet = EMPTY
+    """The UIDs that `$` stands for (RFC 5182 §2.1)."""
+
+    contexts: dict[bytes, Followed] = field(default_factory=dict)
+    """Searches that the client follows, by tag."""
+
+    def slices(self, messages: SeqSet, uid: bool) -> list[range]:
+        """What a set of UIDs or message numbers, or `$`, means: see `View.slices`."""
+        if messages.saved:
+            return self.view.slices(self.saved, True)
+        return self.view.slices(messages, uid)
 
     def learn_flags(self, tx: Tx, values: Iterable[int]) -> None:
         """Get the texts of flags values that are not yet known."""

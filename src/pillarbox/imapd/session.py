@@ -10,6 +10,7 @@ from pillarbox.imap.events import (
     AppendAborted,
     AppendData,
     AppendEnd,
+    AppendNext,
     AppendStart,
     AuthResponse,
     Command,
@@ -57,8 +58,10 @@ class ImapSession:
             case AppendStart():
                 # RFC 3501 §7.4.1: not while a command is being received
                 await self._answer(append.start(client, event), expunge=False)
+            case AppendNext():
+                await self._answer(append.go_on(client, event), expunge=False)
             case AppendEnd():
-                await self._answer(append.finish(client))
+                await self._answer(append.finish(client, event))
             case AppendAborted():
                 append.drop(client)
             case AuthResponse():

@@ -1,6 +1,6 @@
 """SORT: what a search found, in order (RFC 5256 §3)."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.display import display_name
 from pillarbox.imapd.search import search
+from pillarbox.mime.fold import fold
 from pillarbox.store import messages
 
 SLICE = 256
@@ -26,22 +28,43 @@ _COLUMNS = {
     "SIZE": ("size",),
     "SUBJECT": ("subject",),
     "TO": ("to_key",),
+    "DISPLAYFROM": ("envelope",),  # RFC 5957 §4
+    "DISPLAYTO": ("envelope",),
+    "RELEVANCY": ("uid",),  # RFC 6203 §6
 }
 """The columns of a sort key; strings are stored without case."""
 
 
-async def sort(context: SearchContext, criteria: Sequence[SortKey], program: Program) -> list[int]:
+async def sort(
+    context: SearchContext,
+    criteria: Sequence[SortKey],
+    program: Program,
+    scores: Mapping[int, int] | None = None,
+) -> list[int]:
     """The UIDs that match, by `criteria`, equal ones in the order of the mailbox; messages that are gone are left out.
+    `scores` are by UID, for RELEVANCY.
 
     Raises RemoteError and Unavailable as `search` does.
     """
+    return await in_sorted_order(context, criteria, await search(context, program), scores)
+
+
+async def in_sorted_order(
+    context: SearchContext,
+    criteria: Sequence[SortKey],
+    uids: Sequence[int],
+    scores: Mapping[int, int] | None = None,
+) -> list[int]:
+    """`sort` for UIDs that ascend."""
     columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
     rows: list[tuple[Any, ...]] = []
-    async for found in read_columns(context, await search(context, program), ("uid", *columns)):
-        rows += found
+    displays = tuple(dict.fromkeys(key.name for key in criteria if key.name in DISPLAYS))
+    async for found in read_columns(context, uids, ("uid", *columns)):
+        rows += [_with_names(row, columns, displays) for row in found] if displays else found
+    columns = columns + displays
     # One stable sort a key, the last key first: the order of the mailbox is kept among equals.
     for key in reversed(criteria):
-        rows = await _sorted(context, rows, _key_function(key.name, columns), key.reverse)
+        rows = await _sorted(context, rows, _key_function(key.name, columns, scores), key.reverse)
     return [row[0] for row in rows]
 
 
@@ -63,7 +86,25 @@ def sent_epoch(sent: int | None, internaldate: int) -> int:
     return epoch_of(internaldate if sent is None else sent)
 
 
-def _key_function(name: str, columns: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
+DISPLAYS = frozenset(("DISPLAYFROM", "DISPLAYTO"))
+
+
+def _with_names(
+    row: tuple[Any, ...], columns: tuple[str, ...], displays: tuple[str, ...]
+) -> tuple[Any, ...]:
+    """A row with the names that DISPLAYFROM and DISPLAYTO sort by, and without the ENVELOPE that they are from."""
+    place = 1 + columns.index("envelope")
+    names = [fold(display_name(row[place], key)) for key in displays]
+    return (*row[:place], None, *row[place + 1 :], *names)
+
+
+def _key_function(
+    name: str, columns: tuple[str, ...], scores: Mapping[int, int] | None
+) -> Callable[[tuple[Any, ...]], Any]:
+    if name == "RELEVANCY":  # the most relevant one first
+        return lambda row: -(scores or {}).get(row[0], 0)
+    if name in DISPLAYS:
+        return itemgetter(1 + columns.index(name))
     places = [1 + columns.index(column) for column in _COLUMNS[name]]
     if name == "DATE":
         sent, arrival = places

@@ -17,10 +17,12 @@ from pillarbox.imapd.commands import (
     list,
     login,
     mailbox,
+    multisearch,
     search,
     select,
     store,
 )
+from pillarbox.imapd.extensions import layers, metadata, quota
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -66,6 +68,15 @@ COMMANDS: Mapping[str, Row] = {
     "SEARCH": Row(search.search, keeps_numbers=True),
     "SORT": Row(search.sort, keeps_numbers=True),
     "THREAD": Row(search.thread, keeps_numbers=True),
+    "ESEARCH": Row(multisearch.multisearch, keeps_numbers=True),
+    "CANCELUPDATE": Row(search.cancel_update),
     "IDLE": Row(idle.idle, tells=False),
+    "GETQUOTA": Row(quota.get_quota),
+    "GETQUOTAROOT": Row(quota.get_quota_root),
+    "SETQUOTA": Row(quota.set_quota),
+    "GETMETADATA": Row(metadata.get_metadata),
+    "SETMETADATA": Row(metadata.set_metadata),
+    "COMPRESS": Row(layers.compress),
+    "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }
 """By `imap.events.Command.name`. APPEND, which is no single event, is served by the session itself."""

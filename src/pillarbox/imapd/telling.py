@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pillarbox.core.errors import Unavailable
+from pillarbox.imap.responses import vanished
+from pillarbox.imapd import contexts
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.selected import Selected
 from pillarbox.store import changes, mailboxes, messages
@@ -27,27 +29,38 @@ async def sync(client: Client, *, expunge: bool) -> None:
     """
     selected = client.selected
     view = selected.view
+    # What is followed depends on this session's own changes, too
+    own = () if selected.contexts else view.own_modseqs
     found = await client.read(
-        lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext, view.own_modseqs)
+        lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext, own)
     )
     if found is not None:
         await claim_recent(client, selected, found.mailbox)
         gone = await _find_gone(client) if found.is_far else found.vanished
         view.vanish(gone)
     if expunge:
-        await _tell_expunged(client)
+        if selected.contexts and view.has_vanished:
+            await contexts.tell_vanishing(client)
+        await tell_expunged(client)
     if found is not None:
-        await _tell_new(client, found.mailbox)
-        await _tell_flags(client, found)
+        came = await _tell_new(client, found.mailbox)
+        flagged = await _tell_flags(client, found)
+        if selected.contexts:
+            await contexts.tell_changed(client, [*came, *flagged])
         view.modseq = found.mailbox.modseq
         view.share(client.context.snapshots, client.account.id, selected.mailbox)
     view.own_modseqs.clear()
+    if not view.has_vanished:
+        view.told_modseq = view.modseq
+    elif client.modes.condstore:
+        # RFC 7162 §3.2, §6: what is told by now has higher mod-sequences than what is not
+        client.tell_modseq()
 
 
 async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> None:
     """Messages that no session was told of are \\Recent in this one; EXAMINE does not take that from the next
     (RFC 3501 §2.3.2, §6.3.2)."""
-    if mailbox.recent_uid >= mailbox.uidnext:
+    if mailbox.recent_uid >= mailbox.uidnext or not client.modes.tells_recent:
         return
     if selected.read_only:
         selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
@@ -81,7 +94,16 @@ async def _find_gone(client: Client) -> Ranges:
     return gone
 
 
-async def _tell_expunged(client: Client) -> None:
+async def tell_expunged(client: Client) -> None:
+    """EXPUNGE or VANISHED for what is gone."""
+    if client.modes.tells_vanished:
+        gone = client.selected.view.expunge_uids()
+        for start in range(0, len(gone), UIDS_A_SLICE):
+            if start:
+                await client.pause()
+            part = messages.to_ranges(gone[start : start + UIDS_A_SLICE])
+            client.engine.send(vanished(part))
+        return
     for numbers in _cut(client.selected.view.expunge()):
         client.engine.send_rendered([b"* %d EXPUNGE\r\n" % number for number in numbers])
         if len(numbers) == UIDS_A_SLICE:
@@ -103,12 +125,20 @@ def _cut(runs: Sequence[range]) -> Iterator[list[int]]:
         yield part
 
 
-async def _tell_new(client: Client, mailbox: Mailbox) -> None:
+async def _tell_new(client: Client, mailbox: Mailbox) -> "array[int]":
     view = client.selected.view
     found = await load_uids(client, mailbox.id, view.uidnext, mailbox.uidnext)
     view.add(found, mailbox.uidnext)
     if found:
-        client.engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
+        client.engine.send(exists(client))
+    return found
+
+
+def exists(client: Client) -> bytes:
+    """EXISTS, and RECENT where the client knows it."""
+    view = client.selected.view
+    text = b"* %d EXISTS\r\n" % len(view)
+    return text + b"* %d RECENT\r\n" % view.recent if client.modes.tells_recent else text
 
 
 async def load_uids(client: Client, mailbox: int, first: int, uidnext: int) -> "array[int]":
@@ -129,8 +159,10 @@ async def load_uids(client: Client, mailbox: int, first: int, uidnext: int) -> "
     return uids
 
 
-async def _tell_flags(client: Client, found: Changes) -> None:
+async def _tell_flags(client: Client, found: Changes) -> list[int]:
+    """The UIDs of the messages that changed."""
     selected = client.selected
+    changed: list[int] = []
     modseq = selected.view.modseq
     ranges = found.flagged
     while ranges:
@@ -142,13 +174,15 @@ async def _tell_flags(client: Client, found: Changes) -> None:
 
         rows, ranges = await client.read(work)
         tell_flags(client, rows)
+        changed += [row[0] for row in rows]
         if ranges:
             await client.pause()
+    return changed
 
 
 def tell_flags(client: Client, rows: FlagRows) -> None:
     """Of changes whose flags the session has learnt."""
     client.tell_keywords()
     selected = client.selected
-    responses = selected.view.flag_responses(rows, selected.flag_texts.__getitem__)
+    responses = selected.view.flag_responses(rows, selected.flag_texts.__getitem__, client.modes)
     client.engine.send_rendered(responses)

@@ -13,20 +13,32 @@ from weakref import WeakValueDictionary
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import SeqSet, number_slices, uid_slices
+from pillarbox.imapd.modes import Modes
 from pillarbox.store.changes import merge
 
 Ranges = list[tuple[int, int]]
 
 
 class View:
-    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known."""
+    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known, `told_modseq` up to where the
+    client was told of all of it, expunges too."""
 
-    __slots__ = ("_recent", "_snapshot", "_vanished", "modseq", "own_modseqs", "uidnext", "uids")
+    __slots__ = (
+        "_recent",
+        "_snapshot",
+        "_vanished",
+        "modseq",
+        "own_modseqs",
+        "told_modseq",
+        "uidnext",
+        "uids",
+    )
 
     def __init__(self, uids: "array[int]", uidnext: int, modseq: int) -> None:
         self.uids = uids
         self.uidnext = uidnext
         self.modseq = modseq
+        self.told_modseq = modseq
         self.own_modseqs: set[int] = set()
         """ModSeqs of flag changes that this session made and reports by itself."""
         self._vanished: Ranges = []  # expunged, and the client does not know
@@ -50,6 +62,7 @@ class View:
         """
         if uid:
             return uid_slices(messages, self.uids)
+        assert not messages.saved
         try:
             return number_slices(messages, len(self.uids))
         except ValueError as error:
@@ -88,27 +101,51 @@ class View:
         if ranges:
             self._vanished = merge(self._vanished + ranges)
 
+    @property
+    def has_vanished(self) -> bool:
+        """Whether some is gone that the client was not told of."""
+        return bool(self._vanished)
+
+    def vanished_uids(self) -> set[int]:
+        """What `expunge` would take out."""
+        uids = self.uids
+        found: set[int] = set()
+        for first, last in self._vanished:
+            found.update(uids[bisect_left(uids, first) : bisect_right(uids, last)])
+        return found
+
     def expunge(self) -> list[range]:
         """Take out what has vanished; the numbers of that, each range descending and the last one first, so that each
         number is right when it is told."""
+        return [range(part.stop, part.start, -1) for part in reversed(self._take_vanished()[1])]
+
+    def expunge_uids(self) -> "array[int]":
+        """The same, but its UIDs."""
+        uids, parts = self._take_vanished()
+        gone = array("I")
+        for part in parts:
+            gone += uids[part.start : part.stop]
+        return gone
+
+    def _take_vanished(self) -> tuple["array[int]", list[range]]:
+        """The UIDs that there were, and where in them those are that are gone."""
         if not self._vanished:
-            return []
+            return self.uids, []
         uids = self.uids
         kept = array("I")
-        numbers: list[range] = []
+        parts: list[range] = []
         position = 0
         for first, last in self._vanished:
             start = bisect_left(uids, first, position)
             end = bisect_right(uids, last, start)
             kept += uids[position:start]
             if end > start:
-                numbers.append(range(end, start, -1))
+                parts.append(range(start, end))
             position = end
         self._vanished = []
-        if numbers:
+        if parts:
             self.uids = kept + uids[position:]
-            numbers.reverse()
-        return numbers
+        return uids, parts
 
     def add(self, uids: "array[int]", uidnext: int) -> None:
         """Messages that came, all of those below `uidnext`."""
@@ -117,7 +154,10 @@ class View:
             self.uids = self.uids + uids
 
     def flag_responses(
-        self, changed: Iterable[tuple[int, int, int]], flag_text: Callable[[int], bytes]
+        self,
+        changed: Iterable[tuple[int, int, int]],
+        flag_text: Callable[[int], bytes],
+        modes: Modes,
     ) -> list[bytes]:
         """The untagged responses for (uid, flags, modseq) rows; `flag_text` gives the wire form of a flags value."""
         responses = []
@@ -125,7 +165,11 @@ class View:
             number = self.number(uid)
             if number and modseq not in self.own_modseqs:
                 text = with_recent(flag_text(flags)) if self.is_recent(uid) else flag_text(flags)
-                responses.append(b"* %d FETCH (FLAGS (%b))\r\n" % (number, text))
+                uid_item = b"UID %d " % uid if modes.tells_uid else b""
+                modseq_item = b" MODSEQ (%d)" % modseq if modes.condstore else b""
+                responses.append(
+                    b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, uid_item, text, modseq_item)
+                )
         return responses
 
     # Sharing

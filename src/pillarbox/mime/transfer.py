@@ -27,3 +27,37 @@ def decode_transfer(octets: bytes, encoding: bytes) -> bytes:
     if encoding == b"quoted-printable":
         return a2b_qp(octets)
     return octets
+
+
+KNOWN_ENCODINGS = frozenset((b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"))
+"""RFC 2045 §6.1, in lower case."""
+
+
+class TransferDecoder:
+    """Decodes a body that comes in pieces, however it is cut: the octets are the same for any cutting."""
+
+    __slots__ = ("_encoding", "_kept")
+
+    def __init__(self, encoding: bytes) -> None:
+        """`encoding` in lower case; all but base64 and quoted-printable are the identity."""
+        self._encoding = encoding
+        self._kept = b""
+
+    def feed(self, octets: bytes) -> bytes:
+        """What can be told by now."""
+        if self._encoding == b"base64":
+            digits = self._kept + octets.translate(None, _NOT_BASE64)
+            whole = len(digits) & ~3
+            self._kept = digits[whole:]
+            return a2b_base64(digits[:whole])
+        if self._encoding == b"quoted-printable":
+            lines = self._kept + octets
+            whole = lines.rfind(b"\n") + 1
+            self._kept = lines[whole:]
+            return a2b_qp(lines[:whole])
+        return octets
+
+    def finish(self) -> bytes:
+        """The rest, after the last piece."""
+        kept, self._kept = self._kept, b""
+        return decode_transfer(kept, self._encoding)

@@ -10,12 +10,14 @@ import logging
 import ssl
 import time
 import types
+import zlib
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from pillarbox.core.engine import Engine, Wait
 from pillarbox.net.admission import Admission
+from pillarbox.net.compression import CompressionLayer
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.tls import TlsLayer
 from pillarbox.net.turns import TURN_S, Turns
@@ -108,6 +110,7 @@ class Connection(asyncio.Protocol):
         "_admitted_as",
         "_buffered",
         "_closing",
+        "_compression",
         "_drain_waiters",
         "_eof",
         "_held",
@@ -151,6 +154,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._tls: TlsLayer | None = None
+        self._compression: CompressionLayer | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -185,6 +189,11 @@ class Connection(asyncio.Protocol):
         if session is None or transport is None or transport.is_closing():
             return
         parts = session.engine.data_to_send()
+        if self._compression is not None:
+            octets = self._compression.send(parts)
+            parts = [octets] if octets else []
+            if self._compression.is_behind:
+                self.wake()
         if parts:
             if self._tls is not None:
                 try:
@@ -198,9 +207,42 @@ class Connection(asyncio.Protocol):
             else:
                 transport.writelines(parts)
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether what is said is compressed."""
+        return self._compression is not None
+
+    def compress(self) -> None:
+        """Compress all that is said from now on; what is queued goes out as it is (RFC 4978 §3)."""
+        self.flush()
+        self._compression = CompressionLayer()
+
+    def end_compression(self) -> None:
+        """What is queued goes out compressed, the rest no more; the peer's compression ends with what was handled so
+        far. If it sent more of it already, the connection is cut off."""
+        layer, session = self._compression, self._session
+        if layer is None or session is None or self._transport is None:
+            return
+        self._flush_all()
+        self._compression = None
+        rest = layer.rest()
+        if rest is None:
+            self.abort()
+            return
+        if self._tls is not None:
+            self._tls.send([layer.finish()])
+            self._transport.write(self._tls.outgoing())
+        else:
+            self._transport.write(layer.finish())
+        if rest:
+            session.engine.receive(rest)
+
     async def drained(self) -> None:
         """Flush, and wait until the peer has taken enough. Raises ConnectionError when it is gone."""
         self.flush()
+        while self._is_behind():
+            await self._turns.next()
+            self.flush()
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError
         if self._write_paused:
@@ -304,7 +346,7 @@ class Connection(asyncio.Protocol):
         return octets[header.length :]
 
     def data_received(self, data: bytes) -> None:
-        if self._held or len(data) >= BULK_OCTETS or self._turns.is_late():
+        if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self._has_more():
             self._held += data
             self._pause_reading()
             self.wake()
@@ -325,6 +367,11 @@ class Connection(asyncio.Protocol):
             if plain is None:
                 return
             data = plain
+        if self._compression is not None:
+            inflated = self._inflate(self._compression, data)
+            if inflated is None:
+                return
+            data = inflated
         if data:
             session.engine.receive(data)
             if self._task is not None:
@@ -333,6 +380,37 @@ class Connection(asyncio.Protocol):
                     self._pause_reading()
                 return
         self._turn()
+
+    def _is_behind(self) -> bool:
+        """Whether there is output that was not compressed yet."""
+        return (
+            self._compression is not None
+            and self._compression.is_behind
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
+
+    def _flush_all(self) -> None:
+        self.flush()
+        while self._is_behind():
+            self.flush()
+
+    def _has_more(self) -> bool:
+        """Whether there is compressed input that was not taken up yet."""
+        return self._compression is not None and self._compression.has_more
+
+    def _inflate(self, layer: CompressionLayer, data: bytes) -> bytes | None:
+        """The next piece; None: the connection is over."""
+        try:
+            plain = layer.receive(data)
+        except zlib.error as error:
+            log.info("%s %s: compression: %s", self.id, self.peer[0], error)
+            self.abort()
+            return None
+        if layer.has_more:
+            self._pause_reading()
+            self.wake()
+        return plain
 
     def _decrypt(self, data: bytes) -> bytes | None:
         """None: nothing for the engine yet, or the connection is over."""
@@ -366,6 +444,8 @@ class Connection(asyncio.Protocol):
         if self._session is None or self._eof or not self._opened:
             return False  # nothing was said yet: close
         self._eof = True
+        if self._held or self._has_more():
+            return True  # `_scheduled_turn` tells the engine
         self._session.engine.receive(b"")
         if self._task is None:
             self._turn()
@@ -430,12 +510,16 @@ class Connection(asyncio.Protocol):
     def _scheduled_turn(self) -> None:
         self._turn_scheduled = False
         held, self._held = self._held, b""
-        if held:
+        has_more = self._has_more() and self._buffered <= READ_AHEAD_OCTETS
+        if held or has_more:
             self._resume_reading()
             self._take(held)
+            if self._eof and not self._held and not self._has_more() and self._session is not None:
+                self._session.engine.receive(b"")
+                self.wake()
         if self._task is not None:
             self.flush()
-        elif not held:
+        elif not held and not has_more:
             self._turn()
 
     def _turn(self) -> None:
@@ -460,11 +544,17 @@ class Connection(asyncio.Protocol):
             events += 1
             if not self._step(session, event):
                 break
+            if self._compression is not None:
+                self.flush()
+                if self._is_behind() or time.monotonic() - self._slice_began > TURN_S:
+                    self._pause_reading()
+                    self.wake()
+                    break
         if events:
             self._last_event = self._loop.time()
         self.flush()
         if engine.closing:
-            if self._task is None:
+            if self._task is None and not self._is_behind():
                 self._close()
         elif engine.wants_tls and self._tls is None:
             self._tls = TlsLayer(self.service.tls())
@@ -575,6 +665,7 @@ class Connection(asyncio.Protocol):
         """Close once all is written, or after a while in any case."""
         if self._closing or self._transport is None:
             return
+        self._flush_all()
         self._closing = True
         if self._tls is not None and self._tls.established:
             self._tls.end()

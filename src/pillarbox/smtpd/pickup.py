@@ -19,6 +19,7 @@ from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.deliver import Delivery
+from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import home_domain, owns, resolve
 from pillarbox.dsn.build import Reported
 from pillarbox.dsn.wishes import Action
@@ -199,6 +200,11 @@ class Pickup:
             if isinstance(found, Reply):
                 failed.append(_failed(raw, found, envelope.notify))
                 continue
+            if context.store.directory.has_quotas() and not found.elsewhere:
+                accounts = [target.account for target in found.targets]
+                if await are_full(context.store, accounts, 0):
+                    failed.append(_failed(raw, replies.MAILBOX_FULL, envelope.notify))
+                    continue
             parameters = {"NOTIFY": envelope.notify} if envelope.notify else {}
             transaction.add(Rcpt(address, self._qualified(raw), parameters), found)
         if context.notices.enqueuer.queue.was_taken_up(queue_id):

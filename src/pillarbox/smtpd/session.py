@@ -16,6 +16,7 @@ from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
 from pillarbox.delivery.deliver import Delivery
+from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
@@ -131,7 +132,8 @@ class SmtpSession:
                 case Mail():
                     await self._mail(event)
                 case Rcpt():
-                    self._rcpt(event)
+                    if not self._directory.has_quotas() or await self._has_room(event):
+                        self._rcpt(event)
                 case DataStart():
                     self._data_start()
                 case BodyEnd():
@@ -286,6 +288,26 @@ class SmtpSession:
         transaction.add(event, found)
         self.engine.send(replies.RECIPIENT_OK)
 
+    async def _has_room(self, event: Rcpt) -> bool:
+        """Whether some mailbox behind the recipient has room for a message of the declared size, if it is known; else
+        that has been answered."""
+        assert self._transaction is not None
+        found = resolve(
+            self._directory,
+            event.forward_path,
+            self._context.hostname,
+            relay=self._may_relay(event.forward_path.domain),
+        )
+        if isinstance(found, Reply) or found.elsewhere:
+            return True
+        accounts = [target.account for target in found.targets]
+        if not await are_full(
+            self._context.store, accounts, self._transaction.mail.size_bytes or 0
+        ):
+            return True
+        self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
+        return False
+
     def _refuse(self, what: str, reply: Reply) -> None:
         self._log("refused %s: %d %s", what, reply.code, reply.text)
         self.engine.send(reply)
@@ -383,6 +405,10 @@ class SmtpSession:
             transaction.wishes,
         )
         accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
+        if self._directory.has_quotas() and targets and not transaction.elsewhere:
+            accounts = [target.account for target in targets]
+            if await are_full(context.store, accounts, size):
+                return replies.MAILBOX_FULL
         pending = await make_durable(context, accepted)
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",

@@ -178,7 +178,9 @@ class Accounts:
 
     def _open_file(self, account: int, now_s: int) -> AccountFile:
         if account in self.unusable:
-            raise Unavailable("the mail file could not be recovered; ask the administrator")
+            raise Unavailable(
+                "the mail file could not be recovered; ask the administrator", "CONTACTADMIN"
+            )
         path = self.path(account)
         try:
             if not path.parent.exists():

@@ -81,6 +81,55 @@ def flags_since(tx: Tx, mailbox: int, ranges: Ranges, modseq: int) -> tuple[Flag
     return found, []
 
 
+Place = tuple[int, int]
+"""A row of changes: its ModSeq and first UID."""
+
+
+def vanished_since(
+    tx: Tx, mailbox: int, modseq: int, behind: Place | None = None
+) -> tuple[Ranges, Place | None]:
+    """UIDs expunged above `modseq` in no order, in a slice, and where the next one begins (None: that was all)."""
+    rows = tx.rows(
+        "SELECT first_uid, last_uid, modseq FROM change WHERE account = ? AND mailbox = ?"
+        " AND (modseq, first_uid) > (?, ?) AND kind = 2 ORDER BY modseq, first_uid LIMIT ?",
+        (tx.account, mailbox, *(behind or (modseq, 1 << 32)), MOST_ROWS),
+    )
+    place = (rows[-1][2], rows[-1][0]) if len(rows) == MOST_ROWS else None
+    return [(first, last) for first, last, _ in rows], place
+
+
+def came_since(tx: Tx, mailbox: int, modseq: int, below: int) -> tuple[list[int], bool]:
+    """UIDs below `below`, descending, down to the first message that did not change above `modseq`, in a slice, and
+    whether there may be more. All that came above `modseq` is among them, for ModSeqs of new messages ascend."""
+    found: list[int] = []
+    rows = tx.execute(
+        "SELECT uid, modseq FROM message WHERE account = ? AND mailbox = ? AND uid < ?"
+        " ORDER BY uid DESC LIMIT ?",
+        (tx.account, mailbox, below, SCANNED_UIDS),
+    )
+    for uid, changed in rows:
+        if changed <= modseq:
+            return found, False
+        found.append(uid)
+    return found, len(found) == SCANNED_UIDS
+
+
+def flagged_since(
+    tx: Tx, mailbox: int, modseq: int, behind: Place | None = None
+) -> tuple[Ranges, Place | None]:
+    """Ranges of UIDs among which are all whose flags changed above `modseq`, in a slice as `vanished_since`; all UIDs
+    where that is not known any more."""
+    if modseq < mailboxes.by_id(tx, mailbox).change_floor:
+        return [(1, (1 << 32) - 1)], None
+    rows = tx.rows(
+        "SELECT first_uid, last_uid, modseq FROM change WHERE account = ? AND mailbox = ?"
+        " AND (modseq, first_uid) > (?, ?) AND kind = 1 ORDER BY modseq, first_uid LIMIT ?",
+        (tx.account, mailbox, *(behind or (modseq, 1 << 32)), MOST_ROWS),
+    )
+    place = (rows[-1][2], rows[-1][0]) if len(rows) == MOST_ROWS else None
+    return [(first, last) for first, last, _ in rows], place
+
+
 def merge(ranges: Ranges) -> Ranges:
     """Inclusive ranges in any order, sorted and joined where they meet; empty ones dropped."""
     merged: Ranges = []

@@ -57,7 +57,7 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     if isinstance(error, apsw.FullError):
         return DiskFull()
     if isinstance(error, _DAMAGED):
-        return Unavailable("the mail file is damaged; ask the administrator", "UNAVAILABLE")
+        return Unavailable("the mail file is damaged; ask the administrator", "CORRUPTION")
     if isinstance(error, apsw.BusyError):
         return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
     name = f" ({path.name})" if path else ""

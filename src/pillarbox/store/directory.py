@@ -21,6 +21,7 @@ from pillarbox.core.address import canonical_domain, canonical_host, canonical_l
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.store import database
+from pillarbox.store.quota import NO_QUOTA, Quota
 
 LOOK_EVERY_S = 0.02
 """How old the list of domains may be where another process changes it."""
@@ -121,6 +122,9 @@ class Directory:
         self._looked_at = -math.inf
         """When it was looked for changes by others, in `time.monotonic`."""
         self._others = 0
+        self._quotas: dict[int, Quota] | None = {}
+        """Of the accounts that were asked for; None: there are no quotas at all."""
+        self._quotas_version = (-1, -1)
 
     def close(self) -> None:
         self._connection.close()
@@ -169,6 +173,7 @@ class Directory:
         with self._connection:
             self._write("DELETE FROM alias WHERE alias LIKE ? ESCAPE '!'", _at(domain))
             self._write("DELETE FROM dkim_key WHERE domain = ?", domain)
+            self._write("DELETE FROM domain_quota WHERE domain = ?", domain)
             self._write("DELETE FROM domain WHERE domain = ?", domain)
 
     def known_domain(self, domain: str) -> str:
@@ -386,6 +391,58 @@ class Directory:
 
     def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
         self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
+
+    # Quotas
+
+    def has_quotas(self) -> bool:
+        """Whether anybody has one. Remembered, like all about quotas, until the directory changes."""
+        version = self.version()
+        if version != self._quotas_version:
+            self._quotas_version = version
+            row = self._row(
+                "SELECT 1 FROM account WHERE quota_octets > 0 OR quota_messages > 0"
+                " UNION SELECT 1 FROM domain_quota LIMIT 1"
+            )
+            self._quotas = {} if row else None
+        return self._quotas is not None
+
+    def quota(self, account: int) -> Quota:
+        """What an account may keep: limits of its own, else those of its domain."""
+        if not self.has_quotas() or self._quotas is None:
+            return NO_QUOTA
+        known = self._quotas.get(account)
+        if known is None:
+            found = self.account_by_id(account)
+            if found is None:
+                return NO_QUOTA
+            octets, messages = self.domain_quota(found.address.rpartition("@")[2])
+            known = self._quotas[account] = Quota(
+                (octets if found.quota_octets is None else found.quota_octets) or None,
+                (messages if found.quota_messages is None else found.quota_messages) or None,
+            )
+        return known
+
+    def set_quota(self, account: int, octets: int | None, messages: int | None) -> None:
+        """0: no limit; None: as the domain has it."""
+        self._write(
+            "UPDATE account SET quota_octets = ?, quota_messages = ? WHERE account = ?",
+            octets,
+            messages,
+            account,
+        )
+
+    def domain_quota(self, domain: str) -> tuple[int, int]:
+        """(octets, messages) for the accounts of a canonical domain; 0: no limit."""
+        row = self._row("SELECT octets, messages FROM domain_quota WHERE domain = ?", domain)
+        return (row[0], row[1]) if row else (0, 0)
+
+    def set_domain_quota(self, domain: str, octets: int, messages: int) -> None:
+        if octets or messages:
+            self._write(
+                "INSERT OR REPLACE INTO domain_quota VALUES (?, ?, ?)", domain, octets, messages
+            )
+        else:
+            self._write("DELETE FROM domain_quota WHERE domain = ?", domain)
 
     # DKIM keys
 

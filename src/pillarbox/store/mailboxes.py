@@ -4,9 +4,11 @@ A name is a tuple of components, whatever separator clients see. INBOX is mailbo
 is `("INBOX",)`. Durable by `store.write`.
 """
 
+import re
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
+from pillarbox.store import metadata
 from pillarbox.store.tx import Tx
 
 Name = tuple[str, ...]
@@ -31,6 +33,7 @@ LONGEST_NAME = 1000
 DEEPEST_NAME = 64
 
 _SEPARATOR = "\x1f"
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _COLUMNS = (
     "mailbox, name, uidvalidity, uidnext, recent_uid, messages, unseen, deleted, octets, modseq,"
@@ -56,7 +59,7 @@ class Mailbox:
     """HIGHESTMODSEQ (RFC 7162 §3.1.2.1)."""
     change_floor: int
     special_use: str
-    """One of RFC 6154's attributes with its backslash, or ''."""
+    """RFC 6154's attributes with their backslashes, parted by spaces, or ''."""
 
 
 def _mailbox(row: tuple[int, str, int, int, int, int, int, int, int, int, int, str]) -> Mailbox:
@@ -70,7 +73,8 @@ def normal_name(name: Name) -> Name:
     """
     if not name or any(not component for component in name):
         raise Refused("a mailbox name must not be empty or have empty parts", "CANNOT")
-    if any(char < " " or char == "\x7f" for component in name for char in component):
+    # RFC 6855 §3, RFC 9051 §5.1: none of these
+    if any(_CONTROLS.search(component) for component in name):
         raise Refused("a mailbox name must not contain control characters", "CANNOT")
     if sum(map(len, name)) + len(name) > LONGEST_NAME or len(name) > DEEPEST_NAME:
         raise Refused("that mailbox name is too long or too deep", "CANNOT")
@@ -209,6 +213,7 @@ def delete(tx: Tx, name: Name) -> None:
         " WHERE account = ? AND mailbox = ?",
         (tx.now_s, tx.account, mailbox.id),
     )
+    metadata.delete_all(tx, mailbox.id)
     for table in ("message", "change", "mailbox"):
         tx.execute(
             f"DELETE FROM {table} WHERE account = ? AND mailbox = ?", (tx.account, mailbox.id)
@@ -261,6 +266,7 @@ def rename(tx: Tx, name: Name, new_name: Name) -> None:
 
 def _move_inbox(tx: Tx, inbox: Mailbox, new_name: Name) -> None:
     target = create(tx, new_name)
+    metadata.copy_all(tx, inbox.id, target.id)
     modseq = next_modseq(tx)
     tx.execute(
         "UPDATE message SET mailbox = ?, modseq = ? WHERE account = ? AND mailbox = ?",

@@ -14,6 +14,7 @@ from pillarbox.core import flags as flag
 from pillarbox.core.errors import Refused
 from pillarbox.store import keywords, mailboxes
 from pillarbox.store.content import PIECE_BITS, PIECE_OCTETS, Content
+from pillarbox.store.quota import Quota, ensure_within
 from pillarbox.store.tx import Tx
 
 Ranges = Sequence[tuple[int, int]]
@@ -38,6 +39,8 @@ class Append:
     """Whole header fields put in front of the message for this mailbox."""
     delivery_key: str = ""
     """With a key, the same delivery done again adds nothing."""
+    quota: Quota | None = None
+    """With one, the message is only taken while the account stays within it."""
 
     @property
     def size(self) -> int:
@@ -68,7 +71,7 @@ class Numbers:
 def append(tx: Tx, item: Append, staged_content: int = 0) -> Appended:
     """Add a message. `staged_content`: its body is in the file already under this number.
 
-    Raises Refused TRYCREATE when the mailbox is gone, LIMIT when its UIDs are used up.
+    Raises Refused TRYCREATE when the mailbox is gone, LIMIT when its UIDs are used up, OVERQUOTA.
     """
     if item.delivery_key:
         if tx.row(
@@ -109,6 +112,8 @@ def append(tx: Tx, item: Append, staged_content: int = 0) -> Appended:
     uid, uidvalidity = row
     if uid > MOST_UIDS:
         raise Refused("the mailbox has used all its numbers; move its mail to another", "LIMIT")
+    if item.quota is not None:
+        ensure_within(tx, item.quota)
     insert_message(tx, item, Numbers(uid, modseq, content, tx.now_s), with_body=not staged_content)
     tx.changed.add(item.mailbox)
     return Appended(item.mailbox, uidvalidity, uid, modseq)
@@ -330,6 +335,19 @@ def uids(tx: Tx, mailbox: int, first_uid: int = 1) -> "array[int]":
     return array("I", [row[0] for row in rows])
 
 
+def of_contents(
+    tx: Tx, mailbox: int, uid_range: tuple[int, int], contents: str, above: int
+) -> list[int]:
+    """UIDs in a range, ascending, of messages with one of `contents` (a list in JSON) or with a content above
+    `above`."""
+    rows = tx.execute(
+        "SELECT uid FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
+        " AND (content > ? OR content IN (SELECT value FROM json_each(?))) ORDER BY uid",
+        (tx.account, mailbox, *uid_range, above, contents),
+    )
+    return [row[0] for row in rows]
+
+
 def first_unseen(tx: Tx, mailbox: int) -> int | None:
     """UID of the first message without \\Seen, or None (RFC 3501 §7.1 UNSEEN)."""
     row = tx.row(
@@ -337,6 +355,21 @@ def first_unseen(tx: Tx, mailbox: int) -> int | None:
         (tx.account, mailbox),
     )
     return int(row[0]) if row else None
+
+
+def whole(tx: Tx, content: int) -> bytes | None:
+    """The octets of a message whose body is one piece at most; None if it is gone."""
+    row = tx.row("SELECT header, body FROM octets WHERE content = ?", (content,))
+    return row[0] + row[1] if row else None
+
+
+def deleted_octets(tx: Tx, mailbox: int) -> int:
+    """How much would be gone with the messages that have \\Deleted."""
+    row = tx.row(
+        "SELECT total(size) FROM message WHERE account = ? AND mailbox = ? AND flags & 4 != 0",
+        (tx.account, mailbox),
+    )
+    return int(row[0]) if row else 0
 
 
 _FIRST_PIECE = "SELECT substr(body, ?, ?) FROM octets WHERE content = ?"

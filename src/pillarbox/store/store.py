@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, journal, maildrop, messages, reclaim, recovery
+from pillarbox.store import (
+    database,
+    journal,
+    maildrop,
+    messages,
+    reclaim,
+    recovery,
+    search_index,
+)
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.commit import Committer, Unit, nothing
 from pillarbox.store.content import PIECE_OCTETS
@@ -21,6 +29,7 @@ from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
+from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
@@ -77,6 +86,9 @@ class Store:
             self._accounts.unusable = self.unusable
             self._notifier = Notifier(relay)
             self._relay = relay
+            self.grown: set[int] = set()
+            """Accounts with a quota that got mail, until somebody looks at them."""
+            self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
                 self._accounts,
@@ -98,6 +110,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
+        await self.index.close()
         await self._committer.close()
         self._computing.shutdown(cancel_futures=True)
         self._accounts.close()
@@ -195,6 +208,57 @@ class Store:
                 return taken
         return self.append_soon(account, item)
 
+    async def append_all(
+        self,
+        account: int,
+        items: Sequence[Append],
+        work: Callable[[Tx], object] = lambda _tx: None,
+    ) -> list[Appended]:
+        """Add messages all at once or not at all, and run `work` behind them in the same transaction; all is durable
+        when this returns.
+
+        Raises as `append` does, and what `work` raises.
+        """
+        self.stored += len(items)
+        staged: dict[int, int] = {}
+
+        def append_staged(tx: Tx) -> list[Appended]:
+            done = [
+                messages.append(tx, item, staged.get(number, 0))
+                for number, item in enumerate(items)
+            ]
+            work(tx)
+            return done
+
+        try:
+            for number, item in enumerate(items):
+                if item.content.body_size > 2 * PIECE_OCTETS:
+                    staged[number] = await self._write_soon(account, messages.stage)
+                    await self._write_pieces(account, item, staged[number])
+            octets = sum(min(item.size, PIECE_OCTETS) for item in items)
+            return await self._write_synced(account, append_staged, octets)
+        except (Refused, Unavailable, asyncio.CancelledError):
+            for content in staged.values():
+                self._discard(account, content)
+            raise
+
+    async def _write_pieces(self, account: int, item: Append, content: int) -> None:
+        """The pieces of a staged body but the first."""
+        for piece in range(1, item.content.pieces):
+            await self._write_soon(
+                account,
+                lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
+                    tx, item.content, content, piece
+                ),
+                PIECE_OCTETS,
+            )
+
+    def _discard(self, account: int, content: int) -> None:
+        """Give up a staged body, without waiting for it."""
+        future = asyncio.get_running_loop().create_future()
+        unit = Unit(lambda tx: messages.discard_staged(tx, content), nothing, 0, future)
+        self._committer.submit(account, unit)
+
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
         self.stored += 1
@@ -204,27 +268,12 @@ class Store:
             )
         content = await self._write_soon(account, messages.stage)
         try:
-            for piece in range(1, item.content.pieces):
-                await self._write_soon(
-                    account,
-                    lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
-                        tx, item.content, content, piece
-                    ),
-                    PIECE_OCTETS,
-                )
+            await self._write_pieces(account, item, content)
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item, content), PIECE_OCTETS
             )
         except (Refused, Unavailable, asyncio.CancelledError):
-            self._committer.submit(
-                account,
-                Unit(
-                    lambda tx: messages.discard_staged(tx, content),
-                    nothing,
-                    0,
-                    asyncio.get_running_loop().create_future(),
-                ),
-            )
+            self._discard(account, content)
             raise
 
     async def _write_soon(self, account: int, work: Callable[[Tx], T], octets: int = 0) -> T:
@@ -272,6 +321,7 @@ class Store:
             if self.directory.account_by_id(account) is None:
                 self._committer.forget(account)
                 self._accounts.forget(account)
+                self.index.forget(account)
                 remove_account_files(self.data_dir, account)
 
 
@@ -291,6 +341,7 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     """Delete the files of an account."""
     folder = data_dir / "accounts"
     path = account_path(folder, account)
+    search_index.remove(path)
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
     for name in (path, *others, maildrop.lock_path(folder, account)):
         name.unlink(missing_ok=True)

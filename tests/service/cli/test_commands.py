@@ -304,6 +304,34 @@ def test_every_help_has_an_example(run: Run, command: tuple[str, ...]) -> None:
     assert "Example: pillarbox" in " ".join(out.split())
 
 
+def test_quotas_of_accounts_and_domains(with_alice: Run) -> None:
+    def quota(*arguments: str) -> list[tuple[object, ...]]:
+        code, out, _ = with_alice(*arguments, "--json")
+        assert code == 0
+        return [(row["limit"], row["set_by"], row.get("used")) for row in json.loads(out)]
+
+    alice = ("account", "quota", "alice@example.org")
+    assert quota(*alice) == [(None, "domain", 0), (None, "domain", 0)]
+    domain = ("domain", "quota", "example.org")
+    assert quota(*domain, "--storage", "1G") == [(1 << 30, "domain", None), (None, "domain", None)]
+    assert quota(*alice) == [(1 << 30, "domain", 0), (None, "domain", 0)]
+    assert quota(*alice, "--storage", "500M", "--messages", "9") == [
+        (500 << 20, "account", 0),
+        (9, "account", 0),
+    ]
+    assert quota(*alice, "--storage", "0")[0] == (None, "account", 0)
+    assert quota(*alice, "--storage", "default")[0] == (1 << 30, "domain", 0)
+    code, out, _ = with_alice(*alice)
+    assert code == 0
+    assert "1G" in out
+    for bad in ("much", "5", "-1"):
+        assert with_alice(*alice, "--storage", bad)[0] == 2
+    assert with_alice(*alice, "--messages", "1K")[0] == 2
+    assert with_alice("account", "quota", "bob@example.org")[0] == 1
+    assert with_alice("domain", "quota", "example.com")[0] == 1
+    assert quota(*domain, "--storage", "0") == [(None, "domain", None), (None, "domain", None)]
+
+
 def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
     code, out, err = with_alice("status")
     assert code == 1

@@ -46,7 +46,25 @@ MULTIPART = (
     b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: b@example.com\r\nSubject: inner\r\n\r\ninside\r\n"
     b"--b--\r\n"
 )
+ENCODED = (
+    b"Subject: encoded\r\nMIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+    b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    b"caf=C3=A9 =\r\nau lait\r\n"
+    b"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nAAECAwQFBgcICQ\r\nAK\r\n"
+    b"--b\r\nContent-Type: image/gif\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nxyz\r\n"
+    b"--b\r\nContent-Type: text/plain\r\n\r\nplain\r\n"
+    b"--b--\r\n"
+)
+NAMED = (
+    b"From: =?utf-8?Q?z=C3=B6e?= <a@example.com>\r\nTo: b@example.com\r\nSubject: for lunch\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n\r\nb\xc3\xb6\xc3\x9f\r\n"
+)
+REPLY = b"From: b@example.com\r\nSubject: Re: lunch\r\nIn-Reply-To: <1@example.com>\r\n\r\nYes\r\n"
 MESSAGES = {
+    "encoded": ENCODED,
+    "named": NAMED,
+    "reply": REPLY,
     "simple": SIMPLE,
     "multipart": MULTIPART,
     "nul": b"Subject: nul\r\n\r\na\0b\r\n",

@@ -73,8 +73,9 @@ async def reader(server: ServerProcess, ledger: Ledger, user: int, dice: random.
 async def under_load(ledger: Ledger) -> None:
     """Until the clients are at it, which takes a while on a busy machine."""
     wanted = len(ledger.acknowledged) + SENDERS
-    while len(ledger.acknowledged) <= wanted:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while len(ledger.acknowledged) <= wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:

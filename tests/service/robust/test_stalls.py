@@ -128,6 +128,14 @@ COMMANDS = (
     "FETCH 1:* (ENVELOPE BODYSTRUCTURE)",
     "SEARCH ALL",
     "SEARCH UNSEEN TEXT needle",
+    "SEARCH RETURN (COUNT) TEXT text",
+    "UID SEARCH RETURN (SAVE ALL) TEXT text",
+    "FETCH $ (UID)",
+    "SEARCH MODSEQ 1",
+    "FETCH 1:* (UID) (CHANGEDSINCE 1)",
+    "UID SORT RETURN (ALL) (DISPLAYFROM) UTF-8 ALL",
+    "ESEARCH IN (personal) RETURN (COUNT) FUZZY SUBJECT topic",
+    "SEARCH RETURN (COUNT UPDATE) UNKEYWORD word",
     "SORT (SUBJECT) UTF-8 ALL",
     "THREAD REFERENCES UTF-8 ALL",
     "UID THREAD ORDEREDSUBJECT UTF-8 ALL",
@@ -136,6 +144,11 @@ COMMANDS = (
     "COPY 1:* Archive",
     "NOOP",
 )
+
+
+async def ok(client: Imap, command: str) -> None:
+    answer = await client.command(command)
+    assert answer[-1].startswith(b"OK"), (command, answer[-1])
 
 
 @pytest.mark.slow
@@ -159,8 +172,15 @@ def test_commands_over_a_large_mailbox_stall_nobody(server: ServerProcess) -> No
             each.writer.write(b"i IDLE\r\n")
         readers = [asyncio.ensure_future(each.reader.read(-1)) for each in idle]
         for command in COMMANDS:
-            await longest_stall(server, lambda command=command: imap.command(command))
+            await longest_stall(server, lambda command=command: ok(imap, command))
         await longest_stall(server, lambda: late.command("NOOP"))
+        await late.command("ENABLE QRESYNC")
+        for known in ("1", "1 1:*", "1 1:100000 (1,1000 1,1000)"):
+            known = known.replace("*", "4294967295")
+            status = await late.command("STATUS INBOX (UIDVALIDITY)")
+            validity = status[0].rpartition(b" ")[2].decode().rstrip(")\r\n")
+            select = f"SELECT INBOX (QRESYNC ({validity} {known}))"
+            await longest_stall(server, lambda select=select: ok(late, select))
         odd = ",".join(str(number) for number in range(1, 20_000, 2))[:60_000].rpartition(",")[0]
         await imap.command(f"STORE {odd} FLAGS.SILENT (\\Deleted)")
         await longest_stall(server, lambda: late.command("NOOP"))

@@ -101,3 +101,10 @@ def test_subscriptions_need_no_mailbox(tx: Tx) -> None:
     assert mailboxes.subscriptions(tx).count(("gone", "x")) == 1
     assert mailboxes.unsubscribe(tx, ("gone", "x"))
     assert not mailboxes.unsubscribe(tx, ("gone", "x"))
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x1f", "\x7f", "\x85", "\x9f", "\u2028", "\u2029"])
+def test_names_hold_no_control_characters_or_separators_of_lines(char: str) -> None:
+    # RFC 6855 §3
+    with pytest.raises(Refused):
+        mailboxes.normal_name((f"a{char}b",))

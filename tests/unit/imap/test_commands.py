@@ -6,11 +6,28 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.core.flags import DELETED, SEEN
 from pillarbox.imap.grammar import Cursor, FlagList
-from pillarbox.imap.seqset import SeqSet, parse_seqset
+from pillarbox.imap.seqset import SAVED, SeqSet, parse_seqset
+from pillarbox.imap.syntax_append import AppendSyntax, MessageLiteral, NewMessage, Target
 from pillarbox.imap.syntax_fetch import Fetch, FetchItem, Section
-from pillarbox.imap.syntax_mailbox import Append, Create, List, Mailbox, Rename, Status
+from pillarbox.imap.syntax_list import List
+from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imap.syntax_message import Copy, Expunge, Store
-from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, Search, Sort, SortKey, Thread
+from pillarbox.imap.syntax_multisearch import MultiSearch, Source
+from pillarbox.imap.syntax_return import Partial, Return
+from pillarbox.imap.syntax_search import (
+    And,
+    CancelUpdate,
+    Fuzzy,
+    Key,
+    Not,
+    Or,
+    Program,
+    Search,
+    Sort,
+    SortKey,
+    Thread,
+)
+from pillarbox.imap.syntax_select import Resync, Select
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
 from pillarbox.imap.table import COMMANDS, Arguments
 
@@ -52,17 +69,17 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
     (b"ID ()", Id({})),
     (b'ID ("Name" "x" "os" NIL)', Id({"name": "x", "os": None})),
     (b"ENABLE condstore X-y", Enable(("CONDSTORE", "X-Y"))),
-    (b"SELECT iNbOx", Mailbox("INBOX")),
-    (b'EXAMINE "a b"', Mailbox("a b")),
+    (b"SELECT iNbOx", Select("INBOX")),
+    (b'EXAMINE "a b"', Select("a b")),
     (b"DELETE Entw&APw-rfe", Mailbox("Entwürfe")),
     (b"SUBSCRIBE a]b", Mailbox("a]b")),
     (b"CREATE owatagusiam/", Create("owatagusiam/")),
     (b"CREATE x (USE (\\Drafts \\Sent))", Create("x", (b"\\Drafts", b"\\Sent"))),
     (b"CREATE x (use ())", Create("x")),
     (b"RENAME a b", Rename("a", "b")),
-    (b'LIST "" ""', List("", "")),
-    (b"LIST #news. comp.*%", List("#news.", "comp.*%")),
-    (b'LSUB "inbox" inbox', List("inbox", "inbox")),
+    (b'LIST "" ""', List("", ("",))),
+    (b"LIST #news. comp.*%", List("#news.", ("comp.*%",))),
+    (b'LSUB "inbox" inbox', List("inbox", ("inbox",))),
     (b"STATUS x (UIDNEXT messages UIDNEXT)", Status("x", ("UIDNEXT", "MESSAGES"))),
     (b"EXPUNGE", Expunge()),
     (b"UID EXPUNGE 1", Expunge(ONE)),
@@ -75,6 +92,22 @@ WELL_FORMED: list[tuple[bytes, Arguments]] = [
         Store(ONE, "-", False, FlagList(SEEN, (b"$Junk", b"x")), uid=True),
     ),
     (b"SORT (SUBJECT reverse DATE) UTF-8 ALL", Sort((SortKey("SUBJECT"), SortKey("DATE", True)), Key("ALL"))),
+    (b"SELECT x (CONDSTORE)", Select("x", condstore=True)),
+    (b"EXAMINE x (QRESYNC (5 9))", Select("x", resync=Resync(5, 9))),
+    (b"SELECT x (QRESYNC (5 9 1:3,7 (1,3 4,9)) condstore)",
+     Select("x", True, Resync(5, 9, SeqSet(((1, 3), (7, 7))), ((1, 1), (3, 3)), ((4, 4), (9, 9))))),
+    (b"SELECT x (QRESYNC (5 9 (1 4)))", Select("x", False, Resync(5, 9, None, ((1, 1),), ((4, 4),)))),
+    (b"STORE $ (unchangedsince 7) +FLAGS.SILENT \\Seen", Store(SAVED, "+", True, FlagList(8), False, 7)),
+    (b"SEARCH RETURN () $", Search(Key("SEQUENCE", SAVED), False, Return(frozenset(("ALL",))))),
+    (b"UID SEARCH RETURN (Min PARTIAL -1:-20) MODSEQ 5",
+     Search(Key("MODSEQ", 5), True, Return(frozenset(("MIN", "PARTIAL")), Partial(1, 20, True, b"-1:-20")))),
+    (b'SEARCH MODSEQ "/flags/\\\\Seen" priv 0', Search(Key("MODSEQ", 0))),
+    (b"SEARCH FUZZY (OLDER 1 NOT FUZZY SAVEDON 1-Jan-1970)",
+     Search(Fuzzy(And([Key("OLDER", 1), Not(Fuzzy(Key("SAVEDON", 0)))])))),
+    (b"SEARCH OR EMAILID M1-2 THREADID T_", Search(Or(Key("EMAILID", "M1-2"), Key("THREADID", "T_")))),
+    (b'CANCELUPDATE "a" "b"', CancelUpdate((b"a", b"b"))),
+    (b"ESEARCH IN (personal subtree (a b)) SEEN",
+     MultiSearch(Search(Key("SEEN"), True), (Source("personal"), Source("subtree", ("a", "b"))))),
     (b"UID THREAD references us-ascii SEEN", Thread("REFERENCES", Key("SEEN"), uid=True)),
 ]  # fmt: skip
 
@@ -147,15 +180,16 @@ def test_secrets_do_not_show_in_repr() -> None:
     assert "test" not in repr(parse(b"AUTHENTICATE PLAIN AHRlc3QAdGVzdA=="))
 
 
-def test_append_ends_in_the_header_of_its_literal() -> None:
+def test_flags_and_date_come_before_the_literal_of_append() -> None:
+    def read(text: bytes) -> object:
+        return AppendSyntax(is_multiple=True).read(Cursor(text), 310)
+
     date = b'"17-Jul-1996 02:44:25 -0700"'
-    assert parse(b"APPEND saved-messages (\\Seen) %b {310}\n" % date) == Append(
-        "saved-messages", FlagList(SEEN), pack_date(837596665, -420), 310
-    )
-    assert parse(b"APPEND {1}\n {0+}\n", b"x") == Append("x", FlagList(), None, 0)
-    assert parse(b'APPEND x " 1-Jan-1970 00:00:60 +0100" {1}\n') == Append(
-        "x", FlagList(), pack_date(-3541, 60), 1
-    )
+    message = NewMessage(FlagList(SEEN), pack_date(837596665, -420))
+    assert read(b" (\\Seen) %b {310}\n" % date) == ([message], MessageLiteral(310))
+    assert parse(b"APPEND {1}\n", b"x") == Target("x")
+    message = NewMessage(FlagList(), pack_date(-3541, 60))
+    assert read(b' " 1-Jan-1970 00:00:60 +0100" {310}\n') == ([message], MessageLiteral(310))
     for bad in (
         b'"1996"',
         b'"31-Feb-1996 02:44:25 -0700"',
@@ -164,7 +198,7 @@ def test_append_ends_in_the_header_of_its_literal() -> None:
         b'""',
     ):
         with pytest.raises(RemoteError):
-            parse(b"APPEND x %b {310}\n" % bad)
+            read(b" %b {310}\n" % bad)
 
 
 def test_fetch_macros_are_expanded() -> None:

@@ -46,7 +46,8 @@ def test_other_responses() -> None:
     assert responses.namespace("", ".") == b'* NAMESPACE (("" ".")) NIL NIL\r\n'
     assert responses.identity(None) == b"* ID NIL\r\n"
     assert responses.identity({"name": "Pillarbox"}) == b'* ID ("name" "Pillarbox")\r\n'
-    assert responses.appenduid(38505, 3955) == b"APPENDUID 38505 3955"
+    assert responses.appenduid(38505, [3955]) == b"APPENDUID 38505 3955"
+    assert responses.appenduid(38505, [3, 4, 5]) == b"APPENDUID 38505 3:5"
     assert (
         responses.copyuid(9, [304, 319, 320], [3956, 3957, 3958])
         == b"COPYUID 9 304,319:320 3956:3958"

@@ -4,12 +4,14 @@ from base64 import b64encode
 
 import pytest
 
-from pillarbox.core.engine import NEED_DATA, PAUSED
+from pillarbox.core.dates import pack_date
+from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
 from pillarbox.core.flags import SEEN
 from pillarbox.imap.events import (
     AppendAborted,
     AppendData,
     AppendEnd,
+    AppendNext,
     AppendStart,
     AuthResponse,
     Command,
@@ -17,9 +19,13 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.grammar import FlagList
-from pillarbox.imap.limits import Limits
+from pillarbox.imap.limits import MINUS_OCTETS, Limits
+from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.server import Server
-from pillarbox.imap.syntax_mailbox import List, Mailbox
+from pillarbox.imap.syntax_append import MessageLiteral, NewMessage, Step, Target, UrlPart
+from pillarbox.imap.syntax_list import List
+from pillarbox.imap.syntax_mailbox import Mailbox
+from pillarbox.imap.syntax_select import Select
 from pillarbox.imap.syntax_session import Authenticate, Login
 from pillarbox.imap.table import State
 
@@ -72,7 +78,7 @@ def test_pipelined_commands_wait_for_the_answer() -> None:
     engine.send_rendered([b"* 1 FETCH ", b"(FLAGS ())\r\n"])
     engine.send_untagged(b"OK", "hello", b"UNSEEN 3")
     engine.send_tagged(b"OK", "done")
-    assert engine.next_event() == Command(b"b", "SELECT", Mailbox("x"))
+    assert engine.next_event() == Command(b"b", "SELECT", Select("x"))
     engine.send_tagged(b"OK", "done", b"READ-WRITE")
     assert engine.next_event() is NEED_DATA
     assert sent(engine) == (
@@ -248,7 +254,7 @@ def test_a_synchronising_literal_gets_its_continuation() -> None:
 def test_a_nonsynchronising_literal_gets_none() -> None:
     engine = server()
     event = event_of(engine, b"A LIST {0+}\r\n {3+}\r\na *\r\n")
-    assert event == Command(b"A", "LIST", List("", "a *"))
+    assert event == Command(b"A", "LIST", List("", ("a *",)))
     assert sent(engine) == b""
 
 
@@ -311,7 +317,7 @@ def test_a_wrong_command_is_refused_at_its_literal() -> None:
 def test_a_line_of_just_the_limit_is_taken_and_a_longer_one_is_not(end: bytes) -> None:
     engine = server(limits=Limits(line=20))
     assert event_of(engine, b"a SELECT " + b"x" * 11 + end) == Command(
-        b"a", "SELECT", Mailbox("x" * 11)
+        b"a", "SELECT", Select("x" * 11)
     )
     engine.send_tagged(b"OK", "done")
     assert b"b BAD The command line is too long" in answer_to(
@@ -342,7 +348,8 @@ def test_an_endless_line_takes_bounded_memory() -> None:
 def test_append_streams_the_message() -> None:
     engine = server()
     event = event_of(engine, b"a APPEND inbox (\\Seen) {10}\r\n")
-    assert event == AppendStart(b"a", "INBOX", FlagList(SEEN), None, 10)
+    steps: list[Step] = [NewMessage(FlagList(SEEN), None)]
+    assert event == AppendStart(b"a", Target("INBOX"), steps, MessageLiteral(10))
     assert engine.next_event() is PAUSED
     assert sent(engine) == b""
     engine.continue_append()
@@ -350,7 +357,7 @@ def test_append_streams_the_message() -> None:
     assert engine.next_event() is NEED_DATA
     assert event_of(engine, b"12345") == AppendData(b"12345")
     assert event_of(engine, b"67\x0090\r\nb NOOP\r\n") == AppendData(b"67\x0090")
-    assert engine.next_event() == AppendEnd()
+    assert engine.next_event() == AppendEnd([])
     assert engine.next_event() is PAUSED
     engine.send_tagged(b"OK", "done", b"APPENDUID 1 2")
     assert sent(engine) == b"a OK [APPENDUID 1 2] done\r\n"
@@ -360,11 +367,13 @@ def test_append_streams_the_message() -> None:
 def test_append_with_the_mailbox_as_a_literal() -> None:
     engine = server()
     assert answer_to(engine, b"a APPEND {5}\r\n") == b"+ OK\r\n"
-    assert event_of(engine, b"a b c {3+}\r\n") == AppendStart(b"a", "a b c", FlagList(), None, 3)
+    event = event_of(engine, b"a b c {3+}\r\n")
+    steps: list[Step] = [NewMessage(FlagList(), None)]
+    assert event == AppendStart(b"a", Target("a b c"), steps, MessageLiteral(3))
     engine.continue_append()
     assert sent(engine) == b""
     assert event_of(engine, b"xyz\r\n") == AppendData(b"xyz")
-    assert engine.next_event() == AppendEnd()
+    assert engine.next_event() == AppendEnd([])
 
 
 def test_append_refused_before_a_synchronising_literal() -> None:
@@ -404,7 +413,9 @@ def test_append_without_a_message_is_bad(line: bytes) -> None:
     assert answer_to(engine, line + b"\r\n").startswith(b"a BAD ")
 
 
-@pytest.mark.parametrize("rest", [b" x", b" {3}", b" (\\Seen) {6+}\r\nd NOOP", b"x" * 70_000])
+@pytest.mark.parametrize(
+    "rest", [b" x", b"{3}", b" UTF8 {6+}\r\nd NOOP", b"x" * 70_000, b" (\\Seen)"]
+)
 def test_append_is_aborted_if_anything_follows_the_message(rest: bytes) -> None:
     engine = server()
     event_of(engine, b"a APPEND x {1+}\r\n")
@@ -419,9 +430,135 @@ def test_an_empty_message_is_announced_as_such() -> None:
     engine = server()
     event = event_of(engine, b"a APPEND x {0+}\r\n\r\n")
     assert isinstance(event, AppendStart)
-    assert event.size == 0
+    assert event.literal == MessageLiteral(0)
     engine.continue_append()
-    assert engine.next_event() == AppendEnd()
+    assert engine.next_event() == AppendEnd([])
+
+
+def upload(engine: Server, *lines: bytes) -> list[Event]:
+    """All events of a command that is sent at once, but for the octets of its literals."""
+    engine.receive(b"\r\n".join(lines) + b"\r\n")
+    events: list[Event] = []
+    while not isinstance(event := engine.next_event(), Wait):
+        if isinstance(event, (AppendStart, AppendNext)):
+            engine.continue_append()
+        elif isinstance(event, AppendEnd):
+            engine.send_tagged(b"OK", "done")
+        if not isinstance(event, AppendData):
+            events.append(event)
+    return events
+
+
+def test_multiappend_gives_each_message() -> None:
+    # RFC 3502 §6.3.11
+    engine = server()
+    date = b' "17-Jul-1996 02:44:25 -0700"'
+    events = upload(engine, b"a APPEND x {1+}", b"a (\\Seen) {2+}", b"bb" + date + b" ~{0+}", b"")
+    assert events == [
+        AppendStart(b"a", Target("x"), [NewMessage(FlagList(), None)], MessageLiteral(1)),
+        AppendNext([NewMessage(FlagList(SEEN), None)], MessageLiteral(2)),
+        AppendNext(
+            [NewMessage(FlagList(), pack_date(837596665, -420))], MessageLiteral(0, binary=True)
+        ),
+        AppendEnd([]),
+    ]
+    assert sent(engine) == b"a OK done\r\n"
+
+
+def test_catenate_mixes_literals_and_urls() -> None:
+    # RFC 4469 §5
+    engine = server()
+    events = upload(
+        engine,
+        b'a APPEND x (\\Seen) CATENATE (URL "/a/;UID=1" TEXT {1+}',
+        b"a URL {9+}",
+        b"/b/;UID=2 UTF8 (~{1+}",
+        b"c) URL /d/;UID=3) {1+}",
+        b"e catenate (url /f/;UID=4)",
+    )
+    assert events == [
+        AppendStart(
+            b"a",
+            Target("x"),
+            [NewMessage(FlagList(SEEN), None), UrlPart(b"/a/;UID=1")],
+            MessageLiteral(1, is_part=True),
+        ),
+        AppendNext(
+            [UrlPart(b"/b/;UID=2")], MessageLiteral(1, is_part=True, binary=True, utf8=True)
+        ),
+        AppendNext([UrlPart(b"/d/;UID=3"), NewMessage(FlagList(), None)], MessageLiteral(1)),
+        AppendEnd([NewMessage(FlagList(), None), UrlPart(b"/f/;UID=4")]),
+    ]
+
+
+def test_catenate_of_urls_alone_needs_no_literal() -> None:
+    engine = server()
+    event = event_of(engine, b"a APPEND x CATENATE (URL /a/;UID=1)\r\nb NOOP\r\n")
+    steps: list[Step] = [NewMessage(FlagList(), None), UrlPart(b"/a/;UID=1")]
+    assert event == AppendStart(b"a", Target("x"), steps, None)
+    engine.continue_append()
+    assert engine.next_event() == AppendEnd([])
+    engine.send_tagged(b"OK", "done")
+    assert engine.next_event() == Command(b"b", "NOOP", None)
+
+
+def test_catenate_of_urls_can_be_refused() -> None:
+    engine = server()
+    event_of(engine, b"a APPEND x CATENATE (URL /a/;UID=1)\r\nb NOOP\r\n")
+    engine.send_tagged(b"NO", "no such mailbox", b"TRYCREATE")
+    assert engine.next_event() == Command(b"b", "NOOP", None)
+
+
+def test_a_later_message_can_be_refused() -> None:
+    engine = server()
+    event_of(engine, b"a APPEND x {1+}\r\n")
+    engine.continue_append()
+    assert event_of(engine, b"a {3}\r\n") == AppendData(b"a")
+    assert isinstance(engine.next_event(), AppendNext)
+    engine.send_tagged(b"NO", "too large", b"TOOBIG")
+    assert event_of(engine, b"b NOOP\r\n") == Command(b"b", "NOOP", None)
+
+
+def test_a_later_message_over_the_limit_ends_the_command() -> None:
+    engine = server(limits=Limits(message=10))
+    event_of(engine, b"a APPEND x {1+}\r\n")
+    engine.continue_append()
+    assert event_of(engine, b"a {11+}\r\n12345678901 {1+}\r\nx\r\nb NOOP\r\n") == AppendData(b"a")
+    assert engine.next_event() == AppendAborted()
+    assert sent(engine).startswith(b"a NO [TOOBIG]")
+    assert engine.next_event() == Command(b"b", "NOOP", None)
+
+
+def test_replace_takes_one_message_in_the_selected_state() -> None:
+    # RFC 8508 §3.5, §4.7, §5
+    assert answer_to(server(), b"a REPLACE 1 x {1}\r\n").startswith(b"a BAD ")
+    engine = server(State.SELECTED)
+    event = event_of(engine, b"a UID REPLACE 7 x (\\Seen) {1+}\r\n")
+    assert isinstance(event, AppendStart)
+    assert event.target == Target("x", SeqSet(((7, 7),)), uid=True)
+    engine.continue_append()
+    assert event_of(engine, b"a {1+}\r\nb\r\n") == AppendData(b"a")
+    assert engine.next_event() == AppendAborted()
+    assert sent(engine).startswith(b"a BAD ")
+    for bad in (b"0 x", b"1:2 x", b"1,2 x", b"x x"):
+        engine = server(State.SELECTED)
+        assert answer_to(engine, b"a REPLACE " + bad + b" {1}\r\n").startswith(b"a BAD ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b"CATENATE ()",
+        b"CATENATE (URL)",
+        b"CATENATE (URL /a/;UID=1",
+        b"CATENATE (FILE /a/;UID=1)",
+        b"CATENATE (URL /a/;UID=1 )",
+        b"UTF8 (URL /a/;UID=1)",
+        b"CATENATE (URL /a/;UID=1) x",
+    ],
+)
+def test_bad_catenate(arguments: bytes) -> None:
+    assert answer_to(server(), b"a APPEND x " + arguments + b"\r\n").startswith(b"a BAD ")
 
 
 # AUTHENTICATE
@@ -557,3 +694,31 @@ def test_a_mailbox_that_is_no_more_leaves_the_authenticated_state() -> None:
     assert server.state is State.SELECTED
     server.deselect()
     assert server.state is State.AUTHENTICATED
+
+
+def test_with_literal_minus_more_than_4096_octets_must_synchronise() -> None:
+    # RFC 7888 §5
+    engine = server(limits=Limits(non_synchronising=MINUS_OCTETS))
+    assert isinstance(event_of(engine, b"a APPEND x {4096+}\r\n"), AppendStart)
+    engine = server(limits=Limits(non_synchronising=MINUS_OCTETS))
+    large = b"{4097+}\r\n" + b"x" * 4097 + b"\r\n"
+    assert answer_to(engine, b"a APPEND x " + large).startswith(b"a BAD [TOOBIG] ")
+    assert answer_to(engine, b"b SELECT " + large).startswith(b"b BAD Literals")
+    assert isinstance(event_of(engine, b"c APPEND x {4097}\r\n"), AppendStart)
+
+
+def test_a_quoted_string_that_is_not_utf8_is_bad() -> None:
+    # RFC 6855 §3
+    engine = server()
+    engine.utf8 = True
+    assert answer_to(engine, b'a SELECT "\xff"\r\n').startswith(b"a BAD ")
+    assert event_of(engine, 'a DELETE "é&-"\r\n'.encode()) == Command(
+        b"a", "DELETE", Mailbox("é&-")
+    )
+
+
+def test_a_mailbox_name_that_is_not_utf8_cannot_be() -> None:
+    for utf8 in (False, True):
+        engine = server()
+        engine.utf8 = utf8
+        assert answer_to(engine, b"a SELECT {1+}\r\n\xff\r\n").startswith(b"a NO [CANNOT] ")

@@ -15,8 +15,10 @@ from pillarbox.imapd import search as search_module
 from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
+from pillarbox.imapd.selected import EMPTY
 from pillarbox.imapd.sort import sort
 from pillarbox.imapd.thread import thread
+from pillarbox.mime import searched
 from pillarbox.store import messages
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -106,7 +108,7 @@ async def pause() -> None:
 
 
 def context_of(store: Store, uids: "array[int]" = UIDS) -> SearchContext:
-    return SearchContext(store, 1, 1, uids, lambda uid: uid >= 5, pause)
+    return SearchContext(store, 1, 1, uids, lambda uid: uid >= 5, EMPTY, pause)
 
 
 def found(folder: Path, program: Program) -> list[int]:
@@ -312,9 +314,9 @@ def test_threads_of_stored_messages(tmp_path: Path) -> None:
 def test_a_header_is_cut_between_fields_where_they_are_short(
     monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(search_module, "HEADER_PIECE", size)
+    monkeypatch.setattr(searched, "HEADER_PIECE", size)
     block = b"A: b\r\n c\r\nD: e\r\n" * 5 + b"X" * 100 + b"\r\n\r\n"
-    pieces = list(search_module._pieces(block))
+    pieces = list(searched._pieces(block))
     assert b"".join(pieces) == block
     assert all(len(piece) <= 2 * size for piece in pieces)
     if size >= 9:

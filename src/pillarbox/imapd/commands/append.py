@@ -1,65 +1,98 @@
-"""APPEND (RFC 3501 §6.3.11): its message goes to a spool as it comes in, then to the store."""
+"""APPEND and REPLACE (RFC 3501 §6.3.11, RFC 3502, RFC 8508): messages go to spools as they come in, then to the store,
+all of them or none."""
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imap import responses
-from pillarbox.imap.events import AppendData, AppendStart
+from pillarbox.imap.events import AppendData, AppendEnd, AppendNext, AppendStart
+from pillarbox.imap.syntax_append import NewMessage, Step, Target
 from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.extensions.catenate import url_octets
 from pillarbox.imapd.names import from_wire
-from pillarbox.imapd.upload import Upload
-from pillarbox.store import mailboxes
-from pillarbox.store.content import LARGEST_INLINE, make_content
+from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
+from pillarbox.mime.convert import Transport, convert
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.content import LARGEST_INLINE, Content, make_content
 from pillarbox.store.messages import Append
+from pillarbox.store.quota import Quota, Usage, ensure_within
 from pillarbox.store.spool import Spool
 from pillarbox.store.tx import Tx
 
 
 async def start(client: Client, event: AppendStart) -> None:
-    name = from_wire(event.mailbox, client.context.separator)
-    mailbox = await client.read(lambda tx: target(tx, name))
-    if not event.size:
-        raise Refused("a message cannot be empty")
-    date = event.date_time
-    if date is None:
-        date = pack_date(int(client.context.store.clock()))
-    client.upload = Upload(mailbox, event.flags, date, Spool(client.context.spool_room))
+    name = from_wire(event.target.mailbox, client.context.separator)
+    replaced = _replaced(client, event.target)
+    client.upload = Upload(await client.read(lambda tx: target(tx, name)), replaced)
+    await go_on(client, event)
+
+
+def _replaced(client: Client, args: Target) -> tuple[int, int] | None:
+    """What REPLACE replaces (RFC 8508 §3.2)."""
+    if args.replaced is None:
+        return None
+    client.ensure_writable()
+    selected = client.selected
+    slices = selected.view.slices(args.replaced, args.uid)
+    if not slices:
+        raise Refused("there is no such message to be replaced", "NONEXISTENT")
+    return selected.mailbox, selected.view.uids[slices[0].start]
+
+
+async def go_on(client: Client, event: AppendStart | AppendNext) -> None:
+    """What comes before a literal, and whether that may come."""
+    upload = _upload(client)
+    try:
+        await _take_steps(client, event.steps)
+        literal = event.literal
+        if literal is not None:
+            if not literal.size and not literal.is_part:
+                raise Refused("a message cannot be empty")  # RFC 3502: so the command is cancelled
+            upload.messages[-1].binary |= literal.binary
+            _ensure_room(client, literal.size)
+            await _ensure_quota(client, literal.size)
+    except BaseException:
+        drop(client)
+        raise
     client.engine.continue_append()
 
 
 async def receive(client: Client, event: AppendData) -> None:
-    assert client.upload is not None
-    try:
-        if client.upload.spool.write(event.chunk):
-            await client.upload.spool.flush()
-    except OSError as error:
-        drop(client)
-        raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
+    await _write(client, event.chunk)
 
 
-async def finish(client: Client) -> Answer:
-    upload = client.upload
-    assert upload is not None
+async def finish(client: Client, event: AppendEnd) -> Answer:
+    upload = _upload(client)
     try:
-        await upload.spool.flush()
-        octets = upload.spool.octets()
-        if len(octets) > LARGEST_INLINE:
-            content = await client.context.store.compute(lambda: make_content(octets))
+        await _take_steps(client, event.steps)
+        items = []
+        for message in upload.messages:
+            items.append(await _item(client, upload, message))
+            await client.pause()
+        store = client.context.store
+        if len(items) == 1 and upload.replaced is None:
+            done = [await store.append(client.account.id, items[0])]
         else:
-            content = make_content(octets)
-        flags = upload.flags
-        item = Append(upload.mailbox, content, upload.internaldate, flags.system, flags.keywords)
-        done = await client.context.store.append(client.account.id, item)
+            limits = client.quota
+            done = await store.append_all(
+                client.account.id, items, lambda tx: _remove_replaced(tx, upload, limits)
+            )
+        client.note_growth()
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:
         drop(client)
-    return Answer("Append completed.", responses.appenduid(done.uidvalidity, done.uid))
+    code = responses.appenduid(done[0].uidvalidity, [appended.uid for appended in done])
+    if upload.replaced is None:
+        return Answer("Append completed.", code)
+    # RFC 8508 §4.3: APPENDUID comes before the EXPUNGE
+    client.engine.send_untagged(b"OK", "Replacement message ready.", code)
+    return Answer("Replace completed.")
 
 
 def drop(client: Client) -> None:
-    """Let go of a message that is stored or unwanted."""
+    """Let go of messages that are stored or unwanted."""
     if client.upload is not None:
-        client.upload.spool.close()
+        client.upload.close()
         client.upload = None
 
 
@@ -69,3 +102,100 @@ def target(tx: Tx, name: mailboxes.Name) -> int:
     if mailbox is None:
         raise Refused("there is no such mailbox", "TRYCREATE")
     return mailbox.id
+
+
+def _upload(client: Client) -> Upload:
+    assert client.upload is not None
+    return client.upload
+
+
+async def _take_steps(client: Client, steps: list[Step]) -> None:
+    upload = _upload(client)
+    for step in steps:
+        if isinstance(step, NewMessage):
+            date = step.date_time
+            if date is None:
+                date = pack_date(int(client.context.store.clock()))
+            spool = Spool(client.context.spool_room)
+            upload.messages.append(UploadedMessage(step.flags, date, spool))
+            continue
+        async for piece in url_octets(client, step.url):
+            _ensure_room(client, len(piece))
+            await _write(client, piece)
+            await client.pause()
+        await client.pause()  # also after one that gave nothing
+
+
+def _ensure_room(client: Client, octets: int) -> None:
+    """Raises Refused where the present message, or all together, would become too large."""
+    upload = _upload(client)
+    if upload.messages[-1].spool.size + octets > client.context.max_message_size:
+        raise Refused("the message is too large", "TOOBIG")  # RFC 4469 §4.2
+    if len(upload.messages) > 1 and upload.size + octets > LARGEST_UPLOAD:
+        raise Refused("these messages are too large for one command", "LIMIT")
+
+
+async def _ensure_quota(client: Client, octets: int) -> None:
+    """Before the octets come. (For REPLACE only what is there in the end counts: RFC 8508 §3.4.)"""
+    limits, upload = client.quota, _upload(client)
+    if limits.is_limited and upload.replaced is None:
+        more = Usage(upload.size + octets, len(upload.messages))
+        await client.read(lambda tx: ensure_within(tx, limits, more=more))
+
+
+async def _write(client: Client, octets: bytes) -> None:
+    spool = _upload(client).messages[-1].spool
+    try:
+        if spool.write(octets):
+            await spool.flush()
+    except OSError as error:
+        drop(client)
+        raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
+
+
+# DEVIATES: RFC 6855 §4 because to refuse 8-bit header fields of clients without UTF8=ACCEPT would keep them from
+# storing mail that other programs made long ago; such fields are taken from everybody, as by SMTP.
+
+
+async def _item(client: Client, upload: Upload, message: UploadedMessage) -> Append:
+    await message.spool.flush()
+    octets = message.spool.octets()
+    if not octets:
+        raise Refused("a message cannot be empty")
+    binary = message.binary
+
+    def make() -> Content:
+        return make_content(_without_binary(octets) if binary else octets)
+
+    inline = len(octets) <= LARGEST_INLINE
+    content = make() if inline else await client.context.store.compute(make)
+    flags = message.flags
+    return Append(
+        upload.mailbox,
+        content,
+        message.internaldate,
+        flags.system,
+        flags.keywords,
+        quota=client.quota if upload.replaced is None else None,
+    )
+
+
+def _without_binary(octets: bytes | memoryview) -> bytes | memoryview:
+    """Parts with NULs as base64, for IMAP and POP3 without BINARY. Raises Refused UNKNOWN-CTE where that may not be
+    (RFC 3516 §4.4)."""
+    whole = bytes(octets)
+    if b"\0" not in whole:
+        return octets
+    converted = convert(whole, Transport.EIGHT_BIT)
+    if b"\0" in converted:
+        raise Refused("the message has binary octets where none may be encoded", "UNKNOWN-CTE")
+    return converted
+
+
+def _remove_replaced(tx: Tx, upload: Upload, limits: Quota) -> None:
+    if upload.replaced is None:
+        return
+    mailbox, uid = upload.replaced
+    if not messages.expunge(tx, mailbox, [(uid, uid)], only_deleted=False):
+        raise Refused("the message to be replaced no longer exists", "EXPUNGEISSUED")
+    ensure_within(tx, limits)

@@ -11,6 +11,7 @@ from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.names import from_wire
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import Ranges
+from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
 
 _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
@@ -22,6 +23,8 @@ class _Copied:
 
     count: int
     code: bytes
+    modseq: int = 0
+    """Of the mailbox that they were copied from, afterwards."""
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -36,14 +39,18 @@ async def move(client: Client, args: Copy) -> Answer:
     if copied.count:
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
+        if client.modes.qresync:  # RFC 7162 §3.2.7, for what MOVE expunges
+            return Answer("Move completed.", responses.highestmodseq(copied.modseq))
     return Answer("Move completed.")
 
 
 async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
     selected = client.selected
-    slices = selected.view.slices(args.sequence, args.uid)
+    slices = selected.slices(args.sequence, args.uid)
     ranges = selected.view.uid_ranges(slices)
     name = from_wire(args.mailbox, client.context.separator)
+
+    limits = client.quota
 
     def work(tx: Tx) -> _Copied:
         mailbox = mailboxes.by_id(tx, target(tx, name))
@@ -51,9 +58,15 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         if not args.uid and len(sources) < sum(map(len, slices)):
             # RFC 2180 §4.4.1
             raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
+        if transfer is messages.copy:
+            ensure_within(tx, limits)  # what is moved is here already
         if not sources:
             return _Copied(0, b"")
         new = range(first, first + len(sources))
-        return _Copied(len(sources), responses.copyuid(mailbox.uidvalidity, sources, new))
+        code = responses.copyuid(mailbox.uidvalidity, sources, new)
+        modseq = mailboxes.by_id(tx, selected.mailbox).modseq
+        return _Copied(len(sources), code, modseq)
 
-    return await client.write(work)
+    copied = await client.write(work)
+    client.note_growth()
+    return copied

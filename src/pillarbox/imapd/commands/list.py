@@ -1,18 +1,23 @@
-"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with RFC 3348 and RFC 6154 attributes."""
+"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with RFC 5258 options, RFC 5819 STATUS, RFC 3348 and RFC 6154 attributes."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
 
+from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
-from pillarbox.imap.syntax_mailbox import List
+from pillarbox.imap.syntax_list import List
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import to_wire
 from pillarbox.imapd.pattern import Pattern
+from pillarbox.imapd.status import COUNTED, status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
 NAMES_A_SLICE = 1000
 """That are looked at or told in one go: a few milliseconds."""
-_CHARACTERS_A_TURN = 10_000
+STATUSES_A_SLICE = 50
+"""STATUS responses that are made in one go."""
+_CHARACTERS_A_TURN = 4_000
 """Of names that were matched until others have their turn."""
 
 
@@ -20,45 +25,159 @@ class _Matcher:
     """Which names a LIST or LSUB asks for: reference and pattern are simply joined."""
 
     def __init__(self, client: Client, args: List) -> None:
-        separator = client.context.separator
-        text = args.reference + args.pattern
         self._client = client
-        self._separator = separator
+        self._separator = separator = client.context.separator
         self._characters = 0
-        # RFC 3501 §5.1: INBOX is the same in any case, also at the head of a longer name
-        if text[:5].upper() == "INBOX" and text[5:6] in ("", "*", "%", separator):
-            text = "INBOX" + text[5:]
-        self._pattern = Pattern(text, separator)
-        self._inbox = Pattern(text.upper(), separator)
+        self._patterns: list[tuple[Pattern, Pattern]] = []  # each with one for INBOX
+        for pattern in args.patterns:
+            if not pattern and args.extended:
+                continue  # RFC 5258 §3: matches nothing
+            text = args.reference + pattern
+            # RFC 3501 §5.1: INBOX is the same in any case, also at the head of a longer name
+            if text[:5].upper() == "INBOX" and text[5:6] in ("", "*", "%", separator):
+                text = "INBOX" + text[5:]
+            self._patterns.append((Pattern(text, separator), Pattern(text.upper(), separator)))
 
     async def matches(self, name: Name) -> bool:
         text = to_wire(name, self._separator)
-        self._characters += len(text)
-        if self._characters > _CHARACTERS_A_TURN:
-            self._characters = 0
-            await self._client.pause()
-        return (self._inbox if name == INBOX_NAME else self._pattern).matches(text)
+        for pattern, inbox in self._patterns:
+            self._characters += len(text)
+            if self._characters > _CHARACTERS_A_TURN:
+                self._characters = 0
+                await self._client.pause()
+            if (inbox if name == INBOX_NAME else pattern).matches(text):
+                return True
+        return False
+
+
+@dataclass(slots=True)
+class _Names:
+    """What there is to list."""
+
+    special_uses: dict[Name, str]
+    """Of every mailbox; '' where it has none."""
+    subscribed: frozenset[Name]
+    """Read only where it matters."""
+    parents: set[Name]
+    """Every name that has mailboxes below it."""
+    above_selected: set[Name] = field(default_factory=set)
+    """Names with others below that meet the selection criteria."""
+
+    def meets(self, name: Name, selection: frozenset[str]) -> bool:
+        """RFC 5258 §3: every selection option counts."""
+        if "SUBSCRIBED" in selection and name not in self.subscribed:
+            return False
+        return "SPECIAL-USE" not in selection or bool(self.special_uses.get(name))
+
+    def attributes(self, name: Name, args: List) -> list[bytes]:
+        words = []
+        if name not in self.special_uses:
+            words.append(b"\\NonExistent" if args.extended else b"\\Noselect")
+        words.append(b"\\HasChildren" if name in self.parents else b"\\HasNoChildren")
+        if name in self.subscribed:
+            words.append(b"\\Subscribed")
+        if special_use := self.special_uses.get(name):
+            words.append(special_use.encode())
+        return words
+
+
+_CRITERIA = ("SUBSCRIBED", "SPECIAL-USE")
+"""Selection options that restrict what is listed."""
 
 
 async def list_mailboxes(client: Client, args: List) -> Answer:
     separator = client.context.separator
-    if not args.pattern:  # RFC 3501 §6.3.8: asks for the separator
+    if not args.extended and not args.patterns[0]:  # RFC 3501 §6.3.8: asks for the separator
         client.engine.send(responses.listing((b"\\Noselect",), separator, ""))
         return Answer("List completed.")
-    attributes = dict(await client.read(mailboxes.special_uses))
-    parents = await _parents(client, attributes)
-    matcher = _Matcher(client, args)
-    for number, name in enumerate(_in_order([*attributes, *parents.difference(attributes)]), 1):
-        if await matcher.matches(name):
-            words = [b"\\HasChildren" if name in parents else b"\\HasNoChildren"]
-            if name not in attributes:
-                words.insert(0, b"\\Noselect")
-            elif attributes[name]:
-                words.append(attributes[name].encode())
-            client.engine.send(responses.listing(words, separator, to_wire(name, separator)))
-        if number % NAMES_A_SLICE == 0:
+    names = await _read_names(client, args)
+    selection = args.selection.intersection(_CRITERIA)
+    matching, meeting = await _choose(client, args, names, selection)
+    status_items = args.returns.get("STATUS", ())
+    if "HIGHESTMODSEQ" in status_items:  # RFC 7162 §3.1
+        client.enable_condstore()
+    slice_length = STATUSES_A_SLICE if status_items else NAMES_A_SLICE
+    if COUNTED.intersection(status_items):
+        slice_length = 1
+    for number, name in enumerate(_in_order(list(matching)), 1):
+        status = b""
+        words = names.attributes(name, args)
+        if status_items and name in meeting and name in names.special_uses:
+            status = await _status(client, name, status_items)
+            if not status:  # RFC 5819 §2: deleted meanwhile
+                words = [b"\\NonExistent", *words]
+        extended = b""
+        if name in names.above_selected:
+            extended = responses.childinfo(word for word in _CRITERIA if word in selection)
+        text = to_wire(name, separator)
+        utf8 = client.engine.utf8
+        line = responses.listing(words, separator, text, extended=extended, utf8=utf8)
+        client.engine.send(line + status)
+        if number % slice_length == 0:
             await client.pause()
     return Answer("List completed.")
+
+
+async def _read_names(client: Client, args: List) -> _Names:
+    special_uses = dict(await client.read(mailboxes.special_uses))
+    await client.pause()
+    subscribed: frozenset[Name] = frozenset()
+    if "SUBSCRIBED" in args.selection or "SUBSCRIBED" in args.returns:
+        subscribed = frozenset(await client.read(mailboxes.subscriptions))
+        await client.pause()
+    return _Names(special_uses, subscribed, await _parents(client, special_uses))
+
+
+async def _choose(
+    client: Client, args: List, names: _Names, selection: frozenset[str]
+) -> tuple[dict[Name, None], Container[Name]]:
+    """The names to list, mostly in order, and those that meet the selection criteria; without any, all that there is
+    does."""
+    # Mailboxes are read in order, so what is made of them is quickly sorted.
+    candidates = dict.fromkeys(names.special_uses)
+    candidates.update(dict.fromkeys(names.parents))
+    meeting = candidates
+    await client.pause()
+    if selection:
+        candidates.update(dict.fromkeys(names.subscribed))
+        meeting = {name: None for name in candidates if names.meets(name, selection)}
+        await client.pause()
+    matcher = _Matcher(client, args)
+    listed: dict[Name, None] = {}
+    above_unmatched: set[Name] = set()
+    recursive = "RECURSIVEMATCH" in args.selection
+    for number, name in enumerate(meeting, 1):
+        if await matcher.matches(name):
+            listed[name] = None
+        elif recursive:
+            above_unmatched.update(_above(name))
+        if recursive:
+            names.above_selected.update(_above(name))
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
+    # RFC 5258 §3.3 2 B: and those above, where what is below them is not listed itself
+    for number, name in enumerate(above_unmatched.difference(listed), 1):
+        if await matcher.matches(name):
+            listed[name] = None
+        if number % NAMES_A_SLICE == 0:
+            await client.pause()
+    return listed, meeting
+
+
+def _above(name: Name) -> Iterator[Name]:
+    return (name[:depth] for depth in range(1, len(name)))
+
+
+async def _status(client: Client, name: Name, items: tuple[str, ...]) -> bytes:
+    """The STATUS response; empty where there is no such mailbox any more."""
+    context = client.context
+    try:
+        values = await client.read(
+            lambda tx: status_values(tx, mailboxes.get(tx, name), items, context)
+        )
+    except Refused:
+        return b""
+    return responses.status(to_wire(name, context.separator), values, client.engine.utf8)
 
 
 async def list_subscribed(client: Client, args: List) -> Answer:
@@ -79,7 +198,8 @@ async def list_subscribed(client: Client, args: List) -> Answer:
             await client.pause()
     for number, name in enumerate(_in_order(list(found)), 1):
         text = to_wire(name, separator)
-        client.engine.send(responses.listing(found[name], separator, text, b"LSUB"))
+        utf8 = client.engine.utf8
+        client.engine.send(responses.listing(found[name], separator, text, b"LSUB", utf8=utf8))
         if number % NAMES_A_SLICE == 0:
             await client.pause()
     return Answer("Lsub completed.")

@@ -7,7 +7,8 @@ from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.events import AuthResponse
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
-from pillarbox.imapd.capabilities import AFTER_LOGIN, AUTH, BASE
+from pillarbox.imap.table import State
+from pillarbox.imapd.capabilities import AUTH
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.sasl.exchange import Challenge, Credentials, Step
 from pillarbox.sasl.mechanisms import MECHANISMS
@@ -35,8 +36,13 @@ async def identify(client: Client, args: Id) -> Answer:
 
 
 async def enable(client: Client, args: Enable) -> Answer:
-    """RFC 5161 §3.1: capabilities that cannot be enabled are ignored, and there is none that can as yet."""
-    client.engine.send(responses.enabled(()))
+    """RFC 5161 §3.1: capabilities that cannot be enabled are ignored."""
+    had_condstore = client.modes.condstore
+    client.engine.send(responses.enabled(client.modes.enable(args.capabilities)))
+    client.engine.utf8 = client.modes.utf8_names
+    client.engine.takes_charset = not client.modes.utf8
+    if client.modes.condstore and not had_condstore:
+        client.tell_modseq()
     return Answer("Enabled.")
 
 
@@ -108,7 +114,8 @@ async def _verify(client: Client, credentials: Credentials) -> Answer:
     log.info(
         "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
     )
-    return Answer("Logged in", b"CAPABILITY " + b" ".join(BASE + AFTER_LOGIN))
+    names = client.capabilities(State.AUTHENTICATED)
+    return Answer("Logged in", b"CAPABILITY " + b" ".join(names))
 
 
 def _is_same(authzid: str, account: Account) -> bool:

@@ -5,28 +5,18 @@ from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import from_wire, new_from_wire
+from pillarbox.imapd.objectid import mailboxid_code
+from pillarbox.imapd.special_use import parse_special_uses
+from pillarbox.imapd.status import status_values
 from pillarbox.store import mailboxes
 from pillarbox.store.tx import Tx
-
-_SPECIAL_USES = {use.lower(): use for _, use in mailboxes.FIRST_MAILBOXES if use}
-"""What CREATE may ask for: \\All and \\Flagged are virtual mailboxes, which there are none of."""
 
 
 async def create(client: Client, args: Create) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
-    special_use = _special_use(args.special_use)
-    await client.write(lambda tx: mailboxes.create(tx, name, special_use))
-    return Answer("Create completed.")
-
-
-def _special_use(attributes: tuple[bytes, ...]) -> str:
-    """Raises Refused USEATTR for what cannot be (RFC 6154 §3)."""
-    wanted = {attribute.decode("ascii").lower() for attribute in attributes}
-    if not wanted:
-        return ""
-    if len(wanted) > 1 or not wanted <= _SPECIAL_USES.keys():
-        raise Refused("a mailbox can have one of: " + " ".join(_SPECIAL_USES.values()), "USEATTR")
-    return _SPECIAL_USES[wanted.pop()]
+    special_use = parse_special_uses(args.special_use)
+    made = await client.write(lambda tx: mailboxes.create(tx, name, special_use))
+    return Answer("Create completed.", mailboxid_code(client.account.id, made.id))
 
 
 async def delete(client: Client, args: Mailbox) -> Answer:
@@ -72,18 +62,11 @@ async def namespace(client: Client, args: None) -> Answer:
 
 async def status(client: Client, args: Status) -> Answer:
     name = from_wire(args.mailbox, client.context.separator)
-
-    def work(tx: Tx) -> dict[str, int]:
-        mailbox = mailboxes.get(tx, name)
-        values = {
-            "MESSAGES": mailbox.messages,
-            "UIDNEXT": mailbox.uidnext,
-            "UIDVALIDITY": mailbox.uidvalidity,
-            "UNSEEN": mailbox.unseen,
-        }
-        if "RECENT" in args.items:
-            values["RECENT"] = mailboxes.count_recent(tx, mailbox)
-        return {item: values[item] for item in args.items}
-
-    client.engine.send(responses.status(args.mailbox, await client.read(work)))
+    items = args.items
+    values = await client.read(
+        lambda tx: status_values(tx, mailboxes.get(tx, name), items, client.context)
+    )
+    if "HIGHESTMODSEQ" in items:
+        client.enable_condstore()
+    client.engine.send(responses.status(args.mailbox, values, client.engine.utf8))
     return Answer("Status completed.")

@@ -1,10 +1,19 @@
-"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691)."""
+"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691; QRESYNC: RFC 7162 §3.2.5)."""
 
-from pillarbox.imap.syntax_mailbox import Mailbox
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap import responses
+from pillarbox.imap.responses import vanished
+from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_fetch import MODSEQ
+from pillarbox.imap.syntax_select import Resync, Select
+from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
-from pillarbox.imapd.names import from_wire
+from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
+from pillarbox.imapd.fetch_slices import send_items
+from pillarbox.imapd.names import from_wire, to_wire
+from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.selected import Selected
-from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, load_uids
+from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
 from pillarbox.store.mailboxes import Name
@@ -12,19 +21,24 @@ from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
 
 
-async def select(client: Client, args: Mailbox) -> Answer:
-    await _open(client, args.mailbox, read_only=False)
+async def select(client: Client, args: Select) -> Answer:
+    await _open(client, args, read_only=False)
     return Answer("Select completed.", b"READ-WRITE")
 
 
-async def examine(client: Client, args: Mailbox) -> Answer:
-    await _open(client, args.mailbox, read_only=True)
+async def examine(client: Client, args: Select) -> Answer:
+    await _open(client, args, read_only=True)
     return Answer("Examine completed.", b"READ-ONLY")
 
 
-async def _open(client: Client, text: str, *, read_only: bool) -> None:
-    client.selected_mailbox = None  # RFC 3501 §6.3.1: even if this one fails
-    name = from_wire(text, client.context.separator)
+async def _open(client: Client, args: Select, *, read_only: bool) -> None:
+    if args.resync is not None and not client.modes.qresync:  # RFC 7162 §3.2.5
+        raise RemoteError("QRESYNC was not enabled")
+    if client.selected_mailbox is not None:
+        # RFC 9051 §6.3.2, RFC 7162 §3.2.11; RFC 3501 §6.3.1: even if this one fails
+        client.engine.send_untagged(b"OK", "Previous mailbox closed.", b"CLOSED")
+        client.selected_mailbox = None
+    name = from_wire(args.mailbox, client.context.separator)
     while (opened := await _load(client, name, read_only=read_only)) is None:
         await client.pause()  # too much changed meanwhile
     selected, now, first_unseen = opened
@@ -32,13 +46,46 @@ async def _open(client: Client, text: str, *, read_only: bool) -> None:
     view.share(client.context.snapshots, client.account.id, selected.mailbox)
     client.selected_mailbox = selected
     engine = client.engine
-    engine.send(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), view.recent))
+    engine.send(exists(client))
     engine.send_rendered(selected.flag_responses())
-    if first_unseen is not None:
+    if client.modes.rev2:
+        await _tell_name(client, now)
+    elif first_unseen is not None:
         number = view.number(first_unseen)
         engine.send_untagged(b"OK", "First unseen.", b"UNSEEN %d" % number)
     engine.send_untagged(b"OK", "UIDs valid.", b"UIDVALIDITY %d" % now.uidvalidity)
     engine.send_untagged(b"OK", "Predicted next UID.", b"UIDNEXT %d" % now.uidnext)
+    engine.send_untagged(b"OK", "Mailbox id.", mailboxid_code(client.account.id, selected.mailbox))
+    client.tell_modseq()
+    if args.condstore:
+        client.modes.condstore = True
+    if args.resync is not None and args.resync.uidvalidity == now.uidvalidity:
+        await _resync(client, args.resync)
+
+
+async def _tell_name(client: Client, mailbox: mailboxes.Mailbox) -> None:
+    """LIST, which IMAP4rev2 requires (RFC 9051 §6.3.2)."""
+    has_children = await client.read(lambda tx: mailboxes.has_children(tx, mailbox.name))
+    words = [b"\\HasChildren" if has_children else b"\\HasNoChildren"]
+    if mailbox.special_use:
+        words.append(mailbox.special_use.encode("ascii"))
+    separator = client.context.separator
+    name = to_wire(mailbox.name, separator)
+    client.engine.send(responses.listing(words, separator, name, utf8=client.engine.utf8))
+
+
+async def _resync(client: Client, known: Resync) -> None:
+    """Tell what happened since the client was here last (RFC 7162 §3.2.5.1)."""
+    view = client.selected.view
+    wanted = [(1, view.uidnext - 1)] if known.uids is None else known.uids.ranges
+    unknown = [(resync.known_up_to(view, known) + 1, view.uidnext - 1)]
+    gone = await resync.vanished_since(client, known.modseq, resync.intersect(wanted, unknown))
+    for part in resync.slices(gone):
+        client.engine.send(vanished(part, earlier=True))
+        await client.pause()
+    changed = messages.to_ranges(await resync.changed_since(client, known.modseq))
+    uids = SeqSet(tuple(resync.intersect(changed, wanted)))
+    await send_items(client, Plan((UID, FLAGS, MODSEQ)), view.slices(uids, uid=True))
 
 
 async def _load(
@@ -66,6 +113,7 @@ async def _load(
             view.expunge()
             view.add(messages.uids(tx, mailbox.id, view.uidnext), now.uidnext)
             view.modseq = now.modseq
+        view.told_modseq = view.modseq
         selected.keywords = keywords.all_names(tx)
         return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
 

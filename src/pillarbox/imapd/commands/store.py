@@ -1,69 +1,118 @@
-"""STORE (RFC 3501 §6.4.6)."""
+"""STORE (RFC 3501 §6.4.6; UNCHANGEDSINCE: RFC 7162 §3.1.3)."""
 
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
+from pillarbox.imap.seqset import SeqSet, format_ranges
+from pillarbox.imap.syntax_fetch import MODSEQ
 from pillarbox.imap.syntax_message import Store
+from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
 from pillarbox.imapd.telling import tell_flags
+from pillarbox.imapd.view import View
 from pillarbox.store import changes, messages
 from pillarbox.store.changes import FlagRows
 from pillarbox.store.messages import Ranges
 from pillarbox.store.tx import Tx
 
 
+@dataclass(slots=True, frozen=True)
+class Change:
+    """`mode` is "+", "-" or "="; flags as `messages.store_flags` takes them."""
+
+    mode: str
+    system: int
+    keywords: tuple[bytes, ...] = ()
+    unchanged_since: int | None = None
+
+
 @dataclass(slots=True)
-class _Stored:
+class Stored:
     """`hidden`: flags that others had set before on the same messages, None where that is too much to know. `modseq` is
     0 if all flags were so already."""
 
     hidden: FlagRows | None
     modseq: int
+    failed: Ranges = ()
+    """UIDs that had changed since the client's UNCHANGEDSINCE."""
 
 
 async def store(client: Client, args: Store) -> Answer:
     client.ensure_writable()
-    positions = client.selected.view.slices(args.sequence, args.uid)
-    ranges = client.selected.view.uid_ranges(positions)
+    selected = client.selected
+    view = selected.view
+    positions = selected.slices(args.sequence, args.uid)
+    if args.unchanged_since is not None:
+        client.enable_condstore()
+    ranges = view.uid_ranges(positions)
     if not ranges:
         return Answer("Store completed.")
-    await set_flags(client, ranges, args.mode or "=", args.flags.system, args.flags.keywords)
-    if args.silent:
+    change = Change(args.mode or "=", args.flags.system, args.flags.keywords, args.unchanged_since)
+    stored = await set_flags(client, ranges, change)
+    code = _modified(view, stored.failed, args.uid)
+    if args.silent and not client.modes.condstore:
         # RFC 2180 §4.2.1: OK, even if some messages are gone
         return Answer("Store completed.")
-    plan = Plan((UID, FLAGS) if args.uid else (FLAGS,))
-    told = await send_items(client, plan, positions)
-    if not args.uid and told < sum(map(len, positions)):
+    told = 0
+    if args.silent and stored.failed:
+        # RFC 7162 §3.1.3: so that the client need not ask what had changed
+        failed = view.slices(SeqSet(tuple(stored.failed)), uid=True)
+        told = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
+        positions = view.slices(SeqSet(tuple(resync.subtract(ranges, stored.failed))), uid=True)
+    told += await send_items(client, _plan(client, args), positions)
+    if not (args.uid or args.silent) and told < sum(map(len, positions)):
         # RFC 2180 §4.2.2, §4.2.3
-        raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
+        raise Refused("some of the messages no longer exist", code or "EXPUNGEISSUED")
+    if code:
+        return Answer("Some of the messages had changed.", code.encode("ascii"))
     return Answer("Store completed.")
 
 
-async def set_flags(
-    client: Client, ranges: Ranges, mode: str, system: int, keywords: tuple[bytes, ...]
-) -> int:
-    """Change flags, tell the client what others changed before, and return the ModSeq of this change (0: none).
+def _plan(client: Client, args: Store) -> Plan:
+    """What is told of the messages (RFC 7162 §3.1.3, §3.2.4; RFC 3501 §6.4.8)."""
+    if client.modes.condstore:
+        return Plan((UID, MODSEQ) if args.silent else (UID, FLAGS, MODSEQ))
+    return Plan((UID, FLAGS) if args.uid or client.modes.tells_uid else (FLAGS,))
+
+
+def _modified(view: View, failed: Ranges, uid: bool) -> str:
+    """The response code for messages that failed UNCHANGEDSINCE (RFC 7162 §3.1.3)."""
+    if not failed:
+        return ""
+    if not uid:
+        positions = view.slices(SeqSet(tuple(failed)), uid=True)
+        failed = [(part.start + 1, part.stop) for part in positions]
+    return "MODIFIED " + format_ranges(failed).decode("ascii")
+
+
+async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
+    """Change flags, and tell the client what others changed before.
 
     The next `sync` does not tell of it, but where too much had changed: then it tells of everything.
     """
     selected = client.selected
     view = selected.view
 
-    def work(tx: Tx) -> _Stored:
+    def work(tx: Tx) -> Stored:
+        wanted, failed = ranges, _failed(tx, selected.mailbox, ranges, change.unchanged_since)
+        if failed:
+            wanted = resync.subtract(ranges, failed)
         # Changes of others to the same messages would be hidden behind our own ModSeq.
         found = changes.since(tx, selected.mailbox, view.modseq, view.uidnext, view.own_modseqs)
         before: FlagRows = []
         rest = None
         if found is not None:
             before, rest = changes.flags_since(tx, selected.mailbox, found.flagged, view.modseq)
-        modseq = messages.store_flags(tx, selected.mailbox, ranges, mode, system, keywords)
+        modseq = messages.store_flags(
+            tx, selected.mailbox, wanted, change.mode, change.system, change.keywords
+        )
         if rest or not (found and before and modseq):
-            return _Stored(None if rest else [], modseq)
+            return Stored(None if rest else [], modseq, failed)
         after, _ = changes.flags_since(tx, selected.mailbox, found.flagged, modseq - 1)
         ours = {row[0] for row in after}
-        return _Stored([row for row in before if row[0] in ours], modseq)
+        return Stored([row for row in before if row[0] in ours], modseq, failed)
 
     stored = await client.write(work)
     hidden = stored.hidden
@@ -73,4 +122,12 @@ async def set_flags(
         if hidden:
             await client.read(lambda tx: selected.learn_flags(tx, [row[1] for row in hidden]))
             tell_flags(client, hidden)
-    return stored.modseq
+    return stored
+
+
+def _failed(tx: Tx, mailbox: int, ranges: Ranges, unchanged_since: int | None) -> Ranges:
+    """The messages with a higher ModSeq."""
+    if unchanged_since is None:
+        return ()
+    rows = messages.select(tx, mailbox, ranges, ("uid", "modseq"))
+    return messages.to_ranges(uid for uid, modseq in rows if modseq > unchanged_since)

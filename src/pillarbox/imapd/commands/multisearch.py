@@ -1,0 +1,141 @@
+"""ESEARCH in many mailboxes (RFC 7377 §2): one response for each in which something is found."""
+
+from collections.abc import Iterable
+
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap import responses
+from pillarbox.imap.syntax_multisearch import SELECTED, MultiSearch, Source
+from pillarbox.imap.syntax_search import Search
+from pillarbox.imapd import esearch
+from pillarbox.imapd import search as searching
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.commands.search import remember, saving
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.contexts import follow
+from pillarbox.imapd.names import from_wire, to_wire
+from pillarbox.imapd.program import asks_modseq
+from pillarbox.imapd.search_context import search_context
+from pillarbox.imapd.selected import EMPTY
+from pillarbox.imapd.telling import load_uids
+from pillarbox.store import mailboxes
+from pillarbox.store.mailboxes import INBOX, Mailbox, Name
+from pillarbox.store.tx import Tx
+
+MAILBOXES_A_SLICE = 1000
+
+
+async def multisearch(client: Client, args: MultiSearch) -> Answer:
+    has_selected = client.selected_mailbox is not None
+    only_selected = set(args.sources) == {SELECTED}
+    if SELECTED in args.sources and not has_selected:  # RFC 7377 §2.2
+        raise RemoteError("no mailbox is selected")
+    if {"SAVE", "UPDATE"} & args.returns.options and not only_selected:
+        raise RemoteError("SAVE and UPDATE are for the selected mailbox alone")
+    if only_selected:
+        with saving(client, args.search):
+            await _search_selected(client, args)
+    else:
+        for mailbox in await _find(client, args.sources):
+            context = await _context(client, mailbox)
+            found = await _search(context, args.search)
+            await _tell(client, args, context, mailbox, found)
+    return Answer("Search completed.")
+
+
+async def _search_selected(client: Client, args: MultiSearch) -> None:
+    selected = client.selected
+    mailbox = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    context = await _context(client, mailbox)
+    found = await _search(context, args.search)
+    followed = remember(client, args.search, args.returns, found)
+    await _tell(client, args, context, mailbox, found)
+    if followed is not None:
+        follow(client, followed)
+
+
+async def _search(context: SearchContext, search: Search) -> list[int]:
+    if search.refusal is not None:
+        raise search.refusal
+    return list(await searching.search(context, search.program))
+
+
+async def _context(client: Client, mailbox: Mailbox) -> SearchContext:
+    """The selected mailbox is searched as this session sees it, others as they are now."""
+    selected = client.selected_mailbox
+    if selected is not None and selected.mailbox == mailbox.id:
+        context = search_context(client)
+        context.clips_numbers = True
+        return context
+    uids = client.context.snapshots.find(
+        client.account.id, mailbox.id, mailbox.uidnext, mailbox.messages
+    )
+    if uids is None:
+        uids = await load_uids(client, mailbox.id, 1, mailbox.uidnext)
+    return SearchContext(
+        client.context.store,
+        client.account.id,
+        mailbox.id,
+        uids,
+        lambda uid: False,
+        EMPTY,
+        client.pause,
+        clips_numbers=True,
+    )
+
+
+async def _tell(
+    client: Client, args: MultiSearch, context: SearchContext, mailbox: Mailbox, found: list[int]
+) -> None:
+    """RFC 7377 §2.1: nothing where nothing was found."""
+    if not found:
+        return
+    result = esearch.Result(found)
+    if asks_modseq(args.search.program):
+        client.enable_condstore()
+        result.modseq = await esearch.highest_modseq(context, args.returns, found)
+    if "RELEVANCY" in args.returns:
+        result.scores = await esearch.relevancy(context, args.search.program, found)
+    name = responses.mailbox(to_wire(mailbox.name, client.context.separator), client.engine.utf8)
+    correlator = b" MAILBOX %b UIDVALIDITY %d" % (name, mailbox.uidvalidity)
+    await esearch.tell(client, args.returns, result, None, correlator)
+
+
+async def _find(client: Client, sources: Iterable[Source]) -> list[Mailbox]:
+    """The mailboxes, each once, in the order of LIST. Names that do not exist are passed over."""
+
+    def work(tx: Tx) -> tuple[list[Mailbox], set[Name]]:
+        return mailboxes.all_mailboxes(tx), set(mailboxes.subscriptions(tx))
+
+    every, subscribed = await client.read(work)
+    selected = client.selected_mailbox
+    separator = client.context.separator
+    wanted: set[int] = set()
+    for source in sources:
+        names = {from_wire(name, separator) for name in source.mailboxes}
+        for number, mailbox in enumerate(every, 1):
+            if _is_meant(mailbox, source.kind, names, subscribed):
+                wanted.add(mailbox.id)
+            if number % MAILBOXES_A_SLICE == 0:
+                await client.pause()
+        if source == SELECTED and selected is not None:
+            wanted.add(selected.mailbox)
+    return [mailbox for mailbox in every if mailbox.id in wanted]
+
+
+def _is_meant(mailbox: Mailbox, kind: str, names: set[Name], subscribed: set[Name]) -> bool:
+    """RFC 5465 §6.1 to §6.7, RFC 7377 §2.2."""
+    name = mailbox.name
+    match kind:
+        case "inboxes":
+            return mailbox.id == INBOX
+        case "personal":
+            return True
+        case "subscribed":
+            return name in subscribed
+        case "mailboxes":
+            return name in names
+        case "subtree":
+            return any(name[:depth] in names for depth in range(1, len(name) + 1))
+        case "subtree-one":
+            return name in names or name[:-1] in names
+    return False

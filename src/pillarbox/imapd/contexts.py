@@ -1,0 +1,154 @@
+"""Searches whose result the client follows: UPDATE of SEARCH and SORT (RFC 5267 §4.3).
+
+A context keeps what the client knows of its result. Whenever the client is told of changes in its mailbox, the
+messages that came or changed are looked at again, and the difference is told: ADDTO and REMOVEFROM.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+
+from pillarbox.core.errors import RemoteError
+from pillarbox.imap.seqset import Runs, SeqSet
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
+from pillarbox.imapd.client import Client
+from pillarbox.imapd.search import search
+from pillarbox.imapd.search_context import search_context
+from pillarbox.imapd.selected import Followed
+from pillarbox.imapd.sort import in_sorted_order
+from pillarbox.imapd.view import View
+from pillarbox.mime.wire import string
+
+MOST_CONTEXTS = 16
+"""Of one session."""
+MOST_SORTED = 5000
+"""Results of a SORT that is followed; it is sorted anew at each change."""
+
+
+def follow(client: Client, followed: Followed) -> None:
+    """Tell of changes from now on, or say that it cannot be (RFC 5267 §4.3.1)."""
+    contexts = client.selected.contexts
+    problem = ""
+    if len(contexts) >= MOST_CONTEXTS:
+        problem = "Too many searches are followed."
+    elif followed.criteria and len(followed.found) > MOST_SORTED:
+        problem = "That is too much to be followed in order."
+    elif any(key.name == "RELEVANCY" for key in followed.criteria):
+        problem = "Relevancy is not followed."
+    if problem:
+        client.engine.send_untagged(b"NO", problem, b"NOUPDATE " + string(followed.tag))
+    else:
+        contexts[followed.tag] = followed
+
+
+def ensure_new(client: Client, tag: bytes) -> None:
+    """RFC 5267 §4.3."""
+    if tag in client.selected.contexts:
+        raise RemoteError("that tag names a search that is followed")
+
+
+def frozen(client: Client, program: Program) -> Program:
+    """The program with what its message numbers mean now, as UIDs (RFC 5267 §4.3)."""
+    match program:
+        case And():
+            return And([frozen(client, key) for key in program.keys])
+        case Or():
+            return Or(frozen(client, program.left), frozen(client, program.right))
+        case Not():
+            return Not(frozen(client, program.key))
+        case Fuzzy():
+            return Fuzzy(frozen(client, program.key))
+        case Key(argument=SeqSet() as numbers) if numbers.saved or program.name == "SEQUENCE":
+            selected = client.selected
+            ranges = selected.view.uid_ranges(selected.slices(numbers, uid=False))
+            return Key("UID", SeqSet(tuple(ranges)))
+    return program
+
+
+async def tell_vanishing(client: Client) -> None:
+    """Before EXPUNGE: what goes out of the results with it (RFC 5267 §4.3.4)."""
+    gone = client.selected.view.vanished_uids()
+    for followed in list(client.selected.contexts.values()):
+        _tell_removed(client, followed, gone)
+        await client.pause()
+
+
+async def tell_changed(client: Client, uids: Iterable[int]) -> None:
+    """After EXISTS and FETCH: what these messages, that came or changed, change in the results."""
+    selected = client.selected
+    looked_at = array("I", sorted({uid for uid in uids if selected.view.number(uid)}))
+    if not looked_at:
+        return
+    for followed in list(selected.contexts.values()):
+        context = search_context(client)
+        context.uids = looked_at
+        matching = set(await search(context, followed.program))
+        _tell_removed(client, followed, set(looked_at) - matching)
+        added = matching.difference(followed.found)
+        if added:
+            await _tell_added(client, followed, added)
+
+
+def _tell_removed(client: Client, followed: Followed, gone: set[int]) -> None:
+    kept = array("I", [uid for uid in followed.found if uid not in gone])
+    if len(kept) == len(followed.found):
+        return
+    number = _number(client.selected.view, followed)
+    if followed.criteria:
+        pairs: list[tuple[int, list[int]]] = []
+        place = 1
+        previous = False
+        for uid in followed.found:
+            if uid not in gone:
+                place += 1
+                previous = False
+            elif previous:
+                pairs[-1][1].append(uid)
+            else:
+                pairs.append((place, [uid]))
+                previous = True
+    else:
+        pairs = [(0, [uid for uid in followed.found if uid in gone])]
+    followed.found = kept
+    _tell(client, followed, b"REMOVEFROM", pairs, number)
+
+
+async def _tell_added(client: Client, followed: Followed, added: set[int]) -> None:
+    uids = sorted(added.union(followed.found))
+    if followed.criteria:
+        uids = await in_sorted_order(search_context(client), followed.criteria, uids)
+        # What is gone has no place in the order any more, though EXPUNGE may have to wait.
+        _tell_removed(client, followed, set(followed.found).difference(uids))
+        pairs: list[tuple[int, list[int]]] = []
+        previous = False
+        for place, uid in enumerate(uids, 1):
+            if uid in added:
+                if previous:
+                    pairs[-1][1].append(uid)
+                else:
+                    pairs.append((place, [uid]))
+            previous = uid in added
+    else:
+        pairs = [(0, sorted(added))]
+    followed.found = array("I", uids)
+    _tell(client, followed, b"ADDTO", pairs, _number(client.selected.view, followed))
+
+
+def _number(view: View, followed: Followed) -> Callable[[int], int]:
+    return (lambda uid: uid) if followed.uid else view.number
+
+
+def _tell(
+    client: Client,
+    followed: Followed,
+    word: bytes,
+    pairs: Sequence[tuple[int, Sequence[int]]],
+    number: Callable[[int], int],
+) -> None:
+    texts = []
+    for place, uids in pairs:
+        runs = Runs()
+        texts.append(b"%d %b%b" % (place, runs.add(map(number, uids)), runs.rest()))
+    client.engine.send(
+        b"* ESEARCH (TAG %b)%b %b (%b)\r\n"
+        % (string(followed.tag), b" UID" if followed.uid else b"", word, b" ".join(texts))
+    )

@@ -1,0 +1,1 @@
+"""Extensions of IMAP that have code of their own."""

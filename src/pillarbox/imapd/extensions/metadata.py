@@ -1,0 +1,87 @@
+"""GETMETADATA and SETMETADATA (RFC 5464), with a mailbox's special use as an entry (RFC 6154 §4).
+
+Annotations of "the server" are those of the session's account; of those that all users would share there is only
+/shared/admin, which is made up.
+"""
+
+from pillarbox.core.errors import Refused
+from pillarbox.imap import responses
+from pillarbox.imap.syntax_metadata import GetMetadata, SetMetadata
+from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.names import from_wire
+from pillarbox.imapd.special_use import parse_special_uses
+from pillarbox.store import mailboxes, metadata
+from pillarbox.store.tx import Tx
+
+ADMIN = "/shared/admin"
+SPECIAL_USE = "/private/specialuse"
+
+_Entries = list[tuple[str, bytes | None]]
+
+
+async def get_metadata(client: Client, args: GetMetadata) -> Answer:
+    engine = client.engine
+    longest = 0
+    for entry in args.entries:
+        found = await client.read(lambda tx, entry=entry: _get(client, tx, args, entry))  # type: ignore[misc]
+        told: _Entries = []
+        for name, value in found:
+            size = len(value or b"")
+            if args.max_size is not None and size > args.max_size:
+                longest = max(longest, size)
+            else:
+                told.append((name, value))
+        if told:
+            engine.send(responses.metadata(args.mailbox, told, engine.utf8))
+        await client.pause()
+    # RFC 5464 §4.2.1
+    code = b"METADATA LONGENTRIES %d" % longest if longest else b""
+    return Answer("Getmetadata completed.", code)
+
+
+def _get(client: Client, tx: Tx, args: GetMetadata, entry: str) -> _Entries:
+    """One entry, NIL where it has no value, and what is below it."""
+    if not args.mailbox:
+        return _server_entries(client, tx, entry, args.depth)
+    mailbox = mailboxes.get(tx, from_wire(args.mailbox, client.context.separator))
+    found: _Entries = list(metadata.get(tx, mailbox.id, entry, args.depth))
+    if _is_wanted(SPECIAL_USE, entry, args.depth) and mailbox.special_use:
+        found.append((SPECIAL_USE, mailbox.special_use.encode("ascii")))
+    return found or [(entry, None)]
+
+
+def _server_entries(client: Client, tx: Tx, entry: str, depth: int) -> _Entries:
+    found: _Entries = list(metadata.get(tx, metadata.ACCOUNT, entry, depth))
+    if _is_wanted(ADMIN, entry, depth):
+        domain = client.account.address.rpartition("@")[2]
+        found.append((ADMIN, f"mailto:postmaster@{domain}".encode()))
+    return found or [(entry, None)]
+
+
+def _is_wanted(name: str, entry: str, depth: int) -> bool:
+    if name == entry:
+        return True
+    levels = name.count("/") - entry.count("/")
+    return name.startswith(entry + "/") and (depth < 0 or levels <= depth)
+
+
+async def set_metadata(client: Client, args: SetMetadata) -> Answer:
+    name = from_wire(args.mailbox, client.context.separator)
+
+    def work(tx: Tx) -> None:
+        if not args.mailbox:
+            # RFC 5464 §3.3: they may be restricted
+            if any(entry.startswith("/shared/") for entry, _ in args.values):
+                raise Refused("annotations of the server itself are set by the administrator")
+            metadata.set_all(tx, metadata.ACCOUNT, args.values)
+            return
+        mailbox = mailboxes.get(tx, name)
+        plain = [(entry, value) for entry, value in args.values if entry != SPECIAL_USE]
+        metadata.set_all(tx, mailbox.id, plain)
+        for entry, value in args.values:
+            if entry == SPECIAL_USE:
+                uses = parse_special_uses((value or b"").split())
+                mailboxes.set_special_use(tx, mailbox.id, uses)
+
+    await client.write(work)
+    return Answer("Setmetadata completed.")

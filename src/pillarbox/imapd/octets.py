@@ -1,0 +1,26 @@
+"""Bodies of messages, in pieces."""
+
+from pillarbox.core.errors import Failure
+from pillarbox.imapd.client import Client
+from pillarbox.imapd.sections import Span
+from pillarbox.store import messages
+from pillarbox.store.content import PIECE_OCTETS
+
+
+async def read_piece(client: Client, content: int, start: int, end: int) -> bytes:
+    """At least one octet of a body, from `start` on. Raises Failure where it has none."""
+    length = min(PIECE_OCTETS, end - start)
+    piece = await client.read(lambda tx: messages.body(tx, content, start, length))
+    if not piece:
+        raise Failure("the message is shorter than it should be")
+    return piece
+
+
+async def read_all(client: Client, content: int, span: Span) -> bytes:
+    """The body's part of a span, at once: for header blocks."""
+    pieces = []
+    start = span.start
+    while start < span.end:
+        pieces.append(await read_piece(client, content, start, span.end))
+        start += len(pieces[-1])
+    return b"".join(pieces)

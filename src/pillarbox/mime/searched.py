@@ -1,0 +1,78 @@
+"""What SEARCH looks at in a message, folded (RFC 3501 §6.4.4 BODY, HEADER, TEXT). Pure.
+
+`header_texts` and `body_text` are what a search compares with; `index_text` has every piece of them that is at least
+three characters long, and of the values of single fields, so that an index of it misses nothing.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pillarbox.mime.decode import search_text
+from pillarbox.mime.fold import fold
+from pillarbox.mime.header import MAX_VALUE, decode_header, header_end, header_values, split_header
+from pillarbox.mime.structure import MIME_FIELDS, parse_structure
+
+HEADER_PIECE = 128 * 1024
+"""Octets of a header block that are decoded in one go."""
+
+_FIELD_END = re.compile(rb"\n(?![ \t])")
+
+
+def header_texts(block: bytes) -> Iterator[str]:
+    """The text of a header block, for TEXT, in pieces that are searched one by one."""
+    return (fold(decode_header(piece)) for piece in _pieces(block))
+
+
+def body_text(octets: bytes) -> str:
+    """The text behind the header of a whole message, for BODY and TEXT."""
+    size = header_end(octets)
+    block = octets[:size]
+    values = header_values(block, split_header(block), MIME_FIELDS)
+    return fold(search_text(octets, parse_structure(octets, size, values)))
+
+
+def field_text(raw: bytes) -> str:
+    """The text of a raw field's value, for HEADER."""
+    return fold(decode_header(raw[:MAX_VALUE].partition(b":")[2]))
+
+
+def fields_named(block: bytes, name: bytes) -> Iterator[bytes]:
+    """The raw fields with a name (lower case)."""
+    return (block[start:end] for field, start, end in split_header(block) if field == name)
+
+
+def any_contains(fields: Iterable[bytes], wanted: str) -> bool:
+    """Whether one of some raw fields has the text."""
+    return any(wanted in field_text(raw) for raw in fields)
+
+
+def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
+    """Whether TEXT (with the header) or BODY finds a folded text in a whole message."""
+    if with_header:
+        block = octets[: header_end(octets)]
+        if any(wanted in text for text in header_texts(block)):
+            return True
+    return wanted in body_text(octets)
+
+
+def index_text(octets: bytes) -> str:
+    """All that any of these searches could find in a whole message."""
+    block = octets[: header_end(octets)]
+    texts = list(header_texts(block))
+    if not block.isascii() or b"=?" in block or len(texts) > 1:
+        # Encoded words and 8-bit octets read otherwise in a field alone than in the block.
+        texts += [field_text(block[start:end]) for _, start, end in split_header(block)]
+    texts.append(body_text(octets))
+    return "\n".join(texts)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """A header block in pieces of about HEADER_PIECE, each of whole fields where these are not too long: what is done
+    with one lets no other thread run."""
+    start = 0
+    while len(block) - start > HEADER_PIECE:
+        end = _FIELD_END.search(block, start + HEADER_PIECE, start + 2 * HEADER_PIECE)
+        cut = end.end() if end is not None else start + 2 * HEADER_PIECE
+        yield block[start:cut]
+        start = cut
+    yield block[start:]

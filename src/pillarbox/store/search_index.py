@@ -1,0 +1,342 @@
+"""The search index of each account: which messages may have a text in them, by trigrams of their folded text.
+
+`<id>.idx` beside the account's file is derived data: whatever happens to it, searches stay right, for the messages that
+it finds are read, and those that it does not know yet are, too. It is made from an account's first search for text on,
+in small batches in a thread of its own, never on the way of a delivery. It holds the contents (`store.content`) up to a
+number; the index of another generation of the account's file is begun anew, since numbers may have been given again.
+
+Large messages are not indexed but always looked at. Texts of less than three characters have no trigram.
+"""
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import apsw
+
+from pillarbox.core.errors import Failure
+from pillarbox.mime.searched import index_text
+from pillarbox.store import messages
+from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.tx import Tx
+
+T = TypeVar("T")
+
+BATCH_MESSAGES = 256
+BATCH_OCTETS = 512 * 1024
+"""Of messages that are indexed in one go: some 100 ms in the thread."""
+LARGEST_INDEXED = PIECE_OCTETS
+"""Octets of a body: what is in its first piece."""
+MOST_TRIGRAMS = 32
+"""Of a text that are asked for; the rest is seen when the messages are read."""
+MOST_OPEN = 32
+FEWEST_MESSAGES = 200
+"""With fewer messages in it, an account needs no index."""
+BUSY_TIMEOUT_MS = 2000
+
+log = logging.getLogger("pillarbox.store")
+
+_SCHEMA = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(text, content='', detail=none, columnsize=0,"
+    " tokenize='trigram case_sensitive 1')",
+    "CREATE TABLE IF NOT EXISTS large (content INTEGER PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS state (generation INTEGER NOT NULL, up_to INTEGER NOT NULL)",
+    "INSERT INTO state SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM state)",
+)
+
+
+class Reader(Protocol):
+    """`Store.read`."""
+
+    def __call__(self, account: int, work: Callable[[Tx], T]) -> Awaitable[T]: ...
+
+
+@dataclass(slots=True)
+class Hits:
+    """What the index says of a text: contents above `up_to` are not in it yet."""
+
+    up_to: int = 0
+    contents: frozenset[int] = frozenset()
+
+    def may_have(self, content: int) -> bool:
+        return content > self.up_to or content in self.contents
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Messages to index, `large` not among them, and up to which content that is all."""
+
+    generation: int
+    behind: int
+    up_to: int
+    octets: list[tuple[int, bytes]] = field(default_factory=list)
+    large: list[int] = field(default_factory=list)
+
+
+class SearchIndex:
+    """The indexes of all accounts of one process, on one event loop."""
+
+    def __init__(self, path_of: Callable[[int], Path], read: Reader) -> None:
+        """`path_of` gives an account's file."""
+        self._path_of = path_of
+        self._read = read
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._open: OrderedDict[int, apsw.Connection] = OrderedDict()  # used in the thread only
+        self._waiting: OrderedDict[int, None] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._run(self._close_all)
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # Searching
+
+    async def is_wanted(self, account: int) -> bool:
+        """Whether there is an index of the account; it is made, or brought up to date, from now on if the account has
+        some mail."""
+        count = await self._read(account, _count_messages)
+        exists = path_of_index(self._path_of(account)).exists()
+        if exists or count >= FEWEST_MESSAGES:
+            self.catch_up(account)
+        return exists
+
+    def keep_up(self, account: int) -> None:
+        """Bring the index up to date, if the account has one."""
+        if path_of_index(self._path_of(account)).exists():
+            self.catch_up(account)
+
+    async def find(self, account: int, wanted: str) -> Hits | None:
+        """Which contents may have the folded text; None: any."""
+        if len(wanted) < 3:
+            return None
+        path = path_of_index(self._path_of(account))
+        if not path.exists():
+            return None
+        generation, _ = await self._read(account, _numbers)
+        try:
+            return await self._run(lambda: self._find(account, generation, wanted))
+        except apsw.Error as error:
+            log.warning("%s: %s; it is not used", path, error)
+            return None
+
+    def _find(self, account: int, generation: int, wanted: str) -> Hits | None:
+        connection = self._connect(account)
+        with connection:
+            found_generation, up_to = _state(connection)
+            if found_generation != generation:
+                return None
+            contents = {content for (content,) in connection.execute("SELECT content FROM large")}
+            found = connection.execute(
+                "SELECT rowid FROM texts WHERE texts MATCH ?", (_query(wanted),)
+            )
+            contents.update([content for (content,) in found])
+        return Hits(up_to, frozenset(contents))
+
+    # Building
+
+    def catch_up(self, account: int) -> None:
+        """Index what is not yet indexed, some time soon."""
+        self._waiting[account] = None
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._build())
+
+    async def finished(self) -> None:
+        """Wait until nothing is left to index."""
+        if self._task is not None:
+            await self._task
+
+    async def _build(self) -> None:
+        while self._waiting:
+            account, _ = self._waiting.popitem(last=False)
+            try:
+                await self._build_one(account)
+            except (Failure, apsw.Error, OSError) as error:
+                log.warning("account %d: its search index cannot be made: %s", account, error)
+            except Exception:
+                log.exception("account %d: a bug in its search index", account)
+
+    async def _build_one(self, account: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = await self._read(account, _numbers)
+            behind = await self._run(lambda now=now: self._begin(account, *now))  # type: ignore[misc]
+            batch = await self._read(
+                account,
+                lambda tx, behind=behind: _next_batch(tx, behind),  # type: ignore[misc]
+            )
+            if batch is None:
+                return
+            started = loop.time()
+            await self._run(lambda batch=batch: self._add(account, batch))  # type: ignore[misc]
+            # Others have the processor half of the time.
+            await asyncio.sleep(loop.time() - started)
+
+    def _begin(self, account: int, generation: int, next_content: int) -> int:
+        """Up to which content there is an index. One that knows contents which are yet to come is not of this file."""
+        connection = self._connect(account)
+        with connection:
+            found_generation, up_to = _state(connection)
+            if found_generation == generation and up_to < next_content:
+                return up_to
+            connection.execute("INSERT INTO texts (texts) VALUES ('delete-all')")
+            connection.execute("DELETE FROM large")
+            connection.execute("UPDATE state SET generation = ?, up_to = 0", (generation,))
+        return 0
+
+    def _add(self, account: int, batch: _Batch) -> None:
+        rows = [(content, _clean(index_text(octets))) for content, octets in batch.octets]
+        connection = self._connect(account)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _state(connection) == (
+                batch.generation,
+                batch.behind,
+            ):  # else another process was faster
+                connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", rows)
+                connection.executemany(
+                    "INSERT INTO large VALUES (?)", [(content,) for content in batch.large]
+                )
+                connection.execute("UPDATE state SET up_to = ?", (batch.up_to,))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    # Files, in the thread
+
+    def _connect(self, account: int) -> apsw.Connection:
+        connection = self._open.get(account)
+        if connection is not None:
+            self._open.move_to_end(account)
+            return connection
+        path = path_of_index(self._path_of(account))
+        try:
+            connection = _open(path)
+        except (apsw.CorruptError, apsw.NotADBError):
+            log.warning("%s is damaged; it is made anew", path)
+            remove(self._path_of(account))
+            connection = _open(path)
+        self._open[account] = connection
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return connection
+
+    def _close_all(self) -> None:
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()
+
+    def forget(self, account: int) -> None:
+        """Close the index of an account that was removed, and delete it, soon."""
+        self._waiting.pop(account, None)
+
+        def work() -> None:
+            connection = self._open.pop(account, None)
+            if connection is not None:
+                connection.close()
+            remove(self._path_of(account))
+
+        self._thread.submit(work)
+
+
+def path_of_index(account_file: Path) -> Path:
+    return account_file.with_suffix(".idx")
+
+
+def remove(account_file: Path) -> None:
+    """Delete the index that belongs to an account's file."""
+    path = path_of_index(account_file)
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        name.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> apsw.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.pragma("journal_mode", "wal")
+        # After a power cut the state of some earlier moment is there, whole.
+        connection.pragma("synchronous", "NORMAL")
+        connection.pragma("cache_size", -4096)
+        with connection:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _state(connection: apsw.Connection) -> tuple[int, int]:
+    """Generation, and the content up to which all is indexed."""
+    for generation, up_to in connection.execute("SELECT generation, up_to FROM state"):
+        return int(generation), int(up_to)
+    return -1, 0
+
+
+def _clean(text: str) -> str:
+    """What SQLite can take, and what does not end its tokenizer."""
+    text = text.replace("\0", "\1")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _query(wanted: str) -> str:
+    """All trigrams of a text, as an expression of FTS5: `abcd` -> `"abc" "bcd"`."""
+    trigrams = dict.fromkeys(wanted[place : place + 3] for place in range(len(wanted) - 2))
+    words = list(trigrams)[:MOST_TRIGRAMS]
+    return " ".join('"{}"'.format(word.replace('"', '""')) for word in words)
+
+
+def _count_messages(tx: Tx) -> int:
+    row = tx.row("SELECT messages FROM account_state WHERE account = ?", (tx.account,))
+    return int(row[0]) if row else 0
+
+
+def _numbers(tx: Tx) -> tuple[int, int]:
+    """The file's generation, and the next content."""
+    row = tx.row(
+        "SELECT generation, next_content FROM account_state WHERE account = ?", (tx.account,)
+    )
+    return row or (0, 0)
+
+
+def _next_batch(tx: Tx, behind: int) -> _Batch | None:
+    """The next contents above `behind`; None: there are no more. A body that is still being written has its number
+    already: the index goes up to it at most."""
+    row = tx.row("SELECT min(content) FROM staged WHERE account = ?", (tx.account,))
+    below = row[0] if row and row[0] is not None else 1 << 62
+    rows = tx.rows(
+        "SELECT content, size, header_size FROM rendered WHERE content > ? AND content < ?"
+        " ORDER BY content LIMIT ?",
+        (behind, below, BATCH_MESSAGES),
+    )
+    if not rows:
+        return None
+    batch = _Batch(_numbers(tx)[0], behind, behind)
+    room = BATCH_OCTETS
+    for content, size, header_size in rows:
+        if size - header_size > LARGEST_INDEXED or header_size > LARGEST_INDEXED:
+            batch.large.append(content)
+        else:
+            if room < size and batch.octets:
+                break
+            room -= size
+            octets = messages.whole(tx, content)
+            if octets is not None:
+                batch.octets.append((content, octets))
+        batch.up_to = content
+    return batch

@@ -1,0 +1,183 @@
+"""SEARCH with an index finds what reading every message finds (RFC 3501 §6.4.4), in many charsets and scripts."""
+
+import asyncio
+import tempfile
+from array import array
+from base64 import b64encode
+from pathlib import Path
+from quopri import encodestring
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.program import loosened
+from pillarbox.imapd.search import search
+from pillarbox.imapd.selected import EMPTY
+from pillarbox.mime import searched
+from pillarbox.mime.fold import fold
+from pillarbox.mime.header import header_end
+from pillarbox.store import search_index
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+_WORDS = (
+    "lunch LUNCH Lunchtime über ÜBER u\u0308ber straße STRASSE ﬁnal final İstanbul istanbul i\u0307s"
+    " ΣΊΣΥΦΟΣ σίσυφος привет ПРИВЕТ שלום مرحبا مَرْحَبًا 日本語 日本 こんにちは 한국어 한\u1112\u1161 ไทย हिन्दी"
+    " 👍🏽 👨‍👩‍👧 e\u0301\u0323 \u0301x a\"b a''b (c) ab abc abcabc -- .. *x* \u00a0\u00a0 ǅ ŉ"
+)
+WORDS = tuple(_WORDS.split(" "))
+CHARSETS = (
+    "utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "koi8-r", "windows-1251", "windows-1256", "iso-8859-8",
+    "shift_jis", "iso-2022-jp", "euc-kr", "gb18030", "big5", "utf-16", "x-unknown",
+)  # fmt: skip
+
+texts = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+charsets = st.sampled_from(CHARSETS)
+
+
+def encoded(text: str, charset: str) -> bytes:
+    try:
+        return text.encode(charset, "replace")
+    except LookupError:
+        return text.encode()
+
+
+@st.composite
+def header_values(draw) -> bytes:
+    text, charset = draw(texts), draw(charsets)
+    match draw(st.sampled_from(["raw", "latin", "b", "q"])):
+        case "raw":
+            return text.encode()
+        case "latin":
+            return text.encode("latin-1", "replace")
+        case "b":
+            return b"=?%b?B?%b?= %b" % (
+                charset.encode(), b64encode(encoded(text, charset)), draw(texts).encode(),
+            )  # fmt: skip
+    quoted = "".join(f"={octet:02X}" for octet in encoded(text, charset))
+    words = quoted[:6].encode(), quoted[6:].encode()
+    return b"\r\n ".join(b"=?%b?q?%b?=" % (charset.encode(), word) for word in words)
+
+
+@st.composite
+def parts(draw) -> bytes:
+    charset = draw(charsets)
+    body = encoded(draw(texts) + "\r\n" + draw(texts), charset)
+    encoding = draw(st.sampled_from((b"8bit", b"base64", b"quoted-printable")))
+    if encoding == b"base64":
+        body = b64encode(body)
+    elif encoding == b"quoted-printable":
+        body = encodestring(body)
+    kind = draw(st.sampled_from((b"text/plain", b"text/html", b"application/x")))
+    head = b"Content-Type: %b; charset=%b\r\nContent-Transfer-Encoding: %b\r\n"
+    return head % (kind, charset.encode(), encoding) + b"\r\n" + body + b"\r\n"
+
+
+@st.composite
+def mail(draw) -> bytes:
+    head = b"Subject: %b\r\nFrom: %b <a@example.com>\r\nX-Odd: %b\r\n" % (
+        draw(header_values()), draw(header_values()), draw(header_values()),
+    )  # fmt: skip
+    inside = draw(st.lists(parts(), min_size=1, max_size=3))
+    if len(inside) == 1:
+        return head + inside[0]
+    contained = b"Content-Type: message/rfc822\r\n\r\nSubject: %b\r\n" % draw(header_values())
+    inside[-1] = contained + inside[-1]
+    joined = b"".join(b"--b\r\n" + part for part in inside)
+    return head + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n' + joined + b"--b--\r\n"
+
+
+@st.composite
+def queries(draw) -> str:
+    text = draw(texts)
+    start = draw(st.integers(0, max(0, len(text) - 1)))
+    text = text[start : start + draw(st.integers(1, 12))]
+    return draw(st.sampled_from((text, text.upper(), text.lower(), text.swapcase())))
+
+
+keys = st.one_of(
+    st.builds(Key, st.sampled_from(("TEXT", "BODY", "SUBJECT", "FROM")), queries()),
+    st.builds(Key, st.just("HEADER"), st.tuples(st.sampled_from(("X-Odd", "X-None")), queries())),
+)
+programs = st.recursive(
+    keys,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(Or, inner, inner),
+        st.builds(And, st.lists(inner, min_size=2, max_size=3)),
+        st.builds(Fuzzy, inner),
+    ),
+    max_leaves=4,
+)
+
+
+def naive(octets: bytes, program) -> bool:
+    match program:
+        case Not():
+            return not naive(octets, program.key)
+        case Or():
+            return naive(octets, program.left) or naive(octets, program.right)
+        case And():
+            return all(naive(octets, key) for key in program.keys)
+        case Fuzzy():
+            return naive(octets, loosened(program.key))
+    name, argument = program.name, program.argument
+    if name in ("TEXT", "BODY"):
+        return searched.contains(octets, fold(argument), with_header=name == "TEXT")
+    field, wanted = argument if name == "HEADER" else (name, argument)
+    block = octets[: header_end(octets)]
+    fields = searched.fields_named(block, field.lower().encode())
+    return searched.any_contains(fields, fold(wanted))
+
+
+@given(
+    st.lists(mail(), min_size=1, max_size=8), st.lists(programs, min_size=1, max_size=12), st.data()
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_index_changes_nothing_but_the_time(messages, wanted, data) -> None:
+    indexed = data.draw(st.integers(0, len(messages)))
+
+    async def run(folder: Path) -> None:
+        store = Store(folder)
+        try:
+            for number, octets in enumerate(messages):
+                if number == indexed:
+                    store.index.catch_up(1)
+                    await store.index.finished()
+                await store.append(1, Append(1, make_content(octets), 0))
+            uids = array("I", range(1, len(messages) + 1))
+
+            async def pause() -> None:
+                await asyncio.sleep(0)
+
+            for program in wanted:
+                context = SearchContext(store, 1, 1, uids, lambda uid: False, EMPTY, pause)
+                found = list(await search(context, program))
+                assert found == [
+                    uid for uid, octets in enumerate(messages, 1) if naive(octets, program)
+                ], program
+        finally:
+            await store.close()
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(search_index, "BATCH_MESSAGES", 2)
+        patch.setattr(search_index, "LARGEST_INDEXED", data.draw(st.sampled_from((300, 1 << 20))))
+        asyncio.run(run(Path(folder)))
+
+
+@given(mail(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_the_indexed_text_has_all_that_is_searched(octets: bytes, data) -> None:
+    block = octets[: header_end(octets)]
+    every = [searched.body_text(octets), *searched.header_texts(block)]
+    every += [
+        searched.field_text(block[start:end]) for _, start, end in searched.split_header(block)
+    ]
+    text = searched.index_text(octets)
+    for one in every:
+        start = data.draw(st.integers(0, len(one)))
+        assert one[start : start + 20] in text

@@ -1,0 +1,218 @@
+"""The search index is derived data: whatever becomes of it, it leaves nothing out (store.search_index)."""
+
+import asyncio
+from array import array
+from pathlib import Path
+
+import pytest
+
+from pillarbox.imap.syntax_search import Key
+from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.search import search
+from pillarbox.imapd.selected import EMPTY
+from pillarbox.store import messages, search_index
+from pillarbox.store.content import PIECE_OCTETS, make_content
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
+
+
+def message(text: str) -> Append:
+    return Append(1, make_content(f"Subject: x\r\n\r\n{text}\r\n".encode()), 0)
+
+
+async def pause() -> None:
+    await asyncio.sleep(0)
+
+
+async def found(store: Store, text: str) -> list[int]:
+    uids = await store.read(1, lambda tx: messages.uids(tx, 1))
+    context = SearchContext(store, 1, 1, uids, lambda uid: False, EMPTY, pause)
+    return list(await search(context, Key("TEXT", text)))
+
+
+async def indexed(store: Store) -> None:
+    store.index.catch_up(1)
+    await store.index.finished()
+
+
+def idx(store: Store) -> Path:
+    return search_index.path_of_index(store._accounts.path(1))
+
+
+def with_store(folder: Path, *works) -> None:
+    """Each with a store that was closed in between."""
+
+    async def run(work) -> None:
+        store = Store(folder)
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    for work in works:
+        asyncio.run(run(work))
+
+
+async def two_messages(store: Store) -> None:
+    await store.append(1, message("apple"))
+    await store.append(1, message("banana"))
+    await indexed(store)
+    assert await found(store, "banana") == [2]
+    assert (await store.index.find(1, "banana")).contents == {2}
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        assert idx(store).stat().st_mode & 0o777 == 0o600
+
+    with_store(tmp_path, work)
+
+
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    async def damaged(store: Store) -> None:
+        idx(store).write_bytes(b"nothing of the sort" * 1000)
+        assert await found(store, "banana") == [2]
+        await indexed(store)
+        assert (await store.index.find(1, "banana")).contents == {2}
+
+    with_store(tmp_path, two_messages, damaged)
+
+
+def test_pages_that_are_damaged_keep_nothing_from_being_found(tmp_path: Path) -> None:
+    async def damaged(store: Store) -> None:
+        octets = bytearray(idx(store).read_bytes())
+        octets[4096:] = b"\xff" * (len(octets) - 4096)
+        idx(store).write_bytes(octets)
+        assert await found(store, "banana") == [2]
+
+    with_store(tmp_path, two_messages, damaged)
+
+
+def test_after_an_unclean_stop_it_begins_anew(tmp_path: Path) -> None:
+    async def another_generation(store: Store) -> None:
+        await store.write(
+            1, lambda tx: tx.execute("UPDATE account_state SET generation = 7").fetchall()
+        )
+        # What content 2 is, is not known to the index
+        await store.write(
+            1,
+            lambda tx: tx.execute(
+                "UPDATE octets SET body = CAST('cherry' AS BLOB) WHERE content = 2"
+            ).fetchall(),
+        )
+        assert await found(store, "cherry") == [2]
+        await indexed(store)
+        assert (await store.index.find(1, "cherry")).contents == {2}
+        assert (await store.index.find(1, "banana")).contents == set()
+
+    with_store(tmp_path, two_messages, another_generation)
+
+
+def test_an_index_of_a_newer_file_begins_anew(tmp_path: Path) -> None:
+    """A backup was put back without removing the index."""
+    backup = tmp_path / "backup"
+
+    async def keep(store: Store) -> None:
+        await store.append(1, message("apple"))
+
+    async def put_back(store: Store) -> None:
+        path = store._accounts.path(1)
+        assert not path.with_suffix(".db-wal").exists()
+        path.write_bytes(backup.read_bytes())
+        await indexed(store)
+        await store.append(1, message("cherry"))
+        assert await found(store, "cherry") == [2]
+
+    with_store(tmp_path / "data", keep)
+    (file,) = (tmp_path / "data" / "accounts").rglob("*.db")
+    backup.write_bytes(file.read_bytes())
+
+    async def more(store: Store) -> None:
+        await store.append(1, message("banana"))
+        await indexed(store)
+
+    with_store(tmp_path / "data", more, put_back)
+
+
+def test_a_body_that_is_being_written_is_not_passed_over(tmp_path: Path) -> None:
+    """Its content has a number before the message is there."""
+
+    async def work(store: Store) -> None:
+        staged = await store.write(1, messages.stage)
+        await store.append(1, message("apple"))
+        await indexed(store)
+        item = message("banana")
+        await store.write(1, lambda tx: messages.append(tx, item, staged))
+        assert await found(store, "banana") == [2]
+        await indexed(store)
+        assert await found(store, "banana") == [2]
+        assert (await store.index.find(1, "banana")).up_to == 2
+
+    with_store(tmp_path, work)
+
+
+def test_large_messages_are_always_looked_at(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await store.append(1, message("x" * PIECE_OCTETS + " banana"))
+        await indexed(store)
+        assert (await store.index.find(1, "anything")).contents == {1}
+        assert await found(store, "banana") == [1]
+
+    with_store(tmp_path, work)
+
+
+@pytest.mark.parametrize("fewest", [2, 3])
+def test_a_search_makes_an_index_where_there_is_some_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewest: int
+) -> None:
+    monkeypatch.setattr(search_index, "FEWEST_MESSAGES", fewest)
+
+    async def work(store: Store) -> None:
+        await store.append(1, message("apple"))
+        await store.append(1, message("banana"))
+        assert await found(store, "apple") == [1]
+        await store.index.finished()
+        assert idx(store).exists() is (fewest == 2)
+        assert await found(store, "apple") == [1]
+
+    with_store(tmp_path, work)
+
+
+def test_a_removed_account_leaves_no_index(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        store.forget_removed_accounts()
+        await store.index._run(lambda: None)
+        assert list((tmp_path / "accounts").rglob("*.idx*")) == []
+
+    with_store(tmp_path, work)
+
+
+def test_a_stop_does_not_wait_for_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "BATCH_MESSAGES", 1)
+
+    async def work(store: Store) -> None:
+        for number in range(50):
+            await store.append(1, message(f"text {number}"))
+        store.index.catch_up(1)
+        await asyncio.sleep(0.02)
+
+    async def afterwards(store: Store) -> None:
+        hits = await store.index.find(1, "text")
+        assert hits is None or hits.up_to < 50
+        assert await found(store, "text 49") == [50]
+
+    with_store(tmp_path, work, afterwards)
+
+
+def test_messages_that_are_gone_are_not_found(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        await store.write(1, lambda tx: messages.expunge(tx, 1, [(2, 2)], only_deleted=False))
+        context = SearchContext(store, 1, 1, array("I", [1, 2]), lambda uid: False, EMPTY, pause)
+        assert list(await search(context, Key("TEXT", "banana"))) == []
+
+    with_store(tmp_path, work)
