@@ -366,3 +366,21 @@ def test_what_a_killed_worker_took_is_put_in_once_by_the_next(
         assert journal.segments(tmp_path / "journal", "2") == []
 
     run(tmp_path, scenario)
+
+
+def test_a_body_that_a_killed_worker_had_half_written_goes_with_the_housekeeping(
+    tmp_path: Path,
+) -> None:
+    """Not at the first look: then it may still be under way."""
+
+    async def scenario(stores: list[Store]) -> None:
+        store = stores[0]
+        await store.append(1, item())
+        left = await store.write(1, messages.stage)
+        await store.reclaim(1)
+        assert await store.read(1, messages.staged) == {left}
+        under_way = await store.write(1, messages.stage)
+        await store.reclaim(1)
+        assert await store.read(1, messages.staged) == {under_way}
+
+    run(tmp_path, scenario)
