@@ -156,5 +156,6 @@ class Hints:
         asyncio.get_running_loop().remove_reader(self._incoming)
         for task in self._putting:
             task.cancel()
+        self._waiting.clear()
         for each in (self._incoming, *self._outgoing.values()):
             each.close()

@@ -96,13 +96,16 @@ class Server:
         self.sockets = workplace.sockets or bind_all(config)[0]
         self._exit.callback(close_all, self.sockets)
         certificates = Certificates(config, lambda: datetime.datetime.now(datetime.UTC))
+        if workplace.hints is not None:
+            self._exit.callback(
+                workplace.hints.close
+            )  # after the store, which tells of what it puts in at its end
         store = self.store = Store(
             config.data_path, on_fatal=self._on_fatal, place=place, relay=workplace.hints
         )
         self._exit.push_async_callback(store.close)
         if workplace.hints is not None:
             workplace.hints.listen(store.hinted, store.catch_up)
-            self._exit.callback(workplace.hints.close)
         if place.is_first:
             run.wipe(config.data_path / "run.db")
         else:

@@ -2,8 +2,9 @@
 
 Workers are new programs (never a fork of one that has SQLite open) with an inherited set of descriptors. Each has a
 listening socket of its own for every address (SO_REUSEPORT), which stays open while a worker is started again, so a
-client that connects then waits and is served. All import at once; the first recovers and tidies before the others may
-open anything. It imports little, for it does nothing while they work.
+client that connects then waits and is served. The first recovers, tidies and serves before the others begin: clients
+are served soonest so, and nobody else has a file open. The supervisor imports little, for it does nothing while they
+work.
 """
 
 import asyncio
@@ -59,7 +60,6 @@ class _Worker:
     """Of the process, readable when it ended."""
     started: float = 0.0
     crashes: int = 0
-    has_orders: bool = False
     is_ready: bool = False
     why_not: str = ""
     """What it said when it could not start."""
@@ -104,9 +104,7 @@ class Supervisor:
         control = StatusSocket(self.config.data_path, self._status, lambda: None)
         await control.start()
         try:
-            for worker in self._workers:
-                self._spawn(worker)
-            self._order(self._workers[0])
+            self._spawn(self._workers[0])
             await self._ended.wait()
         finally:
             control.close()
@@ -132,7 +130,6 @@ class Supervisor:
 
     def _spawn(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         inherited = [
             theirs.fileno(),
             self._lock,
@@ -149,19 +146,19 @@ class Supervisor:
                 process_group=0,  # Ctrl-C is for the supervisor, who tells its workers
             )
         worker.talk = ours
-        worker.has_orders = worker.is_ready = False
+        worker.is_ready = False
         worker.why_not = ""
         worker.started = time.monotonic()
         worker.descriptor = os.pidfd_open(worker.process.pid)
         loop = asyncio.get_running_loop()
         loop.add_reader(worker.descriptor, self._ended_one, worker)
         loop.add_reader(ours, self._heard, worker)
+        with suppress(OSError):  # it has ended, which is dealt with
+            ours.sendall(encode(self._orders(worker)))
+        ours.setblocking(False)
 
-    def _order(self, worker: _Worker) -> None:
-        """Let a worker begin."""
-        assert worker.talk is not None
-        worker.has_orders = True
-        orders = Orders(
+    def _orders(self, worker: _Worker) -> Orders:
+        return Orders(
             self.config,
             worker.number,
             self.workers,
@@ -177,10 +174,6 @@ class Supervisor:
                 if other is not worker
             },
         )
-        worker.talk.setblocking(True)  # it waits for it, and reads at once
-        with suppress(OSError):  # it has ended, which is dealt with
-            worker.talk.sendall(encode(orders))
-        worker.talk.setblocking(False)
 
     def _heard(self, worker: _Worker) -> None:
         """The worker serves, or has ended."""
@@ -200,9 +193,8 @@ class Supervisor:
         if not self._has_begun:
             self._has_begun = True
             self._unusable = message.unusable
-            for other in self._workers:
-                if not other.has_orders and other.process is not None:
-                    self._order(other)
+            for other in self._workers[1:]:
+                self._spawn(other)
         if not self._was_announced and all(each.is_ready for each in self._workers):
             self._was_announced = True
             announce(self._workers[0].sockets)
@@ -251,8 +243,6 @@ class Supervisor:
         if self._stopping:
             return
         self._spawn(worker)
-        if self._has_begun or worker.number == 1:
-            self._order(worker)
 
     def _refresh(self) -> None:
         """Let all look at the certificate."""
@@ -270,16 +260,13 @@ class Supervisor:
             for worker in self._workers:
                 close_all(worker.sockets)  # else clients would wait where nobody accepts
             asyncio.get_running_loop().call_later(STOP_S, self._forward, signal.SIGKILL)
-        for worker in self._workers:
-            if worker.talk is not None and not worker.has_orders:
-                worker.talk.shutdown(socket.SHUT_RDWR)  # it reads that nobody wants it
         self._forward(signal.SIGTERM)
         if not any(each.process for each in self._workers):
             self._ended.set()
 
     def _forward(self, number: int) -> None:
         for worker in self._workers:
-            if worker.process is not None and worker.has_orders:
+            if worker.process is not None:
                 worker.process.send_signal(number)
 
     def _close(self) -> None:

@@ -209,6 +209,12 @@ def stage(tx: Tx) -> int:
     return int(row[0])
 
 
+def staged(tx: Tx) -> frozenset[int]:
+    """Contents that are being written in several steps."""
+    rows = tx.rows("SELECT content FROM staged WHERE account = ?", (tx.account,))
+    return frozenset(row[0] for row in rows)
+
+
 def discard_staged(tx: Tx, content: int) -> None:
     """Give up a staged body."""
     tx.execute(

@@ -86,6 +86,8 @@ class Store:
             self._accounts.unusable = self.unusable
             self._notifier = Notifier(relay)
             self._relay = relay
+            self._staged: dict[int, frozenset[int]] = {}
+            """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
             self.index = SearchIndex(self._accounts.path, self.read)
@@ -300,7 +302,8 @@ class Store:
         return maildrop.try_lock(self.data_dir / "accounts", account)
 
     async def reclaim(self, account: int) -> int:
-        """Give back the space of messages that were expunged long ago; returns how many there were.
+        """Give back the space of messages that were expunged long ago; returns how many there were. A body that is half
+        written at two calls is one that a killed worker left, for these come hours apart: it goes, too.
 
         Raises Unavailable.
         """
@@ -308,7 +311,15 @@ class Store:
         if not path.exists():
             return 0
         now_s = int(self.clock())
-        contents = await asyncio.to_thread(_find_reclaimable, account, path, now_s)
+        contents, staged = await asyncio.to_thread(_find_reclaimable, account, path, now_s)
+        dead = staged & self._staged.pop(account, frozenset())
+        if staged:
+            self._staged[account] = staged - dead
+        for content in dead:
+            await self._write_soon(
+                account,
+                lambda tx, content=content: messages.discard_staged(tx, content),  # type: ignore[misc]
+            )
         for start in range(0, len(contents), reclaim.SLICE):
             part = contents[start : start + reclaim.SLICE]
             await self._write_soon(account, lambda tx, part=part: reclaim.reclaim(tx, part))  # type: ignore[misc]
@@ -325,12 +336,13 @@ class Store:
                 remove_account_files(self.data_dir, account)
 
 
-def _find_reclaimable(account: int, path: Path, now_s: int) -> list[int]:
-    """Grows with the account: blocks, for a thread."""
+def _find_reclaimable(account: int, path: Path, now_s: int) -> tuple[list[int], frozenset[int]]:
+    """Contents whose time is over, and those that are half written. Grows with the account: blocks, for a thread."""
     try:
         connection = database.connect(path)
         try:
-            return reclaim.find_reclaimable(Tx(account, connection, {}, now_s))
+            tx = Tx(account, connection, {}, now_s)
+            return reclaim.find_reclaimable(tx), messages.staged(tx)
         finally:
             connection.close()
     except apsw.Error as error:

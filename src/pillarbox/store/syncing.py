@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 
 _CALLS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 """Numbers of io_setup, io_destroy, io_getevents and io_submit."""
@@ -50,7 +51,8 @@ class _Event(ctypes.Structure):
 
 
 class KernelSync:
-    """The syncs of one event loop. Raises OSError when it is made where the system does not do it."""
+    """The syncs of one event loop. Raises OSError or NotImplementedError when it is made where the system, or the
+    loop, does not do it."""
 
     def __init__(self) -> None:
         numbers = _CALLS.get(platform.machine())
@@ -59,13 +61,19 @@ class KernelSync:
         setup, self._destroy, self._getevents, self._submit = map(ctypes.c_long, numbers)
         self._syscall = ctypes.CDLL(None, use_errno=True).syscall
         self._context = ctypes.c_ulong(0)
-        self._call(setup, ctypes.c_long(MOST_AT_ONCE), ctypes.byref(self._context))
-        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._events = (_Event * MOST_AT_ONCE)()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._told, self._done)
+        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._loop.add_reader(self._told, self._done)
+            self._call(setup, ctypes.c_long(MOST_AT_ONCE), ctypes.byref(self._context))
+        except BaseException:
+            with suppress(NotImplementedError):
+                self._loop.remove_reader(self._told)
+            os.close(self._told)
+            raise
 
     def _call(self, *arguments: object) -> int:
         result: int = self._syscall(*arguments)
@@ -136,7 +144,7 @@ class Syncs:
                 if self._kernel is None:
                     self._kernel = KernelSync()
                 return self._kernel.sync(descriptor)
-            except OSError:
+            except (OSError, NotImplementedError):
                 self._may_ask_kernel = False
         return asyncio.get_running_loop().run_in_executor(self._executor, self._sync, descriptor)
 

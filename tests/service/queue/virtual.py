@@ -37,6 +37,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    def add_reader(self, _descriptor: Any, _callback: Any, *_arguments: Any) -> None:
+        """What the system tells by a descriptor would come in its time, not in ours."""
+        raise NotImplementedError
+
     def run_in_executor(self, _executor: Any, work: Callable[..., Any], *arguments: Any) -> Any:
         future = self.create_future()
         try:

@@ -70,15 +70,20 @@ async def reader(server: ServerProcess, ledger: Ledger, user: int, dice: random.
         ledger.flagged.add((user, uid))
 
 
+async def under_load(ledger: Ledger) -> None:
+    """Until the clients are at it, which takes a while on a busy machine."""
+    wanted = len(ledger.acknowledged) + SENDERS
+    async with asyncio.timeout(30):
+        while len(ledger.acknowledged) <= wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def one_round(server: ServerProcess, ledger: Ledger, dice: random.Random) -> None:
     work = [sender(server, ledger, dice) for _ in range(SENDERS)]
     work += [reader(server, ledger, user, dice) for user in range(2)]
     tasks = [asyncio.ensure_future(one) for one in work]
-    enough = len(ledger.acknowledged) + SENDERS
-    await asyncio.sleep(dice.uniform(0.1, 0.7))
-    async with asyncio.timeout(30):
-        while len(ledger.acknowledged) <= enough:  # noqa: ASYNC110  # on a busy machine
-            await asyncio.sleep(dice.uniform(0, 0.02))
+    await under_load(ledger)
+    await asyncio.sleep(dice.uniform(0.0, 0.6))
     server.kill()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
@@ -130,15 +135,13 @@ async def one_worker_less(server: ServerProcess, ledger: Ledger, dice: random.Ra
     work = [sender(server, ledger, dice) for _ in range(SENDERS)]
     work += [reader(server, ledger, user, dice) for user in range(2)]
     tasks = [asyncio.ensure_future(one) for one in work]
-    await asyncio.sleep(dice.uniform(0.1, 0.7))
+    await under_load(ledger)
+    await asyncio.sleep(dice.uniform(0.0, 0.6))
     os.kill(dice.choice(server.workers()), signal.SIGKILL)
     await asyncio.sleep(dice.uniform(0.1, 0.3))
-    number = len(ledger.acknowledged)
-    async with asyncio.timeout(30):
-        while len(ledger.acknowledged) == number:  # noqa: ASYNC110  # on a busy machine
-            await asyncio.sleep(0.02)
     survivors = [task for task in tasks if not task.done()]
     assert survivors
+    await under_load(ledger)
     for task in survivors:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):

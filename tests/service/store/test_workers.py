@@ -13,7 +13,7 @@ import pytest
 
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
-from pillarbox.store import commit, journal, keywords, messages, recovery
+from pillarbox.store import commit, intake, journal, keywords, messages, recovery
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
@@ -174,6 +174,7 @@ def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that has the later ones would be held to have the earlier ones."""
+    monkeypatch.setattr(intake, "WAIT_S", 60.0)
     monkeypatch.setattr(commit, "SEGMENT_OCTETS", 3000)
 
     async def scenario(stores: list[Store]) -> None:
@@ -330,8 +331,11 @@ def test_what_one_worker_took_is_there_for_whoever_reads_in_another(tmp_path: Pa
     asyncio.run(main())
 
 
-def test_what_a_killed_worker_took_is_put_in_once_by_the_next(tmp_path: Path) -> None:
+def test_what_a_killed_worker_took_is_put_in_once_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when that is killed in turn before it could sync what it put in, and when the server starts anew then."""
+    monkeypatch.setattr(intake, "WAIT_S", 60.0)
 
     async def scenario(stores: list[Store]) -> None:
         lock = os.open(tmp_path / "lock", os.O_RDWR)
@@ -360,5 +364,23 @@ def test_what_a_killed_worker_took_is_put_in_once_by_the_next(tmp_path: Path) ->
         await last.close()
         assert [len(await uids(stores[0], account)) for account in (1, 2, 3)] == [8, 7, 7]
         assert journal.segments(tmp_path / "journal", "2") == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_body_that_a_killed_worker_had_half_written_goes_with_the_housekeeping(
+    tmp_path: Path,
+) -> None:
+    """Not at the first look: then it may still be under way."""
+
+    async def scenario(stores: list[Store]) -> None:
+        store = stores[0]
+        await store.append(1, item())
+        left = await store.write(1, messages.stage)
+        await store.reclaim(1)
+        assert await store.read(1, messages.staged) == {left}
+        under_way = await store.write(1, messages.stage)
+        await store.reclaim(1)
+        assert await store.read(1, messages.staged) == {under_way}
 
     run(tmp_path, scenario)
