@@ -61,9 +61,9 @@ def prepare(
     is_binary: bool = False,
     rendered: bool = False,
 ) -> Prepared | Reply:
-    """Check a message. `loop_marks` are the addresses that Delivered-To of its copies will name. `additions` None: it is
-    not a submission, and nothing is changed but that forged Return-Path fields go, and a body without any header gets
-    the blank line before it. `rendered`: an account gets it, and since it is large that is done at once, in this thread.
+    """Check a message. `loop_marks` are the addresses that Delivered-To of its copies will name. `additions` None: it
+    is not a submission, and nothing is changed but that forged Return-Path fields go, and a body without any header
+    gets the blank line before it. `rendered`: an account gets it, and as it is large that is done now, in this thread.
 
     `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
 
