@@ -23,7 +23,7 @@ from pillarbox.store import (
     search_index,
 )
 from pillarbox.store.accounts import Accounts, account_path
-from pillarbox.store.commit import Committer, Unit, nothing
+from pillarbox.store.commit import Committer
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
@@ -33,6 +33,7 @@ from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
+from pillarbox.store.unit import Unit, nothing
 
 T = TypeVar("T")
 
