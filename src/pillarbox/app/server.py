@@ -28,6 +28,7 @@ from pillarbox.net.listener import Listeners
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop, run
+from pillarbox.store.logins import Logins
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import TOTAL_OCTETS, SpoolRoom
 from pillarbox.store.store import Store
@@ -117,8 +118,14 @@ class Server:
             await self._prepare(store)
         failures = LoginFailures(config.data_path / "run.db", clock=time.time)
         self._exit.callback(failures.close)
+        logins = Logins(config.data_path / "logins.db", clock=time.time)
+        self._exit.callback(logins.close)
         authenticator = Authenticator(
-            store.directory, failures, failure_delay_s=self._failure_delay_s
+            store.directory,
+            failures,
+            logins,
+            exempt=parse_networks(config.security.never_throttled),
+            failure_delay_s=self._failure_delay_s,
         )
         self._exit.callback(authenticator.close)
         outbound = self._outbound = Outbound(
@@ -135,7 +142,7 @@ class Server:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
         hostname = canonical_domain(config.hostname)
         maintenance = self._maintenance = Maintenance(
-            store, admission, certificates, hostname, self.publish, has_duty=place.has_duty
+            store, admission, certificates, hostname, self.publish, logins, has_duty=place.has_duty
         )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)

@@ -128,6 +128,7 @@ def find_problems(config: Config) -> Iterator[str]:
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
         ("smtp.xclient_from", config.smtp.xclient_from),
+        ("security.never_throttled", config.security.never_throttled),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),
     ):
         try:

@@ -84,6 +84,8 @@ servers = []
 [security]
 # true: passwords may pass unencrypted, on port 25 too. Only for a laboratory: every start warns.
 allow_cleartext_login = false
+# Addresses and networks, like that of your office, whose failed logins have no consequences, and that are never banned.
+never_throttled = []
 # Connections that one client address may have at once, over all services.
 connections_per_address = 200
 # Proxies whose connections begin with a PROXY header (version 1 or 2) that says who the client is.

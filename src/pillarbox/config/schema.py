@@ -85,6 +85,8 @@ class Dns(msgspec.Struct, forbid_unknown_fields=True):
 
 class Security(msgspec.Struct, forbid_unknown_fields=True):
     allow_cleartext_login: bool = False
+    never_throttled: list[str] = []
+    """Addresses and networks that may fail to log in as often as they like, and are never banned."""
     connections_per_address: int = 200
     """How many connections one client address may have at once, over all services."""
     proxy_protocol_from: list[str] = []

@@ -16,6 +16,7 @@ class Admitted(Protocol):
     """What a shutdown, the end of an account, or a count needs of a connection."""
 
     account: int
+    supporter: int
 
     @property
     def service(self) -> Named:

@@ -6,6 +6,9 @@ TLS 1.2 and 1.3 only (RFC 8996, RFC 9325 §3.1.1).
 import ssl
 from pathlib import Path
 
+from pillarbox.net.binding import channel_binding
+from pillarbox.sasl.exchange import ChannelBinding
+
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2)."""
 
@@ -91,6 +94,16 @@ class TlsLayer:
             self._object.unwrap()
         except (ssl.SSLError, ValueError):
             return  # the peer's own close_notify is not waited for
+
+    def binding(self) -> ChannelBinding | None:
+        """What ties a login to this connection, once it is established; None where there is none to be had."""
+        return channel_binding(self._object)
+
+    def peer_certificate(self) -> bytes | None:
+        """DER of the peer's verified certificate, None without one."""
+        if self._object.context.verify_mode is ssl.CERT_NONE:
+            return None
+        return self._object.getpeercert(binary_form=True)
 
     def version(self) -> str:
         """Such as "TLSv1.3"."""
