@@ -78,19 +78,21 @@ class Maintenance:
         self._directory_version = version
         self._leaving = False
         for connection in list(self._admission.connections):
-            if any(
-                self._is_over(account)
-                for account in (connection.account, connection.supporter)
-                if account
-            ):
+            if connection.peer[0] in self._admission.banned:
+                connection.abort()
+            elif self._is_over(connection.account, connection.supporter):
                 connection.stop()
                 self._leaving = True
         self._store.forget_removed_accounts()
 
-    def _is_over(self, account: int) -> bool:
-        """Whether nobody may be logged in to an account."""
-        found = self._store.directory.account_by_id(account)
-        return found is None or not found.enabled
+    def _is_over(self, account: int, supporter: int) -> bool:
+        """Whether a session in an account, by a supporter (0: by its owner), may not go on."""
+        directory = self._store.directory
+        for number in (account, supporter):
+            found = directory.account_by_id(number) if number else None
+            if number and (found is None or not found.enabled):
+                return True
+        return bool(supporter) and not directory.is_supporter(supporter)
 
     async def _write_logins(self) -> None:
         if self._logins.is_behind:

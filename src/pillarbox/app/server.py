@@ -17,6 +17,7 @@ from pillarbox.app.services import make_services, make_smtp_context
 from pillarbox.app.shared import ADDRESS_SLOTS
 from pillarbox.app.sockets import Sockets, addresses_of, bind_all, close_all
 from pillarbox.app.workplace import Workplace
+from pillarbox.auth.bans import Bans
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
@@ -138,6 +139,7 @@ class Server:
             config.security.connections_per_address,
             parse_networks(config.security.proxy_protocol_from),
         )
+        admission.banned = Bans(store.directory, parse_networks(config.security.never_throttled))
         if place.workers > 1:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
         hostname = canonical_domain(config.hostname)

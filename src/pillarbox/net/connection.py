@@ -332,7 +332,16 @@ class Connection(asyncio.Protocol):
         if self._admission.admit(self, self.peer[0]):
             self._admitted_as = self.peer[0]
             return True
-        log.warning("%s %s: too many connections (%s)", self.id, self.peer[0], self.service.name)
+        is_banned = self.peer[0] in self._admission.banned
+        why = "is banned" if is_banned else "too many connections"
+        log.log(
+            logging.INFO if is_banned else logging.WARNING,
+            "%s %s: %s (%s)",
+            self.id,
+            self.peer[0],
+            why,
+            self.service.name,
+        )
         assert self._transport is not None
         if not self.service.implicit_tls:
             self._transport.write(self.service.turned_away)
