@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from pillarbox.app.doors import make_doors
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.services import make_services, make_smtp_context
@@ -126,6 +127,7 @@ class Server:
             failures,
             logins,
             exempt=parse_networks(config.security.never_throttled),
+            doors=make_doors(config),
             failure_delay_s=self._failure_delay_s,
         )
         self._exit.callback(authenticator.close)
@@ -156,7 +158,7 @@ class Server:
         smtp = make_smtp_context(config, store, authenticator, room, outbound, shared)
         if place.has_duty:
             self._take_duty(store, outbound, smtp)
-        services = make_services(config, smtp, certificates.context)
+        services = make_services(config, smtp, certificates)
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])

@@ -3,9 +3,13 @@
 A service passes on what the client sends, and sends each Challenge; the end is a Login or a Denied.
 """
 
-from pillarbox.auth.login import WRONG, Authenticator, Candidates
+from pillarbox.auth.certificate import addresses_of
+from pillarbox.auth.login import Authenticator, Candidates
 from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import (
+    BearerToken,
+    CertificateClaim,
     Challenge,
     Credentials,
     Disproven,
@@ -22,7 +26,7 @@ Outcome = Challenge | Login | Denied
 class Exchange:
     """From AUTH or AUTHENTICATE to its end. Its methods raise Unavailable."""
 
-    __slots__ = ("_authenticator", "_candidates", "_machine", "_mechanism", "_peer")
+    __slots__ = ("_authenticator", "_candidates", "_denied", "_machine", "_mechanism", "_peer")
 
     def __init__(self, authenticator: Authenticator, mechanism: str, peer: Peer) -> None:
         """`mechanism` is one of `authenticator.mechanisms(peer)`."""
@@ -31,6 +35,7 @@ class Exchange:
         self._peer = peer
         self._machine = authenticator.begin(mechanism, peer)
         self._candidates: Candidates | None = None
+        self._denied: Denied | None = None  # said, once the client has heard why
 
     async def start(self, initial: bytes | None) -> Outcome:
         """`initial` is the decoded initial response, None if there was none."""
@@ -46,6 +51,8 @@ class Exchange:
             case Challenge():
                 return step
             case SaslError():
+                if self._denied is not None:
+                    return self._denied
                 return Denied(step.text, is_syntax=True)
             case Credentials():
                 return await authenticator.login(step, peer, mechanism)
@@ -60,8 +67,30 @@ class Exchange:
             case Disproven():
                 username, _ = authenticator.split(step.username, step.authzid)
                 return await authenticator.disproven(username, peer, mechanism)
-            case _:
-                return Denied(WRONG)
+            case BearerToken():
+                return await self._take_token(step)
+            case CertificateClaim():
+                return await self._take_certificate(step)
+
+    async def _take_token(self, step: BearerToken) -> Outcome:
+        authenticator, peer = self._authenticator, self._peer
+        if not authenticator.may_try(step.authzid or "?", peer):
+            return await authenticator.refuse(step.authzid or "?", peer, self._mechanism)
+        user = await authenticator.user_of_token(step.token, peer)
+        if user is None:
+            denied = await authenticator.disproven(
+                step.authzid or "?", peer, self._mechanism, "bad token"
+            )
+            assert isinstance(self._machine, Bearer)
+            self._denied = denied
+            return await self._answer(self._machine.refused(authenticator.doors.configuration_url))
+        return await authenticator.vouched([user], step.authzid, peer, self._mechanism)
+
+    async def _take_certificate(self, step: CertificateClaim) -> Outcome:
+        addresses = addresses_of(self._peer.certificate) if self._peer.certificate else []
+        return await self._authenticator.vouched(
+            addresses, step.authzid, self._peer, self._mechanism
+        )
 
     async def _find(self, step: VerifierWanted) -> Outcome:
         authenticator, peer = self._authenticator, self._peer

@@ -27,6 +27,7 @@ from pillarbox.auth.passwords import (
     verify_password,
 )
 from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
@@ -43,7 +44,12 @@ MOST_WAITING = 200
 """Logins that may wait for a thread; more are told to come back later."""
 
 PROOF_LIFE_S = 3600.0
+LENT_PROOF_LIFE_S = 60.0
+"""Where somebody else verifies passwords, who does not tell of changes."""
 MOST_PROOFS = 50_000
+
+ASKING_THREADS = 8
+"""For questions to others: what waits for a slow one must not keep those who are known here."""
 
 NONCE_OCTETS = 18
 
@@ -70,6 +76,22 @@ class _Proof:
     app_password: AppPassword | None
 
 
+@dataclass(slots=True, frozen=True)
+class Doors:
+    """Ways in besides the built-in passwords."""
+
+    source: PasswordSource | None = None
+    """Verifies passwords instead of the built-in directory."""
+    creates_accounts: bool = False
+    tokens: Callable[[Secret], str] | None = None
+    """The user that a token is for, '' if it is no good. Blocks."""
+    configuration_url: str = ""
+    """For those whose token was refused."""
+
+
+NO_DOORS = Doors()
+
+
 class Authenticator:
     """Verifies logins against a directory. One for each process."""
 
@@ -80,11 +102,14 @@ class Authenticator:
         logins: Logins | None = None,
         *,
         exempt: Networks = NO_NETWORKS,
+        doors: Doors = NO_DOORS,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
         failure_delay_s: float = 1.0,
     ) -> None:
-        """`exempt` networks may fail as often as they like."""
+        """`exempt` networks may fail as often as they like; `doors` are the other ways in."""
+        self.doors = doors
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
         self.directory = directory
         self._logins = logins
         self._monotonic = monotonic
@@ -102,9 +127,15 @@ class Authenticator:
 
     def mechanisms(self, peer: Peer) -> tuple[str, ...]:
         """The SASL mechanisms for a connection."""
-        available = Needs.VERIFIERS
+        doors = self.doors
+        # Others than the built-in directory know no SCRAM verifiers.
+        available = Needs.VERIFIERS if doors.source is None else Needs.NOTHING
         if peer.binding is not None:
             available |= Needs.BINDING
+        if doors.tokens is not None:
+            available |= Needs.TOKENS
+        if peer.certificate is not None:
+            available |= Needs.CERTIFICATE
         return offered(available)
 
     def begin(self, mechanism: str, peer: Peer) -> Mechanism:
@@ -142,8 +173,13 @@ class Authenticator:
         self._waiting += 1
         try:
             right, app_password = await self._check(account, candidates, password)
+            if not right and self.doors.source is not None:
+                found = await self._ask_source(username, password, peer)
+                right, account = found is not None, found or account
         finally:
             self._waiting -= 1
+        if right and account is not None and claim.account != account.id:
+            key = self._proof(account, password)
         if not right or account is None or not account.enabled:
             why = "disabled" if right and account is not None else "wrong password"
             octets = password.reveal().encode("utf-8", "replace")
@@ -158,6 +194,7 @@ class Authenticator:
         """Whether a password is one of the candidates, and which; it takes the same time in all cases."""
         if len(password.reveal()) > LONGEST_PASSWORD:
             return False, None
+        is_elsewhere = self.doors.source is not None
         password_hash = self.directory.credentials(account.id)[0] if account else ""
         salt = candidates.verifiers[0].salt
         of_programs = [
@@ -171,7 +208,7 @@ class Authenticator:
 
         def work() -> tuple[bool, int]:
             return (
-                verify_password(password_hash, password),
+                not is_elsewhere and verify_password(password_hash, password),
                 fitting_verifier(password, salt, verifiers),
             )
 
@@ -179,6 +216,66 @@ class Authenticator:
         if is_own or index < 0:
             return is_own, None
         return True, of_programs[index][1]
+
+    async def _ask_source(self, username: str, password: Secret, peer: Peer) -> Account | None:
+        """The account, if whoever verifies passwords says so. Raises Unavailable."""
+        source = self.doors.source
+        assert source is not None
+        secret = password.reveal()
+        if not secret or "\0" in secret or not secret.isprintable():
+            return None
+        claimant = Claimant(username, password, peer.address, peer.protocol)
+        loop = asyncio.get_running_loop()
+        address = await loop.run_in_executor(self._asking, source.check, claimant)
+        return None if address is None else self._account_of(address)
+
+    def _account_of(self, address: str) -> Account | None:
+        """The account that somebody else says it is, made if it shall be."""
+        account = self.directory.account_for_login(address) if "@" in address else None
+        if account is not None or not self.doors.creates_accounts:
+            return account
+        try:
+            made = self.directory.add_account(address, "", "")
+        except Refused as error:
+            log.info("no account is made for %r: %s", address[:100], error.text)
+            return None
+        log.info("%s logged in for the first time: an account was made", made.address)
+        return made
+
+    # Tokens and certificates
+
+    async def user_of_token(self, token: Secret, peer: Peer) -> str | None:
+        """The address that a good token is for. Raises Unavailable."""
+        tokens = self.doors.tokens
+        if tokens is None:
+            return None
+        if self._waiting >= MOST_WAITING:
+            raise Unavailable("too many logins at once; try again in a minute")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._asking, tokens, token) or None
+        finally:
+            self._waiting -= 1
+
+    async def vouched(
+        self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
+    ) -> Login | Denied:
+        """Log in whom a token or a certificate names: one of `users` that has an account, and only one."""
+        found = {account.id: account for user in users if (account := self._account_of(user))}
+        if authzid and len(found) > 1:
+            wanted = self.directory.account_for_login(authzid)
+            found = {number: each for number, each in found.items() if each == wanted}
+        account = next(iter(found.values())) if len(found) == 1 else None
+        name = users[0] if users else authzid
+        claim = self._claim(name, account, peer)
+        if self._throttle.refuses(claim):
+            return await self._refuse(claim, peer, mechanism)
+        if account is None or not account.enabled:
+            return await self._fail(
+                claim, name.encode(), peer, mechanism, "no account, or disabled"
+            )
+        return await self._admit(account, None, authzid, peer, mechanism)
 
     # SCRAM
 
@@ -382,12 +479,14 @@ class Authenticator:
         return proof
 
     def _remember(self, key: bytes, app_password: AppPassword | None) -> None:
-        self._proofs[key] = _Proof(self._monotonic() + PROOF_LIFE_S, app_password)
+        life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
+        self._proofs[key] = _Proof(self._monotonic() + life_s, app_password)
         if len(self._proofs) > MOST_PROOFS:
             self._proofs.popitem(last=False)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._asking.shutdown(wait=False, cancel_futures=True)
 
 
 def _never(_account: int, _network: str) -> bool:

@@ -15,14 +15,20 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 _READ_OCTETS = 65536
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context for accepted connections. Raises OSError or ssl.SSLError when the files are no good."""
+def server_context(certificate: Path, key: Path, client_ca: str = "") -> ssl.SSLContext:
+    """A context for accepted connections; with `client_ca` (PEM) clients may show certificates that it has signed.
+
+    Raises OSError or ssl.SSLError when the files are no good.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.load_cert_chain(certificate, key)
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 

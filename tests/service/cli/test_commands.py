@@ -285,7 +285,7 @@ def test_the_example_configuration_shows_all_settings_with_their_defaults(
     assert shown == defaults
     for name in Config.__struct_fields__:
         value = getattr(defaults, name)
-        names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
+        names = value.__struct_encode_fields__ if isinstance(value, msgspec.Struct) else ()
         for each in (name, *names):
             assert each in EXAMPLE
 
