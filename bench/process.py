@@ -51,6 +51,14 @@ class Tree:
         return total
 
 
+def machine_cpu_s() -> float:
+    """CPU seconds of the whole machine since it started; what the kernel does for anybody (syncs, network) counts."""
+    user, nice, system, _idle, _iowait, irq, softirq = (
+        int(field) for field in Path("/proc/stat").read_text().split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) / _TICKS
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat behind the command, state first."""
     try:

@@ -456,10 +456,10 @@ class SmtpSession:
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
-        marks, rendered = transaction.loop_marks, bool(transaction.targets)
-        is_binary = transaction.is_binary
+        marks, is_binary = transaction.loop_marks, transaction.is_binary
         if len(octets) <= LARGEST_INLINE and not is_binary:
-            return prepare(octets, marks, additions, rendered=rendered)
+            return prepare(octets, marks, additions)
+        rendered = bool(transaction.targets)
         return await self._context.store.compute(
             lambda: prepare(octets, marks, additions, is_binary=is_binary, rendered=rendered)
         )

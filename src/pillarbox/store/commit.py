@@ -14,7 +14,7 @@ journal is fatal: the process must stop.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,9 @@ class Committer:
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind or _mark_nothing)
         self._arrivals: list[_Arrival] = []
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._due: dict[int, None] = {}
+        """Accounts whose files shall get what was taken for them, in order."""
+        self._is_putting = False
         self._accounts = accounts
         self._journal = journal
         self._clock = clock
@@ -209,10 +212,41 @@ class Committer:
     def _tick(self) -> None:
         """Put what has waited long enough into its files."""
         self._tick_timer = None
-        for account in self._intake.due(time.monotonic()):
-            if account not in self._waiting:
-                self._put_soon(account)
+        self._put_later(self._intake.due(time.monotonic()))
         self._tick_later()
+
+    def _put_later(self, accounts: Iterable[int]) -> None:
+        self._due.update(dict.fromkeys(accounts))
+        if self._due and not self._is_putting:
+            self._is_putting = True
+            self._start(self._put_due())
+
+    async def _put_due(self) -> None:
+        """One account after the other, others in between: no 250 waits for it."""
+        try:
+            while self._due and self._failed is None:
+                account = next(iter(self._due))
+                del self._due[account]
+                if self._intake.is_behind(account) and account not in self._waiting:
+                    self._put_now(account)
+                    await asyncio.sleep(0)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._is_putting = False
+
+    def _put_now(self, account: int) -> None:
+        file = self._accounts.get(account)
+        if file is None or file.busy or not file.try_lock():
+            self._put_soon(account)
+            return
+        file.busy = True
+        try:
+            group = self._apply(file, [self._put(account)], database.NORMAL)
+        finally:
+            file.unlock()
+        self._finish(file, group)
 
     def _tick_later(self) -> None:
         if self._tick_timer is None and self._intake and self._failed is None:
@@ -412,8 +446,8 @@ class Committer:
             is_enough = self._intake.add(account, arrival.taken, now)
             if not arrival.done.done():
                 arrival.done.set_result(None)
-            if (is_enough or self._is_watched(account)) and account not in self._waiting:
-                self._put_soon(account)
+            if is_enough or self._is_watched(account):
+                self._put_later((account,))
         self._tick_later()
 
     def _start(self, work: Any) -> None:

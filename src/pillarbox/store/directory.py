@@ -2,9 +2,9 @@
 as, aliases.
 
 Read inline (an indexed read takes microseconds) and afresh, so a change made by another process counts at once; only
-the names of the domains are remembered, for LOOK_EVERY_S. Addresses are kept canonical: lower case (local parts are
-case-insensitive here, as nearly everywhere), domains in A-labels. Writes are durable when they return, and block for a
-sync.
+the names of domains and the accounts of recipients are remembered, for LOOK_EVERY_S. Addresses are kept canonical:
+lower case (local parts are case-insensitive here, as nearly everywhere), domains in A-labels. Writes are durable when
+they return, and block for a sync.
 """
 
 import math
@@ -23,8 +23,11 @@ from pillarbox.core.secret import Secret
 from pillarbox.store import database
 from pillarbox.store.quota import NO_QUOTA, Quota
 
+MOST_REMEMBERED = 10_000
+"""Recipients."""
+
 LOOK_EVERY_S = 0.02
-"""How old the list of domains may be where another process changes it."""
+"""How old the lists of domains and recipients may be where another process changes them."""
 
 
 @dataclass(slots=True)
@@ -147,6 +150,8 @@ class Directory:
         self._local_domains: frozenset[str] = frozenset()
         self._version = (-1, -1)
         """Of the directory when the domains were read."""
+        self._recipients: dict[str, int] = {}
+        self._recipients_version = (-1, -1)
         self._looked_at = -math.inf
         """When it was looked for changes by others, in `time.monotonic`."""
         self._others = 0
@@ -243,6 +248,21 @@ class Directory:
         """By canonical address."""
         row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE address = ?", address)
         return _account(row) if row else None
+
+    def recipient(self, address: str) -> int | None:
+        """The account with a canonical address. Asked for each recipient, so those that there are are remembered like
+        domains; a new one counts at once."""
+        version = self.version()
+        if version != self._recipients_version or len(self._recipients) > MOST_REMEMBERED:
+            self._recipients.clear()
+            self._recipients_version = version
+        number = self._recipients.get(address)
+        if number is None:
+            row = self._row("SELECT account FROM account WHERE address = ?", address)
+            if row is None:
+                return None
+            number = self._recipients[address] = int(row[0])
+        return number
 
     def account_by_id(self, number: int) -> Account | None:
         row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE account = ?", number)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -97,6 +98,7 @@ allow_cleartext_login = true
             stderr=subprocess.STDOUT,
             preexec_fn=before,
         )
+        weakref.finalize(self, self.process.kill)  # a test that failed leaves none
         for port in (self.smtp, self.submission, self.imap, self.pop3):
             self._wait_for(port)
 
