@@ -152,7 +152,7 @@ class Authenticator:
 
         Raises Unavailable when too many logins wait.
         """
-        username, wanted = self._split(credentials.username, credentials.authzid)
+        username, wanted = self.split(credentials.username, credentials.authzid)
         password = credentials.password
         account = self.directory.account_for_login(username)
         claim = self._claim(username, account, peer)
@@ -331,10 +331,6 @@ class Authenticator:
         account = self.directory.account_for_login(username)
         return await self._refuse(self._claim(username, account, peer), peer, mechanism)
 
-    def split(self, username: str, authzid: str) -> tuple[str, str]:
-        """(whose password it is, as whom they want to act; "": as themselves)."""
-        return self._split(username, authzid)
-
     # What comes of it
 
     async def _admit(
@@ -417,11 +413,13 @@ class Authenticator:
 
     # Names
 
-    def _split(self, username: str, authzid: str) -> tuple[str, str]:
-        """`alice*helper` is the helper, who wants to act as alice, unless somebody is called that."""
+    def split(self, username: str, authzid: str) -> tuple[str, str]:
+        """(whose password it is, as whom they want to act; "": as themselves). `alice*helper` is the helper, who wants
+        to act as alice, unless somebody is called that."""
         if "*" in username and self.directory.account_for_login(username) is None:
             wanted, _, helper = username.rpartition("*")
-            return helper, authzid or wanted
+            if wanted and helper and authzid in ("", wanted):
+                return helper, wanted
         return username, authzid
 
     def _claim(self, username: str, account: Account | None, peer: Peer) -> Claim:
