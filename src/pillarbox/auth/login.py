@@ -155,7 +155,6 @@ class Authenticator:
         username, wanted = self.split(credentials.username, credentials.authzid)
         password = credentials.password
         account = self.directory.account_for_login(username)
-        claim = self._claim(username, account, peer)
         key = self._proof(account, password)
         proof = self._proven(key) if account is not None else None
         if (
@@ -165,6 +164,7 @@ class Authenticator:
             and self._counts(proof.app_password, peer)
         ):
             return await self._admit(account, proof.app_password, wanted, peer, mechanism)
+        claim = self._claim(username, account, peer)
         if self._throttle.refuses(claim):
             return await self._refuse(claim, peer, mechanism)
         if self._waiting >= MOST_WAITING:

@@ -46,7 +46,14 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
 class TlsLayer:
     """One side of TLS on one connection: the server's, or with `server_hostname` the client's."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "established")
+    __slots__ = (
+        "_binding",
+        "_has_looked",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "established",
+    )
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -58,6 +65,8 @@ class TlsLayer:
             server_hostname=server_hostname,
         )
         self.established = False
+        self._has_looked = False
+        self._binding: ChannelBinding | None = None
 
     def receive(self, octets: bytes) -> bytes:
         """Take octets from the peer; returns what they say in the clear, maybe b"".
@@ -103,7 +112,10 @@ class TlsLayer:
 
     def binding(self) -> ChannelBinding | None:
         """What ties a login to this connection, once it is established; None where there is none to be had."""
-        return channel_binding(self._object)
+        if not self._has_looked:
+            self._has_looked = True
+            self._binding = channel_binding(self._object)
+        return self._binding
 
     def peer_certificate(self) -> bytes | None:
         """DER of the peer's verified certificate, None without one."""
