@@ -34,6 +34,9 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"QUOTA=RES-MESSAGE",
     b"METADATA",  # RFC 5464
     b"METADATA-SERVER",
+    b"ACL",  # RFC 4314
+    b"RIGHTS=texk",
+    b"LIST-MYRIGHTS",  # RFC 8440
     b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",

@@ -346,6 +346,7 @@ class Directory:
         with self._connection:
             for table in ("app_password", "identity", "sending_limit", "supporter"):
                 self._write(f"DELETE FROM {table} WHERE account = ?", account)
+            self._write("DELETE FROM share WHERE ? IN (owner, grantee)", account)
             self._write("DELETE FROM account WHERE account = ?", account)
 
     # App passwords, supporters
@@ -535,6 +536,23 @@ class Directory:
     def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
         self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
 
+    # Shared mailboxes
+
+    def shares(self, owner: int, grantee: int) -> bool:
+        """Whether an account (0: anyone) may find something shared with it in the file of another."""
+        row = self._row("SELECT 1 FROM share WHERE grantee = ? AND owner = ?", grantee, owner)
+        return row is not None
+
+    def sharers(self, grantee: int) -> list[Account]:
+        """Accounts that share something with another, or with anyone; sorted by address."""
+        rows = self._rows(
+            f"SELECT {_ACCOUNT} FROM account WHERE account != ? AND account IN"
+            " (SELECT owner FROM share WHERE grantee IN (?, 0)) ORDER BY address",
+            grantee,
+            grantee,
+        )
+        return [_account(row) for row in rows]
+
     # Quotas
 
     def has_quotas(self) -> bool:
@@ -679,6 +697,23 @@ class Directory:
             self._connection.execute(sql, values)
         except apsw.Error as error:
             raise database.unavailable(error) from error
+
+
+def set_share(path: Path, owner: int, grantee: int, *, shares: bool) -> None:
+    """Note that an account shares something with another (0: anyone), or nothing any more. Durable on return, and by a
+    connection of its own: blocks, for a thread. Raises Unavailable."""
+    sql = "DELETE FROM share WHERE grantee = ? AND owner = ?"
+    if shares:
+        sql = "INSERT OR IGNORE INTO share VALUES (?, ?)"
+    try:
+        connection = database.connect(path)
+        try:
+            database.set_synchronous(connection, database.FULL)
+            connection.execute(sql, (grantee, owner))
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise database.unavailable(error, path) from error
 
 
 def _account(row: Any) -> Account:
