@@ -347,7 +347,7 @@ class Authenticator:
             self._note(account, peer, mechanism, "may not act for others", "")
             log.info("%s may not act as %r (from %s)", account.address, wanted[:100], peer.address)
             await asyncio.sleep(self._failure_delay_s)
-            return Denied("you cannot act for another user")
+            return Denied("you cannot act for another user", is_authorization=True)
         with_what = app_password.name if app_password is not None else ""
         self._note(account, peer, mechanism, OK, with_what)
         if login.supporter is not None:

@@ -32,7 +32,10 @@ class Login:
 
 @dataclass(slots=True)
 class Denied:
-    """No login. `text` is public; `is_syntax`: the client's message was wrong, nobody's password was tried."""
+    """No login. `text` is public."""
 
     text: str
     is_syntax: bool = False
+    """The client's message was wrong, nobody's password was tried."""
+    is_authorization: bool = False
+    """The password was right, and acting as somebody else is not allowed."""

@@ -208,7 +208,8 @@ def remove(address: str, yes: bool) -> None:
                 raise Refused("nothing was removed")
         directory.remove_account(known.id)
         remove_account_files(config.data_path, known.id)
-        history = Logins(config.data_path / "logins.db", clock=time.time)
-        history.forget(known.id)
-        history.close()
+        if (path := config.data_path / "logins.db").exists():
+            history = Logins(path, clock=time.time)
+            history.forget(known.id)
+            history.close()
         click.echo(f"The account {known.address} and its mail were removed.")

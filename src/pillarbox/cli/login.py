@@ -9,10 +9,11 @@ from pillarbox.auth.passwords import make_verifier, parse_verifier, random_passw
 from pillarbox.auth.peer import PROTOCOLS
 from pillarbox.cli.common import directory_of, open_directory, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.store.directory import Directory
-from pillarbox.store.logins import OK, Logins
+from pillarbox.store.logins import OK, History, Logins
 
 
 def salt_of(directory: Directory, account: int) -> bytes:
@@ -24,6 +25,18 @@ def salt_of(directory: Directory, account: int) -> bytes:
         if verifier is not None:
             return verifier.salt
     return b""
+
+
+def history_of(config: Config, account: int) -> list[History]:
+    """The newest first; none where no server ran yet."""
+    path = config.data_path / "logins.db"
+    if not path.exists():
+        return []
+    logins = Logins(path, clock=time.time)
+    try:
+        return logins.history(account)
+    finally:
+        logins.close()
 
 
 @click.group(
@@ -81,12 +94,10 @@ def list_(address: str, as_json: bool) -> None:
     with directory_of(config) as directory:
         known = directory.known_account(address)
         app_passwords = directory.app_passwords(known.id)
-    logins = Logins(config.data_path / "logins.db", clock=time.time)
     used: dict[str, int] = {}
-    for each in logins.history(known.id):
+    for each in history_of(config, known.id):
         if each.result == OK:
             used[each.with_what] = max(each.last, used.get(each.with_what, 0))
-    logins.close()
     rows = [
         (
             each.name,
@@ -169,7 +180,6 @@ def logins(address: str, as_json: bool) -> None:
     config = read_config()
     with directory_of(config) as directory:
         known = directory.known_account(address)
-    history = Logins(config.data_path / "logins.db", clock=time.time)
     rows = [
         (
             _shown(each.last),
@@ -181,9 +191,8 @@ def logins(address: str, as_json: bool) -> None:
             each.attempts,
             _shown(each.first),
         )
-        for each in history.history(known.id)
+        for each in history_of(config, known.id)
     ]
-    history.close()
     columns = ("last", "client", "protocol", "mechanism", "result", "with", "times", "first")
     show_table(columns, rows, as_json=as_json)
 

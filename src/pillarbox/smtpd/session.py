@@ -42,7 +42,7 @@ from pillarbox.smtp.events import (
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.acceptance import Accepted, make_durable
-from pillarbox.smtpd.context import SmtpContext
+from pillarbox.smtpd.context import SUBMISSION, SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
@@ -146,7 +146,8 @@ class SmtpSession:
                     self._end_transaction()
                     self._hello = self._spoken_for.hello(event)
                     self._origin = None
-                    if self.engine.mechanisms:
+                    # Port 25 offers logins in a laboratory only, and there no others than PLAIN and LOGIN.
+                    if self._connection.service.name in SUBMISSION:
                         self.engine.mechanisms = self._context.authenticator.mechanisms(
                             self._peer()
                         )

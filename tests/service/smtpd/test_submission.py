@@ -39,7 +39,7 @@ def test_before_tls_there_is_no_auth(server, connect) -> None:
 def test_lab_mode_offers_auth_in_the_clear_on_all_ports(lab, connect) -> None:
     for service in ("smtp", "submission"):
         client = connect(lab, service)
-        assert "AUTH PLAIN LOGIN" in client.ask("EHLO x")
+        assert "PLAIN LOGIN" in client.ask("EHLO x")
         assert client.login().startswith("235 ")
         assert client.send(OCTETS, "alice@example.test").startswith("250 ")
         assert client.ask("MAIL FROM:<bob@example.test>").startswith("550 5.7.1")

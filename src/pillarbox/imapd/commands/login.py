@@ -103,7 +103,9 @@ def _finish(client: Client, outcome: LoggedIn | Denied) -> Answer:
             client.login_failures += 1
             if client.login_failures >= MOST_LOGIN_FAILURES:
                 client.engine.bye("Too many failed logins")
-        raise Refused(outcome.text, "AUTHENTICATIONFAILED")
+        # RFC 5530 §3
+        is_other = outcome.is_authorization
+        raise Refused(outcome.text, "AUTHORIZATIONFAILED" if is_other else "AUTHENTICATIONFAILED")
     account = outcome.account
     if account.referral:  # RFC 2221 §4.1
         return Answer(
