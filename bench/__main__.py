@@ -1,4 +1,4 @@
-"""`python -m bench inbound|fetch|pop3 [--peer postfix-dovecot]`: see the package."""
+"""`python -m bench inbound|fetch|imap|pop3|relay [--peer postfix-dovecot]`: see the package."""
 
 import json
 import os
@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.imap import ACCOUNTS, ROWS, measure
 from bench.load import DOMAIN
 from bench.mailbox import Imap, Pop3
 from bench.peer import SETTINGS, PostfixDovecot
@@ -143,17 +144,23 @@ def _report(title: str, rows: list[tuple[str, Row]], better: dict[str, str], *, 
             ratio = mine / theirs if direction == "more" else theirs / max(mine, 1e-9)
             ratios.append(f"{ratio:.2f} x")
         lines.append(ratios)
-    table = Table("server", title=title)
-    for name in better:
+    _show(title, ["server", *better], lines, [row for _, row in rows], save=save)
+
+
+def _show(
+    title: str, head: list[str], lines: list[list[str]], rows: list[Row], *, save: bool
+) -> None:
+    table = Table(head[0], title=title)
+    for name in head[1:]:
         table.add_column(name, justify="right")
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    notes = [f"{row.name}: {note}" for _, row in rows for note in row.notes]
+    notes = [f"{row.name}: {note}" for row in rows for note in row.notes]
     for note in notes:
         console.print(note)
     if save:
-        _save(title, ["server", *better], lines, notes)
+        _save(title, head, lines, notes)
 
 
 def _save(title: str, head: list[str], lines: list[list[str]], notes: list[str]) -> None:
@@ -339,6 +346,47 @@ def _fetch_row(server: Server, messages: int) -> Row:
         row.figures[name] = min(client.command(command) for _ in range(3)) * 1000
     client.close()
     return row
+
+
+@main.command()
+@click.option("--peer", type=click.Choice(["dovecot"]), help="run this peer too, in both formats")
+@_rounds_option
+@_save_option
+@click.option("--messages", default=10_000, show_default=True)
+def imap(peer: str | None, rounds: int, save: bool, messages: int) -> None:
+    """What IMAP clients wait for, on one large mailbox and many small ones. Needs root: it drops the page cache."""
+    _introduce(peer)
+    servers = _servers(peer, ACCOUNTS)
+    measured: dict[int, list[Row]] = {}
+    for _ in range(rounds):
+        for index, (_kind, make) in enumerate(servers):
+            row = _with_server(make, lambda server: _imap_row(server, messages))
+            measured.setdefault(index, []).append(row)
+            console.print(f"{row.name}: {row.figures} {row.notes}")
+    rows = [_medians(found) for found in measured.values()]
+    peers, ours = rows[:-1], rows[-1]
+    lines = []
+    for name, bar in ROWS.items():
+        mine = ours.figures[name]
+        line = [name, *(f"{row.figures[name]:,.2f}" for row in rows)]
+        if peers:
+            pick = max if bar.more_is_better else min
+            best = pick(row.figures[name] for row in peers)
+            ratio = mine / best if bar.more_is_better else best / max(mine, 1e-3)
+            line += [f"{ratio:.2f} x", "met" if bar.is_met(mine, best) else "missed"]
+        lines.append(line)
+    _show(
+        f"imap: {messages} messages of 4 KiB, milliseconds or as said, medians of {rounds}",
+        ["row", *(row.name for row in rows), *(["better by", "bar"] if peers else [])],
+        lines,
+        [ours],
+        save=save,
+    )
+
+
+def _imap_row(server: Server, messages: int) -> Row:
+    figures, notes = measure(server, messages, _settle, _cpu_s)
+    return Row(server.name, figures, notes)
 
 
 @main.command()

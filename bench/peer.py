@@ -11,12 +11,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.process import Tree, wait_for_port
+from bench.process import Tree, make_certificate, wait_for_port
 from bench.sink import host_address
 
 SMTP_PORT = 12525
 IMAP_PORT = 12143
 POP3_PORT = 12110
+IMAPS_PORT = 12993
 DOMAIN = "example.test"
 
 SINK_PORT = 15025
@@ -43,6 +44,7 @@ class PostfixDovecot:
     """The peer. Needs root, since both change users."""
 
     name = "Postfix + Dovecot"
+    imaps = ("127.0.0.1", IMAPS_PORT)
 
     def __init__(
         self, folder: Path, accounts: int, mailbox_format: str, relay_domains: int = 0
@@ -70,16 +72,28 @@ class PostfixDovecot:
         self.folder.chmod(0o755)
         self._write_dovecot()
         self._write_postfix()
+        self._start_dovecot()
+        self._postfix("start")
+        wait_for_port(SMTP_PORT)
+
+    def _start_dovecot(self) -> None:
         self._dovecot = subprocess.Popen(
             ["dovecot", "-F", "-c", str(self.folder / "dovecot.conf")],
             stderr=(self.folder / "dovecot.err").open("wb"),
         )
-        self._postfix("start")
-        for port in (SMTP_PORT, IMAP_PORT, POP3_PORT):
+        for port in (IMAP_PORT, POP3_PORT):
             wait_for_port(port)
+
+    def restart(self) -> None:
+        """Dovecot anew, with what is there."""
+        self._stop_dovecot()
+        self._start_dovecot()
 
     def stop(self) -> None:
         self._postfix("stop")
+        self._stop_dovecot()
+
+    def _stop_dovecot(self) -> None:
         if self._dovecot is not None:
             self._dovecot.terminate()
             self._dovecot.wait(20)
@@ -114,6 +128,7 @@ class PostfixDovecot:
             for number in range(self._accounts)
         ]
         (conf / "users").write_text("\n".join(users) + "\n")
+        make_certificate(conf)
         location = "maildir:~/Maildir" if self.format == "maildir" else "sdbox:~/sdbox"
         (conf / "dovecot.conf").write_text(f"""
 protocols = imap pop3 lmtp
@@ -122,7 +137,9 @@ state_dir = {conf}/state
 log_path = {conf}/dovecot.log
 instance_name = bench
 listen = 127.0.0.1
-ssl = no
+ssl = yes
+ssl_cert = <{conf}/cert.pem
+ssl_key = <{conf}/key.pem
 disable_plaintext_auth = no
 mail_location = {location}
 mail_uid = {owner.pw_uid}
@@ -148,7 +165,7 @@ service imap-login {{
     port = {IMAP_PORT}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {IMAPS_PORT}
   }}
 }}
 service pop3-login {{

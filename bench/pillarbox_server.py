@@ -9,16 +9,19 @@ from pathlib import Path
 
 from bench.load import DOMAIN
 from bench.peer import SINK_DNS_PORT, SINK_PORT
-from bench.process import Tree, wait_for_port
+from bench.process import Tree, make_certificate, wait_for_port
 
 SMTP_PORT = 13525
 IMAP_PORT = 13143
 POP3_PORT = 13110
+IMAPS_PORT = 13993
 SUBMISSION_PORT = 13587
 
 
 class PillarboxServer:
     """One running server with `accounts` accounts, user0 and so on, password "password"."""
+
+    imaps = ("127.0.0.1", IMAPS_PORT)
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class PillarboxServer:
 
     def configure(self) -> None:
         """Writes the configuration."""
+        make_certificate(self.folder)
         (self.folder / "pillarbox.toml").write_text(f"""
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
@@ -72,8 +76,12 @@ workers = {self._workers}
 [listen]
 smtp = ["127.0.0.1:{self.smtp[1]}"]
 imap = ["127.0.0.1:{self.imap[1]}"]
+imaps = ["127.0.0.1:{self.imaps[1]}"]
 pop3 = ["127.0.0.1:{self.pop3[1]}"]
 submission = ["127.0.0.1:{self.submission[1]}"]
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
 [outbound]
 mx_port = {SINK_PORT}
 [dns]
@@ -100,6 +108,10 @@ allow_cleartext_login = true
         )
         for port in (SMTP_PORT, IMAP_PORT, POP3_PORT):
             wait_for_port(port)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start_again()
 
     def stop(self) -> None:
         if self._process is not None:

@@ -1,7 +1,8 @@
-"""CPU seconds and memory of a tree of processes, from /proc."""
+"""CPU seconds and memory of a tree of processes, from /proc; what servers need at their start."""
 
 import os
 import socket
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,3 +80,10 @@ def wait_for_port(port: int, seconds: float = 30) -> None:
             if time.monotonic() > end:
                 raise SystemExit(f"port {port} does not answer") from None
             time.sleep(0.05)
+
+
+def make_certificate(folder: Path) -> None:
+    """cert.pem and key.pem in `folder`: P-256, signed by itself."""
+    arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost"
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(["openssl", *arguments.split(), *files], check=True, capture_output=True)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pillarbox.auth.exchange import Exchange
+from pillarbox.auth.peer import Peer
 from pillarbox.core.errors import Refused
 from pillarbox.imap.limits import MINUS_OCTETS, Limits
 from pillarbox.imap.responses import highestmodseq
@@ -18,7 +20,6 @@ from pillarbox.imapd.push import Push
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
 from pillarbox.net.connection import Connection
-from pillarbox.sasl.exchange import Mechanism
 from pillarbox.store.directory import Account
 from pillarbox.store.quota import Quota
 from pillarbox.store.tx import Tx
@@ -68,7 +69,7 @@ class Client:
         """Of other accounts, by their names on the wire: what the present command may use, or why not."""
         self.login_failures = 0
         self.modes = Modes()
-        self.exchange: Mechanism | None = None
+        self.exchange: Exchange | None = None
         """AUTHENTICATE in progress."""
         self.upload: Upload | None = None
         """APPEND in progress."""
@@ -96,19 +97,27 @@ class Client:
         """Whether a password may be sent over this connection as it is."""
         return self.engine.tls or self.context.allow_cleartext_login
 
+    @property
+    def peer(self) -> Peer:
+        """Who wants to log in."""
+        connection = self.connection
+        return Peer(connection.peer[0], "imap", connection.binding, connection.client_certificate)
+
     def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
         """What is announced in a state, or in the present one."""
+        state = state or self.engine.state
+        asks = state is State.NOT_AUTHENTICATED and self.may_login
         return capabilities(
-            state or self.engine.state,
+            state,
             self.context,
             tls=self.engine.tls,
-            may_login=self.may_login,
+            mechanisms=self.context.authenticator.mechanisms(self.peer) if asks else None,
         )
 
     def reset(self) -> None:
         """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
         self._account = None
-        self.connection.account = 0
+        self.connection.account = self.connection.supporter = 0
         self.selected_mailbox = None
         self.places.clear()
         self.modes = Modes()

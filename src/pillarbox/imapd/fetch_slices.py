@@ -9,12 +9,15 @@ from pillarbox.imapd.fetch_items import LARGEST_RENDERED_SLICE, LARGEST_SHORTENE
 from pillarbox.imapd.fetch_stream import stream_message
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.read_ahead import blocks_read
 from pillarbox.store.tx import Tx
 
 LIGHT_ROWS = 1000
 """Messages of a slice of which only the narrow rows are read."""
 ROWS = 256
 """Messages of any other slice."""
+COLD_BLOCKS = 64
+"""Of 512 octets that a slice read from the disk: its messages are not in memory."""
 Positions = list[range]
 """Ascending ranges of positions in the view."""
 
@@ -32,13 +35,26 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
                 uid = client.selected.view.uids[piece[0].start]
                 told += await stream_message(client, plan, uid)
                 continue
+            had_read = blocks_read()
             sent, rest = await _send_slice(client, plan, piece)
+            if plan.reads_content and blocks_read() - had_read > COLD_BLOCKS:
+                _read_ahead(client, plan, piece[-1].stop, positions)
             told += sent
             while rest:
                 await client.pause()
                 sent, rest = await _send_slice(client, plan, rest)
                 told += sent
     return told
+
+
+def _read_ahead(client: Client, plan: Plan, start: int, positions: Positions) -> None:
+    """The disk keeps us waiting: have what comes from position `start` on brought into memory."""
+    stop = next((run.stop for run in positions if start in run), 0)
+    if stop - start > ROWS:
+        selected = client.selected
+        ((first, last),) = selected.view.uid_ranges([range(start, stop)])
+        store = client.context.store
+        store.read_ahead.begin(client.account.id, selected.mailbox, (first, last), plan.columns)
 
 
 def cut(positions: Positions, most: int) -> Iterator[Positions]:

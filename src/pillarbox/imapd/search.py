@@ -207,8 +207,10 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
 
     Raises RemoteError for message numbers that do not exist, and Unavailable.
     """
-    step = _compile(program, context)
     uids = context.uids
+    if _is_all(program):
+        return uids
+    step = _compile(program, context)
     is_wide = step.cost > _Cost.ROW
     if is_wide and await context.has_index():
         uids = await _narrowed(context, program)
@@ -220,6 +222,13 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         found.extend(sorted(matched))
         await context.pause()
     return found
+
+
+def _is_all(program: Program) -> bool:
+    """Whether it is ALL, as it mostly is with SORT and THREAD."""
+    if isinstance(program, And):
+        return all(map(_is_all, program.keys))
+    return isinstance(program, Key) and program.name == "ALL"
 
 
 async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
@@ -508,6 +517,8 @@ def _field_step(name: str, wanted: str) -> _Step:
 
 def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
     """The raw fields with a code (`store.content`)."""
+    if shape.count(code) == 1:
+        return [fields.split(b"\0", (place := shape.index(code)) + 1)[place]]
     return [raw for each, raw in zip(shape, fields.split(b"\0"), strict=True) if each == code]
 
 

@@ -46,6 +46,9 @@ class ImapSession:
         code = b"CAPABILITY " + b" ".join(self._client.capabilities())
         self.engine.send_greeting("Pillarbox ready.", code)
 
+    def secured(self) -> None:
+        """What the client may do now, it learns from CAPABILITY."""
+
     async def handle(self, event: Event) -> None:
         client = self._client
         if self.engine.state is not State.SELECTED:

@@ -7,6 +7,7 @@ place, so that sessions with equal views share one (`Snapshots`).
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -17,6 +18,10 @@ from pillarbox.imapd.modes import Modes
 from pillarbox.store.changes import merge
 
 Ranges = list[tuple[int, int]]
+
+KEPT_UIDS = 250_000
+KEPT_SNAPSHOTS = 1000
+"""Of mailboxes that no session may have open any more: 1 MiB in all."""
 
 
 class View:
@@ -52,8 +57,22 @@ class View:
 
     def number(self, uid: int) -> int:
         """The message number of a UID, 0 if the view does not have it."""
-        position = bisect_left(self.uids, uid)
-        return position + 1 if position < len(self.uids) and self.uids[position] == uid else 0
+        uids = self.uids
+        if not uids or not uids[0] <= uid <= uids[-1]:
+            return 0
+        position = uid - uids[0]  # where nothing was expunged; else it is before that
+        if position < len(uids) and uids[position] == uid:
+            return position + 1
+        position = bisect_left(uids, uid, 0, min(position, len(uids)))
+        return position + 1 if uids[position] == uid else 0
+
+    def numbers(self, wanted: Sequence[int]) -> list[int]:
+        """The message numbers of UIDs that the view has, in their order."""
+        uids = self.uids
+        if uids and uids[-1] - uids[0] < len(uids):
+            before = uids[0] - 1
+            return [uid - before for uid in wanted]
+        return [bisect_left(uids, uid) + 1 for uid in wanted]
 
     def slices(self, messages: SeqSet, uid: bool) -> list[range]:
         """What a set of UIDs or message numbers means, as ascending ranges of positions (from 0) in `uids`.
@@ -191,15 +210,17 @@ class Snapshot:
 
 
 class Snapshots:
-    """The newest snapshot of every mailbox that some session holds.
+    """The newest snapshot of every mailbox that some session holds, and of some that were used last.
 
     Under one UIDNEXT a mailbox only loses messages, so UIDNEXT and their number tell its UIDs.
     """
 
-    __slots__ = ("_by_mailbox",)
+    __slots__ = ("_by_mailbox", "_latest", "_latest_uids")
 
     def __init__(self) -> None:
         self._by_mailbox: WeakValueDictionary[tuple[int, int], Snapshot] = WeakValueDictionary()
+        self._latest: OrderedDict[tuple[int, int], Snapshot] = OrderedDict()
+        self._latest_uids = 0
 
     def find(self, account: int, mailbox: int, uidnext: int, messages: int) -> "array[int] | None":
         """The UIDs of a mailbox in this state, if some session holds them."""
@@ -217,9 +238,22 @@ class Snapshots:
             and known.uidnext == snapshot.uidnext
             and len(known.uids) == len(snapshot.uids)
         ):
-            return known
-        self._by_mailbox[key] = snapshot
+            snapshot = known
+        else:
+            self._by_mailbox[key] = snapshot
+        self._keep(key, snapshot)
         return snapshot
+
+    def _keep(self, key: tuple[int, int], snapshot: Snapshot) -> None:
+        """Hold it for a while, within KEPT_UIDS: clients open the same mailbox again and again."""
+        old = self._latest.pop(key, None)
+        if old is not None:
+            self._latest_uids -= len(old.uids)
+        self._latest[key] = snapshot
+        self._latest_uids += len(snapshot.uids)
+        while self._latest_uids > KEPT_UIDS or len(self._latest) > KEPT_SNAPSHOTS:
+            _, dropped = self._latest.popitem(last=False)
+            self._latest_uids -= len(dropped.uids)
 
 
 def with_recent(flags: bytes) -> bytes:

@@ -299,6 +299,24 @@ def _select_sql(columns: tuple[str, ...]) -> str:
     )
 
 
+_TOUCHED = {"r": "r.size", "f": "length(f.octets)", "k": "length(k.refs)"}
+"""Behind what is read of a row, by table. What bodies and header blocks take is left alone."""
+
+
+def touching_sql(columns: tuple[str, ...]) -> str:
+    """A query of one row with the parameters of `select`'s, which reads the pages that `select` needs for `columns`;
+    "" where these are few."""
+    tables = {_COLUMNS[column][0] for column in columns}
+    touched = [value for table, value in _TOUCHED.items() if table in tables]
+    if not touched:
+        return ""
+    joins = "".join(join for table, join in _JOINS.items() if table in tables & _TOUCHED.keys())
+    return (
+        f"SELECT {', '.join(f'total({value})' for value in touched)} FROM message AS m{joins}"
+        " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ?"
+    )
+
+
 def select(
     tx: Tx, mailbox: int, ranges: Ranges, columns: tuple[str, ...], limit: int = -1
 ) -> list[tuple[Any, ...]]:

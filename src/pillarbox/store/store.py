@@ -31,6 +31,7 @@ from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
+from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
 from pillarbox.store.unit import Unit, nothing
@@ -93,6 +94,7 @@ class Store:
             """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
+            self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
             self._committer = Committer(
@@ -118,6 +120,7 @@ class Store:
         await self.index.close()
         await self._committer.close()
         self._computing.shutdown(cancel_futures=True)
+        self.read_ahead.close()
         self._accounts.close()
         self.pending.close()
         self.directory.close()

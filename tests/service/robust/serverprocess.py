@@ -56,11 +56,12 @@ class ServerProcess:
         *,
         watched: bool = False,
         workers: int = 1,
+        tls: bool = False,
     ) -> None:
-        """`watched`: with a `LoopWatch`, whose figures are in `record`; that is of one process."""
+        """`watched`: with a `LoopWatch`, whose figures are in `record`; that is of one process. `tls`: `imaps` too."""
         self.folder = folder
         self.record: Record | None = None
-        self.smtp, self.submission, self.imap, self.pop3 = free_ports(4)
+        self.smtp, self.submission, self.imap, self.pop3, self.imaps = free_ports(5)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data").mkdir(exist_ok=True)
         directory = Directory(folder / "data" / "directory.db", clock=time.time)
@@ -77,6 +78,7 @@ smtp = ["127.0.0.1:{self.smtp}"]
 submission = ["127.0.0.1:{self.submission}"]
 imap = ["127.0.0.1:{self.imap}"]
 pop3 = ["127.0.0.1:{self.pop3}"]
+{f'imaps = ["127.0.0.1:{self.imaps}"]' if tls else ""}
 [security]
 allow_cleartext_login = true
 {extra}
@@ -151,9 +153,15 @@ allow_cleartext_login = true
         return self.process.wait(40)
 
     def pss_kib(self) -> int:
+        """Of all its processes."""
         assert self.process is not None
-        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+        total = 0
+        for pid in (self.process.pid, *self.workers()):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += next(
+                int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")
+            )
+        return total
 
     def descriptors(self) -> int:
         assert self.process is not None

@@ -110,13 +110,13 @@ async def _tell_plainly(
 ) -> None:
     """The response in slices; nothing else is said between them."""
     engine = client.engine
-    number = client.selected.view.number
+    view = client.selected.view
     engine.send(b"* " + word)
     for start in range(0, len(found), NUMBERS_A_SLICE):
         if start:
             await client.pause()
         part = found[start : start + NUMBERS_A_SLICE]
-        engine.send_rendered([b" %d" % each for each in (part if is_uid else map(number, part))])
+        engine.send_rendered([b" %d" % each for each in (part if is_uid else view.numbers(part))])
     if modseq:
         engine.send(b" (MODSEQ %d)" % modseq)
     engine.send(b"\r\n")
