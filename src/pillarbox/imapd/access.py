@@ -41,12 +41,13 @@ class Needs:
 NOTHING = Needs()
 
 
-def concerns(client: Client, args: Any) -> bool:
+def concerns(client: Client, needs: Needs, args: Any) -> bool:
     """Whether a command has to do with other accounts at all."""
     selected = client.selected_mailbox
-    return (
-        (selected is not None and selected.is_foreign)
-        or getattr(args, "mailbox", "").startswith(OTHERS)
+    if selected is not None and selected.is_foreign:
+        return True
+    return needs is not NOTHING and (
+        getattr(args, "mailbox", "").startswith(OTHERS)
         or getattr(args, "new_mailbox", "").startswith(OTHERS)
     )
 
@@ -83,10 +84,9 @@ async def _check_selected(client: Client, needs: Needs) -> None:
 
 
 async def refresh(client: Client) -> None:
-    """Look at the rights in the selected mailbox. Raises Refused where it cannot be read any more."""
+    """Look at the rights in the selected mailbox, which is another account's. Raises Refused where it may not be read
+    any more."""
     selected = client.selected
-    if not selected.is_foreign:
-        return
     rights = ""
     if client.context.store.directory.account_by_id(selected.account) is not None:
         me = client.account.id

@@ -58,7 +58,7 @@ class ImapSession:
                 row = COMMANDS[event.name]
                 keeps_numbers = row.keeps_numbers and not _is_by_uid(event.args)
                 work: Handler = row.serve
-                if access.concerns(client, event.args):
+                if access.concerns(client, row.needs, event.args):
                     work = partial(self._serve_admitted, row)
                 await self._answer(work(client, event.args), row.tells, not keeps_numbers)
             case AppendData():

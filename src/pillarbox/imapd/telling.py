@@ -28,7 +28,8 @@ async def sync(client: Client, *, expunge: bool) -> None:
     Raises Refused when the mailbox was deleted, or is not shared with the client any more.
     """
     selected = client.selected
-    await access.refresh(client)
+    if selected.is_foreign:
+        await access.refresh(client)
     view = selected.view
     # What is followed depends on this session's own changes, too
     own = () if selected.contexts else view.own_modseqs

@@ -279,6 +279,23 @@ def test_search_in_ones_own_mailboxes_finds_nothing_of_a_foreign_selected_one(
     run(tmp_path, work)
 
 
+def test_a_list_of_many_shared_mailboxes_goes_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acl, "SHARED_A_SLICE", 2)
+
+    async def work(imap: Imap) -> None:
+        await _give(imap, b"l", b"INBOX", b"anyone")
+        owner = await imap.login()
+        for number in range(5):
+            await owner.ok(b"CREATE INBOX.%d" % number)
+        ann = await imap.login(user=ANN)
+        lines = await ann.ok(b'LIST "" "Other Users.*"')
+        assert len(lines) == 7  # the owner's name, INBOX and what is below it
+
+    run(tmp_path, work)
+
+
 def test_a_store_takes_no_right_of_the_owner_and_not_too_many_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
-from pillarbox.store import commit, intake, journal, keywords, messages, recovery
+from pillarbox.store import acl, commit, intake, journal, keywords, messages, recovery
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
@@ -62,6 +62,27 @@ def run(folder: Path, scenario: Callable[[list[Store]], Awaitable[None]], **opti
 async def uids(store: Store, account: int) -> list[int]:
     found = await store.read(account, lambda tx: messages.select(tx, 1, ALL, ("uid",)))
     return [row[0] for row in found]
+
+
+def test_what_one_worker_shares_is_shared_in_all(tmp_path: Path) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        first, second = stores
+        await first.share(1, 1, 2, "+", "lr")
+        assert second.directory.shares(1, 2)
+        assert await second.read(1, lambda tx: acl.rights_of(tx, 1, 2)) == "lr"
+        # both change it at once, many times: the directory names whoever has a right in the end
+        dice = random.Random(5)
+        for _ in range(20):
+            await asyncio.gather(
+                *(
+                    store.share(1, dice.choice((1, 2)), 2, dice.choice("+-"), "lr")
+                    for store in stores
+                )
+            )
+            has = await first.read(1, lambda tx: acl.has_any(tx, 2))
+            assert has <= first.directory.shares(1, 2)
+
+    run(tmp_path, scenario)
 
 
 def test_numbers_are_given_once_whoever_appends(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ REPLACE = access.Needs(named="i", selected="te")  # RFC 8508 §4.1
 
 
 async def start(client: Client, event: AppendStart) -> None:
-    if access.concerns(client, event.target):
-        await access.admit(client, REPLACE if event.target.replaced else APPEND, event.target)
+    needs = REPLACE if event.target.replaced else APPEND
+    if access.concerns(client, needs, event.target):
+        await access.admit(client, needs, event.target)
     place = client.place(event.target.mailbox)
     replaced = _replaced(client, event.target)
     if replaced is not None and client.selected.account != place.account:
@@ -56,7 +57,9 @@ async def go_on(client: Client, event: AppendStart | AppendNext) -> None:
         literal = event.literal
         if literal is not None:
             if not literal.size and not literal.is_part:
-                raise Refused("a message cannot be empty")  # RFC 3502: so the command is cancelled
+                raise Refused(
+                    "a message cannot be empty", "CANNOT"
+                )  # RFC 3502: so the command is cancelled
             upload.messages[-1].binary |= literal.binary
             _ensure_room(client, literal.size)
             await _ensure_quota(client, literal.size)
@@ -173,7 +176,7 @@ async def _item(client: Client, upload: Upload, message: UploadedMessage) -> App
     await message.spool.flush()
     octets = message.spool.octets()
     if not octets:
-        raise Refused("a message cannot be empty")
+        raise Refused("a message cannot be empty", "CANNOT")
     binary = message.binary
 
     def make() -> Content:

@@ -1,6 +1,6 @@
 """LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with RFC 5258 options, RFC 5819 STATUS, RFC 3348 and RFC 6154 attributes."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pillarbox.core.errors import Refused, Unavailable
@@ -14,6 +14,7 @@ from pillarbox.imapd.places import Place, foreign_name
 from pillarbox.imapd.status import COUNTED, status_values
 from pillarbox.store import acl, mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
+from pillarbox.store.tx import Tx
 
 NAMES_A_SLICE = 1000
 """That are looked at or told in one go: a few milliseconds."""
@@ -153,15 +154,28 @@ async def _read_shared(client: Client) -> dict[Name, Place]:
     found: dict[Name, Place] = {}
     for owner in store.directory.sharers(me):
         try:
-            shared = await store.read(owner.id, lambda tx: acl.shared_with(tx, me))
+            async for mailbox in _shared_by(client, owner.id, me):
+                if "l" in mailbox.rights:
+                    name = foreign_name(owner, mailbox.name)
+                    found[name] = Place(owner.id, mailbox.name, mailbox.rights)
         except Unavailable:  # RFC 4314 §4: LIST must not fail for one that it cannot list
             continue
-        for mailbox in shared:
-            if "l" in mailbox.rights:
-                name = foreign_name(owner, mailbox.name)
-                found[name] = Place(owner.id, mailbox.name, mailbox.rights)
-        await client.pause()
     return found
+
+
+async def _shared_by(client: Client, owner: int, me: int) -> AsyncIterator[acl.Shared]:
+    after, is_more = 0, True
+    while is_more:
+
+        def work(tx: Tx, after: int = after) -> list[acl.Shared]:
+            return acl.shared_with(tx, me, after)
+
+        part = await client.context.store.read(owner, work)
+        for mailbox in part:
+            yield mailbox
+            after = mailbox.mailbox
+        is_more = len(part) == acl.SHARED_A_SLICE
+        await client.pause()
 
 
 async def _choose(

@@ -88,7 +88,9 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
         if not args.mailbox:
             # RFC 5464 §3.3: they may be restricted
             if any(entry.startswith("/shared/") for entry, _ in args.values):
-                raise Refused("annotations of the server itself are set by the administrator")
+                raise Refused(
+                    "annotations of the server itself are set by the administrator", "NOPERM"
+                )
             metadata.set_all(tx, metadata.ACCOUNT, args.values)
             return
         mailbox = mailboxes.get(tx, place.name)
