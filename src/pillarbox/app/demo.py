@@ -66,7 +66,7 @@ async def prepare(store: Store) -> None:
     if inbox.uidnext == 1:  # there never was any
         for octets in demo_mail():
             content = make_content(octets)
-            await store.append(alice, Append(inbox.id, content, content.sent or 0))
+            await store.append(alice, Append(inbox.id, content, content.rendered.sent or 0))
 
 
 def demo_mail() -> Iterator[bytes]:

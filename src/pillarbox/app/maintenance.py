@@ -9,9 +9,11 @@ from pillarbox.certs.present import Certificates
 from pillarbox.core.errors import Failure
 from pillarbox.delivery.quota import warn
 from pillarbox.net.admission import Admission
+from pillarbox.store.logins import Logins
 from pillarbox.store.store import Store
 
 DIRECTORY_EVERY_S = 1.0
+LOGINS_EVERY_S = 1.0
 QUOTAS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
@@ -19,7 +21,7 @@ log = logging.getLogger("pillarbox.app")
 
 
 class Maintenance:
-    """Three tasks, from `start` to `stop`."""
+    """Some tasks, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class Maintenance:
         certificates: Certificates,
         hostname: str,
         publish: Callable[[], None],
+        logins: Logins,
         *,
         has_duty: bool,
     ) -> None:
@@ -35,6 +38,7 @@ class Maintenance:
         self._store = store
         self._hostname = hostname
         self._publish = publish
+        self._logins = logins
         self._has_duty = has_duty
         self._admission = admission
         self._certificates = certificates
@@ -45,6 +49,7 @@ class Maintenance:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(_repeat(DIRECTORY_EVERY_S, self._look_at_directory)),
+            asyncio.create_task(_repeat(LOGINS_EVERY_S, self._write_logins)),
             asyncio.create_task(_repeat(QUOTAS_EVERY_S, self._warn_of_quotas)),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
         ]
@@ -73,12 +78,25 @@ class Maintenance:
         self._directory_version = version
         self._leaving = False
         for connection in list(self._admission.connections):
-            if connection.account:
-                account = self._store.directory.account_by_id(connection.account)
-                if account is None or not account.enabled:
-                    connection.stop()
-                    self._leaving = True
+            if connection.peer[0] in self._admission.banned:
+                connection.abort()
+            elif self._is_over(connection.account, connection.supporter):
+                connection.stop()
+                self._leaving = True
         self._store.forget_removed_accounts()
+
+    def _is_over(self, account: int, supporter: int) -> bool:
+        """Whether a session in an account, by a supporter (0: by its owner), may not go on."""
+        directory = self._store.directory
+        for number in (account, supporter):
+            found = directory.account_by_id(number) if number else None
+            if number and (found is None or not found.enabled):
+                return True
+        return bool(supporter) and not directory.is_supporter(supporter)
+
+    async def _write_logins(self) -> None:
+        if self._logins.is_behind:
+            await asyncio.to_thread(self._logins.flush)
 
     async def _warn_of_quotas(self) -> None:
         if self._store.grown:

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from pillarbox.app.doors import make_doors
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.services import make_services, make_smtp_context
 from pillarbox.app.shared import ADDRESS_SLOTS
 from pillarbox.app.sockets import Sockets, addresses_of, bind_all, close_all
 from pillarbox.app.workplace import Workplace
+from pillarbox.auth.bans import Bans
 from pillarbox.auth.login import Authenticator
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
@@ -28,6 +30,7 @@ from pillarbox.net.listener import Listeners
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop, run
+from pillarbox.store.logins import Logins
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import TOTAL_OCTETS, SpoolRoom
 from pillarbox.store.store import Store
@@ -117,8 +120,15 @@ class Server:
             await self._prepare(store)
         failures = LoginFailures(config.data_path / "run.db", clock=time.time)
         self._exit.callback(failures.close)
+        logins = Logins(config.data_path / "logins.db", clock=time.time)
+        self._exit.callback(logins.close)
         authenticator = Authenticator(
-            store.directory, failures, failure_delay_s=self._failure_delay_s
+            store.directory,
+            failures,
+            logins,
+            exempt=parse_networks(config.security.never_throttled),
+            doors=make_doors(config),
+            failure_delay_s=self._failure_delay_s,
         )
         self._exit.callback(authenticator.close)
         outbound = self._outbound = Outbound(
@@ -131,11 +141,12 @@ class Server:
             config.security.connections_per_address,
             parse_networks(config.security.proxy_protocol_from),
         )
+        admission.banned = Bans(store.directory, parse_networks(config.security.never_throttled))
         if place.workers > 1:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
         hostname = canonical_domain(config.hostname)
         maintenance = self._maintenance = Maintenance(
-            store, admission, certificates, hostname, self.publish, has_duty=place.has_duty
+            store, admission, certificates, hostname, self.publish, logins, has_duty=place.has_duty
         )
         maintenance.start()
         self._exit.push_async_callback(maintenance.stop)
@@ -147,7 +158,7 @@ class Server:
         smtp = make_smtp_context(config, store, authenticator, room, outbound, shared)
         if place.has_duty:
             self._take_duty(store, outbound, smtp)
-        services = make_services(config, smtp, certificates.context)
+        services = make_services(config, smtp, certificates)
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])

@@ -1,11 +1,11 @@
 """The services by name: how a session of each is made."""
 
-import ssl
 from collections.abc import Callable
 
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.shared import Shared
 from pillarbox.auth.login import Authenticator
+from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
@@ -62,7 +62,7 @@ def make_smtp_context(
 
 
 def make_services(
-    config: Config, smtp: SmtpContext, tls: Callable[[], ssl.SSLContext]
+    config: Config, smtp: SmtpContext, certificates: Certificates
 ) -> dict[str, Service]:
     """All services by the names of the configuration's [listen]."""
     cleartext = config.security.allow_cleartext_login
@@ -99,6 +99,13 @@ def make_services(
         "pop3s": (new_pop3, POP3_TURNED_AWAY),
     }
     return {
-        name: Service(name, new_session, turned_away, name in IMPLICIT_TLS, tls)
+        name: Service(
+            name,
+            new_session,
+            turned_away,
+            name in IMPLICIT_TLS,
+            # Other servers have certificates that mean nothing to us: none are asked for where mail comes in.
+            certificates.context if name in ("smtp", "lmtp") else certificates.login_context,
+        )
         for name, (new_session, turned_away) in makers.items()
     }

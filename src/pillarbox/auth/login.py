@@ -1,8 +1,9 @@
-"""Login with a user name and password, for all protocols alike.
+"""Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
 Argon2id runs in a small pool of threads with a bounded queue. A proof of a recent login (a keyed hash that lives in
 this process only) makes the next one cheap; it names the account's version, which every change of password or state
 raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
+Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
 import asyncio
@@ -10,16 +11,32 @@ import hashlib
 import hmac
 import logging
 import os
+import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from pillarbox.auth.passwords import LONGEST_PASSWORD, verify_password
-from pillarbox.core.errors import Unavailable
-from pillarbox.core.networks import network_of
+from pillarbox.auth.passwords import (
+    LONGEST_PASSWORD,
+    SCRAM_ITERATIONS,
+    SCRAM_SALT_OCTETS,
+    fitting_verifier,
+    parse_verifier,
+    verify_password,
+)
+from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.source import Claimant, PasswordSource
+from pillarbox.auth.throttle import Claim, Throttle
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
-from pillarbox.store.directory import Account, Directory
+from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
+from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
+from pillarbox.sasl.scram import Verifier
+from pillarbox.store.directory import Account, AppPassword, Directory, canonical_address
+from pillarbox.store.logins import OK, Attempt, Logins
 from pillarbox.store.run import LoginFailures
 
 HASHING_THREADS = 2
@@ -27,9 +44,52 @@ MOST_WAITING = 200
 """Logins that may wait for a thread; more are told to come back later."""
 
 PROOF_LIFE_S = 3600.0
+LENT_PROOF_LIFE_S = 60.0
+"""Where somebody else verifies passwords, who does not tell of changes."""
 MOST_PROOFS = 50_000
 
+ASKING_THREADS = 8
+"""For questions to others: what waits for a slow one must not keep those who are known here."""
+
+NONCE_OCTETS = 18
+
+WRONG = "authentication failed"
+TOO_MANY = "too many failed logins; try again later"
+
 log = logging.getLogger("pillarbox.auth")
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The passwords of a user: the account's own, and those of programs that count here and now."""
+
+    account: Account | None
+    """None: there is no such user, or a disabled one; then `verifiers` are false."""
+    verifiers: Sequence[Verifier]
+    app_passwords: Sequence[AppPassword | None]
+    """Of each verifier; None: it is the account's own."""
+
+
+@dataclass(slots=True)
+class _Proof:
+    until: float
+    app_password: AppPassword | None
+
+
+@dataclass(slots=True, frozen=True)
+class Doors:
+    """Ways in besides the built-in passwords."""
+
+    source: PasswordSource | None = None
+    """Verifies passwords instead of the built-in directory."""
+    creates_accounts: bool = False
+    tokens: Callable[[Secret], str] | None = None
+    """The user that a token is for, '' if it is no good. Blocks."""
+    configuration_url: str = ""
+    """For those whose token was refused."""
+
+
+NO_DOORS = Doors()
 
 
 class Authenticator:
@@ -39,68 +99,393 @@ class Authenticator:
         self,
         directory: Directory,
         failures: LoginFailures,
+        logins: Logins | None = None,
+        *,
+        exempt: Networks = NO_NETWORKS,
+        doors: Doors = NO_DOORS,
         monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
         failure_delay_s: float = 1.0,
     ) -> None:
-        self._directory = directory
-        self._failures = failures
+        """`exempt` networks may fail as often as they like; `doors` are the other ways in."""
+        self.doors = doors
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
+        self.directory = directory
+        self._logins = logins
         self._monotonic = monotonic
+        self._clock = clock
         self._failure_delay_s = failure_delay_s
+        knows = logins.knows if logins is not None else _never
+        self._throttle = Throttle(failures, knows, exempt)
         self._key = os.urandom(32)
-        self._proofs: OrderedDict[bytes, float] = OrderedDict()
+        self._false_key = directory.secret("scram")
+        self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         self._waiting = 0
 
-    async def login(self, username: str, password: Secret, source: str) -> Account | None:
-        """The account, or None after a delay that grows with the failures from `source` (an IP address).
+    # What is offered
+
+    def mechanisms(self, peer: Peer) -> tuple[str, ...]:
+        """The SASL mechanisms for a connection."""
+        doors = self.doors
+        # Others than the built-in directory know no SCRAM verifiers.
+        available = Needs.VERIFIERS if doors.source is None else Needs.NOTHING
+        if peer.binding is not None:
+            available |= Needs.BINDING
+        if doors.tokens is not None:
+            available |= Needs.TOKENS
+        if peer.certificate is not None:
+            available |= Needs.CERTIFICATE
+        return offered(available)
+
+    def begin(self, mechanism: str, peer: Peer) -> Mechanism:
+        """A new exchange."""
+        nonce = secrets.token_urlsafe(NONCE_OCTETS)
+        return MECHANISMS[mechanism].begin(Surroundings(nonce, peer.binding))
+
+    # Passwords
+
+    async def login(
+        self, credentials: Credentials, peer: Peer, mechanism: str = "LOGIN"
+    ) -> Login | Denied:
+        """Whose account it is, or a denial after a delay that grows with the failures.
 
         Raises Unavailable when too many logins wait.
         """
-        account = self._directory.account_for_login(username)
-        proof = self._proof(account, password)
-        if account is not None and self._is_proven(proof):
-            return account if account.enabled else None
+        username, wanted = self.split(credentials.username, credentials.authzid)
+        password = credentials.password
+        account = self.directory.account_for_login(username)
+        key = self._proof(account, password)
+        proof = self._proven(key) if account is not None else None
+        if (
+            account is not None
+            and proof is not None
+            and account.enabled
+            and self._counts(proof.app_password, peer)
+        ):
+            return await self._admit(account, proof.app_password, wanted, peer, mechanism)
+        claim = self._claim(username, account, peer)
+        if self._throttle.refuses(claim):
+            return await self._refuse(claim, peer, mechanism)
         if self._waiting >= MOST_WAITING:
             raise Unavailable("too many logins at once; try again in a minute")
-        password_hash = self._directory.credentials(account.id)[0] if account else ""
+        candidates = self.candidates(username, peer)
+        self._waiting += 1
+        try:
+            right, app_password = await self._check(account, candidates, password)
+            if not right and self.doors.source is not None:
+                found = await self._ask_source(username, password, peer)
+                right, account = found is not None, found or account
+        finally:
+            self._waiting -= 1
+        if right and account is not None and claim.account != account.id:
+            key = self._proof(account, password)
+        if not right or account is None or not account.enabled:
+            why = "disabled" if right and account is not None else "wrong password"
+            octets = password.reveal().encode("utf-8", "replace")
+            return await self._fail(claim, octets, peer, mechanism, why)
+        self._remember(key, app_password)
+        self._throttle.succeeded(claim)
+        return await self._admit(account, app_password, wanted, peer, mechanism)
+
+    async def _check(
+        self, account: Account | None, candidates: Candidates, password: Secret
+    ) -> tuple[bool, AppPassword | None]:
+        """Whether a password is one of the candidates, and which; it takes the same time in all cases."""
+        if len(password.reveal()) > LONGEST_PASSWORD:
+            return False, None
+        is_elsewhere = self.doors.source is not None
+        password_hash = self.directory.credentials(account.id)[0] if account else ""
+        salt = candidates.verifiers[0].salt
+        of_programs = [
+            (verifier, app_password)
+            for verifier, app_password in zip(
+                candidates.verifiers, candidates.app_passwords, strict=True
+            )
+            if app_password is not None
+        ]
+        verifiers = [verifier for verifier, _ in of_programs]
+
+        def work() -> tuple[bool, int]:
+            return (
+                not is_elsewhere and verify_password(password_hash, password),
+                fitting_verifier(password, salt, verifiers),
+            )
+
+        is_own, index = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if is_own or index < 0:
+            return is_own, None
+        return True, of_programs[index][1]
+
+    async def _ask_source(self, username: str, password: Secret, peer: Peer) -> Account | None:
+        """The account, if whoever verifies passwords says so. Raises Unavailable."""
+        source = self.doors.source
+        assert source is not None
+        secret = password.reveal()
+        if not secret or "\0" in secret or not secret.isprintable():
+            return None
+        claimant = Claimant(username, password, peer.address, peer.protocol)
+        loop = asyncio.get_running_loop()
+        address = await loop.run_in_executor(self._asking, source.check, claimant)
+        return None if address is None else self._account_of(address)
+
+    def _account_of(self, address: str) -> Account | None:
+        """The account that somebody else says it is, made if it shall be."""
+        account = self.directory.account_for_login(address) if "@" in address else None
+        if account is not None or not self.doors.creates_accounts:
+            return account
+        try:
+            made = self.directory.add_account(address, "", "")
+        except Refused as error:
+            log.info("no account is made for %r: %s", address[:100], error.text)
+            return None
+        log.info("%s logged in for the first time: an account was made", made.address)
+        return made
+
+    # Tokens and certificates
+
+    async def user_of_token(self, token: Secret, peer: Peer) -> str | None:
+        """The address that a good token is for. Raises Unavailable."""
+        tokens = self.doors.tokens
+        if tokens is None:
+            return None
+        if self._waiting >= MOST_WAITING:
+            raise Unavailable("too many logins at once; try again in a minute")
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            right = len(password.reveal()) <= LONGEST_PASSWORD and await loop.run_in_executor(
-                self._threads, verify_password, password_hash, password
-            )
+            return await loop.run_in_executor(self._asking, tokens, token) or None
         finally:
             self._waiting -= 1
-        network = network_of(source)
-        if right and account is not None and account.enabled:
-            self._failures.forget(network)
-            self._remember(proof)
-            return account
-        failures = self._failures.add(network)
-        why = ": the account is disabled" if right and account is not None else ""
+
+    async def vouched(
+        self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
+    ) -> Login | Denied:
+        """Log in whom a token or a certificate names: one of `users` that has an account, and only one."""
+        found = {account.id: account for user in users if (account := self._account_of(user))}
+        if authzid and len(found) > 1:
+            wanted = self.directory.account_for_login(authzid)
+            found = {number: each for number, each in found.items() if each == wanted}
+        account = next(iter(found.values())) if len(found) == 1 else None
+        name = users[0] if users else authzid
+        claim = self._claim(name, account, peer)
+        if self._throttle.refuses(claim):
+            return await self._refuse(claim, peer, mechanism)
+        if account is None or not account.enabled:
+            return await self._fail(
+                claim, name.encode(), peer, mechanism, "no account, or disabled"
+            )
+        return await self._admit(account, None, authzid, peer, mechanism)
+
+    # SCRAM
+
+    def candidates(self, username: str, peer: Peer) -> Candidates:
+        """What a password of a user can be verified with; there is always something, so that unknown users look like
+        others."""
+        account = self.directory.account_for_login(username)
+        false = Candidates(None, [self._false_verifier(self._name_of(username, account))], [None])
+        number = account.id if account is not None else 0  # the same questions for all
+        own = parse_verifier(self.directory.credentials(number)[1])
+        verifiers = [] if own is None else [own]
+        app_passwords: list[AppPassword | None] = [] if own is None else [None]
+        for each in self.directory.app_passwords(number):
+            verifier = parse_verifier(each.scram)
+            if verifier is not None and self._counts(each, peer):
+                if verifiers and verifier.salt != verifiers[0].salt:
+                    continue
+                verifiers.append(verifier)
+                app_passwords.append(each)
+        if account is None or not verifiers or not account.enabled:
+            return false
+        return Candidates(account, verifiers, app_passwords)
+
+    def may_try(self, username: str, peer: Peer) -> bool:
+        """Whether an attempt of SCRAM is looked at."""
+        account = self.directory.account_for_login(username)
+        return not self._throttle.refuses(self._claim(username, account, peer))
+
+    async def proven(
+        self, candidates: Candidates, index: int, names: tuple[str, str], peer: Peer, mechanism: str
+    ) -> Login | Denied:
+        """The client has proven the candidate with an index. `names` are user name and authorization identity."""
+        username, wanted = names
+        account = candidates.account
+        claim = self._claim(username, account, peer)
+        now = self.directory.account_by_id(account.id) if account is not None else None
+        if account is None or now is None or not now.enabled or now.version != account.version:
+            return await self._fail(claim, b"", peer, mechanism, "changed meanwhile")
+        self._throttle.succeeded(claim)
+        app_password = candidates.app_passwords[index]
+        return await self._admit(account, app_password, wanted, peer, mechanism)
+
+    async def disproven(
+        self, username: str, peer: Peer, mechanism: str, why: str = "wrong password"
+    ) -> Denied:
+        """The client could not prove it, or was refused by whom we asked."""
+        account = self.directory.account_for_login(username)
+        claim = self._claim(username, account, peer)
+        return await self._fail(claim, os.urandom(16), peer, mechanism, why)
+
+    async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
+        """The answer where `may_try` says no."""
+        account = self.directory.account_for_login(username)
+        return await self._refuse(self._claim(username, account, peer), peer, mechanism)
+
+    # What comes of it
+
+    async def _admit(
+        self,
+        account: Account,
+        app_password: AppPassword | None,
+        wanted: str,
+        peer: Peer,
+        mechanism: str,
+    ) -> Login | Denied:
+        """The password was right; is what is wanted allowed?"""
+        login = self._authorize(account, app_password, wanted)
+        if login is None:
+            self._note(account, peer, mechanism, "may not act for others", "")
+            log.info("%s may not act as %r (from %s)", account.address, wanted[:100], peer.address)
+            await asyncio.sleep(self._failure_delay_s)
+            return Denied("you cannot act for another user")
+        with_what = app_password.name if app_password is not None else ""
+        self._note(account, peer, mechanism, OK, with_what)
+        if login.supporter is not None:
+            self._note(login.account, peer, mechanism, OK, login.supporter.address)
+            log.warning(
+                "support: %s is logged in as %s by %s from %s",
+                login.supporter.address,
+                login.account.address,
+                peer.protocol,
+                peer.address,
+            )
+        return login
+
+    def _authorize(
+        self, account: Account, app_password: AppPassword | None, wanted: str
+    ) -> Login | None:
+        """RFC 4422 §3.4.1: as whom somebody may act."""
+        if not wanted:
+            return Login(account)
+        target = self.directory.account_for_login(wanted)
+        if target is not None and target.id == account.id:
+            return Login(account)
+        if target is None or not target.enabled or app_password is not None:
+            return None
+        return Login(target, account) if self.directory.is_supporter(account.id) else None
+
+    async def _fail(
+        self, claim: Claim, password: bytes, peer: Peer, mechanism: str, why: str
+    ) -> Denied:
+        delay = self._throttle.failed(claim, password)
         log.info(
-            "login failed for %r from %s (failure %d)%s", username[:100], source, failures, why
+            "login failed for %r from %s by %s: %s",
+            claim.name[:100],
+            peer.address,
+            peer.protocol,
+            why,
         )
-        await asyncio.sleep(self._failure_delay_s * 2 ** min(failures // 5, 4))
-        return None
+        if claim.account:
+            self._note_attempt(claim.account, peer, mechanism, why, "")
+        await asyncio.sleep(self._failure_delay_s * delay)
+        return Denied(WRONG)
+
+    async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
+        log.info("login refused for %r from %s: too many failures", claim.name[:100], peer.address)
+        if claim.account:
+            self._note_attempt(claim.account, peer, mechanism, "refused", "")
+        await asyncio.sleep(self._failure_delay_s)
+        return Denied(TOO_MANY)
+
+    def _note(
+        self, account: Account, peer: Peer, mechanism: str, result: str, with_what: str
+    ) -> None:
+        self._note_attempt(account.id, peer, mechanism, result, with_what)
+
+    def _note_attempt(
+        self, account: int, peer: Peer, mechanism: str, result: str, with_what: str
+    ) -> None:
+        if self._logins is not None:
+            network = network_of(peer.address)
+            self._logins.note(
+                Attempt(account, peer.address, peer.protocol, mechanism, result, with_what, network)
+            )
+
+    # Names
+
+    def split(self, username: str, authzid: str) -> tuple[str, str]:
+        """(whose password it is, as whom they want to act; "": as themselves). `alice*helper` is the helper, who wants
+        to act as alice, unless somebody is called that."""
+        if "*" in username and self.directory.account_for_login(username) is None:
+            wanted, _, helper = username.rpartition("*")
+            if wanted and helper and authzid in ("", wanted):
+                return helper, wanted
+        return username, authzid
+
+    def _claim(self, username: str, account: Account | None, peer: Peer) -> Claim:
+        return Claim(self._name_of(username, account), account.id if account else 0, peer.address)
+
+    def _name_of(self, username: str, account: Account | None) -> str:
+        """The address that a name stands for; of unknown users, one that it could stand for."""
+        if account is not None:
+            return account.address
+        if "@" in username:
+            try:
+                return canonical_address(username)
+            except Refused:
+                return username.lower()
+        domains = self.directory.domains()
+        if not domains:
+            return username.lower()
+        local = username.lower()
+        # Any of them, but always the same: as if there were one account of that name.
+        domain = min(domains, key=lambda each: self._false_octets(f"domain {local} {each}"))
+        return f"{local}@{domain}"
+
+    def _false_octets(self, purpose: str) -> bytes:
+        octets = purpose.encode("utf-8", "replace")
+        return hmac.digest(self._false_key, octets, hashlib.sha256)
+
+    def _false_verifier(self, name: str) -> Verifier:
+        """The same at each attempt, in all workers, after every restart, and fitting no password."""
+        salt = self._false_octets(f"salt {name}")[:SCRAM_SALT_OCTETS]
+        stored_key, server_key = (
+            self._false_octets(f"{purpose} {name}") for purpose in ("stored", "server")
+        )
+        return Verifier("sha256", salt, SCRAM_ITERATIONS, stored_key, server_key)
+
+    # Proofs
+
+    def _counts(self, app_password: AppPassword | None, peer: Peer) -> bool:
+        """Whether a password counts for this protocol now."""
+        if app_password is None:
+            return True
+        if app_password.expires is not None and app_password.expires <= self._clock():
+            return False
+        return peer.protocol in app_password.scopes
 
     def _proof(self, account: Account | None, password: Secret) -> bytes:
         who = f"{account.id}:{account.version}:" if account else ":"
-        return hmac.digest(self._key, who.encode() + password.reveal().encode(), hashlib.sha256)
+        octets = password.reveal().encode("utf-8", "replace")
+        return hmac.digest(self._key, who.encode() + octets, hashlib.sha256)
 
-    def _is_proven(self, proof: bytes) -> bool:
-        until = self._proofs.get(proof)
-        if until is None:
-            return False
-        if until < self._monotonic():
-            del self._proofs[proof]
-            return False
-        return True
+    def _proven(self, key: bytes) -> _Proof | None:
+        proof = self._proofs.get(key)
+        if proof is not None and proof.until < self._monotonic():
+            del self._proofs[key]
+            return None
+        return proof
 
-    def _remember(self, proof: bytes) -> None:
-        self._proofs[proof] = self._monotonic() + PROOF_LIFE_S
+    def _remember(self, key: bytes, app_password: AppPassword | None) -> None:
+        life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
+        self._proofs[key] = _Proof(self._monotonic() + life_s, app_password)
         if len(self._proofs) > MOST_PROOFS:
             self._proofs.popitem(last=False)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._asking.shutdown(wait=False, cancel_futures=True)
+
+
+def _never(_account: int, _network: str) -> bool:
+    return False

@@ -4,14 +4,17 @@ All functions here take a tenth of a second or so of CPU: call them in a thread.
 """
 
 import base64
+import hmac
 import os
+import secrets
+from collections.abc import Sequence
 
 import argon2
 
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.sasl.saslprep import saslprep
-from pillarbox.sasl.scram import derive_verifier
+from pillarbox.sasl.scram import Verifier, derive_verifier
 
 SHORTEST_PASSWORD = 8
 """Characters."""
@@ -19,6 +22,9 @@ LONGEST_PASSWORD = 1024
 
 SCRAM_ITERATIONS = 4096 * 4
 SCRAM_SALT_OCTETS = 16
+
+_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Without those that look alike."""
 
 _hasher = argon2.PasswordHasher()  # RFC 9106 §4, second recommended option
 
@@ -50,15 +56,53 @@ def check_new_password(password: Secret) -> None:
         raise Refused("the password has characters that cannot be typed everywhere") from error
 
 
-def hash_password(password: Secret, hasher: argon2.PasswordHasher = _hasher) -> tuple[str, str]:
-    """(Argon2id hash, SCRAM-SHA-256 verifier as in RFC 5803 §2). Blocks. Only tests want another `hasher`."""
-    verifier = derive_verifier(password, os.urandom(SCRAM_SALT_OCTETS), SCRAM_ITERATIONS, "sha256")
-    salt, stored_key, server_key = (
+def hash_password(
+    password: Secret, hasher: argon2.PasswordHasher = _hasher, salt: bytes = b""
+) -> tuple[str, str]:
+    """(Argon2id hash, SCRAM-SHA-256 verifier as in RFC 5803 §2). Blocks. `salt` is that of the account's other
+    verifiers, b"" for a new one. Only tests want another `hasher`."""
+    return hasher.hash(_prepared(password)), make_verifier(password, salt)
+
+
+def make_verifier(password: Secret, salt: bytes = b"") -> str:
+    """The SCRAM-SHA-256 verifier as in RFC 5803 §2. Blocks."""
+    salt = salt or os.urandom(SCRAM_SALT_OCTETS)
+    verifier = derive_verifier(password, salt, SCRAM_ITERATIONS, "sha256")
+    salt_text, stored_key, server_key = (
         base64.b64encode(part).decode()
         for part in (verifier.salt, verifier.stored_key, verifier.server_key)
     )
-    scram = f"SCRAM-SHA-256${verifier.iterations}:{salt}${stored_key}:{server_key}"
-    return hasher.hash(_prepared(password)), scram
+    return f"SCRAM-SHA-256${verifier.iterations}:{salt_text}${stored_key}:{server_key}"
+
+
+def parse_verifier(text: str) -> Verifier | None:
+    """What `make_verifier` made; None for an empty text."""
+    if not text:
+        return None
+    _, costs, keys = text.split("$")
+    iterations, _, salt = costs.partition(":")
+    octets = [base64.b64decode(part) for part in (salt, *keys.split(":"))]
+    return Verifier("sha256", octets[0], int(iterations), octets[1], octets[2])
+
+
+def fitting_verifier(password: Secret, salt: bytes, verifiers: Sequence[Verifier]) -> int:
+    """The index of the verifier that a password fits, -1 if none; all have that salt, and SCRAM_ITERATIONS. Blocks, for
+    as long in either case. One derivation is enough for all, and enough against guessing: the passwords are random."""
+    try:
+        derived = derive_verifier(password, salt, SCRAM_ITERATIONS, "sha256").stored_key
+    except ValueError:
+        return -1
+    found = -1
+    for index, verifier in enumerate(verifiers):
+        if hmac.compare_digest(verifier.stored_key, derived):
+            found = index
+    return found
+
+
+def random_password() -> Secret:
+    """For a program: 20 letters and digits in groups, about 100 bits."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+    return Secret("-".join(groups))
 
 
 def verify_password(password_hash: str, password: Secret) -> bool:

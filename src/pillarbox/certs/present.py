@@ -24,7 +24,7 @@ class Certificates:
         try:
             self._paths = self._find()
             self._stamp = _stamp(self._paths)
-            self._context = server_context(*self._paths)
+            self._load()
         except (OSError, ValueError) as error:
             raise Refused(
                 f"the TLS certificate cannot be used: {_in_plain_words(error)}"
@@ -34,13 +34,23 @@ class Certificates:
         """The present one, for the next handshake."""
         return self._context
 
+    def login_context(self) -> ssl.SSLContext:
+        """Likewise, for services where users log in: clients may show a certificate, if that is configured."""
+        return self._login_context
+
+    def _load(self) -> None:
+        client_ca = self._config.tls.client_ca
+        context = server_context(*self._paths)
+        self._login_context = server_context(*self._paths, client_ca) if client_ca else context
+        self._context = context
+
     def refresh(self) -> None:
         """Take up new files and renew what the private CA signed; keeps what there is when they are no good."""
         try:
             self._paths = self._find()
             stamp = _stamp(self._paths)
             if stamp != self._stamp:
-                self._context = server_context(*self._paths)
+                self._load()
                 self._stamp = stamp
                 log.info("the new TLS certificate %s is in use", self._paths[0])
         except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """pillarbox account ..."""
 
 import datetime
+import time
 
 import click
 
@@ -14,9 +15,11 @@ from pillarbox.cli.common import (
     password_option,
     show_table,
 )
+from pillarbox.cli.login import app_password, logins, salt_of, support
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.accounts import account_path
+from pillarbox.store.logins import Logins
 from pillarbox.store.quota import read_usage
 from pillarbox.store.store import remove_account_files
 
@@ -25,6 +28,11 @@ from pillarbox.store.store import remove_account_files
 @config_option
 def account() -> None:
     """The people who get mail here."""
+
+
+account.add_command(app_password)
+account.add_command(support)
+account.add_command(logins)
 
 
 @account.command(
@@ -68,7 +76,9 @@ def passwd(address: str, password_stdin: bool) -> None:
     """Set a new password. The old one is void at once; sessions that are logged in go on."""
     with open_directory() as directory:
         known = directory.known_account(address)
-        directory.set_password(known.id, *hash_password(ask_new_password(password_stdin)))
+        password = ask_new_password(password_stdin)
+        salt = salt_of(directory, known.id)  # that of the app passwords
+        directory.set_password(known.id, *hash_password(password, salt=salt))
         click.echo(f"{known.address} has a new password.")
 
 
@@ -198,4 +208,7 @@ def remove(address: str, yes: bool) -> None:
                 raise Refused("nothing was removed")
         directory.remove_account(known.id)
         remove_account_files(config.data_path, known.id)
+        history = Logins(config.data_path / "logins.db", clock=time.time)
+        history.forget(known.id)
+        history.close()
         click.echo(f"The account {known.address} and its mail were removed.")

@@ -18,6 +18,7 @@ MODULES = {
     "domain": "domain",
     "account": "account",
     "alias": "alias",
+    "ban": "ban",
     "identity": "identity",
     "queue": "queue",
     "mx": "mx",

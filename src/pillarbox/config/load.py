@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
 from pillarbox.core.duration import parse_duration
@@ -64,6 +65,11 @@ def load_config(path: Path) -> Config:
     for section, name in (
         (config.tls, "certificate"),
         (config.tls, "key"),
+        (config.tls, "client_ca"),
+        (config.oauth, "client_secret_file"),
+        (config.directory, "ca_file"),
+        (config.directory, "bind_password_file"),
+        (config.directory, "token_file"),
         (config.outbound, "smarthost_password_file"),
         (config.sendmail, "drop_dir"),
         *((route, "password_file") for route in config.outbound.routes.values()),
@@ -71,6 +77,8 @@ def load_config(path: Path) -> Config:
         value = getattr(section, name)
         if value:
             setattr(section, name, str(base / value))
+    if config.oauth.jwks and "://" not in config.oauth.jwks:
+        config.oauth.jwks = str(base / config.oauth.jwks)
     problems = list(find_problems(config))
     if problems:
         raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
@@ -97,10 +105,12 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
-    for name in ("certificate", "key"):
+    for name in ("certificate", "key", "client_ca"):
         file = getattr(config.tls, name)
         if file and not os.access(file, os.R_OK):
             yield f"tls.{name}: {file} cannot be read"
+    yield from oauth_problems(config.oauth)
+    yield from directory_problems(config.directory)
     if not SMALLEST_MESSAGE_LIMIT <= config.smtp.max_message_size <= LARGEST_MESSAGE_LIMIT:
         yield f"smtp.max_message_size: must be {SMALLEST_MESSAGE_LIMIT} to {LARGEST_MESSAGE_LIMIT} (bytes)"
     if config.imap.hierarchy_separator not in ("/", "."):
@@ -128,6 +138,7 @@ def find_problems(config: Config) -> Iterator[str]:
     for name, networks in (
         ("smtp.trusted_networks", config.smtp.trusted_networks),
         ("smtp.xclient_from", config.smtp.xclient_from),
+        ("security.never_throttled", config.security.never_throttled),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),
     ):
         try:

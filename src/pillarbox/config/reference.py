@@ -29,6 +29,9 @@ pop3s       = ["0.0.0.0:995", "[::]:995"]
 [tls]
 certificate = ""
 key         = ""
+# Who signs client certificates (PEM): then clients may log in by such a one (EXTERNAL), whose subjectAltName has the
+# address of their account. Empty: none are asked for.
+client_ca   = ""
 
 [smtp]
 # Octets of the largest message that is taken in.
@@ -84,10 +87,52 @@ servers = []
 [security]
 # true: passwords may pass unencrypted, on port 25 too. Only for a laboratory: every start warns.
 allow_cleartext_login = false
+# Addresses and networks, like that of your office, whose failed logins have no consequences, and that are never banned.
+never_throttled = []
 # Connections that one client address may have at once, over all services.
 connections_per_address = 200
 # Proxies whose connections begin with a PROXY header (version 1 or 2) that says who the client is.
 proxy_protocol_from = []
+
+# Access tokens instead of passwords (OAUTHBEARER, XOAUTH2). `jwks` or `introspection_url` switches them on.
+[oauth]
+# Who makes the tokens ("iss"), and for whom they must be ("aud").
+issuer   = ""
+audience = ""
+# The issuer's public keys, a file or an https URL; or where it is asked what a token is worth (RFC 7662), and as whom.
+jwks               = ""
+introspection_url  = ""
+client_id          = ""
+client_secret_file = ""
+# Which claim has the address of the account, and which scope a token must have (empty: none).
+user_claim = "email"
+scope      = ""
+# How far clocks may differ.
+clock_skew = "60s"
+# Told to clients whose token was refused: the URL of the issuer's OpenID configuration.
+configuration_url = ""
+
+# Who verifies passwords: "built-in", "ldap", "http" (a web service of yours), or "python" (a class of yours).
+# Accounts stay in the built-in directory: `pillarbox account add`, or create_accounts.
+[directory]
+kind = "built-in"
+# Make an account at the first login of somebody whose domain is here. Until then there is no mail for it.
+create_accounts = false
+# "ldaps://ldap.example.org", or "https://login.example.org/check".
+url = ""
+# LDAP: encryption, who searches, where, for what, and which attribute has the address of the account.
+start_tls          = false
+ca_file            = ""
+bind_dn            = ""
+bind_password_file = ""
+base               = ""
+filter             = "(mail={user})"
+address_attribute  = "mail"
+# The web service: a file with the bearer token that it wants from us.
+token_file = ""
+# A class: "package.module:Class", and what it is given.
+class    = ""
+settings = {}
 
 [imap]
 # What IMAP clients see between the parts of a mailbox name: "/" or ".".

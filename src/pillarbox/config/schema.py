@@ -24,6 +24,8 @@ class Tls(msgspec.Struct, forbid_unknown_fields=True):
 
     certificate: str = ""
     key: str = ""
+    client_ca: str = ""
+    """Certificates (PEM) of those who sign client certificates, for logins by EXTERNAL; empty: none are asked for."""
 
 
 class Smtp(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,10 +87,55 @@ class Dns(msgspec.Struct, forbid_unknown_fields=True):
 
 class Security(msgspec.Struct, forbid_unknown_fields=True):
     allow_cleartext_login: bool = False
+    never_throttled: list[str] = []
+    """Addresses and networks that may fail to log in as often as they like, and are never banned."""
     connections_per_address: int = 200
     """How many connections one client address may have at once, over all services."""
     proxy_protocol_from: list[str] = []
     """Addresses and networks of proxies: each of their connections begins with a PROXY header."""
+
+
+class Oauth(msgspec.Struct, forbid_unknown_fields=True):
+    """Access tokens (OAUTHBEARER, XOAUTH2): `jwks` or `introspection_url` switches them on."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks: str = ""
+    """File or URL of the issuer's public keys."""
+    introspection_url: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    """As whom we ask the issuer."""
+    user_claim: str = "email"
+    """Which claim has the address of the account."""
+    scope: str = ""
+    """That a token must have; empty: none."""
+    clock_skew: str = "60s"
+    configuration_url: str = ""
+    """Told to clients whose token was refused."""
+
+
+class DirectorySettings(msgspec.Struct, forbid_unknown_fields=True):
+    """Who verifies passwords."""
+
+    kind: Literal["built-in", "ldap", "http", "python"] = "built-in"
+    create_accounts: bool = False
+    """Make an account at the first login of somebody whose domain is ours."""
+    url: str = ""
+    """Of the LDAP server or of the web service."""
+    start_tls: bool = False
+    ca_file: str = ""
+    bind_dn: str = ""
+    bind_password_file: str = ""
+    base: str = ""
+    filter: str = "(mail={user})"
+    address_attribute: str = "mail"
+    """All for LDAP."""
+    token_file: str = ""
+    """For the web service."""
+    python_class: str = msgspec.field(name="class", default="")
+    settings: dict[str, str] = {}
+    """For a class of one's own."""
 
 
 class Imap(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,6 +166,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     dns: Dns = msgspec.field(default_factory=Dns)
     security: Security = msgspec.field(default_factory=Security)
+    oauth: Oauth = msgspec.field(default_factory=Oauth)
+    directory: DirectorySettings = msgspec.field(default_factory=DirectorySettings)
     imap: Imap = msgspec.field(default_factory=Imap)
     sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 

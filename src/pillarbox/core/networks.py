@@ -43,6 +43,7 @@ def parse_networks(texts: Iterable[str]) -> Networks:
     return Networks(tuple(networks))
 
 
+@lru_cache(maxsize=1024)  # asked for each login and message
 def network_of(address: str) -> str:
     """What counts as one client for limits: an IPv4 address, or an IPv6 /64. Other text stays as it is."""
     try:

@@ -73,17 +73,17 @@ def expand(directory: Directory, address: str) -> Expansion:
 
 def _look_up(directory: Directory, address: str) -> Target | list[str]:
     """The account, or the targets of the alias; an empty list where there is neither."""
-    account = directory.account(address)
+    account = directory.recipient(address)
     if account is not None:
-        return Target(account.id, address)
+        return Target(account, address)
     if targets := directory.alias_targets(address):
         return targets
     local, _, domain = address.rpartition("@")
     name, tagged, _ = local.partition(TAG_SEPARATOR)
     if tagged and name:
-        account = directory.account(f"{name}@{domain}")
+        account = directory.recipient(f"{name}@{domain}")
         if account is not None:
-            return Target(account.id, address)
+            return Target(account, address)
         if targets := directory.alias_targets(f"{name}@{domain}"):
             return targets
     return directory.alias_targets(f"@{domain}")

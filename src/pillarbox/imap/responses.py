@@ -83,10 +83,37 @@ def status(name: str, items: Mapping[str, int | bytes], utf8: bool = False) -> b
     return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8), values)
 
 
-def namespace(prefix: str, separator: str) -> bytes:
-    """One personal namespace, no others (RFC 2342 §5)."""
-    descriptor = string(encode_utf7(prefix)), string(separator.encode("ascii"))
-    return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % descriptor
+def namespace(prefixes: tuple[str, str], separator: str) -> bytes:
+    """One personal namespace and one of other users, with their prefixes; none that all share (RFC 2342 §5). A prefix
+    is followed by the separator, but for an empty one."""
+    delimiter = string(separator.encode("ascii"))
+    spaces = [
+        b"((%b %b))" % (string(encode_utf7(prefix + separator if prefix else "")), delimiter)
+        for prefix in prefixes
+    ]
+    return b"* NAMESPACE %b NIL\r\n" % b" ".join(spaces)
+
+
+def acl(mailbox_name: str, entries: Iterable[tuple[str, str]], utf8: bool = False) -> bytes:
+    """The ACL response: identifiers and rights (RFC 4314 §3.6)."""
+    words = [mailbox(mailbox_name, utf8)]
+    for identifier, rights in entries:
+        words += [astring(identifier.encode("utf-8")), astring(rights.encode("ascii"))]
+    return b"* ACL %b\r\n" % b" ".join(words)
+
+
+def listrights(
+    mailbox_name: str, identifier: str, rights: Iterable[str], utf8: bool = False
+) -> bytes:
+    """The LISTRIGHTS response; of `rights` the first ones are always granted, the others may be (RFC 4314 §3.7)."""
+    words = [mailbox(mailbox_name, utf8), astring(identifier.encode("utf-8"))]
+    words += [astring(text.encode("ascii")) for text in rights]
+    return b"* LISTRIGHTS %b\r\n" % b" ".join(words)
+
+
+def myrights(mailbox_name: str, rights: str, utf8: bool = False) -> bytes:
+    """The MYRIGHTS response (RFC 4314 §3.8)."""
+    return b"* MYRIGHTS %b %b\r\n" % (mailbox(mailbox_name, utf8), astring(rights.encode("ascii")))
 
 
 def quotaroot(mailbox_name: str, roots: Iterable[bytes], utf8: bool = False) -> bytes:

@@ -45,6 +45,7 @@ _RETURNS: dict[bytes, Callable[[Cursor], tuple[str, ...]]] = {
     b"CHILDREN": _nothing,
     b"SPECIAL-USE": _nothing,  # RFC 6154 §2
     b"STATUS": _status_items,  # RFC 5819 §4
+    b"MYRIGHTS": _nothing,  # RFC 8440 §5
 }
 
 

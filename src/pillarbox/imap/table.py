@@ -9,6 +9,7 @@ from enum import Enum
 from functools import partial
 
 from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.syntax_acl import Acl, parse_identifier, parse_set_acl
 from pillarbox.imap.syntax_append import Target, parse_append, parse_replace
 from pillarbox.imap.syntax_fetch import Fetch, parse_fetch
 from pillarbox.imap.syntax_list import List, parse_list, parse_lsub
@@ -79,6 +80,7 @@ Arguments = (
     | QuotaRoot
     | GetMetadata
     | SetMetadata
+    | Acl
     | Store
     | Copy
     | Expunge
@@ -154,6 +156,11 @@ COMMANDS: Mapping[bytes, Row] = {
         SETMETADATA=parse_set_metadata,
         UNAUTHENTICATE=parse_nothing,
         ESEARCH=parse_multisearch,
+        SETACL=parse_set_acl,
+        DELETEACL=parse_identifier,
+        LISTRIGHTS=parse_identifier,
+        GETACL=parse_mailbox,
+        MYRIGHTS=parse_mailbox,
     ),
     **_rows(
         SELECTED,

@@ -34,6 +34,9 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"QUOTA=RES-MESSAGE",
     b"METADATA",  # RFC 5464
     b"METADATA-SERVER",
+    b"ACL",  # RFC 4314
+    b"RIGHTS=texk",
+    b"LIST-MYRIGHTS",  # RFC 8440
     b"COMPRESS=DEFLATE",  # RFC 4978
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
@@ -56,13 +59,12 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"PREVIEW",  # RFC 8970
 )
 
-AUTH: tuple[bytes, ...] = (b"AUTH=PLAIN", b"AUTH=LOGIN")
-
 
 def capabilities(
-    state: State, context: ImapContext, *, tls: bool, may_login: bool
+    state: State, context: ImapContext, *, tls: bool, mechanisms: tuple[str, ...] | None
 ) -> tuple[bytes, ...]:
-    """In the order in which they are announced. `may_login`: a password may be sent over the connection as it is."""
+    """In the order in which they are announced. `mechanisms` are those of SASL, None: no login over the
+    connection as it is."""
     # RFC 7888 §5: one of them; RFC 7889 §2 (a)
     literals = b"LITERAL-" if context.literal_minus else b"LITERAL+"
     names = (*BASE, literals, b"APPENDLIMIT=%d" % context.max_message_size)
@@ -72,4 +74,6 @@ def capabilities(
     if not tls:
         names = (*names, b"STARTTLS")
     # RFC 3501 §6.2.3: LOGINDISABLED: LOGIN must not be tried
-    return names + AUTH if may_login else (*names, b"LOGINDISABLED")
+    if mechanisms is None:
+        return (*names, b"LOGINDISABLED")
+    return (*names, *(b"AUTH=" + name.encode("ascii") for name in mechanisms))

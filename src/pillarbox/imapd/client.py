@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pillarbox.auth.exchange import Exchange
+from pillarbox.auth.peer import Peer
 from pillarbox.core.errors import Refused
 from pillarbox.imap.limits import MINUS_OCTETS, Limits
 from pillarbox.imap.responses import highestmodseq
@@ -12,11 +14,12 @@ from pillarbox.imap.table import State
 from pillarbox.imapd.capabilities import capabilities
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.modes import Modes
+from pillarbox.imapd.names import from_wire, new_from_wire
+from pillarbox.imapd.places import Place, is_foreign
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
 from pillarbox.net.connection import Connection
-from pillarbox.sasl.exchange import Mechanism
 from pillarbox.store.directory import Account
 from pillarbox.store.quota import Quota
 from pillarbox.store.tx import Tx
@@ -44,6 +47,7 @@ class Client:
         "exchange",
         "login_failures",
         "modes",
+        "places",
         "push",
         "selected_mailbox",
         "upload",
@@ -61,9 +65,11 @@ class Client:
         )
         self._account: Account | None = None
         self.selected_mailbox: Selected | None = None
+        self.places: dict[str, Place | Refused] = {}
+        """Of other accounts, by their names on the wire: what the present command may use, or why not."""
         self.login_failures = 0
         self.modes = Modes()
-        self.exchange: Mechanism | None = None
+        self.exchange: Exchange | None = None
         """AUTHENTICATE in progress."""
         self.upload: Upload | None = None
         """APPEND in progress."""
@@ -91,20 +97,29 @@ class Client:
         """Whether a password may be sent over this connection as it is."""
         return self.engine.tls or self.context.allow_cleartext_login
 
+    @property
+    def peer(self) -> Peer:
+        """Who wants to log in."""
+        connection = self.connection
+        return Peer(connection.peer[0], "imap", connection.binding, connection.client_certificate)
+
     def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
         """What is announced in a state, or in the present one."""
+        state = state or self.engine.state
+        asks = state is State.NOT_AUTHENTICATED and self.may_login
         return capabilities(
-            state or self.engine.state,
+            state,
             self.context,
             tls=self.engine.tls,
-            may_login=self.may_login,
+            mechanisms=self.context.authenticator.mechanisms(self.peer) if asks else None,
         )
 
     def reset(self) -> None:
         """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
         self._account = None
-        self.connection.account = 0
+        self.connection.account = self.connection.supporter = 0
         self.selected_mailbox = None
+        self.places.clear()
         self.modes = Modes()
         self.engine.utf8 = False
         self.engine.takes_charset = True
@@ -112,22 +127,43 @@ class Client:
     # The store
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """See `Store.read`: one slice, never suspends."""
+        """See `Store.read`: one slice, of the client's own account."""
         return await self.context.store.read(self.account.id, work)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """See `Store.write`: durable on return."""
+        """See `Store.write`: durable on return. In the client's own account."""
         return await self.context.store.write(self.account.id, work)
 
-    @property
-    def quota(self) -> Quota:
-        """What the account may keep."""
-        return self.context.store.directory.quota(self.account.id)
+    async def read_selected(self, work: Callable[[Tx], T]) -> T:
+        """The same, of the account that the selected mailbox belongs to."""
+        return await self.context.store.read(self.selected.account, work)
 
-    def note_growth(self) -> None:
+    async def write_selected(self, work: Callable[[Tx], T]) -> T:
+        """The same, in the account that the selected mailbox belongs to."""
+        return await self.context.store.write(self.selected.account, work)
+
+    def place(self, mailbox: str, *, new: bool = False) -> Place:
+        """Where the name of a mailbox leads, or of one to be made. Raises Refused NONEXISTENT or NOPERM for those of
+        other accounts that the present command was not admitted to (`access`)."""
+        found = self.places.get(mailbox)
+        if isinstance(found, Refused):
+            raise found
+        if found is not None:
+            return found
+        read = new_from_wire if new else from_wire
+        name = read(mailbox, self.context.separator)
+        if is_foreign(name):
+            raise Refused("there is no such mailbox", "NONEXISTENT")
+        return Place(self.account.id, name)
+
+    def quota(self, account: int) -> Quota:
+        """What an account may keep."""
+        return self.context.store.directory.quota(account)
+
+    def note_growth(self, account: int) -> None:
         """Mail was added: if the account is nearly full now, it will be told."""
-        if self.quota.is_limited:
-            self.context.store.grown.add(self.account.id)
+        if self.quota(account).is_limited:
+            self.context.store.grown.add(account)
 
     async def pause(self) -> None:
         """Between slices: wait for a slow reader, and let other connections have their turn."""

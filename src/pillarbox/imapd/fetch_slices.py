@@ -85,7 +85,9 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     view = selected.view
     ranges = view.uid_ranges(part)
     columns = ("uid", plan.weight)
-    weights = await client.read(lambda tx: messages.select(tx, selected.mailbox, ranges, columns))
+    weights = await client.read_selected(
+        lambda tx: messages.select(tx, selected.mailbox, ranges, columns)
+    )
     streams = bool(plan.sections)
     if sum(weight for _, weight in weights) <= plan.limit and not (
         streams and any(weight > PIECE_OCTETS for _, weight in weights)
@@ -144,11 +146,11 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> tuple[int,
         return rows, is_cut, respond(tx, rows)
 
     if plan.body_at < 0:
-        rows, is_cut, responses = await client.read(work)
+        rows, is_cut, responses = await client.read_selected(work)
     else:
-        rows, is_cut = await client.read(read)
+        rows, is_cut = await client.read_selected(read)
         await _shorten(client, plan, rows)
-        responses = await client.read(lambda tx: respond(tx, rows))
+        responses = await client.read_selected(lambda tx: respond(tx, rows))
     client.tell_keywords()
     client.engine.send_rendered(responses)
     told = len(responses)

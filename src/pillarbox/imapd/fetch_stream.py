@@ -68,7 +68,7 @@ async def _read(client: Client, plan: Plan, uid: int) -> _Large | None:
         message = Message(header, size - len(header), parts)
         return _Large(content, message, start.removesuffix(b")\r\n"))
 
-    return await client.read(work)
+    return await client.read_selected(work)
 
 
 async def _send_section(client: Client, large: _Large, item: FetchItem) -> None:

@@ -7,20 +7,23 @@ from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
 
 
-async def read_piece(client: Client, content: int, start: int, end: int) -> bytes:
-    """At least one octet of a body, from `start` on. Raises Failure where it has none."""
+async def read_piece(client: Client, content: int, start: int, end: int, account: int = 0) -> bytes:
+    """At least one octet of a body, from `start` on, in the account of the selected mailbox or in another one. Raises
+    Failure where it has none."""
     length = min(PIECE_OCTETS, end - start)
-    piece = await client.read(lambda tx: messages.body(tx, content, start, length))
+    piece = await client.context.store.read(
+        account or client.selected.account, lambda tx: messages.body(tx, content, start, length)
+    )
     if not piece:
         raise Failure("the message is shorter than it should be")
     return piece
 
 
-async def read_all(client: Client, content: int, span: Span) -> bytes:
+async def read_all(client: Client, content: int, span: Span, account: int = 0) -> bytes:
     """The body's part of a span, at once: for header blocks."""
     pieces = []
     start = span.start
     while start < span.end:
-        pieces.append(await read_piece(client, content, start, span.end))
+        pieces.append(await read_piece(client, content, start, span.end, account))
         start += len(pieces[-1])
     return b"".join(pieces)

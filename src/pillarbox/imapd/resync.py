@@ -27,7 +27,7 @@ async def vanished_since(client: Client, modseq: int, wanted: Sequence[tuple[int
         def work(tx: Tx, place: Place | None = place) -> tuple[Ranges, Place | None]:
             return changes.vanished_since(tx, selected.mailbox, modseq, place)
 
-        part, place = await client.read(work)
+        part, place = await client.read_selected(work)
         found += part
         if place is None:
             break
@@ -46,7 +46,7 @@ async def changed_since(client: Client, modseq: int) -> list[int]:
         def newest(tx: Tx, below: int = below) -> tuple[list[int], bool]:
             return changes.came_since(tx, selected.mailbox, modseq, below)
 
-        part, more = await client.read(newest)
+        part, more = await client.read_selected(newest)
         came += part
         if part:
             below = part[-1]
@@ -66,7 +66,7 @@ async def _flagged(client: Client, modseq: int, below: int) -> list[int]:
         def flagged(tx: Tx, place: Place | None = place) -> tuple[Ranges, Place | None]:
             return changes.flagged_since(tx, selected.mailbox, modseq, place)
 
-        part, place = await client.read(flagged)
+        part, place = await client.read_selected(flagged)
         ranges += part
         if place is None:
             break
@@ -79,7 +79,7 @@ async def _flagged(client: Client, modseq: int, below: int) -> list[int]:
             rows, left = changes.flags_since(tx, selected.mailbox, rest, modseq)
             return [row[0] for row in rows], left
 
-        uids, rest = await client.read(look)
+        uids, rest = await client.read_selected(look)
         found += uids
         if rest:
             await client.pause()

@@ -8,7 +8,7 @@ def search_context(client: Client) -> SearchContext:
     selected = client.selected
     return SearchContext(
         client.context.store,
-        client.account.id,
+        selected.account,
         selected.mailbox,
         selected.view.uids,
         selected.view.is_recent,

@@ -10,6 +10,7 @@ from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.view import View
 from pillarbox.store import keywords
+from pillarbox.store.acl import RIGHTS, flags_of
 from pillarbox.store.tx import Tx
 
 EMPTY = SeqSet(())
@@ -30,6 +31,8 @@ class Followed:
 class Selected:
     """What SELECT or EXAMINE opened."""
 
+    account: int
+    """Whose it is."""
     mailbox: int
     view: View
     read_only: bool
@@ -37,6 +40,9 @@ class Selected:
     """What the client was told in FLAGS."""
     flag_texts: dict[int, bytes] = field(default_factory=lambda: dict(enumerate(SYSTEM_FLAG_TEXT)))
     """Flags values in wire form, without parentheses."""
+    is_foreign: bool = False
+    """Whether that is not the client's own account."""
+    rights: str = RIGHTS
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
 
@@ -64,12 +70,12 @@ class Selected:
     def flag_responses(self) -> list[bytes]:
         """FLAGS and PERMANENTFLAGS (RFC 3501 §7.2.6, §7.1)."""
         self.has_new_keywords = False
-        permanent = (
-            permanentflags(0, (), new_keywords=False)
-            if self.read_only
-            else permanentflags(SYSTEM_MASK, self.keywords, new_keywords=True)
-        )
-        what = b"No permanent flags permitted." if self.read_only else b"Flags permitted."
+        system = 0 if self.read_only else flags_of(self.rights)  # RFC 4314 §5.1.1
+        if system and "w" in self.rights:
+            permanent = permanentflags(system, self.keywords, new_keywords=True)
+        else:
+            permanent = permanentflags(system, (), new_keywords=False)
+        what = b"Flags permitted." if system else b"No permanent flags permitted."
         return [
             b"* FLAGS %b\r\n" % flag_list(SYSTEM_MASK, self.keywords),
             b"* OK [%b] %b\r\n" % (permanent, what),

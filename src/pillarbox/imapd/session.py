@@ -3,6 +3,7 @@ failure one place where it becomes a response."""
 
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 from pillarbox.core.errors import Failure, Refused, RemoteError, Unavailable
@@ -18,12 +19,12 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.table import State
-from pillarbox.imapd import telling
+from pillarbox.imapd import access, telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands import append, idle, login
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.program import has_numbers
-from pillarbox.imapd.table import COMMANDS
+from pillarbox.imapd.table import COMMANDS, Handler, Row
 from pillarbox.net.connection import Connection
 
 TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
@@ -45,6 +46,9 @@ class ImapSession:
         code = b"CAPABILITY " + b" ".join(self._client.capabilities())
         self.engine.send_greeting("Pillarbox ready.", code)
 
+    def secured(self) -> None:
+        """What the client may do now, it learns from CAPABILITY."""
+
     async def handle(self, event: Event) -> None:
         client = self._client
         if self.engine.state is not State.SELECTED:
@@ -53,7 +57,10 @@ class ImapSession:
             case Command():
                 row = COMMANDS[event.name]
                 keeps_numbers = row.keeps_numbers and not _is_by_uid(event.args)
-                await self._answer(row.serve(client, event.args), row.tells, not keeps_numbers)
+                work: Handler = row.serve
+                if access.concerns(client, event.args):
+                    work = partial(self._serve_admitted, row)
+                await self._answer(work(client, event.args), row.tells, not keeps_numbers)
             case AppendData():
                 await self._answer(append.receive(client, event), expunge=False)
             case AppendStart():
@@ -69,6 +76,11 @@ class ImapSession:
                 await self._answer(login.respond(client, event))
             case IdleDone():
                 await self._answer(idle.done(client, event))
+
+    async def _serve_admitted(self, row: Row, client: Client, args: Any) -> Answer | None:
+        """A command that has to do with mailboxes of others."""
+        await access.admit(client, row.needs, args)
+        return await row.serve(client, args)
 
     async def _answer(
         self, work: Awaitable[Answer | None], tells: bool = True, expunge: bool = True

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pillarbox.imapd.access import ANY, NOTHING, Needs
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands import (
     copy,
@@ -22,7 +23,7 @@ from pillarbox.imapd.commands import (
     select,
     store,
 )
-from pillarbox.imapd.extensions import layers, metadata, quota
+from pillarbox.imapd.extensions import acl, layers, metadata, quota
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -30,11 +31,13 @@ Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 
 @dataclass(slots=True, frozen=True)
 class Row:
-    """`tells`: changes are told before the answer. `keeps_numbers`: but not EXPUNGE."""
+    """`tells`: changes are told before the answer. `keeps_numbers`: but not EXPUNGE. `needs`: rights, in mailboxes of
+    other accounts; a command that needs none cannot name one (RFC 4314 §4)."""
 
     serve: Handler
     tells: bool = True
     keeps_numbers: bool = False
+    needs: Needs = NOTHING
 
 
 COMMANDS: Mapping[str, Row] = {
@@ -46,23 +49,23 @@ COMMANDS: Mapping[str, Row] = {
     "STARTTLS": Row(login.starttls, tells=False),
     "LOGIN": Row(login.login, tells=False),
     "AUTHENTICATE": Row(login.authenticate, tells=False),
-    "SELECT": Row(select.select, tells=False),
-    "EXAMINE": Row(select.examine, tells=False),
+    "SELECT": Row(select.select, tells=False, needs=Needs(named="r")),
+    "EXAMINE": Row(select.examine, tells=False, needs=Needs(named="r")),
     "CHECK": Row(select.check),
     "CLOSE": Row(select.close, tells=False),
     "UNSELECT": Row(select.unselect, tells=False),
-    "CREATE": Row(mailbox.create),
-    "DELETE": Row(mailbox.delete),
-    "RENAME": Row(mailbox.rename),
+    "CREATE": Row(mailbox.create, needs=Needs(parent="k")),
+    "DELETE": Row(mailbox.delete, needs=Needs(named="x")),
+    "RENAME": Row(mailbox.rename, needs=Needs(named="x", parent="k")),
     "SUBSCRIBE": Row(mailbox.subscribe),
     "UNSUBSCRIBE": Row(mailbox.unsubscribe),
     "NAMESPACE": Row(mailbox.namespace),
-    "STATUS": Row(mailbox.status),
+    "STATUS": Row(mailbox.status, needs=Needs(named="r")),
     "LIST": Row(list.list_mailboxes),
     "LSUB": Row(list.list_subscribed),
-    "EXPUNGE": Row(expunge.expunge),
-    "COPY": Row(copy.copy),
-    "MOVE": Row(copy.move),
+    "EXPUNGE": Row(expunge.expunge, needs=Needs(selected="e")),
+    "COPY": Row(copy.copy, needs=Needs(named="i")),
+    "MOVE": Row(copy.move, needs=Needs(selected="te", named="i")),
     "FETCH": Row(fetch.fetch, keeps_numbers=True),
     "STORE": Row(store.store, keeps_numbers=True),
     "SEARCH": Row(search.search, keeps_numbers=True),
@@ -72,10 +75,15 @@ COMMANDS: Mapping[str, Row] = {
     "CANCELUPDATE": Row(search.cancel_update),
     "IDLE": Row(idle.idle, tells=False),
     "GETQUOTA": Row(quota.get_quota),
-    "GETQUOTAROOT": Row(quota.get_quota_root),
+    "GETQUOTAROOT": Row(quota.get_quota_root, needs=Needs(named="r")),
     "SETQUOTA": Row(quota.set_quota),
-    "GETMETADATA": Row(metadata.get_metadata),
-    "SETMETADATA": Row(metadata.set_metadata),
+    "GETMETADATA": Row(metadata.get_metadata, needs=Needs(named="l", any_of="rswip")),
+    "SETMETADATA": Row(metadata.set_metadata, needs=Needs(named="l", any_of="rswip")),
+    "SETACL": Row(acl.set_acl, needs=Needs(named="a")),
+    "DELETEACL": Row(acl.delete_acl, needs=Needs(named="a")),
+    "GETACL": Row(acl.get_acl, needs=Needs(named="a")),
+    "LISTRIGHTS": Row(acl.list_rights, needs=Needs(named="a")),
+    "MYRIGHTS": Row(acl.my_rights, needs=Needs(any_of=ANY)),
     "COMPRESS": Row(layers.compress),
     "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.imap.responses import vanished
-from pillarbox.imapd import contexts
+from pillarbox.imapd import access, contexts
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.selected import Selected
 from pillarbox.store import changes, mailboxes, messages
@@ -25,13 +25,14 @@ UIDS_A_SLICE = 4000
 async def sync(client: Client, *, expunge: bool) -> None:
     """Tell the client what changed in its mailbox; EXPUNGE only where the command allows it.
 
-    Raises Refused NONEXISTENT when the mailbox was deleted.
+    Raises Refused when the mailbox was deleted, or is not shared with the client any more.
     """
     selected = client.selected
+    await access.refresh(client)
     view = selected.view
     # What is followed depends on this session's own changes, too
     own = () if selected.contexts else view.own_modseqs
-    found = await client.read(
+    found = await client.read_selected(
         lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext, own)
     )
     if found is not None:
@@ -48,7 +49,7 @@ async def sync(client: Client, *, expunge: bool) -> None:
         if selected.contexts:
             await contexts.tell_changed(client, [*came, *flagged])
         view.modseq = found.mailbox.modseq
-        view.share(client.context.snapshots, client.account.id, selected.mailbox)
+        view.share(client.context.snapshots, selected.account, selected.mailbox)
     view.own_modseqs.clear()
     if not view.has_vanished:
         view.told_modseq = view.modseq
@@ -62,7 +63,7 @@ async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> 
     (RFC 3501 §2.3.2, §6.3.2)."""
     if mailbox.recent_uid >= mailbox.uidnext or not client.modes.tells_recent:
         return
-    if selected.read_only:
+    if selected.read_only or selected.is_foreign:
         selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
         return
 
@@ -70,7 +71,7 @@ async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> 
         return mailboxes.claim_recent(tx, mailbox.id), mailboxes.by_id(tx, mailbox.id).uidnext
 
     try:
-        first, uidnext = await client.context.store.write_lazily(client.account.id, claim)
+        first, uidnext = await client.context.store.write_lazily(selected.account, claim)
     except Unavailable:  # a full disk does not keep anybody from reading: as with EXAMINE
         first, uidnext = mailbox.recent_uid, mailbox.uidnext
     if first < uidnext:
@@ -85,7 +86,7 @@ async def _find_gone(client: Client) -> Ranges:
     for start in range(0, len(uids), UIDS_A_SLICE):
         part = uids[start : start + UIDS_A_SLICE]
         place = [(part[0], part[-1])]
-        rows = await client.read(
+        rows = await client.read_selected(
             lambda tx, place=place: messages.select(tx, selected.mailbox, place, ("uid",))  # type: ignore[misc]
         )
         if len(rows) < len(part):
@@ -127,7 +128,8 @@ def _cut(runs: Sequence[range]) -> Iterator[list[int]]:
 
 async def _tell_new(client: Client, mailbox: Mailbox) -> "array[int]":
     view = client.selected.view
-    found = await load_uids(client, mailbox.id, view.uidnext, mailbox.uidnext)
+    account = client.selected.account
+    found = await load_uids(client, (account, mailbox.id), view.uidnext, mailbox.uidnext)
     view.add(found, mailbox.uidnext)
     if found:
         client.engine.send(exists(client))
@@ -141,15 +143,20 @@ def exists(client: Client) -> bytes:
     return text + b"* %d RECENT\r\n" % view.recent if client.modes.tells_recent else text
 
 
-async def load_uids(client: Client, mailbox: int, first: int, uidnext: int) -> "array[int]":
-    """The UIDs from `first` up to `uidnext`, not included. Messages that go meanwhile may be in it or not."""
+async def load_uids(
+    client: Client, where: tuple[int, int], first: int, uidnext: int
+) -> "array[int]":
+    """The UIDs in a mailbox of an account, from `first` up to `uidnext`, not included. Messages that go
+    meanwhile may be in it or not."""
+    account, mailbox = where
     uids = array("I")
     while first < uidnext:
         wanted = [(first, uidnext - 1)]
-        rows = await client.read(
+        rows = await client.context.store.read(
+            account,
             lambda tx, wanted=wanted: messages.select(  # type: ignore[misc]
                 tx, mailbox, wanted, ("uid",), UIDS_A_SLICE
-            )
+            ),
         )
         uids.extend([row[0] for row in rows])
         if len(rows) < UIDS_A_SLICE:
@@ -172,7 +179,7 @@ async def _tell_flags(client: Client, found: Changes) -> list[int]:
             selected.learn_flags(tx, [row[1] for row in rows])
             return rows, rest
 
-        rows, ranges = await client.read(work)
+        rows, ranges = await client.read_selected(work)
         tell_flags(client, rows)
         changed += [row[0] for row in rows]
         if ranges:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pillarbox.imap.grammar import FlagList
+from pillarbox.imapd.places import Place
 from pillarbox.store.spool import Spool
 
 LARGEST_UPLOAD = 64 << 20
@@ -25,7 +26,9 @@ class UploadedMessage:
 class Upload:
     """What AppendStart said, and what has come of the messages. Whoever drops it calls `close`."""
 
+    place: Place
     mailbox: int
+    """The number of the mailbox there."""
     replaced: tuple[int, int] | None = None
     """For REPLACE: the selected mailbox, and the UID in it."""
     messages: list[UploadedMessage] = field(default_factory=list)

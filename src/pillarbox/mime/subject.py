@@ -6,7 +6,9 @@ MAX_SUBJECT = 4096
 """Characters of a subject that are examined."""
 
 _BLOB = r"\[[^\[\]]*+\][ \t]*+"
-_LEADER = re.compile(rf"(?: |((?:{_BLOB})*+(?:re|fwd?)[ \t]*+(?:{_BLOB})?+:))++", re.I | re.A)
+# Not possessive where groups are repeated in a repeated group: Python up to 3.11.4 matches too little then. Nothing
+# follows, so it never goes back over more than the blobs of one leader.
+_LEADER = re.compile(rf"(?: |((?:{_BLOB})*(?:re|fwd?)[ \t]*+(?:{_BLOB})?:))+", re.I | re.A)
 _BLOBS = re.compile(rf"(?:{_BLOB})++")
 _SPACES = re.compile("[ \t]+")
 

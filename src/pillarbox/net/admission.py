@@ -1,5 +1,6 @@
 """How many connections a server and one client address may have."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +17,8 @@ class Admitted(Protocol):
     """What a shutdown, the end of an account, or a count needs of a connection."""
 
     account: int
+    supporter: int
+    peer: tuple[str, int]
 
     @property
     def service(self) -> Named:
@@ -49,13 +52,15 @@ class Admission:
     connections: set[Admitted] = field(default_factory=set)
     by_address: dict[str, int] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
+    banned: Container[str] = ()
+    """Addresses that are turned away."""
     accepted: int = 0
     """Since the start."""
 
     def admit(self, connection: Admitted, address: str) -> bool:
         """Count a new connection in, or say no."""
         held = self.by_address.get(address, 0)
-        if len(self.connections) >= self.most:
+        if len(self.connections) >= self.most or address in self.banned:
             return False
         if address not in self.proxies:
             others = self.elsewhere

@@ -21,6 +21,7 @@ from pillarbox.net.compression import CompressionLayer
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.tls import TlsLayer
 from pillarbox.net.turns import TURN_S, Turns
+from pillarbox.sasl.exchange import ChannelBinding
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -58,6 +59,9 @@ class Session(Protocol):
 
     def opened(self) -> None:
         """The peer is there (with implicit TLS: after the handshake): queue the greeting."""
+
+    def secured(self) -> None:
+        """A handshake after the greeting is done, and the engine knows it."""
 
     async def handle(self, event: Any) -> None:
         """Answer one event by the engine."""
@@ -135,6 +139,7 @@ class Connection(asyncio.Protocol):
         "local",
         "peer",
         "service",
+        "supporter",
     )
 
     def __init__(self, service: Service, number: str, admission: Admission, turns: Turns) -> None:
@@ -146,6 +151,8 @@ class Connection(asyncio.Protocol):
         self.local: tuple[str, int] = ("", 0)
         self.account = 0
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
+        self.supporter = 0
+        """The account whose owner logged in to the other one; likewise."""
         self._admission = admission
         self._admitted_as: str | None = None
         self._proxy_header: bytes | None = None  # what came of it, while one is awaited
@@ -182,6 +189,16 @@ class Connection(asyncio.Protocol):
     def tls_cipher(self) -> str:
         """The cipher suite; '' without TLS."""
         return self._tls.cipher() if self._tls and self._tls.established else ""
+
+    @property
+    def binding(self) -> ChannelBinding | None:
+        """What ties a login to this TLS connection; None: there is nothing."""
+        return self._tls.binding() if self._tls and self._tls.established else None
+
+    @property
+    def client_certificate(self) -> bytes | None:
+        """DER of the certificate that the client has shown, if it was asked for one and we trust it."""
+        return self._tls.peer_certificate() if self._tls and self._tls.established else None
 
     def flush(self) -> None:
         """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
@@ -315,7 +332,16 @@ class Connection(asyncio.Protocol):
         if self._admission.admit(self, self.peer[0]):
             self._admitted_as = self.peer[0]
             return True
-        log.warning("%s %s: too many connections (%s)", self.id, self.peer[0], self.service.name)
+        is_banned = self.peer[0] in self._admission.banned
+        why = "is banned" if is_banned else "too many connections"
+        log.log(
+            logging.INFO if is_banned else logging.WARNING,
+            "%s %s: %s (%s)",
+            self.id,
+            self.peer[0],
+            why,
+            self.service.name,
+        )
         assert self._transport is not None
         if not self.service.implicit_tls:
             self._transport.write(self.service.turned_away)
@@ -435,6 +461,7 @@ class Connection(asyncio.Protocol):
             if self._opened:
                 assert self._session is not None
                 self._session.engine.tls_started()
+                self._session.secured()
             else:
                 self._open()
         return plain

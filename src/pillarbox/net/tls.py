@@ -6,20 +6,29 @@ TLS 1.2 and 1.3 only (RFC 8996, RFC 9325 §3.1.1).
 import ssl
 from pathlib import Path
 
+from pillarbox.net.binding import channel_binding
+from pillarbox.sasl.exchange import ChannelBinding
+
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2)."""
 
 _READ_OCTETS = 65536
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context for accepted connections. Raises OSError or ssl.SSLError when the files are no good."""
+def server_context(certificate: Path, key: Path, client_ca: str = "") -> ssl.SSLContext:
+    """A context for accepted connections; with `client_ca` (PEM) clients may show certificates that it has signed.
+
+    Raises OSError or ssl.SSLError when the files are no good.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.load_cert_chain(certificate, key)
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
@@ -37,7 +46,14 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
 class TlsLayer:
     """One side of TLS on one connection: the server's, or with `server_hostname` the client's."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "established")
+    __slots__ = (
+        "_binding",
+        "_has_looked",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "established",
+    )
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -49,6 +65,8 @@ class TlsLayer:
             server_hostname=server_hostname,
         )
         self.established = False
+        self._has_looked = False
+        self._binding: ChannelBinding | None = None
 
     def receive(self, octets: bytes) -> bytes:
         """Take octets from the peer; returns what they say in the clear, maybe b"".
@@ -91,6 +109,19 @@ class TlsLayer:
             self._object.unwrap()
         except (ssl.SSLError, ValueError):
             return  # the peer's own close_notify is not waited for
+
+    def binding(self) -> ChannelBinding | None:
+        """What ties a login to this connection, once it is established; None where there is none to be had."""
+        if not self._has_looked:
+            self._has_looked = True
+            self._binding = channel_binding(self._object)
+        return self._binding
+
+    def peer_certificate(self) -> bytes | None:
+        """DER of the peer's verified certificate, None without one."""
+        if self._object.context.verify_mode is ssl.CERT_NONE:
+            return None
+        return self._object.getpeercert(binary_form=True)
 
     def version(self) -> str:
         """Such as "TLSv1.3"."""

@@ -14,6 +14,8 @@ class Situation:
     options: ServerOptions
     tls: bool
     logged_in: bool
+    mechanisms: tuple[str, ...] = ()
+    """SASL mechanisms, upper case."""
 
     @property
     def login_allowed(self) -> bool:
@@ -34,9 +36,9 @@ def _user(situation: Situation) -> str | None:
 
 
 def _sasl(situation: Situation) -> str | None:
-    if not situation.login_allowed or not situation.options.mechanisms:
+    if not situation.login_allowed or not situation.mechanisms:
         return None
-    return f"SASL {' '.join(situation.options.mechanisms)}"
+    return f"SASL {' '.join(situation.mechanisms)}"
 
 
 def _stls(situation: Situation) -> str | None:

@@ -112,6 +112,7 @@ class Pop3Server:
         "_state",
         "_username",
         "closing",
+        "mechanisms",
         "tls",
         "wants_tls",
     )
@@ -119,6 +120,8 @@ class Pop3Server:
     def __init__(self, options: ServerOptions, *, tls: bool = False) -> None:
         self._options = options
         self.tls = tls
+        self.mechanisms = options.mechanisms
+        """SASL mechanisms, upper case; those of the options until the service knows better."""
         self.closing = False
         self.wants_tls = False
         self._state = _State.AUTHORIZATION
@@ -304,7 +307,9 @@ class Pop3Server:
         self._errors += 1
 
     def _situation(self) -> Situation:
-        return Situation(self._options, self.tls, self._state is _State.TRANSACTION)
+        return Situation(
+            self._options, self.tls, self._state is _State.TRANSACTION, self.mechanisms
+        )
 
     # Input
 
@@ -365,7 +370,7 @@ class Pop3Server:
             return _TLS_FIRST
         name, _, encoded = argument.strip().partition(b" ")
         mechanism = name.upper().decode("ascii", "replace")
-        if mechanism not in self._options.mechanisms:
+        if mechanism not in self.mechanisms:
             return _Err("Unrecognized authentication mechanism")
         initial = decode_initial(encoded) if encoded else None
         if encoded and initial is None:

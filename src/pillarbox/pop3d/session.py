@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pillarbox.auth.exchange import Exchange, Outcome
 from pillarbox.auth.login import Authenticator
+from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.core.secret import Secret
 from pillarbox.net.connection import Connection
 from pillarbox.pop3 import events
 from pillarbox.pop3.multiline import Stuffer, first_lines
@@ -23,8 +24,7 @@ from pillarbox.pop3d.maildrop import (
     Pieces,
     open_maildrop,
 )
-from pillarbox.sasl.exchange import Challenge, Mechanism, SaslError, Step
-from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.sasl.exchange import Challenge, Credentials
 from pillarbox.store.store import Store
 
 LISTING_SLICE = 1000
@@ -55,14 +55,18 @@ class Pop3Session:
         self.engine = Pop3Server(options, tls=implicit)
         self._connection = connection
         self._context = context
-        self._exchange: Mechanism | None = None
+        self._exchange: Exchange | None = None
         self._maildrop: Maildrop | None = None
         self._streaming = False  # in the middle of a message: there is no way to report an error
 
     # What the connection calls
 
     def opened(self) -> None:
+        self.secured()
         self.engine.send_ok("Pillarbox ready.")
+
+    def secured(self) -> None:
+        self.engine.mechanisms = self._context.authenticator.mechanisms(self._peer())
 
     async def handle(self, event: events.Event) -> None:
         """Every refusal and failure becomes a reply here."""
@@ -70,13 +74,16 @@ class Pop3Session:
             if isinstance(event, events.Retrieve):
                 await self._retrieve(event.number)
             elif isinstance(event, events.Login):
-                await self._log_in(event.username, event.password)
+                credentials = Credentials("", event.username, event.password)
+                authenticator = self._context.authenticator
+                await self._finish(await authenticator.login(credentials, self._peer(), "USER"))
             elif isinstance(event, events.Auth):
-                self._exchange = MECHANISMS[event.mechanism]()
-                await self._go_on(self._exchange.start(event.initial))
+                authenticator = self._context.authenticator
+                self._exchange = Exchange(authenticator, event.mechanism, self._peer())
+                await self._go_on(await self._exchange.start(event.initial))
             elif isinstance(event, events.AuthResponse):
                 assert self._exchange is not None
-                await self._go_on(self._exchange.respond(event.data))
+                await self._go_on(await self._exchange.respond(event.data))
             else:
                 await self._transaction(event)
         except Refused as error:
@@ -103,31 +110,32 @@ class Pop3Session:
 
     # AUTHORIZATION
 
-    async def _go_on(self, step: Step) -> None:
+    def _peer(self) -> Peer:
+        connection = self._connection
+        return Peer(connection.peer[0], "pop3", connection.binding, connection.client_certificate)
+
+    async def _go_on(self, outcome: Outcome) -> None:
         """The next step of an AUTH exchange (RFC 5034 §4)."""
-        if isinstance(step, Challenge):
-            self.engine.send_challenge(step.data)
+        if isinstance(outcome, Challenge):
+            self.engine.send_challenge(outcome.data)
             return
         self._exchange = None
-        if isinstance(step, SaslError):
-            self.engine.send_err(step.text)
-        elif step.authzid not in ("", step.username):
-            self.engine.send_err("Nobody may act for others here", "AUTH")
-        else:
-            await self._log_in(step.username, step.password)
+        await self._finish(outcome)
 
-    async def _log_in(self, username: str, password: Secret) -> None:
+    async def _finish(self, outcome: Login | Denied) -> None:
         connection = self._connection
-        account = await self._context.authenticator.login(username, password, connection.peer[0])
-        if account is None:
-            self.engine.send_err("Wrong user name or password", "AUTH")
+        if isinstance(outcome, Denied):
+            text = outcome.text[:1].upper() + outcome.text[1:]
+            self.engine.send_err(text, "" if outcome.is_syntax else "AUTH")
             return
+        account = outcome.account
         self._maildrop = await open_maildrop(self._context.store, account.id)
         if self._maildrop is None:
             self.engine.send_err("Another session has this maildrop", "IN-USE")
             return
         log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
         connection.account = account.id
+        connection.supporter = outcome.supporter.id if outcome.supporter else 0
         self.engine.send_ok("Logged in.")
 
     # TRANSACTION

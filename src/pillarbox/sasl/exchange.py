@@ -3,11 +3,14 @@
 A mechanism is a step machine. `start` takes the initial response, `respond` each further one; both return
 a `Challenge` to send, the `Credentials` to verify, or a `SaslError` to refuse. A machine serves one
 exchange. Nothing here verifies a password, and no identity or password is prepared (see `saslprep`).
+
+SCRAM and tokens take more steps: a `VerifierWanted` is answered by `Scram.found`, a `BearerToken` that is refused by
+`refused`; the other steps are final.
 """
 
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pillarbox.core.secret import Secret
@@ -40,7 +43,75 @@ class SaslError:
     text: str
 
 
-Step = Challenge | Credentials | SaslError
+@dataclass(slots=True)
+class VerifierWanted:
+    """Call `Scram.found` with the verifiers of the user, or with false ones."""
+
+    authzid: str
+    username: str
+
+
+@dataclass(slots=True)
+class Proven:
+    """The client knows a password: that of the verifier with this index."""
+
+    authzid: str
+    username: str
+    index: int
+
+
+@dataclass(slots=True)
+class Disproven:
+    """The client does not know any of the passwords."""
+
+    authzid: str
+    username: str
+
+
+@dataclass(slots=True)
+class BearerToken:
+    """A token that says who the client is. An empty `authzid`: the token alone says it."""
+
+    authzid: str
+    token: Secret
+
+
+@dataclass(slots=True)
+class CertificateClaim:
+    """The client's certificate says who it is (RFC 4422 appendix A)."""
+
+    authzid: str
+
+
+Step = (
+    Challenge
+    | Credentials
+    | VerifierWanted
+    | Proven
+    | Disproven
+    | BearerToken
+    | CertificateClaim
+    | SaslError
+)
+
+
+@dataclass(slots=True, frozen=True)
+class ChannelBinding:
+    """What is the same at both ends of one TLS connection, and of no other."""
+
+    kind: str
+    """Its registered name, such as "tls-exporter"."""
+    data: bytes = field(repr=False)
+
+
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What a mechanism gets from outside."""
+
+    nonce: str
+    """Printable ASCII without a comma, random, new for each exchange."""
+    binding: ChannelBinding | None = None
+    """Of the connection; None: there is none to be had."""
 
 
 class Mechanism(Protocol):

@@ -20,10 +20,12 @@ class Situation:
     tls: bool
     xclient: bool = False
     """The client may speak for others."""
+    mechanisms: tuple[str, ...] = ()
+    """SASL mechanisms, upper case."""
 
     @property
     def auth_offered(self) -> bool:
-        return bool(self.options.mechanisms) and (self.tls or self.options.cleartext_auth)
+        return bool(self.mechanisms) and (self.tls or self.options.cleartext_auth)
 
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
@@ -71,7 +73,7 @@ def _starttls(situation: Situation) -> str | None:
 
 
 def _auth(situation: Situation) -> str | None:
-    return f"AUTH {' '.join(situation.options.mechanisms)}" if situation.auth_offered else None
+    return f"AUTH {' '.join(situation.mechanisms)}" if situation.auth_offered else None
 
 
 EXTENSIONS: tuple[Extension, ...] = (

@@ -61,6 +61,15 @@ class SmtpServer:
         return self._state.phase is Phase.TLS and not self.closing
 
     @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """SASL mechanisms, upper case; those of the options until the service knows better. Shown by EHLO."""
+        return self._state.mechanisms
+
+    @mechanisms.setter
+    def mechanisms(self, value: tuple[str, ...]) -> None:
+        self._state.mechanisms = value
+
+    @property
     def authenticated(self) -> bool:
         return self._state.authenticated
 

@@ -151,7 +151,7 @@ def _starttls(state: State, argument: bytes) -> Outcome:
 
 def _auth(state: State, argument: bytes) -> Outcome:
     offered = state.situation.auth_offered
-    outcome = parse_auth(argument, state.options.mechanisms, state.authenticated, offered)
+    outcome = parse_auth(argument, state.mechanisms, state.authenticated, offered)
     if isinstance(outcome, Auth):
         state.phase = Phase.AUTH
     return outcome

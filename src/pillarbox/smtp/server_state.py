@@ -18,6 +18,7 @@ class State:
         "extended",
         "greeted",
         "lines",
+        "mechanisms",
         "options",
         "phase",
         "tls",
@@ -30,6 +31,8 @@ class State:
         self.tls = tls
         self.xclient = xclient
         """The client may speak for others."""
+        self.mechanisms = options.mechanisms
+        """Of SASL, as the present connection can have them."""
         self.authenticated = False
         self.greeted = False
         """EHLO, HELO or LHLO was accepted."""
@@ -44,7 +47,7 @@ class State:
 
     @property
     def situation(self) -> Situation:
-        return Situation(self.options, self.tls, self.xclient)
+        return Situation(self.options, self.tls, self.xclient, self.mechanisms)
 
     def end_transaction(self) -> None:
         self.transaction = self._none

@@ -9,7 +9,7 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.core.networks import NO_NETWORKS, Networks
 from pillarbox.core.rate import Rate
 from pillarbox.queue.notice import Notices
-from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.sasl.mechanisms import Needs, offered
 from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.store.spool import SpoolRoom
@@ -80,7 +80,7 @@ class SmtpContext:
             self.hostname,
             self.max_message_size,
             starttls=True,
-            mechanisms=tuple(MECHANISMS) if offers_auth else (),
+            mechanisms=offered(Needs.NOTHING) if offers_auth else (),
             cleartext_auth=self.allow_cleartext_login,
             requires_auth=is_submission,
             lmtp=service == "lmtp",

@@ -14,7 +14,7 @@ from pillarbox.mime.convert import Transport, convert
 from pillarbox.mime.header import header_end, split_header, unfold
 from pillarbox.mime.lines import has_bare_cr_or_lf
 from pillarbox.smtp.reply import MAIL_LOOP, NOT_CONVERTED, SENDER_NOT_YOURS, Reply
-from pillarbox.store.content import Content, make_content, unrendered
+from pillarbox.store.content import Content, make_content
 
 MOST_AUTHORS = 100
 """Addresses in From and Sender of a submitted message."""
@@ -59,11 +59,11 @@ def prepare(
     additions: Additions | None,
     *,
     is_binary: bool = False,
-    rendered: bool = True,
+    rendered: bool = False,
 ) -> Prepared | Reply:
-    """Check a message, and render it if an account here gets it. `loop_marks` are the addresses that Delivered-To of
-    its copies will name. `additions` None: it is not a submission, and nothing is changed but that forged Return-Path
-    fields go, and a body without any header gets the blank line before it.
+    """Check a message. `loop_marks` are the addresses that Delivered-To of its copies will name. `additions` None: it
+    is not a submission, and nothing is changed but that forged Return-Path fields go, and a body without any header
+    gets the blank line before it. `rendered`: an account gets it, and as it is large that is done now, in this thread.
 
     `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
 
@@ -94,7 +94,7 @@ def prepare(
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))
-    content = make_content(octets) if rendered else unrendered(octets, len(header))
+    content = make_content(octets) if rendered else Content(octets, len(header))
     return Prepared(content, authors)
 
 

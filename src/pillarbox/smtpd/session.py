@@ -10,6 +10,8 @@ import logging
 import time
 from contextlib import suppress
 
+from pillarbox.auth.exchange import Exchange, Outcome
+from pillarbox.auth.peer import Denied, Peer
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
@@ -19,8 +21,7 @@ from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import owns, resolve
 from pillarbox.net.connection import Connection
-from pillarbox.sasl.exchange import Challenge, Credentials, Mechanism, SaslError, Step
-from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.sasl.exchange import Challenge
 from pillarbox.smtp import reply as replies
 from pillarbox.smtp.data import LineEndNormalizer
 from pillarbox.smtp.events import (
@@ -86,7 +87,7 @@ class SmtpSession:
         self._hello = Hello(False, "")
         self._origin: bytes | None = None
         self._account: Account | None = None
-        self._mechanism: Mechanism | None = None
+        self._exchange: Exchange | None = None
         self._login_failures = 0
         self._greeting: asyncio.TimerHandle | None = None
         self._spoken_for = SpokenFor()
@@ -123,6 +124,9 @@ class SmtpSession:
             self.engine.send(self._greet())
         self._connection.wake()
 
+    def secured(self) -> None:
+        """What the client may do now, it learns from EHLO."""
+
     async def handle(self, event: Event) -> None:
         try:
             match event:
@@ -142,6 +146,10 @@ class SmtpSession:
                     self._end_transaction()
                     self._hello = self._spoken_for.hello(event)
                     self._origin = None
+                    if self.engine.mechanisms:
+                        self.engine.mechanisms = self._context.authenticator.mechanisms(
+                            self._peer()
+                        )
                     self.engine.send(self.engine.hello_reply())
                 case Reset() | Quit():
                     self._end_transaction()
@@ -151,11 +159,13 @@ class SmtpSession:
                 case Xclient():
                     self._speak_for(event)
                 case Auth():
-                    self._mechanism = MECHANISMS[event.mechanism]()
-                    await self._authenticate(self._mechanism.start(event.initial))
+                    self._exchange = Exchange(
+                        self._context.authenticator, event.mechanism, self._peer()
+                    )
+                    self._authenticated(await self._exchange.start(event.initial))
                 case AuthResponse():
-                    assert self._mechanism is not None
-                    await self._authenticate(self._mechanism.respond(event.data))
+                    assert self._exchange is not None
+                    self._authenticated(await self._exchange.respond(event.data))
         except Unavailable as failure:
             self._log("temporary failure at %s: %s", type(event).__name__, failure.text)
             self.engine.send(_temporary(event, failure))
@@ -446,10 +456,10 @@ class SmtpSession:
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
-        marks, rendered = transaction.loop_marks, bool(transaction.targets)
-        is_binary = transaction.is_binary
+        marks, is_binary = transaction.loop_marks, transaction.is_binary
         if len(octets) <= LARGEST_INLINE and not is_binary:
-            return prepare(octets, marks, additions, rendered=rendered)
+            return prepare(octets, marks, additions)
+        rendered = bool(transaction.targets)
         return await self._context.store.compute(
             lambda: prepare(octets, marks, additions, is_binary=is_binary, rendered=rendered)
         )
@@ -475,29 +485,27 @@ class SmtpSession:
 
     # Authentication
 
-    async def _authenticate(self, step: Step) -> None:
-        """One step of an exchange (RFC 4954 §4)."""
-        match step:
-            case Challenge():
-                self.engine.send_challenge(step.data)
-            case SaslError():
-                self.engine.send(Reply(501, "5.5.2", step.text))
-            case Credentials():
-                await self._log_in(step)
+    def _peer(self) -> Peer:
+        connection = self._connection
+        return Peer(connection.peer[0], "smtp", connection.binding, connection.client_certificate)
 
-    async def _log_in(self, credentials: Credentials) -> None:
-        account = await self._context.authenticator.login(
-            credentials.username, credentials.password, self._connection.peer[0]
-        )
-        # RFC 4616 §2: nobody may act as somebody else here
-        authzid = credentials.authzid.lower()
-        if account is None or authzid not in ("", credentials.username.lower(), account.address):
+    def _authenticated(self, outcome: Outcome) -> None:
+        """One step of an exchange (RFC 4954 §4)."""
+        if isinstance(outcome, Challenge):
+            self.engine.send_challenge(outcome.data)
+            return
+        self._exchange = None
+        if isinstance(outcome, Denied):
+            if outcome.is_syntax:
+                self.engine.send(Reply(501, "5.5.2", outcome.text))
+                return
             self._login_failures += 1
             is_last = self._login_failures >= MOST_LOGIN_FAILURES
             self.engine.send(TOO_MANY_LOGIN_FAILURES if is_last else replies.AUTHENTICATION_FAILED)
             return
-        self._account = account
-        self._connection.account = account.id
+        self._account = outcome.account
+        self._connection.account = outcome.account.id
+        self._connection.supporter = outcome.supporter.id if outcome.supporter else 0
         self._origin = None
         self.engine.send(replies.AUTHENTICATED)
 

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,18 @@ import apsw
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
-from pillarbox.store.intake import Intake, Taken, append_lacking
+from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.journal import (
     SEGMENT_OCTETS,
     Journal,
-    Record,
-    Segment,
     format_record,
-    named_by,
     run_of,
 )
 from pillarbox.store.messages import Append, Appended
+from pillarbox.store.retirement import Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.tx import Tx
+from pillarbox.store.unit import Applied, Unit, fail_all, nothing, records_of, settle, stopping
 
 MOST_UNITS_A_GROUP = 32
 """Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
@@ -70,23 +69,6 @@ CHECKPOINT_PAGES = 1000
 log = logging.getLogger("pillarbox.store")
 
 
-@dataclass(slots=True, eq=False)
-class Unit:
-    """One unit of work that waits: `work` runs in the transaction; `journalled` gives the octets of its journal
-    records from its result, or None where only a synced commit makes it durable."""
-
-    work: Callable[[Tx], Any]
-    journalled: Callable[[Any], bytes] | None
-    journal_octets: int
-    done: "asyncio.Future[Any]"
-    octets: int = 0
-    """About how much it writes, where that is much."""
-    batch: list[Taken] | None = None
-    """It puts these into their file; nobody waits for it."""
-    result: Any = None
-    error: BaseException | None = None
-
-
 @dataclass(slots=True)
 class _Arrival:
     """A message that will be taken once it is in the journal."""
@@ -95,14 +77,6 @@ class _Arrival:
     taken: Taken
     record: bytes
     done: "asyncio.Future[None]"
-
-
-@dataclass(slots=True)
-class _Applied:
-    """A group whose transaction went through."""
-
-    units: list[Unit]
-    changed: set[int] = field(default_factory=set)
 
 
 class _Pace:
@@ -158,11 +132,14 @@ class Committer:
         self._syncs = Syncs(self._threads)
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._retirement = Retirement(
+            accounts, journal, self._background, self.submit, self._has_put
+        )
         self._checkpointing: set[int] = set()
         self._opening: set[int] = set()
         self._opened: dict[int, AccountFile] = {}
         """Pinned until the next turn."""
-        self._unjournalled: list[tuple[AccountFile, _Applied]] = []
+        self._unjournalled: list[tuple[AccountFile, Applied]] = []
         """Groups of appends that were applied in a thread and wait for the next sync of the journal."""
         self._left = left
         self._failed: BaseException | None = None
@@ -170,7 +147,7 @@ class Committer:
     def submit(self, account: int, unit: Unit) -> None:
         """Let a unit wait for the next turn; `unit.done` tells its end."""
         if self._failed is not None:
-            unit.done.set_exception(_stopping())
+            unit.done.set_exception(stopping())
             return
         waiting = self._waiting.get(account)
         if waiting is None:
@@ -186,7 +163,7 @@ class Committer:
             return None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failed is not None:
-            done.set_exception(Unavailable("the server is stopping", "UNAVAILABLE"))
+            done.set_exception(stopping())
             return done
         sequence = self._journal.next_sequence()
         numbers = Appended(item.mailbox, 0, 0, sequence)
@@ -318,7 +295,7 @@ class Committer:
         except Failure as failure:
             for unit in self._waiting.pop(account, ()):
                 unit.error = failure
-                _settle(unit)
+                settle(unit)
         else:
             self._opened[account] = file
             self._wake()
@@ -346,12 +323,12 @@ class Committer:
                 self._journal.reserve(needed)
         except Unavailable as failure:
             for file, units in journalled:
-                self._finish(file, _fail_all(units, failure))
+                self._finish(file, fail_all(units, failure))
             for file, group in applied:
                 self._start(self._sync_applied(file, group))
             _refuse(arrivals, failure)
             return
-        records = [record for _, group in applied for record in _records(group)]
+        records = [record for _, group in applied for record in records_of(group)]
         await self._apply_in_slices(journalled, applied, records)
         records += [arrival.record for arrival in arrivals]
         if records:
@@ -361,8 +338,8 @@ class Committer:
                 await self._write_journal(records, accounts)
             except BaseException:
                 for file, group in applied:
-                    self._finish(file, _fail_all(group.units, _stopping()))
-                _refuse(arrivals, _stopping())
+                    self._finish(file, fail_all(group.units, stopping()))
+                _refuse(arrivals, stopping())
                 raise
         self._keep(arrivals)
         pace = _Pace()
@@ -375,7 +352,7 @@ class Committer:
     async def _apply_in_slices(
         self,
         groups: list[tuple[AccountFile, list[Unit]]],
-        applied: list[tuple[AccountFile, _Applied]],
+        applied: list[tuple[AccountFile, Applied]],
         records: list[bytes],
     ) -> None:
         """Apply groups of appends, not yet durable, and add them and their records for the journal; those whose file is
@@ -390,13 +367,13 @@ class Committer:
             finally:
                 file.unlock()
             applied.append((file, group))
-            records += _records(group)
+            records += records_of(group)
             await pace.keep()
 
     async def _apply_when_free(self, file: AccountFile, units: list[Unit]) -> None:
         """Appends to a file that another process has now, applied as soon as it gives it up."""
 
-        def apply() -> _Applied:
+        def apply() -> Applied:
             file.lock()
             try:
                 return self._apply(file, units, database.NORMAL)
@@ -406,16 +383,16 @@ class Committer:
         try:
             group = await asyncio.get_running_loop().run_in_executor(self._lock_threads, apply)
         except BaseException as error:
-            self._finish(file, _fail_all(units, error))
+            self._finish(file, fail_all(units, error))
             self._fail(error)
             raise
         if self._failed is not None:
-            self._finish(file, _fail_all(units, _stopping()))
+            self._finish(file, fail_all(units, stopping()))
             return
         self._unjournalled.append((file, group))
         self._wake()
 
-    async def _sync_applied(self, file: AccountFile, group: _Applied) -> None:
+    async def _sync_applied(self, file: AccountFile, group: Applied) -> None:
         """Make appends durable that the journal has no room for."""
         loop = asyncio.get_running_loop()
         try:
@@ -468,12 +445,12 @@ class Committer:
             finally:
                 file.unlock()
         except BaseException as error:
-            self._finish(file, _fail_all(units, error))
+            self._finish(file, fail_all(units, error))
             self._fail(error)
             raise
         self._finish(file, group)
 
-    def _apply(self, file: AccountFile, units: list[Unit], level: str) -> _Applied:
+    def _apply(self, file: AccountFile, units: list[Unit], level: str) -> Applied:
         """One transaction for a group, and one for each unit where the disk made that fail."""
         try:
             file.set_synchronous(level)
@@ -483,15 +460,15 @@ class Committer:
         except apsw.Error as error:
             _roll_back(file)
             if len(units) == 1:
-                return _fail_all(units, database.unavailable(error))
+                return fail_all(units, database.unavailable(error))
             alone = [self._apply(file, [unit], level) for unit in units]
-            return _Applied(units, set().union(*(group.changed for group in alone)))
+            return Applied(units, set().union(*(group.changed for group in alone)))
 
-    def _begin(self, file: AccountFile, units: list[Unit]) -> _Applied:
+    def _begin(self, file: AccountFile, units: list[Unit]) -> Applied:
         """Run the units in a transaction that stays open. Raises apsw.Error if all of it is lost."""
         execute = file.writer.execute
         execute("BEGIN IMMEDIATE")
-        group = _Applied(units)
+        group = Applied(units)
         now_s = int(self._clock())
         # One unit alone needs no savepoint, which would copy each page that it changes.
         begin, end, undo = ("SAVEPOINT unit", "RELEASE unit", "ROLLBACK TO unit; RELEASE unit")
@@ -517,14 +494,14 @@ class Committer:
                     unit.error = error
         return group
 
-    def _finish(self, file: AccountFile, group: _Applied) -> None:
+    def _finish(self, file: AccountFile, group: Applied) -> None:
         """Answer the callers, tell the sessions, and take up what came for this account meanwhile."""
         file.busy = False
         for unit in group.units:
             if unit.batch is not None:
                 self._end_put(file.account, unit.batch, unit.error)
             else:
-                _settle(unit)
+                settle(unit)
         if group.changed:
             self._notify(file.account, group.changed)
         if file.wal_pages >= CHECKPOINT_PAGES and file.account not in self._checkpointing:
@@ -558,60 +535,13 @@ class Committer:
         """Between two writes only: the next one starts a new segment."""
         segment = self._journal.cut()
         if segment is not None:
-            self._start(self._retire(segment))
+            self._start(self._retirement.retire(segment))
 
     def retire_left(self) -> None:
         """Begin to sync what the segments name that an earlier process of this worker left."""
         left, self._left = self._left, ()
         if left:
-            self._start(self._retire_in_order(left))
-
-    async def _retire_in_order(self, paths: Sequence[Path]) -> None:
-        """The oldest first, and none behind one that fails: a file that has a message that was taken is held to have
-        all before it."""
-        for path in paths:
-            try:
-                await self._retire_left(path)
-            except (OSError, apsw.Error, Failure) as error:
-                log.error("journal %s and those after it stay: %s", path.name, error)
-                return
-
-    async def _retire_left(self, path: Path) -> None:
-        """Raises OSError, Failure."""
-        loop = asyncio.get_running_loop()
-        accounts, taken = await loop.run_in_executor(self._background, named_by, path)
-        if accounts & self._accounts.unusable:
-            return  # it was there at the start of the server, which put in what it could
-        for account, records in taken.items():
-            if self._accounts.path(account).exists():  # else the account was removed
-                await self._append_left(account, records)
-        await self._retire(Segment(path, accounts))
-
-    async def _append_left(self, account: int, records: list[Record]) -> None:
-        """Put what an earlier process had taken, and not yet put, into the file. Raises Failure."""
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        worker = self._journal.worker
-        self.submit(account, Unit(lambda tx: append_lacking(tx, worker, records), None, 0, done))
-        count = await done
-        if count:
-            log.info("account %d: %d messages of a killed worker were put in", account, count)
-
-    async def _retire(self, segment: Segment) -> None:
-        """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
-        loop = asyncio.get_running_loop()
-        for account in segment.accounts:
-            path = self._accounts.path(account)
-            if not path.exists():
-                continue  # the account was removed
-            if not await self._has_put(account, segment.last_sequence):
-                log.error("journal %s stays: account %d takes no mail", segment.path.name, account)
-                return
-            try:
-                await loop.run_in_executor(self._background, checkpoint, path, self._accounts.vfs)
-            except (apsw.Error, Failure) as error:
-                log.error("journal %s stays: account %d: %s", segment.path.name, account, error)
-                return
-        await loop.run_in_executor(self._background, self._journal.remove, segment)
+            self._start(self._retirement.retire_in_order(left))
 
     async def _has_put(self, account: int, sequence: int) -> bool:
         """Whether the account's file has what was taken for it up to a message, once that was tried."""
@@ -631,10 +561,10 @@ class Committer:
         self._failed = error
         for units in self._waiting.values():
             for unit in units:
-                unit.error = _stopping()
-                _settle(unit)
+                unit.error = stopping()
+                settle(unit)
         self._waiting.clear()
-        _refuse(self._arrivals, Unavailable("the server is stopping", "UNAVAILABLE"))
+        _refuse(self._arrivals, stopping())
         self._arrivals.clear()
         self._on_fatal(error)
 
@@ -668,37 +598,6 @@ def _group_size(units: list[Unit]) -> int:
     return min(len(units), MOST_UNITS_A_GROUP)
 
 
-def checkpoint(path: Path, vfs: str | None) -> None:
-    """Move what is in the WAL into the file, synced, by a connection of its own. Blocks.
-
-    A reader of an older moment can keep a checkpoint from doing anything; then a commit at FULL syncs the WAL.
-    """
-    connection = database.connect(path, vfs=vfs)
-    try:
-        try:
-            in_wal, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.BusyError:
-            in_wal, done = 1, 0  # another process is about it
-        if done < in_wal:
-            database.set_synchronous(connection, database.FULL)
-            connection.execute("UPDATE account_state SET generation = generation")
-    finally:
-        connection.close()
-
-
-def _records(group: _Applied) -> list[bytes]:
-    """Of those of its appends that worked, for the journal."""
-    return [
-        record
-        for unit in group.units
-        if unit.error is None and unit.journalled and (record := unit.journalled(unit.result))
-    ]
-
-
-def _stopping() -> Unavailable:
-    return Unavailable("the server is stopping", "UNAVAILABLE")
-
-
 def _mark_nothing(_account: int, _change: int) -> None:
     """Nobody else is there to see it."""
 
@@ -713,11 +612,6 @@ def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:
             arrival.done.set_exception(error)
 
 
-def nothing(_result: Any) -> bytes:
-    """The journal record of a unit that nobody was promised anything of."""
-    return b""
-
-
 def _is_light(units: list[Unit]) -> bool:
     """Whether a group is made durable by the journal and is quickly applied."""
     return (
@@ -730,18 +624,3 @@ def _roll_back(file: AccountFile) -> None:
     file.keyword_names.clear()
     if file.writer.in_transaction:
         file.writer.execute("ROLLBACK")
-
-
-def _fail_all(units: list[Unit], error: BaseException) -> _Applied:
-    for unit in units:
-        unit.error = error
-    return _Applied(units)
-
-
-def _settle(unit: Unit) -> None:
-    if unit.done.done():
-        return  # the caller went away; the commit decides
-    if unit.error is not None:
-        unit.done.set_exception(unit.error)
-    else:
-        unit.done.set_result(unit.result)

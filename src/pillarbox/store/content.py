@@ -1,10 +1,10 @@
 """A message as the store keeps it: its octets and all that is rendered from them once, at delivery.
 
-A `Content` is made once for all recipients; fields that delivery puts in front (`prefix`: Return-Path, Delivered-To)
-change nothing but the header block, since offsets count from the start of the body.
+A `Content` is made and rendered once for all recipients; fields that delivery puts in front (`prefix`: Return-Path,
+Delivered-To) change nothing but the header block, since offsets count from the start of the body.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from pillarbox.mime.lines import count_octet
@@ -68,11 +68,9 @@ def hash_message_id(message_id: bytes) -> int:
 
 
 @dataclass(slots=True)
-class Content:
-    """The columns of one message, ready to insert."""
+class Rendered:
+    """What the store keeps beside the octets of a message."""
 
-    octets: bytes | memoryview
-    header_size: int
     envelope: bytes
     bodystructure: bytes
     preview: str
@@ -89,6 +87,22 @@ class Content:
     references: tuple[int, ...]
     line_ends_added: int
     """Octets that POP3 adds to end every line, the last one too, with CRLF (RFC 1939 §3)."""
+
+
+@dataclass(slots=True)
+class Content:
+    """A message for account files, rendered once for all of them when the first one needs it."""
+
+    octets: bytes | memoryview
+    header_size: int
+    _rendered: Rendered | None = field(default=None, repr=False)
+
+    @property
+    def rendered(self) -> Rendered:
+        """All that is kept beside the octets. Over LARGEST_INLINE, ask for it in a thread first."""
+        if self._rendered is None:
+            self._rendered = render(parse_message(self.octets), self.octets)
+        return self._rendered
 
     @property
     def header(self) -> bytes:
@@ -112,24 +126,16 @@ class Content:
 
 
 def make_content(octets: bytes | memoryview) -> Content:
-    """Parse a message and render all that the store keeps. Over 256 KiB, call it in a thread."""
-    return content_of(parse_message(octets), octets)
+    """Parse a message and render all that the store keeps. Over LARGEST_INLINE, call it in a thread."""
+    message = parse_message(octets)
+    return Content(octets, message.header_size, render(message, octets))
 
 
-def unrendered(octets: bytes | memoryview, header_size: int) -> Content:
-    """A message that no account gets: only its octets and its header block mean something."""
-    return Content(
-        octets, header_size, b"", b"", "", None, b"", b"", None, "", False, "", "", "", 0, (), 0
-    )
-
-
-def content_of(message: Message, octets: bytes | memoryview) -> Content:
-    """The same for a message that was parsed already."""
+def render(message: Message, octets: bytes | memoryview) -> Rendered:
+    """What is kept of a message that was parsed already."""
     shape, fields = _common_fields(message, octets)
     references = tuple(hash_message_id(reference) for reference in message.references)
-    return Content(
-        octets,
-        message.header_size,
+    return Rendered(
         message.envelope,
         message.bodystructure,
         message.preview,

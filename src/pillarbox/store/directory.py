@@ -2,15 +2,15 @@
 as, aliases.
 
 Read inline (an indexed read takes microseconds) and afresh, so a change made by another process counts at once; only
-the names of the domains are remembered, for LOOK_EVERY_S. Addresses are kept canonical: lower case (local parts are
-case-insensitive here, as nearly everywhere), domains in A-labels. Writes are durable when they return, and block for a
-sync.
+the names of domains and the accounts of recipients are remembered, for LOOK_EVERY_S. Addresses are kept canonical:
+lower case (local parts are case-insensitive here, as nearly everywhere), domains in A-labels. Writes are durable when
+they return, and block for a sync.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ from pillarbox.core.secret import Secret
 from pillarbox.store import database
 from pillarbox.store.quota import NO_QUOTA, Quota
 
+MOST_REMEMBERED = 10_000
+"""Recipients."""
+
 LOOK_EVERY_S = 0.02
-"""How old the list of domains may be where another process changes it."""
+"""How old the lists of domains and recipients may be where another process changes them."""
 
 
 @dataclass(slots=True)
@@ -40,6 +43,34 @@ class Account:
     quota_messages: int | None
     version: int
     created: int
+
+
+@dataclass(slots=True)
+class AppPassword:
+    """A second password of an account, made by us for one program."""
+
+    id: int
+    name: str
+    scram: str = field(repr=False)
+    """Its verifier."""
+    scopes: frozenset[str]
+    """Of "smtp", "imap", "pop3": where it counts."""
+    expires: int | None
+    """Epoch seconds; None: never."""
+    created: int
+
+
+@dataclass(slots=True)
+class Ban:
+    """A network that is turned away, in its canonical form, until epoch seconds (None: for good)."""
+
+    network: str
+    until: int | None
+    reason: str
+    created: int
+
+
+MOST_APP_PASSWORDS = 50
 
 
 class KeyState(StrEnum):
@@ -119,6 +150,8 @@ class Directory:
         self._local_domains: frozenset[str] = frozenset()
         self._version = (-1, -1)
         """Of the directory when the domains were read."""
+        self._recipients: dict[str, int] = {}
+        self._recipients_version = (-1, -1)
         self._looked_at = -math.inf
         """When it was looked for changes by others, in `time.monotonic`."""
         self._others = 0
@@ -216,6 +249,21 @@ class Directory:
         row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE address = ?", address)
         return _account(row) if row else None
 
+    def recipient(self, address: str) -> int | None:
+        """The account with a canonical address. Asked for each recipient, so those that there are are remembered like
+        domains; a new one counts at once."""
+        version = self.version()
+        if version != self._recipients_version or len(self._recipients) > MOST_REMEMBERED:
+            self._recipients.clear()
+            self._recipients_version = version
+        number = self._recipients.get(address)
+        if number is None:
+            row = self._row("SELECT account FROM account WHERE address = ?", address)
+            if row is None:
+                return None
+            number = self._recipients[address] = int(row[0])
+        return number
+
     def account_by_id(self, number: int) -> Account | None:
         row = self._row(f"SELECT {_ACCOUNT} FROM account WHERE account = ?", number)
         return _account(row) if row else None
@@ -296,9 +344,105 @@ class Directory:
     def remove_account(self, account: int) -> None:
         """Its mail is the caller's to remove; aliases that point to it stay and are told by `config check`."""
         with self._connection:
-            for table in ("app_password", "identity", "sending_limit"):
+            for table in ("app_password", "identity", "sending_limit", "supporter"):
                 self._write(f"DELETE FROM {table} WHERE account = ?", account)
+            self._write("DELETE FROM share WHERE ? IN (owner, grantee)", account)
             self._write("DELETE FROM account WHERE account = ?", account)
+
+    # App passwords, supporters
+
+    def app_passwords(self, account: int) -> list[AppPassword]:
+        """All of an account, sorted by name."""
+        rows = self._rows(
+            "SELECT id, name, password_hash, scopes, expires, created"
+            " FROM app_password WHERE account = ? ORDER BY name",
+            account,
+        )
+        return [_app_password(row) for row in rows]
+
+    def add_app_password(
+        self, account: int, name: str, scram: str, scopes: Iterable[str], expires: int | None
+    ) -> None:
+        """`scram` is its verifier, with the salt that all verifiers of the account have. Raises Refused."""
+        known = self.app_passwords(account)
+        if not name or len(name) > 64 or not name.isprintable():
+            raise Refused("the name of an app password has 1 to 64 printable characters")
+        if any(each.name == name for each in known):
+            raise Refused(f'there is an app password "{name}" already; revoke it first')
+        if len(known) >= MOST_APP_PASSWORDS:
+            raise Refused(f"an account has at most {MOST_APP_PASSWORDS} app passwords")
+        self._write(
+            "INSERT INTO app_password (account, name, password_hash, scopes, expires, created)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            account,
+            name,
+            scram,
+            " ".join(sorted(scopes)),
+            expires,
+            int(self._clock()),
+        )
+
+    def revoke_app_password(self, account: int, name: str) -> None:
+        """Void at once, and so are all proofs of login to the account. Raises Refused."""
+        if all(each.name != name for each in self.app_passwords(account)):
+            raise Refused(f'there is no app password "{name}"')
+        with self._connection:
+            self._write("DELETE FROM app_password WHERE account = ? AND name = ?", account, name)
+            self._write("UPDATE account SET version = version + 1 WHERE account = ?", account)
+
+    def is_supporter(self, account: int) -> bool:
+        """Whether an account may log in as others."""
+        return self._row("SELECT 1 FROM supporter WHERE account = ?", account) is not None
+
+    def supporters(self) -> list[str]:
+        """Addresses, sorted."""
+        rows = self._rows("SELECT address FROM supporter JOIN account USING (account) ORDER BY 1")
+        return [row[0] for row in rows]
+
+    def set_supporter(self, account: int, *, allowed: bool) -> None:
+        if allowed:
+            now = int(self._clock())
+            self._write("INSERT OR IGNORE INTO supporter VALUES (?, ?)", account, now)
+        else:
+            self._write("DELETE FROM supporter WHERE account = ?", account)
+
+    def secret(self, name: str) -> bytes:
+        """32 random octets that stay; made when they are asked for first."""
+        sql = "SELECT value FROM secret WHERE name = ?"
+        if self._row(sql, name) is None:
+            try:
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO secret VALUES (?, randomblob(32))", (name,)
+                )
+            except apsw.Error as error:
+                raise database.unavailable(error) from error
+        return bytes(self._row(sql, name)[0])
+
+    # Bans
+
+    def bans(self) -> list[Ban]:
+        """All that have not ended, sorted by network."""
+        rows = self._rows(
+            "SELECT network, until, reason, created FROM ban"
+            " WHERE until IS NULL OR until > ? ORDER BY network",
+            int(self._clock()),
+        )
+        return [Ban(*row) for row in rows]
+
+    def add_ban(self, network: str, until: int | None, reason: str) -> None:
+        """A canonical network; a ban of the same one is replaced."""
+        now = int(self._clock())
+        with self._connection:
+            self._write("DELETE FROM ban WHERE until <= ?", now)
+            self._write(
+                "INSERT OR REPLACE INTO ban VALUES (?, ?, ?, ?)", network, until, reason, now
+            )
+
+    def remove_ban(self, network: str) -> None:
+        """Raises Refused."""
+        if all(ban.network != network for ban in self.bans()):
+            raise Refused(f"{network} is not banned")
+        self._write("DELETE FROM ban WHERE network = ?", network)
 
     # Aliases
 
@@ -391,6 +535,23 @@ class Directory:
 
     def set_sending_limits(self, account: int, hourly: int | None, daily: int | None) -> None:
         self._write("INSERT OR REPLACE INTO sending_limit VALUES (?, ?, ?)", account, hourly, daily)
+
+    # Shared mailboxes
+
+    def shares(self, owner: int, grantee: int) -> bool:
+        """Whether an account (0: anyone) may find something shared with it in the file of another."""
+        row = self._row("SELECT 1 FROM share WHERE grantee = ? AND owner = ?", grantee, owner)
+        return row is not None
+
+    def sharers(self, grantee: int) -> list[Account]:
+        """Accounts that share something with another, or with anyone; sorted by address."""
+        rows = self._rows(
+            f"SELECT {_ACCOUNT} FROM account WHERE account != ? AND account IN"
+            " (SELECT owner FROM share WHERE grantee IN (?, 0)) ORDER BY address",
+            grantee,
+            grantee,
+        )
+        return [_account(row) for row in rows]
 
     # Quotas
 
@@ -538,9 +699,31 @@ class Directory:
             raise database.unavailable(error) from error
 
 
+def set_share(path: Path, owner: int, grantee: int, *, shares: bool) -> None:
+    """Note that an account shares something with another (0: anyone), or nothing any more. Durable on return, and by a
+    connection of its own: blocks, for a thread. Raises Unavailable."""
+    sql = "DELETE FROM share WHERE grantee = ? AND owner = ?"
+    if shares:
+        sql = "INSERT OR IGNORE INTO share VALUES (?, ?)"
+    try:
+        connection = database.connect(path)
+        try:
+            database.set_synchronous(connection, database.FULL)
+            connection.execute(sql, (grantee, owner))
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise database.unavailable(error, path) from error
+
+
 def _account(row: Any) -> Account:
     number, address, enabled, *rest = row
     return Account(number, address, bool(enabled), *rest)
+
+
+def _app_password(row: Any) -> AppPassword:
+    number, name, scram, scopes, *rest = row
+    return AppPassword(number, name, scram, frozenset(scopes.split()), *rest)
 
 
 def _dkim_key(row: Any) -> DkimKey:

@@ -203,6 +203,13 @@ def _insert(tx: Tx, name: Name, special_use: str) -> None:
         "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, ?, ?)",
         (tx.account, number, _SEPARATOR.join(name), uidvalidity, modseq, modseq, special_use),
     )
+    if len(name) > 1:  # RFC 4314 §4: SHOULD inherit the ACL of the one above it
+        tx.execute(
+            "INSERT INTO acl SELECT a.account, ?, a.grantee, a.rights FROM acl AS a"
+            " JOIN mailbox AS b ON b.account = a.account AND b.mailbox = a.mailbox"
+            " WHERE b.account = ? AND b.name = ?",
+            (number, tx.account, _SEPARATOR.join(name[:-1])),
+        )
 
 
 def delete(tx: Tx, name: Name) -> None:
@@ -222,7 +229,7 @@ def delete(tx: Tx, name: Name) -> None:
         (tx.now_s, tx.account, mailbox.id),
     )
     metadata.delete_all(tx, mailbox.id)
-    for table in ("message", "change", "mailbox"):
+    for table in ("message", "change", "acl", "mailbox"):  # RFC 4314 §4: the ACL goes with it
         tx.execute(
             f"DELETE FROM {table} WHERE account = ? AND mailbox = ?", (tx.account, mailbox.id)
         )

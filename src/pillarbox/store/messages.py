@@ -13,7 +13,7 @@ from typing import Any
 from pillarbox.core import flags as flag
 from pillarbox.core.errors import Refused
 from pillarbox.store import keywords, mailboxes
-from pillarbox.store.content import PIECE_BITS, PIECE_OCTETS, Content
+from pillarbox.store.content import PIECE_BITS, PIECE_OCTETS, Content, Rendered
 from pillarbox.store.quota import Quota, ensure_within
 from pillarbox.store.tx import Tx
 
@@ -122,6 +122,7 @@ def append(tx: Tx, item: Append, staged_content: int = 0) -> Appended:
 def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = True) -> None:
     """The rows of a new message, under numbers that are given; `with_body` False: without further pieces."""
     content, number = item.content, numbers.content
+    rendered = content.rendered
     account, execute = tx.account, tx.execute
     flags = item.flags
     if item.keywords:
@@ -148,14 +149,14 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
             number,
             len(item.prefix) + content.header_size,
             size,
-            _thread(tx, content, number),
-            content.envelope,
-            content.bodystructure,
-            content.preview,
+            _thread(tx, rendered, number),
+            rendered.envelope,
+            rendered.bodystructure,
+            rendered.preview,
         ),
     )
     execute(
-        "INSERT INTO fields VALUES (?, ?, ?, ?)", (account, number, content.shape, content.fields)
+        "INSERT INTO fields VALUES (?, ?, ?, ?)", (account, number, rendered.shape, rendered.fields)
     )
     execute(
         "INSERT INTO octets VALUES (?, ?, ?, ?, ?)",
@@ -163,12 +164,14 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
             account,
             number,
             item.prefix + content.header,
-            content.parts,
+            rendered.parts,
             content.body_piece(0),
         ),
     )
-    if content.line_ends_added:
-        execute("INSERT INTO line_end VALUES (?, ?, ?)", (account, number, content.line_ends_added))
+    if rendered.line_ends_added:
+        execute(
+            "INSERT INTO line_end VALUES (?, ?, ?)", (account, number, rendered.line_ends_added)
+        )
     if with_body:
         for piece in range(1, content.pieces):
             insert_body_piece(tx, content, number, piece)
@@ -177,14 +180,14 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
         (
             account,
             number,
-            content.sent,
-            content.subject,
-            content.is_reply,
-            content.from_key,
-            content.to_key,
-            content.cc_key,
-            content.message_id,
-            array("q", content.references).tobytes(),
+            rendered.sent,
+            rendered.subject,
+            rendered.is_reply,
+            rendered.from_key,
+            rendered.to_key,
+            rendered.cc_key,
+            rendered.message_id,
+            array("q", rendered.references).tobytes(),
         ),
     )
 
@@ -224,11 +227,11 @@ def discard_staged(tx: Tx, content: int) -> None:
     tx.execute("DELETE FROM staged WHERE content = ?", (content,))
 
 
-def _thread(tx: Tx, content: Content, number: int) -> int:
+def _thread(tx: Tx, rendered: Rendered, number: int) -> int:
     """The THREADID (RFC 8474 §5.2): that of any message it refers to or that refers to it, else a new one."""
-    known = content.references[-_MOST_THREAD_REFERENCES:]
-    if content.message_id:
-        known = (content.message_id, *known)
+    known = rendered.references[-_MOST_THREAD_REFERENCES:]
+    if rendered.message_id:
+        known = (rendered.message_id, *known)
     if not known:
         return number
     row = tx.row(

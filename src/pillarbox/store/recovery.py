@@ -20,9 +20,9 @@ from pillarbox.core import flags as flag
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal, mailboxes, messages
 from pillarbox.store.accounts import Accounts
-from pillarbox.store.commit import checkpoint
 from pillarbox.store.intake import append_all, append_of, find_lacking
 from pillarbox.store.messages import Numbers
+from pillarbox.store.retirement import checkpoint
 from pillarbox.store.tx import Tx
 
 UIDS_SKIPPED = 4096

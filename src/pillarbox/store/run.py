@@ -11,8 +11,12 @@ import apsw
 
 from pillarbox.store import database
 
-FAILURE_LIFE_S = 3600
-"""Seconds after the last failed login from a network until its failures are forgotten."""
+FORGIVEN_S = 3600
+"""In how many seconds as many failures are forgiven as lead to a refusal."""
+
+MOST_KEYS = 200_000
+"""Of failed logins; those that are forgiven first go first. Some 20 MB."""
+_TIDY_EVERY = 256
 
 
 def wipe(path: Path) -> None:
@@ -29,34 +33,56 @@ def _open(path: Path) -> apsw.Connection:
 
 
 class LoginFailures:
-    """Failed logins by client network."""
+    """How often logins failed lately, by key. Failures are forgiven steadily: `most` of them in FORGIVEN_S."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
         self._connection = _open(path)
         self._clock = clock
+        self._added = 0
 
-    def add(self, network: str) -> int:
-        """Count a failure; returns how many there were lately, this one included."""
-        now_s = int(self._clock())
+    def add(self, key: str, most: int) -> float:
+        """Count a failure; returns how many there are, this one included."""
+        now = self._clock()
+        step_s = FORGIVEN_S / most
         try:
-            self._connection.execute(
-                "DELETE FROM login_failure WHERE last < ?", (now_s - FAILURE_LIFE_S,)
-            )
+            self._tidy(now)
             row = self._connection.execute(
-                "INSERT INTO login_failure VALUES (?, 1, ?)"
-                " ON CONFLICT (network) DO UPDATE SET count = count + 1, last = excluded.last RETURNING count",
-                (network, now_s),
+                "INSERT INTO login_failure VALUES (?1, ?2 + ?3) ON CONFLICT (key)"
+                " DO UPDATE SET until = min(max(until, ?2) + ?3, ?2 + 2 * ?4) RETURNING until",
+                (key, now, step_s, FORGIVEN_S),
             ).fetchone()
         except apsw.Error:
             return 1  # a full disk must not keep anybody out or let anybody in
-        return int(row[0])  # type: ignore[index]
+        return float((row[0] - now) / step_s)  # type: ignore[index]
 
-    def forget(self, network: str) -> None:
+    def count(self, key: str, most: int) -> float:
+        """How many there are."""
+        try:
+            row: Any = self._connection.execute(
+                "SELECT until FROM login_failure WHERE key = ?", (key,)
+            ).fetchone()
+        except apsw.Error:
+            return 0
+        return max(0.0, (row[0] - self._clock()) * most / FORGIVEN_S) if row else 0.0
+
+    def forget(self, key: str) -> None:
         """A login worked."""
         try:
-            self._connection.execute("DELETE FROM login_failure WHERE network = ?", (network,))
+            self._connection.execute("DELETE FROM login_failure WHERE key = ?", (key,))
         except apsw.Error:
             return
+
+    def _tidy(self, now: float) -> None:
+        self._added += 1
+        if self._added % _TIDY_EVERY:
+            return
+        execute = self._connection.execute
+        execute("DELETE FROM login_failure WHERE until < ?", (now,))
+        execute(
+            "DELETE FROM login_failure WHERE key IN (SELECT key FROM login_failure ORDER BY until"
+            " LIMIT max(0, (SELECT count(*) FROM login_failure) - ?))",
+            (MOST_KEYS,),
+        )
 
     def close(self) -> None:
         self._connection.close()

@@ -12,8 +12,10 @@ import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import (
+    acl,
     database,
     journal,
+    mailboxes,
     maildrop,
     messages,
     reclaim,
@@ -21,9 +23,9 @@ from pillarbox.store import (
     search_index,
 )
 from pillarbox.store.accounts import Accounts, account_path
-from pillarbox.store.commit import Committer, Unit, nothing
+from pillarbox.store.commit import Committer
 from pillarbox.store.content import PIECE_OCTETS
-from pillarbox.store.directory import Directory
+from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
@@ -32,6 +34,7 @@ from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
+from pillarbox.store.unit import Unit, nothing
 
 T = TypeVar("T")
 
@@ -170,6 +173,34 @@ class Store:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._committer.submit(account, Unit(work, None, 0, future, octets))
         return await future
+
+    async def share(self, account: int, mailbox: int, grantee: int, mode: str, rights: str) -> None:
+        """Change what another account may do with a mailbox, see `acl.change`; durable when this returns.
+
+        The directory says whose files to look into for what is shared. It says so before the file does, and for as
+        long: whoever takes the last right away looks again afterwards, whoever gives one notes it again.
+
+        Raises Refused NONEXISTENT or LIMIT, and Unavailable.
+        """
+
+        def work(tx: Tx) -> bool:
+            mailboxes.by_id(tx, mailbox)
+            acl.change(tx, mailbox, grantee, mode, rights)
+            return acl.has_any(tx, grantee)
+
+        if mode != "-" and rights:
+            await self._note_share(account, grantee, shares=True)
+        if await self.write(account, work):
+            await self._note_share(account, grantee, shares=True)
+            return
+        await self._note_share(account, grantee, shares=False)
+        if await self.read(account, lambda tx: acl.has_any(tx, grantee)):
+            await self._note_share(account, grantee, shares=True)
+
+    async def _note_share(self, account: int, grantee: int, *, shares: bool) -> None:
+        if self.directory.shares(account, grantee) != shares:
+            path = self.data_dir / "directory.db"
+            await asyncio.to_thread(set_share, path, account, grantee, shares=shares)
 
     async def append(self, account: int, item: Append) -> Appended:
         """Add a message to a mailbox; it is durable when this returns.

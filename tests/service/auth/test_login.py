@@ -10,12 +10,15 @@ import pytest
 from pillarbox.auth import login as login_module
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.passwords import check_new_password, hash_password, verify_password
+from pillarbox.auth.peer import Login, Peer
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import network_of
 from pillarbox.core.secret import Secret
+from pillarbox.sasl.exchange import Credentials
 from pillarbox.store.directory import Directory
-from pillarbox.store.run import FAILURE_LIFE_S, LoginFailures
+from pillarbox.store.run import FORGIVEN_S, LoginFailures
 
+PEER = Peer("192.0.2.1", "imap")
 CREDENTIALS = hash_password(Secret("right password"))
 
 
@@ -29,8 +32,8 @@ class Rig:
         self.authenticator = Authenticator(self.directory, self.failures, failure_delay_s=0.01)
 
     async def login(self, password: str, user: str = "bob@example.test") -> bool:
-        found = await self.authenticator.login(user, Secret(password), "192.0.2.1")
-        return found is not None
+        credentials = Credentials("", user, Secret(password))
+        return isinstance(await self.authenticator.login(credentials, PEER), Login)
 
 
 @pytest.fixture
@@ -98,9 +101,11 @@ def test_too_many_waiting_logins_are_told_to_come_back(run, monkeypatch) -> None
 
 def test_failures_are_counted_by_network_and_forgotten(run) -> None:
     async def scenario(rig: Rig) -> None:
-        assert [rig.failures.add("n") for _ in range(3)] == [1, 2, 3]
-        rig.now += FAILURE_LIFE_S + 1
-        assert rig.failures.add("n") == 1
+        assert [rig.failures.add("n", 10) for _ in range(3)] == pytest.approx([1, 2, 3])
+        rig.now += FORGIVEN_S / 10
+        assert rig.failures.count("n", 10) == pytest.approx(2)
+        rig.now += FORGIVEN_S
+        assert rig.failures.add("n", 10) == pytest.approx(1)
 
     run(scenario)
 
@@ -127,8 +132,8 @@ def test_bad_new_passwords_are_refused(password: str) -> None:
 
 def test_failed_logins_count_in_all_workers(tmp_path: Path) -> None:
     here, there = (LoginFailures(tmp_path / "run.db", clock=lambda: 1.0) for _ in range(2))
-    assert [here.add("192.0.2.1"), there.add("192.0.2.1"), here.add("192.0.2.1")] == [1, 2, 3]
+    assert [each.add("192.0.2.1", 50) for each in (here, there, here)] == pytest.approx([1, 2, 3])
     there.forget("192.0.2.1")
-    assert here.add("192.0.2.1") == 1
+    assert here.add("192.0.2.1", 50) == pytest.approx(1)
     here.close()
     there.close()

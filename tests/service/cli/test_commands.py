@@ -285,7 +285,7 @@ def test_the_example_configuration_shows_all_settings_with_their_defaults(
     assert shown == defaults
     for name in Config.__struct_fields__:
         value = getattr(defaults, name)
-        names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
+        names = value.__struct_encode_fields__ if isinstance(value, msgspec.Struct) else ()
         for each in (name, *names):
             assert each in EXAMPLE
 
@@ -337,3 +337,46 @@ def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
     assert code == 1
     assert not out
     assert re.fullmatch(r"pillarbox: no server runs on .+/data\n", err)
+
+
+def test_app_passwords_are_made_listed_and_revoked(with_alice: Run) -> None:
+    run = with_alice
+    alice = "alice@example.org"
+    command = ("account", "app-password")
+    code, password, _ = run(*command, "add", alice, "phone", "--only", "imap", "--for", "90d")
+    assert code == 0
+    assert re.fullmatch(r"([a-z2-9]{5}-){3}[a-z2-9]{5}\n", password)
+    assert run(*command, "add", alice, "phone")[0] == 1
+    (row,) = json.loads(run(*command, "list", alice, "--json")[1])
+    assert (row["name"], row["counts_for"], row["last_used"]) == ("phone", "imap", None)
+    assert row["expires"]
+    assert password.strip() not in run(*command, "list", alice)[1]
+    assert run(*command, "revoke", alice, "phone")[0] == 0
+    assert run(*command, "revoke", alice, "phone")[0] == 1
+
+
+def test_supporters_and_logins_are_shown(with_alice: Run) -> None:
+    run = with_alice
+    assert run("account", "support", "add", "alice@example.org")[0] == 0
+    shown = run("account", "support", "list", "--json")[1]
+    assert json.loads(shown) == [{"address": "alice@example.org"}]
+    assert run("account", "support", "remove", "alice@example.org")[0] == 0
+    assert json.loads(run("account", "support", "list", "--json")[1]) == []
+    assert json.loads(run("account", "logins", "alice@example.org", "--json")[1]) == []
+    assert run("account", "logins", "bob@example.org")[0] == 1
+
+
+def test_networks_are_banned_for_a_time_or_for_good(run: Run) -> None:
+    assert run("ban", "add", "192.0.2.7", "--for", "2d", "--reason", "guesses")[0] == 0
+    assert run("ban", "add", "2001:db8::/32") == (0, "2001:db8::/32 is banned for good.\n", "")
+    rows = json.loads(run("ban", "list", "--json")[1])
+    assert [(row["network"], row["reason"]) for row in rows] == [
+        ("192.0.2.7/32", "guesses"),
+        ("2001:db8::/32", ""),
+    ]
+    assert rows[0]["until"]
+    assert rows[1]["until"] is None
+    assert run("ban", "remove", "192.0.2.7")[0] == 0
+    assert run("ban", "remove", "192.0.2.7")[0] == 1
+    for bad in ("0.0.0.0/0", "example.org"):
+        assert run("ban", "add", bad)[0] == 1

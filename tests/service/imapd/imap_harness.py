@@ -1,7 +1,8 @@
 """A real IMAP service on loopback, a client that speaks lines, and the runner of transcripts.
 
 A transcript is lines of `C: ` (to send), `S: ` (to expect, to the letter but for `{{regex}}`) and directives:
-`OPEN C` connects and passes over the greeting, `LOGIN C` also logs in, `SELECT C INBOX` also selects, `PUT INBOX name`
+`OPEN C` connects and passes over the greeting, `LOGIN C` also logs in
+(`LOGIN C ann@example.com` as another user), `SELECT C INBOX` also selects, `PUT INBOX name`
 delivers one of MESSAGES, `OPTION name value` changes the context. `S: ...` passes over lines until the next one fits.
 Several clients are C1, C2...; `S1: ` then says whose answer it is.
 """
@@ -32,6 +33,7 @@ from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
 USER, PASSWORD = "user@example.com", "password"
+OTHERS = ("ann@example.com", "bob@example.com")
 DATE = pack_date(837_596_665, -420)  # 17-Jul-1996 02:44:25 -0700
 
 SIMPLE = (
@@ -137,10 +139,10 @@ class Imap:
     async def connect(self) -> Line:
         return Line(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
 
-    async def login(self, mailbox: bytes = b"") -> Line:
+    async def login(self, mailbox: bytes = b"", user: str = USER) -> Line:
         client = await self.connect()
         await client.read()
-        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        await client.ok(b"LOGIN %b %b" % (user.encode(), PASSWORD.encode()))
         if mailbox:
             await client.ok(b"SELECT " + mailbox)
         return client
@@ -152,10 +154,11 @@ class Imap:
 
 @asynccontextmanager
 async def serving(folder: Path, tls: ssl.SSLContext | None = None) -> AsyncIterator[Imap]:
-    """A server with one account, in lab mode with "." as separator."""
+    """A server with USER and OTHERS, in lab mode with "." as separator."""
     store = Store(folder / "data")
     store.directory.add_domain("example.com")
-    store.directory.add_account(USER, *_hashes())
+    for address in (USER, *OTHERS):
+        store.directory.add_account(address, *_hashes())
     failures = LoginFailures(folder / "run.db", clock=time.time)
     authenticator = Authenticator(store.directory, failures, failure_delay_s=0)
     context = ImapContext(store, authenticator, SpoolRoom(folder), ".", allow_cleartext_login=True)
@@ -246,8 +249,11 @@ class Transcript:
             setattr(self._imap.context, words[0], value)
         else:
             which = words[0][1:]
-            connect = self._imap.connect() if name in ("OPEN", "GREET") else self._imap.login()
-            self._clients[which] = await connect
+            if name in ("OPEN", "GREET"):
+                self._clients[which] = await self._imap.connect()
+            else:
+                user = words[1] if name == "LOGIN" and len(words) > 1 else USER
+                self._clients[which] = await self._imap.login(user=user)
             if name == "OPEN":
                 await self._clients[which].read()
             elif name == "SELECT":

@@ -11,6 +11,7 @@ import pytest
 import trustme
 from imap_harness import PASSWORD, SIMPLE, USER, Imap, Line, serving
 
+from pillarbox.auth.peer import Login
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.imapd import table
 from pillarbox.imapd.client import Answer, Client
@@ -60,7 +61,7 @@ def test_after_starttls_login_is_offered(
         await client.ok(b"STARTTLS")
         await client.writer.start_tls(contexts[1], server_hostname="localhost")
         (capability,) = await client.ok(b"CAPABILITY")
-        assert b"AUTH=PLAIN AUTH=LOGIN" in capability
+        assert b"AUTH=SCRAM-SHA-256 AUTH=PLAIN AUTH=LOGIN" in capability
         assert b"STARTTLS" not in capability
         assert b"LOGINDISABLED" not in capability
         await client.ok(f"LOGIN {USER} {PASSWORD}".encode())
@@ -258,7 +259,7 @@ def test_an_account_on_another_server_is_referred(tmp_path: Path) -> None:
         account.referral = "imap://user@other.example/"
 
         async def login(*_: Any) -> Any:
-            return account
+            return Login(account)
 
         imap.context.authenticator.login = login  # type: ignore[method-assign]
         client = await imap.connect()

@@ -9,6 +9,7 @@ from imap_harness import Imap, serving
 
 from pillarbox.core.errors import DiskFull
 from pillarbox.imapd import upload
+from pillarbox.imapd.places import Place
 from pillarbox.store import messages
 from pillarbox.store.spool import Spool
 
@@ -160,4 +161,4 @@ def test_a_full_disk_within_a_message_ends_the_command_only(
 
 
 def test_an_upload_counts_all_its_messages() -> None:
-    assert upload.Upload(1).size == 0
+    assert upload.Upload(Place(1, ("INBOX",)), 1).size == 0

@@ -71,6 +71,9 @@ class EchoSession:
         self.was_closed = 0
         self.failures: list[bytes] = []
 
+    def secured(self) -> None:
+        pass
+
     def opened(self) -> None:
         self.engine.output.append(b"hello\n")
 

@@ -268,7 +268,7 @@ def test_a_directory_that_cannot_be_read_is_a_451(server, connect, monkeypatch) 
 
     client = connect(server)
     client.ask("MAIL FROM:<>")
-    monkeypatch.setattr(server.store.directory, "account", broken)
+    monkeypatch.setattr(server.store.directory, "recipient", broken)
     assert client.ask("RCPT TO:<bob@example.test>").startswith("451 4.3.0")
     monkeypatch.undo()
     assert client.ask("RCPT TO:<bob@example.test>").startswith("250 ")

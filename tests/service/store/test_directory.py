@@ -1,12 +1,13 @@
 """Domains, accounts and aliases; a change by another process counts at once."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pillarbox.core.errors import Refused
-from pillarbox.store.directory import Directory, canonical_address
+from pillarbox.store.directory import LOOK_EVERY_S, Directory, canonical_address
 from pillarbox.store.pending import Pending
 
 NOW = 1_790_000_000
@@ -119,3 +120,19 @@ def test_pending_deliveries_come_due_with_growing_delays(tmp_path: Path) -> None
     pending.make_all_due()
     assert pending.due(16) == []
     pending.close()
+
+
+def test_a_recipient_is_remembered_until_the_directory_changes(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "directory.db", clock=time.time)
+    directory.add_domain("example.org")
+    assert directory.recipient("a@example.org") is None
+    account = directory.add_account("a@example.org", "", "")
+    assert directory.recipient("a@example.org") == account.id
+    other = Directory(tmp_path / "directory.db", clock=time.time)
+    new = other.add_account("b@example.org", "", "")
+    assert directory.recipient("b@example.org") == new.id, "a new one counts at once"
+    other.remove_account(account.id)
+    time.sleep(2 * LOOK_EVERY_S)
+    assert directory.recipient("a@example.org") is None
+    other.close()
+    directory.close()

@@ -19,6 +19,7 @@ from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
+from pillarbox.store.retirement import Retirement
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -183,12 +184,13 @@ def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
             tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=os.dup(lock))
         )
 
-        async def stay(_segment: journal.Segment) -> None: ...
+        async def stay(_self: Retirement, _segment: journal.Segment) -> None: ...
 
-        killed._committer._retire = stay
-        await killed.append(1, item())
-        for number in range(30):
-            await killed.deliver(1, item(number, size=600))
+        with monkeypatch.context() as patch:
+            patch.setattr(Retirement, "retire", stay)
+            await killed.append(1, item())
+            for number in range(30):
+                await killed.deliver(1, item(number, size=600))
         killed._committer._tick_timer.cancel()
         assert len(journal.segments(tmp_path / "journal", "2")) > 3
         again = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))

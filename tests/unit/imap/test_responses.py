@@ -43,7 +43,8 @@ def test_status_text_cannot_break_the_line() -> None:
 def test_other_responses() -> None:
     assert responses.capability([b"IMAP4rev1", b"IDLE"]) == b"* CAPABILITY IMAP4rev1 IDLE\r\n"
     assert responses.enabled([]) == b"* ENABLED\r\n"
-    assert responses.namespace("", ".") == b'* NAMESPACE (("" ".")) NIL NIL\r\n'
+    spaces = responses.namespace(("", "Other Users"), ".")
+    assert spaces == b'* NAMESPACE (("" ".")) (("Other Users." ".")) NIL\r\n'
     assert responses.identity(None) == b"* ID NIL\r\n"
     assert responses.identity({"name": "Pillarbox"}) == b'* ID ("name" "Pillarbox")\r\n'
     assert responses.appenduid(38505, [3955]) == b"APPENDUID 38505 3955"

@@ -1,18 +1,25 @@
 """PLAIN and LOGIN as step machines (RFC 4616, draft-murchison-sasl-login-00)."""
 
+import json
+
 import pytest
 
 from pillarbox.core.secret import Secret
+from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import (
+    BearerToken,
+    CertificateClaim,
     Challenge,
     Credentials,
     SaslError,
+    Surroundings,
     decode_base64,
     decode_initial,
     encode_base64,
 )
+from pillarbox.sasl.external import External
 from pillarbox.sasl.login import Login
-from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
 from pillarbox.sasl.plain import Plain
 
 
@@ -87,8 +94,72 @@ def test_login_refuses_malformed_responses(bad: bytes) -> None:
 
 
 def test_the_table_makes_a_fresh_machine_for_each_exchange() -> None:
-    assert list(MECHANISMS) == ["PLAIN", "LOGIN"]
-    assert MECHANISMS["LOGIN"]() is not MECHANISMS["LOGIN"]()
+    for row in MECHANISMS.values():
+        assert row.begin(Surroundings("nonce")) is not row.begin(Surroundings("nonce"))
+
+
+def test_only_mechanisms_that_can_work_are_offered() -> None:
+    assert offered(Needs.NOTHING) == ("PLAIN", "LOGIN")
+    assert offered(Needs.VERIFIERS) == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert offered(Needs.BINDING) == ("PLAIN", "LOGIN")
+    assert offered(Needs.VERIFIERS | Needs.BINDING)[0] == "SCRAM-SHA-256-PLUS"
+    assert "EXTERNAL" in offered(Needs.CERTIFICATE)
+    assert offered(Needs.TOKENS) == ("OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
+
+
+def test_nothing_is_offered_that_needs_passwords_in_the_clear() -> None:
+    assert not {"CRAM-MD5", "DIGEST-MD5"} & set(MECHANISMS)
+
+
+def test_external_carries_an_identity_or_none() -> None:
+    assert External().start(None) == Challenge(b"")
+    assert External().start(b"") == CertificateClaim("")
+    assert External().start(b"tim@example.org") == CertificateClaim("tim@example.org")
+    assert isinstance(External().start(b"t\0m"), SaslError)
+
+
+def test_oauthbearer_example_of_rfc_7628() -> None:
+    message = (
+        b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01"
+        b"auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01"
+    )
+    machine = Bearer(legacy=False)
+    step = machine.start(message)
+    assert isinstance(step, BearerToken)
+    assert step.authzid == "user@example.com"
+    assert step.token.reveal() == "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+    assert "vF9" not in repr(step)
+    told = machine.refused("https://example.com/.well-known/openid-configuration")
+    assert isinstance(told, Challenge)
+    assert json.loads(told.data)["status"] == "invalid_token"
+    assert isinstance(machine.respond(b"\x01"), SaslError)  # RFC 7628 §3.2.3
+
+
+def test_xoauth2_carries_a_name_and_a_token() -> None:
+    machine = Bearer(legacy=True)
+    step = machine.start(b"user=someuser@example.com\x01auth=Bearer ya29.vF9dft4qmTc2\x01\x01")
+    assert isinstance(step, BearerToken)
+    assert (step.authzid, step.token.reveal()) == ("someuser@example.com", "ya29.vF9dft4qmTc2")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\x01",
+        b"n,,\x01auth=Bearer abc\x01",
+        b"p=tls-exporter,,\x01auth=Bearer abc\x01\x01",
+        b"n,b=x,\x01auth=Bearer abc\x01\x01",
+        b"n,,\x01auth=Basic abc\x01\x01",
+        b"n,,\x01auth=Bearer a b\x01\x01",
+        b"n,,\x01auth=Bearer \xff\x01\x01",
+        b"n,,\x01\x01",
+        b"n,,\x01auth=Bearer " + b"x" * 9000 + b"\x01\x01",
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_malformed_bearer_messages_are_refused(message: bytes, legacy: bool) -> None:
+    assert isinstance(Bearer(legacy=legacy).start(message), SaslError)
 
 
 @pytest.mark.parametrize(

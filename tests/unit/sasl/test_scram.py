@@ -7,8 +7,18 @@ import hmac
 import pytest
 
 from pillarbox.core.secret import Secret
+from pillarbox.sasl.exchange import (
+    Challenge,
+    ChannelBinding,
+    Disproven,
+    Proven,
+    SaslError,
+    Step,
+    Surroundings,
+    VerifierWanted,
+)
 from pillarbox.sasl.saslprep import saslprep
-from pillarbox.sasl.scram import Verifier, derive_verifier
+from pillarbox.sasl.scram import Scram, Verifier, derive_verifier
 
 
 @pytest.mark.parametrize(
@@ -101,3 +111,77 @@ def test_no_verifier_without_password_or_with_few_iterations(
 ) -> None:
     with pytest.raises(ValueError):
         derive_verifier(Secret(password), b"salt", iterations, "sha256")
+
+
+EXPORTER = ChannelBinding("tls-exporter", b"\x01" * 32)
+FIRST = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+PENCIL = derive_verifier(
+    Secret("pencil"), base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096, "sha256"
+)
+OTHER = derive_verifier(Secret("other"), PENCIL.salt, 4096, "sha256")
+
+
+def wrong_proof_after(first: bytes, binding: ChannelBinding | None, *, plus: bool) -> Step:
+    machine = Scram(Surroundings("nonce", binding), plus=plus)
+    step = machine.start(first)
+    if not isinstance(step, VerifierWanted):
+        return step
+    machine.found([PENCIL])
+    proof = base64.b64encode(b"x" * 32)
+    return machine.respond(b"c=biws,r=rOprNGfwEbeRWgbNEkqOnonce,p=" + proof)
+
+
+@pytest.mark.parametrize("verifiers", [[PENCIL], [OTHER, PENCIL]])
+def test_the_example_of_rfc_7677(verifiers: list[Verifier]) -> None:
+    machine = Scram(Surroundings("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"), plus=False)
+    assert machine.start(FIRST) == VerifierWanted("", "user")
+    assert machine.found(verifiers) == Challenge(
+        b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+    )
+    final = machine.respond(
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+        b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    )
+    assert final == Challenge(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+    assert machine.respond(b"") == Proven("", "user", verifiers.index(PENCIL))
+
+
+def test_a_wrong_proof_proves_nothing() -> None:
+    assert wrong_proof_after(FIRST, None, plus=False) == Disproven("", "user")
+
+
+@pytest.mark.parametrize(
+    ("first", "binding", "plus"),
+    [
+        (b"y" + FIRST[1:], EXPORTER, False),  # a downgrade (RFC 5802 §6)
+        (b"p=tls-exporter" + FIRST[1:], EXPORTER, False),
+        (b"p=tls-unique" + FIRST[1:], EXPORTER, True),
+        (b"p=tls-exporter" + FIRST[1:], None, True),
+        (FIRST, EXPORTER, True),
+        (b"p=" + FIRST[1:], EXPORTER, True),
+        (b"", None, False),
+        (b"x" + FIRST[1:], None, False),
+        (b"n,,m=ext,n=user,r=abc", None, False),  # RFC 5802 §5.1: no extension is mandatory
+        (b"n,,n=us=er,r=abc", None, False),
+        (b"n,,n=,r=abc", None, False),
+        (b"n,,n=user,r=", None, False),
+        (b"n,,n=user,r=\x7f", None, False),
+        (b"n,,n=\xc2\xad,r=abc", None, False),  # nothing is left of it
+        (b"n,x,n=user,r=abc", None, False),
+        (b"n,,n=\xff,r=abc", None, False),
+        (b"n,,n=user,r=abc" + b"x" * 5000, None, False),
+    ],
+)
+def test_bad_first_messages_are_refused(
+    first: bytes, binding: ChannelBinding | None, plus: bool
+) -> None:
+    assert isinstance(wrong_proof_after(first, binding, plus=plus), SaslError)
+
+
+def test_a_client_that_could_bind_is_content_where_the_server_cannot() -> None:
+    assert isinstance(wrong_proof_after(b"y" + FIRST[1:], None, plus=False), Disproven)
+
+
+def test_names_are_unquoted_and_prepared() -> None:
+    machine = Scram(Surroundings("nonce"), plus=False)
+    assert machine.start(b"n,a=b=3Dc,n=I\xc2\xadX=2Cy,r=abc") == VerifierWanted("b=c", "IX,y")

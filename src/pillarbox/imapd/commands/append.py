@@ -6,23 +6,33 @@ from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imap import responses
 from pillarbox.imap.events import AppendData, AppendEnd, AppendNext, AppendStart
 from pillarbox.imap.syntax_append import NewMessage, Step, Target
+from pillarbox.imapd import access
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.extensions.catenate import url_octets
-from pillarbox.imapd.names import from_wire
 from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
+from pillarbox.store.acl import flags_of
 from pillarbox.store.content import LARGEST_INLINE, Content, make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.quota import Quota, Usage, ensure_within
 from pillarbox.store.spool import Spool
 from pillarbox.store.tx import Tx
 
+APPEND = access.Needs(named="i")
+REPLACE = access.Needs(named="i", selected="te")  # RFC 8508 §4.1
+"""The rights that they need."""
+
 
 async def start(client: Client, event: AppendStart) -> None:
-    name = from_wire(event.target.mailbox, client.context.separator)
+    if access.concerns(client, event.target):
+        await access.admit(client, REPLACE if event.target.replaced else APPEND, event.target)
+    place = client.place(event.target.mailbox)
     replaced = _replaced(client, event.target)
-    client.upload = Upload(await client.read(lambda tx: target(tx, name)), replaced)
+    if replaced is not None and client.selected.account != place.account:
+        raise Refused("a message is not replaced by one in another account", "CANNOT")
+    mailbox = await client.context.store.read(place.account, lambda tx: target(tx, place.name))
+    client.upload = Upload(place, mailbox, replaced)
     await go_on(client, event)
 
 
@@ -68,15 +78,15 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
         for message in upload.messages:
             items.append(await _item(client, upload, message))
             await client.pause()
-        store = client.context.store
+        store, account = client.context.store, upload.place.account
         if len(items) == 1 and upload.replaced is None:
-            done = [await store.append(client.account.id, items[0])]
+            done = [await store.append(account, items[0])]
         else:
-            limits = client.quota
+            limits = client.quota(account)
             done = await store.append_all(
-                client.account.id, items, lambda tx: _remove_replaced(tx, upload, limits)
+                account, items, lambda tx: _remove_replaced(tx, upload, limits)
             )
-        client.note_growth()
+        client.note_growth(account)
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:
@@ -137,10 +147,12 @@ def _ensure_room(client: Client, octets: int) -> None:
 
 async def _ensure_quota(client: Client, octets: int) -> None:
     """Before the octets come. (For REPLACE only what is there in the end counts: RFC 8508 §3.4.)"""
-    limits, upload = client.quota, _upload(client)
+    upload = _upload(client)
+    account = upload.place.account
+    limits = client.quota(account)
     if limits.is_limited and upload.replaced is None:
         more = Usage(upload.size + octets, len(upload.messages))
-        await client.read(lambda tx: ensure_within(tx, limits, more=more))
+        await client.context.store.read(account, lambda tx: ensure_within(tx, limits, more=more))
 
 
 async def _write(client: Client, octets: bytes) -> None:
@@ -174,9 +186,9 @@ async def _item(client: Client, upload: Upload, message: UploadedMessage) -> App
         upload.mailbox,
         content,
         message.internaldate,
-        flags.system,
-        flags.keywords,
-        quota=client.quota if upload.replaced is None else None,
+        flags.system & flags_of(upload.place.rights),  # RFC 4314 §4
+        flags.keywords if "w" in upload.place.rights else (),
+        quota=client.quota(upload.place.account) if upload.replaced is None else None,
     )
 
 

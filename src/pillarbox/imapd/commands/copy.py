@@ -8,8 +8,8 @@ from pillarbox.imap import responses
 from pillarbox.imap.syntax_message import Copy
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
-from pillarbox.imapd.names import from_wire
-from pillarbox.store import mailboxes, messages
+from pillarbox.imapd.extensions.between import copy_between, remove_moved
+from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.messages import Ranges
 from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
@@ -48,12 +48,13 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
     selected = client.selected
     slices = selected.slices(args.sequence, args.uid)
     ranges = selected.view.uid_ranges(slices)
-    name = from_wire(args.mailbox, client.context.separator)
-
-    limits = client.quota
+    place = client.place(args.mailbox)
+    if place.account != selected.account:
+        return await _transfer_between(client, args, ranges, moves=transfer is messages.move)
+    limits = client.quota(place.account)
 
     def work(tx: Tx) -> _Copied:
-        mailbox = mailboxes.by_id(tx, target(tx, name))
+        mailbox = mailboxes.by_id(tx, target(tx, place.name))
         sources, first = transfer(tx, selected.mailbox, ranges, mailbox.id) if ranges else ([], 0)
         if not args.uid and len(sources) < sum(map(len, slices)):
             # RFC 2180 §4.4.1
@@ -63,10 +64,24 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         if not sources:
             return _Copied(0, b"")
         new = range(first, first + len(sources))
+        if place.rights != acl.RIGHTS:
+            acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
         return _Copied(len(sources), code, modseq)
 
-    copied = await client.write(work)
-    client.note_growth()
+    copied = await client.write_selected(work)
+    client.note_growth(place.account)
     return copied
+
+
+async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves: bool) -> _Copied:
+    """To a mailbox in another account."""
+    place = client.place(args.mailbox)
+    sources, done = await copy_between(client, ranges, place, whole=not args.uid)
+    if not sources:
+        return _Copied(0, b"")
+    code = responses.copyuid(done[0].uidvalidity, sources, [appended.uid for appended in done])
+    client.note_growth(place.account)
+    modseq = await remove_moved(client, sources) if moves else 0
+    return _Copied(len(sources), code, modseq)

@@ -15,7 +15,7 @@ async def expunge(client: Client, args: Expunge) -> Answer:
     ranges = [(1, MOST_UIDS)]
     if args.uids is not None:
         ranges = view.uid_ranges(selected.slices(args.uids, uid=True))
-    mailbox = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    mailbox = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
     if not (ranges and mailbox.deleted):
         return Answer("Expunge completed.")
 
@@ -23,7 +23,7 @@ async def expunge(client: Client, args: Expunge) -> Answer:
         gone = messages.expunge(tx, selected.mailbox, ranges)
         return mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
 
-    modseq = await client.write(work)
+    modseq = await client.write_selected(work)
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

@@ -28,7 +28,8 @@ async def fetch(client: Client, args: Fetch) -> Answer:
     if args.changed_since is not None:
         positions = await _changed(client, positions, args.changed_since)
     items, seen_modseq = args.items, 0
-    if not selected.read_only and any(item.sets_seen for item in items):
+    sets_seen = not selected.read_only and "s" in selected.rights  # RFC 4314 §4
+    if sets_seen and any(item.sets_seen for item in items):
         seen_modseq = await _set_seen(client, positions)
         # RFC 7162 §3.2.4, RFC 9051 §7.5.2
         added = ((UID,) if client.modes.tells_uid else ()) + (
@@ -78,7 +79,7 @@ def _part_of(positions: Positions, partial: Partial) -> Positions:
 async def _set_seen(client: Client, positions: Positions) -> int:
     """Set \\Seen where it is missing; returns the ModSeq of that, 0 if nowhere."""
     selected = client.selected
-    mailbox = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    mailbox = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
     if not mailbox.unseen:
         return 0
     unseen: list[int] = []
@@ -86,7 +87,7 @@ async def _set_seen(client: Client, positions: Positions) -> int:
         if unseen:
             await client.pause()
         ranges = selected.view.uid_ranges(part)
-        rows = await client.read(
+        rows = await client.read_selected(
             lambda tx, ranges=ranges: messages.select(  # type: ignore[misc]
                 tx, selected.mailbox, ranges, ("uid", "flags")
             )

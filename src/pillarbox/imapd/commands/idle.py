@@ -18,7 +18,7 @@ async def idle(client: Client, args: None) -> None:
         client.push = Push(
             client.connection,
             client.context.store,
-            client.account.id,
+            selected.account,
             selected.mailbox,
             lambda: look(client),
         )

@@ -3,14 +3,16 @@
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_list import List
 from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.extensions.acl import shown
 from pillarbox.imapd.names import to_wire
 from pillarbox.imapd.pattern import Pattern
+from pillarbox.imapd.places import Place, foreign_name
 from pillarbox.imapd.status import COUNTED, status_values
-from pillarbox.store import mailboxes
+from pillarbox.store import acl, mailboxes
 from pillarbox.store.mailboxes import INBOX_NAME, Name
 
 NAMES_A_SLICE = 1000
@@ -58,6 +60,8 @@ class _Names:
     """Of every mailbox; '' where it has none."""
     subscribed: frozenset[Name]
     """Read only where it matters."""
+    shared: dict[Name, Place]
+    """Mailboxes of other accounts that may be looked up."""
     parents: set[Name]
     """Every name that has mailboxes below it."""
     above_selected: set[Name] = field(default_factory=set)
@@ -69,9 +73,12 @@ class _Names:
             return False
         return "SPECIAL-USE" not in selection or bool(self.special_uses.get(name))
 
+    def exists(self, name: Name) -> bool:
+        return name in self.special_uses or name in self.shared
+
     def attributes(self, name: Name, args: List) -> list[bytes]:
         words = []
-        if name not in self.special_uses:
+        if not self.exists(name):
             words.append(b"\\NonExistent" if args.extended else b"\\Noselect")
         words.append(b"\\HasChildren" if name in self.parents else b"\\HasNoChildren")
         if name in self.subscribed:
@@ -96,23 +103,31 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     status_items = args.returns.get("STATUS", ())
     if "HIGHESTMODSEQ" in status_items:  # RFC 7162 §3.1
         client.enable_condstore()
+    tells_rights = "MYRIGHTS" in args.returns
     slice_length = STATUSES_A_SLICE if status_items else NAMES_A_SLICE
     if COUNTED.intersection(status_items):
         slice_length = 1
     for number, name in enumerate(_in_order(list(matching)), 1):
-        status = b""
+        more = b""
         words = names.attributes(name, args)
-        if status_items and name in meeting and name in names.special_uses:
-            status = await _status(client, name, status_items)
-            if not status:  # RFC 5819 §2: deleted meanwhile
-                words = [b"\\NonExistent", *words]
+        if status_items and name in meeting and names.exists(name):
+            place = names.shared.get(name) or Place(client.account.id, name)
+            if "r" in place.rights:  # RFC 5819 §2: else it is left out
+                more = await _status(client, name, place, status_items)
+                if not more:  # deleted meanwhile
+                    words = [b"\\NonExistent", *words]
+        if tells_rights and name in meeting and names.exists(name):
+            place = names.shared.get(name) or Place(client.account.id, name)
+            rights = shown(place.rights)
+            text = to_wire(name, separator)
+            more += responses.myrights(text, rights, client.engine.utf8)  # RFC 8440 §3
         extended = b""
         if name in names.above_selected:
             extended = responses.childinfo(word for word in _CRITERIA if word in selection)
         text = to_wire(name, separator)
         utf8 = client.engine.utf8
         line = responses.listing(words, separator, text, extended=extended, utf8=utf8)
-        client.engine.send(line + status)
+        client.engine.send(line + more)
         if number % slice_length == 0:
             await client.pause()
     return Answer("List completed.")
@@ -125,7 +140,28 @@ async def _read_names(client: Client, args: List) -> _Names:
     if "SUBSCRIBED" in args.selection or "SUBSCRIBED" in args.returns:
         subscribed = frozenset(await client.read(mailboxes.subscriptions))
         await client.pause()
-    return _Names(special_uses, subscribed, await _parents(client, special_uses))
+    shared = await _read_shared(client)
+    parents = await _parents(client, special_uses)
+    if shared:
+        parents |= await _parents(client, shared)
+    return _Names(special_uses, subscribed, shared, parents)
+
+
+async def _read_shared(client: Client) -> dict[Name, Place]:
+    """What other accounts let this one look up, by its name here (RFC 4314 §4)."""
+    store, me = client.context.store, client.account.id
+    found: dict[Name, Place] = {}
+    for owner in store.directory.sharers(me):
+        try:
+            shared = await store.read(owner.id, lambda tx: acl.shared_with(tx, me))
+        except Unavailable:  # RFC 4314 §4: LIST must not fail for one that it cannot list
+            continue
+        for mailbox in shared:
+            if "l" in mailbox.rights:
+                name = foreign_name(owner, mailbox.name)
+                found[name] = Place(owner.id, mailbox.name, mailbox.rights)
+        await client.pause()
+    return found
 
 
 async def _choose(
@@ -135,6 +171,7 @@ async def _choose(
     does."""
     # Mailboxes are read in order, so what is made of them is quickly sorted.
     candidates = dict.fromkeys(names.special_uses)
+    candidates.update(dict.fromkeys(names.shared))
     candidates.update(dict.fromkeys(names.parents))
     meeting = candidates
     await client.pause()
@@ -168,12 +205,13 @@ def _above(name: Name) -> Iterator[Name]:
     return (name[:depth] for depth in range(1, len(name)))
 
 
-async def _status(client: Client, name: Name, items: tuple[str, ...]) -> bytes:
+async def _status(client: Client, name: Name, place: Place, items: tuple[str, ...]) -> bytes:
     """The STATUS response; empty where there is no such mailbox any more."""
     context = client.context
     try:
-        values = await client.read(
-            lambda tx: status_values(tx, mailboxes.get(tx, name), items, context)
+        values = await context.store.read(
+            place.account,
+            lambda tx: status_values(tx, mailboxes.get(tx, place.name), items, context),
         )
     except Refused:
         return b""

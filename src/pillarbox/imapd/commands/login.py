@@ -2,17 +2,17 @@
 
 import logging
 
-from pillarbox.core.address import canonical_domain
+from pillarbox.auth.exchange import Exchange, Outcome
+from pillarbox.auth.peer import Denied
+from pillarbox.auth.peer import Login as LoggedIn
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.events import AuthResponse
 from pillarbox.imap.syntax_session import Authenticate, Enable, Id, Login
 from pillarbox.imap.table import State
-from pillarbox.imapd.capabilities import AUTH
 from pillarbox.imapd.client import Answer, Client
-from pillarbox.sasl.exchange import Challenge, Credentials, Step
+from pillarbox.sasl.exchange import Challenge, Credentials
 from pillarbox.sasl.mechanisms import MECHANISMS
-from pillarbox.store.directory import Account
 
 MOST_LOGIN_FAILURES = 10
 """Of one connection, before it is closed."""
@@ -57,15 +57,20 @@ async def logout(client: Client, args: None) -> Answer:
 
 async def login(client: Client, args: Login) -> Answer:
     _ensure_private(client)
-    return await _verify(client, Credentials("", args.userid, args.password))
+    credentials = Credentials("", args.userid, args.password)
+    outcome = await client.context.authenticator.login(credentials, client.peer)
+    return _finish(client, outcome)
 
 
 async def authenticate(client: Client, args: Authenticate) -> Answer | None:
-    if args.mechanism not in MECHANISMS or b"AUTH=" + args.mechanism.encode() not in AUTH:
+    authenticator, peer = client.context.authenticator, client.peer
+    if args.mechanism not in MECHANISMS:
         raise Refused("that authentication mechanism is not supported")
     _ensure_private(client)
-    client.exchange = MECHANISMS[args.mechanism]()
-    return await _go_on(client, client.exchange.start(args.initial_response))
+    if args.mechanism not in authenticator.mechanisms(peer):
+        raise Refused("that authentication mechanism is not to be had on this connection")
+    client.exchange = Exchange(authenticator, args.mechanism, peer)
+    return _go_on(client, await client.exchange.start(args.initial_response))
 
 
 async def respond(client: Client, response: AuthResponse) -> Answer | None:
@@ -74,18 +79,16 @@ async def respond(client: Client, response: AuthResponse) -> Answer | None:
     if response.data is None:
         client.exchange = None
         raise RemoteError(response.problem)
-    return await _go_on(client, client.exchange.respond(response.data))
+    return _go_on(client, await client.exchange.respond(response.data))
 
 
-async def _go_on(client: Client, step: Step) -> Answer | None:
+def _go_on(client: Client, outcome: Outcome) -> Answer | None:
     """None: the exchange goes on."""
-    if isinstance(step, Challenge):
-        client.engine.challenge(step.data)
+    if isinstance(outcome, Challenge):
+        client.engine.challenge(outcome.data)
         return None
     client.exchange = None
-    if isinstance(step, Credentials):
-        return await _verify(client, step)
-    raise Refused(step.text, "AUTHENTICATIONFAILED")
+    return _finish(client, outcome)
 
 
 def _ensure_private(client: Client) -> None:
@@ -94,36 +97,23 @@ def _ensure_private(client: Client) -> None:
         raise Refused("say STARTTLS first: no login without encryption", "PRIVACYREQUIRED")
 
 
-async def _verify(client: Client, credentials: Credentials) -> Answer:
-    account = await client.context.authenticator.login(
-        credentials.username, credentials.password, client.connection.peer[0]
-    )
-    if account is None:
-        client.login_failures += 1
-        if client.login_failures >= MOST_LOGIN_FAILURES:
-            client.engine.bye("Too many failed logins")
-        raise Refused("authentication failed", "AUTHENTICATIONFAILED")
-    if credentials.authzid and not _is_same(credentials.authzid, account):
-        raise Refused("you cannot act for another user", "AUTHORIZATIONFAILED")
+def _finish(client: Client, outcome: LoggedIn | Denied) -> Answer:
+    if isinstance(outcome, Denied):
+        if not outcome.is_syntax:
+            client.login_failures += 1
+            if client.login_failures >= MOST_LOGIN_FAILURES:
+                client.engine.bye("Too many failed logins")
+        raise Refused(outcome.text, "AUTHENTICATIONFAILED")
+    account = outcome.account
     if account.referral:  # RFC 2221 §4.1
         return Answer(
             "This account is on another server", b"REFERRAL " + account.referral.encode(), b"NO"
         )
     client.account = account
     client.connection.account = account.id
+    client.connection.supporter = outcome.supporter.id if outcome.supporter else 0
     log.info(
         "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
     )
     names = client.capabilities(State.AUTHENTICATED)
     return Answer("Logged in", b"CAPABILITY " + b" ".join(names))
-
-
-def _is_same(authzid: str, account: Account) -> bool:
-    """Whether an authorization identity is the account's own (RFC 4616 §2)."""
-    local, at, domain = authzid.lower().rpartition("@")
-    if not at:
-        return account.address.rpartition("@")[0] == domain
-    try:
-        return account.address == f"{local}@{canonical_domain(domain)}"
-    except ValueError:
-        return False

@@ -4,8 +4,9 @@ from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
 from pillarbox.imapd.client import Answer, Client
-from pillarbox.imapd.names import from_wire, new_from_wire
+from pillarbox.imapd.names import new_from_wire
 from pillarbox.imapd.objectid import mailboxid_code
+from pillarbox.imapd.places import OTHERS
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.imapd.status import status_values
 from pillarbox.store import mailboxes
@@ -13,32 +14,40 @@ from pillarbox.store.tx import Tx
 
 
 async def create(client: Client, args: Create) -> Answer:
-    name = new_from_wire(args.mailbox, client.context.separator)
+    place = client.place(args.mailbox, new=True)
     special_use = parse_special_uses(args.special_use)
-    made = await client.write(lambda tx: mailboxes.create(tx, name, special_use))
-    return Answer("Create completed.", mailboxid_code(client.account.id, made.id))
+    if special_use and place.account != client.account.id:
+        raise Refused("a mailbox of somebody else has no special use", "USEATTR")
+    made = await client.context.store.write(
+        place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
+    )
+    return Answer("Create completed.", mailboxid_code(place.account, made.id))
 
 
 async def delete(client: Client, args: Mailbox) -> Answer:
-    name = from_wire(args.mailbox, client.context.separator)
+    place = client.place(args.mailbox)
 
     def work(tx: Tx) -> int:
-        mailbox = mailboxes.find(tx, name)
-        mailboxes.delete(tx, name)
+        mailbox = mailboxes.find(tx, place.name)
+        mailboxes.delete(tx, place.name)
         return mailbox.id if mailbox else 0
 
-    deleted = await client.write(work)
+    deleted = await client.context.store.write(place.account, work)
     selected = client.selected_mailbox
-    if selected is not None and selected.mailbox == deleted:
+    if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
         client.selected_mailbox = None
     return Answer("Delete completed.")
 
 
 async def rename(client: Client, args: Rename) -> Answer:
-    name = from_wire(args.mailbox, client.context.separator)
-    new_name = new_from_wire(args.new_mailbox, client.context.separator)
-    await client.write(lambda tx: mailboxes.rename(tx, name, new_name))
+    place = client.place(args.mailbox)
+    new = client.place(args.new_mailbox, new=True)
+    if place.account != new.account:
+        raise Refused("a mailbox cannot be moved to another account", "CANNOT")
+    await client.context.store.write(
+        place.account, lambda tx: mailboxes.rename(tx, place.name, new.name)
+    )
     return Answer("Rename completed.")
 
 
@@ -56,15 +65,16 @@ async def unsubscribe(client: Client, args: Mailbox) -> Answer:
 
 
 async def namespace(client: Client, args: None) -> Answer:
-    client.engine.send(responses.namespace("", client.context.separator))
+    client.engine.send(responses.namespace(("", OTHERS), client.context.separator))
     return Answer("Namespace completed.")
 
 
 async def status(client: Client, args: Status) -> Answer:
-    name = from_wire(args.mailbox, client.context.separator)
+    place = client.place(args.mailbox)
     items = args.items
-    values = await client.read(
-        lambda tx: status_values(tx, mailboxes.get(tx, name), items, client.context)
+    values = await client.context.store.read(
+        place.account,
+        lambda tx: status_values(tx, mailboxes.get(tx, place.name), items, client.context),
     )
     if "HIGHESTMODSEQ" in items:
         client.enable_condstore()

@@ -14,6 +14,7 @@ from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import follow
 from pillarbox.imapd.filters import resolved
 from pillarbox.imapd.names import from_wire, to_wire
+from pillarbox.imapd.places import foreign_name
 from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import EMPTY
@@ -38,6 +39,9 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
     else:
         search = args.search
         search.program = await resolved(client, search.program, search.codec)
+        if SELECTED in args.sources and client.selected.is_foreign:
+            mailbox, context = await _selected(client)
+            await _tell(client, args, context, mailbox, await _search(context, search))
         for mailbox in await _find(client, args.sources):
             context = await _context(client, mailbox)
             found = await _search(context, args.search)
@@ -46,16 +50,23 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
 
 
 async def _search_selected(client: Client, args: MultiSearch) -> None:
-    selected = client.selected
     search = args.search
     search.program = await resolved(client, search.program, search.codec)
-    mailbox = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
-    context = await _context(client, mailbox)
+    mailbox, context = await _selected(client)
     found = await _search(context, args.search)
     followed = remember(client, args.search, args.returns, found)
     await _tell(client, args, context, mailbox, found)
     if followed is not None:
         follow(client, followed)
+
+
+async def _selected(client: Client) -> tuple[Mailbox, SearchContext]:
+    """The selected mailbox is searched as this session sees it."""
+    selected = client.selected
+    mailbox = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    context = search_context(client)
+    context.clips_numbers = True
+    return mailbox, context
 
 
 async def _search(context: SearchContext, search: Search) -> list[int]:
@@ -65,20 +76,17 @@ async def _search(context: SearchContext, search: Search) -> list[int]:
 
 
 async def _context(client: Client, mailbox: Mailbox) -> SearchContext:
-    """The selected mailbox is searched as this session sees it, others as they are now."""
+    """Mailboxes of the client's account that are not selected are searched as they are now."""
     selected = client.selected_mailbox
-    if selected is not None and selected.mailbox == mailbox.id:
-        context = search_context(client)
-        context.clips_numbers = True
-        return context
-    uids = client.context.snapshots.find(
-        client.account.id, mailbox.id, mailbox.uidnext, mailbox.messages
-    )
+    own = client.account.id
+    if selected is not None and (selected.account, selected.mailbox) == (own, mailbox.id):
+        return (await _selected(client))[1]
+    uids = client.context.snapshots.find(own, mailbox.id, mailbox.uidnext, mailbox.messages)
     if uids is None:
-        uids = await load_uids(client, mailbox.id, 1, mailbox.uidnext)
+        uids = await load_uids(client, (own, mailbox.id), 1, mailbox.uidnext)
     return SearchContext(
         client.context.store,
-        client.account.id,
+        own,
         mailbox.id,
         uids,
         lambda uid: False,
@@ -100,13 +108,19 @@ async def _tell(
         result.modseq = await esearch.highest_modseq(context, args.returns, found)
     if "RELEVANCY" in args.returns:
         result.scores = await esearch.relevancy(context, args.search.program, found)
-    name = responses.mailbox(to_wire(mailbox.name, client.context.separator), client.engine.utf8)
+    shown = mailbox.name
+    if context.account != client.account.id:
+        owner = client.context.store.directory.account_by_id(context.account)
+        if owner is None:
+            return
+        shown = foreign_name(owner, shown)
+    name = responses.mailbox(to_wire(shown, client.context.separator), client.engine.utf8)
     correlator = b" MAILBOX %b UIDVALIDITY %d" % (name, mailbox.uidvalidity)
     await esearch.tell(client, args.returns, result, None, correlator)
 
 
 async def _find(client: Client, sources: Iterable[Source]) -> list[Mailbox]:
-    """The mailboxes, each once, in the order of LIST. Names that do not exist are passed over."""
+    """Mailboxes of the client's account, each once, in the order of LIST. Names that do not exist are passed over."""
 
     def work(tx: Tx) -> tuple[list[Mailbox], set[Name]]:
         return mailboxes.all_mailboxes(tx), set(mailboxes.subscriptions(tx))
@@ -122,7 +136,7 @@ async def _find(client: Client, sources: Iterable[Source]) -> list[Mailbox]:
                 wanted.add(mailbox.id)
             if number % MAILBOXES_A_SLICE == 0:
                 await client.pause()
-        if source == SELECTED and selected is not None:
+        if source == SELECTED and selected is not None and not selected.is_foreign:
             wanted.add(selected.mailbox)
     return [mailbox for mailbox in every if mailbox.id in wanted]
 

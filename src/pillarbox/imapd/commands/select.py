@@ -10,20 +10,20 @@ from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
-from pillarbox.imapd.names import from_wire, to_wire
+from pillarbox.imapd.names import to_wire
 from pillarbox.imapd.objectid import mailboxid_code
+from pillarbox.imapd.places import Place
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
-from pillarbox.store.mailboxes import Name
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
 
 
 async def select(client: Client, args: Select) -> Answer:
     await _open(client, args, read_only=False)
-    return Answer("Select completed.", b"READ-WRITE")
+    return Answer("Select completed.", b"READ-ONLY" if client.selected.read_only else b"READ-WRITE")
 
 
 async def examine(client: Client, args: Select) -> Answer:
@@ -38,24 +38,26 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
         # RFC 9051 §6.3.2, RFC 7162 §3.2.11; RFC 3501 §6.3.1: even if this one fails
         client.engine.send_untagged(b"OK", "Previous mailbox closed.", b"CLOSED")
         client.selected_mailbox = None
-    name = from_wire(args.mailbox, client.context.separator)
-    while (opened := await _load(client, name, read_only=read_only)) is None:
+    place = client.place(args.mailbox)
+    # RFC 4314 §5.2: nothing can be changed without one of these
+    read_only = read_only or not set("iewst") & set(place.rights)
+    while (opened := await _load(client, place, read_only=read_only)) is None:
         await client.pause()  # too much changed meanwhile
     selected, now, first_unseen = opened
     view = selected.view
-    view.share(client.context.snapshots, client.account.id, selected.mailbox)
+    view.share(client.context.snapshots, place.account, selected.mailbox)
     client.selected_mailbox = selected
     engine = client.engine
     engine.send(exists(client))
     engine.send_rendered(selected.flag_responses())
     if client.modes.rev2:
-        await _tell_name(client, now)
+        await _tell_name(client, args.mailbox, now)
     elif first_unseen is not None:
         number = view.number(first_unseen)
         engine.send_untagged(b"OK", "First unseen.", b"UNSEEN %d" % number)
     engine.send_untagged(b"OK", "UIDs valid.", b"UIDVALIDITY %d" % now.uidvalidity)
     engine.send_untagged(b"OK", "Predicted next UID.", b"UIDNEXT %d" % now.uidnext)
-    engine.send_untagged(b"OK", "Mailbox id.", mailboxid_code(client.account.id, selected.mailbox))
+    engine.send_untagged(b"OK", "Mailbox id.", mailboxid_code(place.account, selected.mailbox))
     client.tell_modseq()
     if args.condstore:
         client.modes.condstore = True
@@ -63,14 +65,16 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
         await _resync(client, args.resync)
 
 
-async def _tell_name(client: Client, mailbox: mailboxes.Mailbox) -> None:
+async def _tell_name(client: Client, name: str, mailbox: mailboxes.Mailbox) -> None:
     """LIST, which IMAP4rev2 requires (RFC 9051 §6.3.2)."""
-    has_children = await client.read(lambda tx: mailboxes.has_children(tx, mailbox.name))
-    words = [b"\\HasChildren" if has_children else b"\\HasNoChildren"]
-    if mailbox.special_use:
-        words.append(mailbox.special_use.encode("ascii"))
     separator = client.context.separator
-    name = to_wire(mailbox.name, separator)
+    words = []
+    if not client.selected.is_foreign:  # whose children may not be for this client
+        has_children = await client.read(lambda tx: mailboxes.has_children(tx, mailbox.name))
+        words.append(b"\\HasChildren" if has_children else b"\\HasNoChildren")
+        if mailbox.special_use:
+            words.append(mailbox.special_use.encode("ascii"))
+        name = to_wire(mailbox.name, separator)
     client.engine.send(responses.listing(words, separator, name, utf8=client.engine.utf8))
 
 
@@ -89,18 +93,21 @@ async def _resync(client: Client, known: Resync) -> None:
 
 
 async def _load(
-    client: Client, name: Name, *, read_only: bool
+    client: Client, place: Place, *, read_only: bool
 ) -> tuple[Selected, mailboxes.Mailbox, int | None] | None:
     """The mailbox with a view of it, its state, and the UID of the first unseen message, all of one moment; None where
     that did not work out. Raises Refused NONEXISTENT."""
-    mailbox = await client.read(lambda tx: mailboxes.get(tx, name))
+    store = client.context.store
+    is_foreign = place.account != client.account.id
+    mailbox = await store.read(place.account, lambda tx: mailboxes.get(tx, place.name))
     uids = client.context.snapshots.find(
-        client.account.id, mailbox.id, mailbox.uidnext, mailbox.messages
+        place.account, mailbox.id, mailbox.uidnext, mailbox.messages
     )
     if uids is None:
-        uids = await load_uids(client, mailbox.id, 1, mailbox.uidnext)
+        uids = await load_uids(client, (place.account, mailbox.id), 1, mailbox.uidnext)
     view = View(uids, mailbox.uidnext, mailbox.modseq)
-    selected = Selected(mailbox.id, view, read_only, [])
+    selected = Selected(place.account, mailbox.id, view, read_only, [])
+    selected.is_foreign, selected.rights = is_foreign, place.rights
     await claim_recent(client, selected, mailbox)
 
     def work(tx: Tx) -> tuple[mailboxes.Mailbox, int | None] | None:
@@ -114,10 +121,11 @@ async def _load(
             view.add(messages.uids(tx, mailbox.id, view.uidnext), now.uidnext)
             view.modseq = now.modseq
         view.told_modseq = view.modseq
-        selected.keywords = keywords.all_names(tx)
+        if not is_foreign:  # keywords in other mailboxes of the owner are not for this client
+            selected.keywords = keywords.all_names(tx)
         return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
 
-    state = await client.read(work)
+    state = await store.read(place.account, work)
     return None if state is None else (selected, *state)
 
 
@@ -129,10 +137,12 @@ async def check(client: Client, args: None) -> Answer:
 async def close(client: Client, args: None) -> Answer:
     """RFC 3501 §6.4.2: expunges without telling, if the mailbox is not read-only."""
     selected = client.selected
-    if not selected.read_only:
-        row = await client.read(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
+        row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
-            await client.write(lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)]))
+            await client.write_selected(
+                lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
+            )
     client.selected_mailbox = None
     return Answer("Close completed.")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
+from pillarbox.core.flags import SYSTEM_MASK
 from pillarbox.imap.seqset import SeqSet, format_ranges
 from pillarbox.imap.syntax_fetch import MODSEQ
 from pillarbox.imap.syntax_message import Store
@@ -10,9 +11,11 @@ from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
+from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import tell_flags
 from pillarbox.imapd.view import View
-from pillarbox.store import changes, messages
+from pillarbox.store import acl, changes, messages
+from pillarbox.store.acl import RIGHTS, flags_of
 from pillarbox.store.changes import FlagRows
 from pillarbox.store.messages import Ranges
 from pillarbox.store.tx import Tx
@@ -46,6 +49,7 @@ async def store(client: Client, args: Store) -> Answer:
     positions = selected.slices(args.sequence, args.uid)
     if args.unchanged_since is not None:
         client.enable_condstore()
+    _ensure_allowed(args, selected.rights)
     ranges = view.uid_ranges(positions)
     if not ranges:
         return Answer("Store completed.")
@@ -68,6 +72,15 @@ async def store(client: Client, args: Store) -> Answer:
     if code:
         return Answer("Some of the messages had changed.", code.encode("ascii"))
     return Answer("Store completed.")
+
+
+def _ensure_allowed(args: Store, rights: str) -> None:
+    """Raises Refused NOPERM where none of the flags may be changed (RFC 4314 §4)."""
+    if rights == RIGHTS:
+        return
+    allowed = flags_of(rights) & (args.flags.system if args.mode else SYSTEM_MASK)
+    if not (allowed or ("w" in rights and args.flags.keywords)):
+        raise Refused("you may not change these flags", "NOPERM")
 
 
 def _plan(client: Client, args: Store) -> Plan:
@@ -99,6 +112,8 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         wanted, failed = ranges, _failed(tx, selected.mailbox, ranges, change.unchanged_since)
         if failed:
             wanted = resync.subtract(ranges, failed)
+        if selected.rights != RIGHTS:
+            return Stored(None, _store_allowed(tx, selected, wanted, change), failed)
         # Changes of others to the same messages would be hidden behind our own ModSeq.
         found = changes.since(tx, selected.mailbox, view.modseq, view.uidnext, view.own_modseqs)
         before: FlagRows = []
@@ -114,15 +129,28 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         ours = {row[0] for row in after}
         return Stored([row for row in before if row[0] in ours], modseq, failed)
 
-    stored = await client.write(work)
+    stored = await client.write_selected(work)
     hidden = stored.hidden
     if hidden is not None:
         if stored.modseq:
             view.own_modseqs.add(stored.modseq)
         if hidden:
-            await client.read(lambda tx: selected.learn_flags(tx, [row[1] for row in hidden]))
+            await client.read_selected(
+                lambda tx: selected.learn_flags(tx, [row[1] for row in hidden])
+            )
             tell_flags(client, hidden)
     return stored
+
+
+def _store_allowed(tx: Tx, selected: Selected, ranges: Ranges, change: Change) -> int:
+    """Change the flags that the client may change (RFC 4314 §4)."""
+    rights = selected.rights
+    if change.mode == "=":
+        where = (selected.mailbox, ranges)
+        return acl.store_allowed(tx, where, rights, change.system, change.keywords)
+    system = change.system & flags_of(rights)
+    names = change.keywords if "w" in rights else ()
+    return messages.store_flags(tx, selected.mailbox, ranges, change.mode, system, names)
 
 
 def _failed(tx: Tx, mailbox: int, ranges: Ranges, unchanged_since: int | None) -> Ranges:

@@ -16,6 +16,7 @@ from pillarbox.store.tx import Tx
 
 @dataclass(slots=True)
 class _Source:
+    account: int
     content: int
     message: Message
 
@@ -32,7 +33,7 @@ async def url_octets(client: Client, url: bytes) -> AsyncIterator[bytes]:
     if span is None:
         raise _bad_url(url, "there is no such part")
     if section.fields:
-        header = span.head + await read_all(client, source.content, span)
+        header = span.head + await read_all(client, source.content, span, source.account)
         if len(header) > LARGEST_INLINE:
             span = Span(await client.context.store.compute(lambda: fields_of(section, header)))
         else:
@@ -42,7 +43,7 @@ async def url_octets(client: Client, url: bytes) -> AsyncIterator[bytes]:
         yield span.head
     start = span.start
     while start < span.end:
-        piece = await read_piece(client, source.content, start, span.end)
+        piece = await read_piece(client, source.content, start, span.end, source.account)
         yield piece
         start += len(piece)
 
@@ -52,6 +53,9 @@ async def _find(client: Client, parsed: MessageUrl, url: bytes) -> _Source:
     if parsed.mailbox is None and selected is None:
         raise _bad_url(url, "it names no mailbox, and none is selected")
     name = from_wire(parsed.mailbox or "", client.context.separator)
+    account = client.account.id
+    if parsed.mailbox is None and selected is not None:
+        account = selected.account
 
     def work(tx: Tx) -> _Source | None:
         if parsed.mailbox is None:
@@ -66,10 +70,10 @@ async def _find(client: Client, parsed: MessageUrl, url: bytes) -> _Source:
         if not rows:
             return None
         content, size, header, parts = rows[0]
-        return _Source(content, Message(header, size - len(header), parts))
+        return _Source(account, content, Message(header, size - len(header), parts))
 
     try:
-        source = await client.read(work)
+        source = await client.context.store.read(account, work)
     except Refused as failure:
         raise _bad_url(url, failure.text) from None
     if source is None:

@@ -9,13 +9,14 @@ from pillarbox.imap import responses
 from pillarbox.imap.syntax_metadata import GetMetadata, SetMetadata
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.filters import ensure_search
-from pillarbox.imapd.names import from_wire
+from pillarbox.imapd.places import Place
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.store import mailboxes, metadata
 from pillarbox.store.tx import Tx
 
 ADMIN = "/shared/admin"
 SPECIAL_USE = "/private/specialuse"
+_PRIVATE = "/private"
 
 _Entries = list[tuple[str, bytes | None]]
 
@@ -23,8 +24,12 @@ _Entries = list[tuple[str, bytes | None]]
 async def get_metadata(client: Client, args: GetMetadata) -> Answer:
     engine = client.engine
     longest = 0
+    place = client.place(args.mailbox) if args.mailbox else Place(client.account.id, ())
     for entry in args.entries:
-        found = await client.read(lambda tx, entry=entry: _get(client, tx, args, entry))  # type: ignore[misc]
+        found = await client.context.store.read(
+            place.account,
+            lambda tx, entry=entry: _get(client, tx, args, place, entry),  # type: ignore[misc]
+        )
         told: _Entries = []
         for name, value in found:
             size = len(value or b"")
@@ -40,11 +45,13 @@ async def get_metadata(client: Client, args: GetMetadata) -> Answer:
     return Answer("Getmetadata completed.", code)
 
 
-def _get(client: Client, tx: Tx, args: GetMetadata, entry: str) -> _Entries:
+def _get(client: Client, tx: Tx, args: GetMetadata, place: Place, entry: str) -> _Entries:
     """One entry, NIL where it has no value, and what is below it."""
     if not args.mailbox:
         return _server_entries(client, tx, entry, args.depth)
-    mailbox = mailboxes.get(tx, from_wire(args.mailbox, client.context.separator))
+    mailbox = mailboxes.get(tx, place.name)
+    if place.account != client.account.id and entry.startswith(_PRIVATE):
+        return [(entry, None)]  # what is private to the owner
     found: _Entries = list(metadata.get(tx, mailbox.id, entry, args.depth))
     if _is_wanted(SPECIAL_USE, entry, args.depth) and mailbox.special_use:
         found.append((SPECIAL_USE, mailbox.special_use.encode("ascii")))
@@ -67,7 +74,12 @@ def _is_wanted(name: str, entry: str, depth: int) -> bool:
 
 
 async def set_metadata(client: Client, args: SetMetadata) -> Answer:
-    name = from_wire(args.mailbox, client.context.separator)
+    place = client.place(args.mailbox) if args.mailbox else Place(client.account.id, ())
+    if place.account != client.account.id and any(
+        entry.startswith(_PRIVATE) for entry, _ in args.values
+    ):
+        # RFC 5464 §4.3
+        raise Refused("mailboxes of others have no annotations of yours", "METADATA NOPRIVATE")
     if not args.mailbox:
         for entry, value in args.values:
             ensure_search(entry, value)
@@ -79,7 +91,7 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
                 raise Refused("annotations of the server itself are set by the administrator")
             metadata.set_all(tx, metadata.ACCOUNT, args.values)
             return
-        mailbox = mailboxes.get(tx, name)
+        mailbox = mailboxes.get(tx, place.name)
         plain = [(entry, value) for entry, value in args.values if entry != SPECIAL_USE]
         metadata.set_all(tx, mailbox.id, plain)
         for entry, value in args.values:
@@ -88,5 +100,5 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
                 mailboxes.set_special_use(tx, mailbox.id, uses)
         mailboxes.raise_modseq(tx, mailbox.id)
 
-    await client.write(work)
+    await client.context.store.write(place.account, work)
     return Answer("Setmetadata completed.")

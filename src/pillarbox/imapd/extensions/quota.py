@@ -22,7 +22,10 @@ async def get_quota(client: Client, args: QuotaRoot) -> Answer:
 
 
 async def get_quota_root(client: Client, args: Mailbox) -> Answer:
-    """The mailbox need not exist (RFC 9208 §4.1.2)."""
+    """The mailbox need not exist (RFC 9208 §4.1.2). How full the account of somebody else is, nobody is told."""
+    if client.place(args.mailbox).account != client.account.id:
+        client.engine.send(responses.quotaroot(args.mailbox, (), client.engine.utf8))
+        return Answer("Getquotaroot completed.")
     client.engine.send(responses.quotaroot(args.mailbox, (_ROOT,), client.engine.utf8))
     await _tell(client)
     return Answer("Getquotaroot completed.")
@@ -33,7 +36,7 @@ async def set_quota(client: Client, args: QuotaRoot) -> Answer:
 
 
 async def _tell(client: Client) -> None:
-    limits = client.quota
+    limits = client.quota(client.account.id)
     used = await client.read(quota.usage)
     resources: list[tuple[bytes, int, int]] = []
     if limits.octets is not None:  # RFC 9208 §5.1: in units of 1024 octets

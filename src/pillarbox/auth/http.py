@@ -1,0 +1,81 @@
+"""Passwords that a web service verifies: it gets a JSON object by POST, and answers with one.
+
+    {"user": "alice@example.org", "password": "...", "client": "192.0.2.1", "protocol": "imap"}
+    200 {"address": "alice@example.org"}     it is right, and that is the account
+    200 {"address": null}, 401, 403, 404     it is wrong
+
+Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from pillarbox.auth.source import Claimant
+from pillarbox.auth.web import WebRefusal, ask
+from pillarbox.config.schema import DirectorySettings
+from pillarbox.core.errors import Unavailable
+
+TIMEOUT_S = 5.0
+REMEMBERED_S = 30.0
+MOST_REMEMBERED = 10_000
+
+_WRONG = (401, 403, 404)
+
+
+class HttpSource:
+    """Used by several threads."""
+
+    def __init__(
+        self, settings: DirectorySettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._monotonic = monotonic
+        self._key = os.urandom(32)
+        self._wrong: OrderedDict[bytes, float] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def check(self, user: Claimant) -> str | None:
+        secret = user.password.reveal()
+        said = f"{user.username}\0{secret}".encode("utf-8", "replace")
+        mark = hmac.digest(self._key, said, hashlib.sha256)
+        with self._mutex:
+            if self._wrong.get(mark, 0.0) > self._monotonic():
+                return None
+        question = {
+            "user": user.username,
+            "password": secret,
+            "client": user.client,
+            "protocol": user.protocol,
+        }
+        address = self._ask(json.dumps(question).encode("ascii"))
+        if address is None:
+            with self._mutex:
+                self._wrong[mark] = self._monotonic() + REMEMBERED_S
+                if len(self._wrong) > MOST_REMEMBERED:
+                    self._wrong.popitem(last=False)
+        return address
+
+    def _ask(self, question: bytes) -> str | None:
+        settings = self._settings
+        headers = {"Content-Type": "application/json"}
+        if settings.token_file:
+            try:
+                token = Path(settings.token_file).read_text("ascii").strip()
+            except (OSError, ValueError) as error:
+                raise Unavailable("the token for the login service cannot be read") from error
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            found = ask(settings.url, question, headers, TIMEOUT_S)
+        except WebRefusal as error:
+            if error.status in _WRONG:
+                return None
+            raise Unavailable("the login service does not understand us") from error
+        address = found.get("address")
+        return address if isinstance(address, str) and address else None

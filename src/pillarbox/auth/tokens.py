@@ -1,0 +1,231 @@
+"""Access tokens: whose account one is for. Either it is signed (a JWT, with keys from a JWKS file or URL), or its
+issuer is asked (RFC 7662 §2).
+
+Only asymmetric algorithms count, and only that of the key's own type: "none", and an HMAC whose key would be a public
+key, are refused. Issuer, audience, and an expiry are demanded. All methods of verifiers block: call them in a thread.
+"""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import urllib.parse
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jwt
+
+from pillarbox.auth.web import WebRefusal, ask
+from pillarbox.config.schema import Oauth
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.errors import Unavailable
+from pillarbox.core.secret import Secret
+
+ALGORITHMS = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "EC": ("ES256", "ES384", "ES512"),
+    "OKP": ("EdDSA",),
+}
+"""By type of key."""
+
+KEYS_LIFE_S = 3600.0
+LOOK_AGAIN_S = 60.0
+"""How often keys are fetched again for a token that names an unknown one."""
+
+TIMEOUT_S = 5.0
+REMEMBERED_S = 60.0
+"""How long the issuer is not asked again of a token that was good."""
+MOST_REMEMBERED = 10_000
+
+
+class TokenVerifier(Protocol):
+    """Says what a token says."""
+
+    def claims(self, token: Secret) -> dict[str, Any] | None:
+        """Its claims if it is good, else None. Blocks. Raises Unavailable."""
+
+
+def make_verifier(settings: Oauth) -> TokenVerifier | None:
+    """None: no tokens are taken."""
+    if settings.introspection_url:
+        return Introspection(settings)
+    return SignedTokens(settings) if settings.jwks else None
+
+
+def user_of(claims: dict[str, Any], settings: Oauth) -> str:
+    """The user that a token is for; '' if it says none, or lacks the scope."""
+    scope = claims.get("scope", claims.get("scp", ""))
+    scopes = scope.split() if isinstance(scope, str) else scope
+    if settings.scope and not (isinstance(scopes, list) and settings.scope in scopes):
+        return ""
+    # An address that its owner never proved to have is nobody's.
+    if settings.user_claim == "email" and claims.get("email_verified") is False:
+        return ""
+    user = claims.get(settings.user_claim)
+    return user if isinstance(user, str) else ""
+
+
+class SignedTokens:
+    """JWTs."""
+
+    def __init__(self, settings: Oauth, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._skew_s = parse_duration(settings.clock_skew)
+        self._monotonic = monotonic
+        self._keys: list[jwt.PyJWK] = []
+        self._fetched = float("-inf")
+        self._fetching = threading.Lock()
+
+    def claims(self, token: Secret) -> dict[str, Any] | None:
+        text = token.reveal()
+        try:
+            header = jwt.get_unverified_header(text)
+            for key in self._find(header.get("kid")):
+                allowed = _algorithms(key)
+                if header.get("alg") in allowed:
+                    return self._verified(text, key, allowed)
+        except jwt.InvalidTokenError:
+            return None
+        return None
+
+    def _verified(
+        self, text: str, key: jwt.PyJWK, allowed: tuple[str, ...]
+    ) -> dict[str, Any] | None:
+        settings = self._settings
+        return jwt.decode(
+            text,
+            key=key.key,
+            algorithms=list(allowed),
+            audience=settings.audience,
+            issuer=settings.issuer,
+            leeway=self._skew_s,
+            options={"require": ["exp", "iss", "aud"]},
+        )
+
+    def _find(self, kid: object) -> list[jwt.PyJWK]:
+        """The keys that a token may be signed with. Fetched in one thread at a time."""
+        with self._fetching:
+            age_s = self._monotonic() - self._fetched
+            found = self._fitting(kid)
+            if age_s > KEYS_LIFE_S or (not found and age_s > LOOK_AGAIN_S):
+                try:
+                    self._keys = _parse_keys(self._fetch())
+                except Unavailable:
+                    if not found:
+                        raise
+                self._fetched = self._monotonic()
+                found = self._fitting(kid)
+            return found
+
+    def _fitting(self, kid: object) -> list[jwt.PyJWK]:
+        return [key for key in self._keys if kid is None or key.key_id == kid]
+
+    def _fetch(self) -> dict[str, Any]:
+        place = self._settings.jwks
+        if "://" in place:
+            try:
+                return ask(place, None, {}, TIMEOUT_S)
+            except WebRefusal as error:
+                raise Unavailable("the keys for tokens cannot be fetched") from error
+        try:
+            found = json.loads(Path(place).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise Unavailable("the keys for tokens cannot be read") from error
+        return found if isinstance(found, dict) else {}
+
+
+def _parse_keys(found: dict[str, Any]) -> list[jwt.PyJWK]:
+    """Those that can be used; symmetric ones never."""
+    keys = []
+    listed = found.get("keys")
+    for each in listed if isinstance(listed, list) else []:
+        if not isinstance(each, dict) or each.get("kty") not in ALGORITHMS:
+            continue
+        if each.get("use", "sig") != "sig":
+            continue
+        try:
+            keys.append(jwt.PyJWK(each))
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue
+    return keys
+
+
+def _algorithms(key: jwt.PyJWK) -> tuple[str, ...]:
+    """What a key may be used with: the algorithm that it names, else those of its type."""
+    of_type = ALGORITHMS.get(str(key.key_type), ())
+    named = key._jwk_data.get("alg")
+    if named is None:
+        return of_type
+    return (named,) if named in of_type else ()
+
+
+class Introspection:
+    """Asks the issuer (RFC 7662 §2.1)."""
+
+    def __init__(
+        self,
+        settings: Oauth,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._monotonic = monotonic
+        self._skew_s = parse_duration(settings.clock_skew)
+        self._good: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def claims(self, token: Secret) -> dict[str, Any] | None:
+        mark = hashlib.sha256(token.reveal().encode("utf-8", "replace")).digest()
+        with self._mutex:
+            until, known = self._good.get(mark, (0.0, {}))
+        if until > self._monotonic():
+            return known if self._is_good(known) else None
+        found = self._ask(token)
+        if found.get("active") is not True or not self._is_good(found):
+            return None
+        with self._mutex:
+            self._good[mark] = (self._monotonic() + REMEMBERED_S, found)
+            if len(self._good) > MOST_REMEMBERED:
+                self._good.popitem(last=False)
+        return found
+
+    def _ask(self, token: Secret) -> dict[str, Any]:
+        settings = self._settings
+        body = urllib.parse.urlencode(
+            {"token": token.reveal(), "token_type_hint": "access_token"}
+        ).encode("ascii")
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if settings.client_id:
+            secret = _read_secret(settings.client_secret_file)
+            pair = f"{urllib.parse.quote(settings.client_id)}:{urllib.parse.quote(secret)}"
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        try:
+            return ask(settings.introspection_url, body, headers, TIMEOUT_S)
+        except WebRefusal as error:
+            # RFC 7662 §2.3: it is us that were refused, not the token
+            raise Unavailable("the issuer of tokens does not let us ask") from error
+
+    def _is_good(self, claims: dict[str, Any]) -> bool:
+        """What the issuer left to us (RFC 7662 §4)."""
+        settings, now = self._settings, self._clock()
+        expires, begins = claims.get("exp", now), claims.get("nbf", now)
+        if not isinstance(expires, int | float) or not isinstance(begins, int | float):
+            return False
+        if expires + self._skew_s < now or begins - self._skew_s > now:
+            return False
+        if settings.issuer and claims.get("iss", settings.issuer) != settings.issuer:
+            return False
+        audience = claims.get("aud", settings.audience)
+        audiences = audience if isinstance(audience, list) else [audience]
+        return not settings.audience or settings.audience in audiences
+
+
+def _read_secret(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip() if path else ""
+    except (OSError, ValueError) as error:
+        raise Unavailable("the secret for the issuer of tokens cannot be read") from error

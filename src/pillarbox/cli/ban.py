@@ -1,0 +1,84 @@
+"""pillarbox ban ..."""
+
+import datetime
+import ipaddress
+import time
+
+import click
+
+from pillarbox.cli.common import open_directory, show_table
+from pillarbox.cli.options import config_option, json_option
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.errors import Refused
+
+
+@click.group(epilog="Example: pillarbox ban add 192.0.2.0/24 --for 2d --reason 'guesses passwords'")
+@config_option
+def ban() -> None:
+    """Networks whose connections are turned away, on all ports.
+
+    Those of security.never_throttled are never banned.
+    """
+
+
+def canonical_network(text: str) -> str:
+    """ "192.0.2.7" -> "192.0.2.7/32". Raises Refused."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise Refused(f'"{text}" is not an IP address or network like 192.0.2.0/24') from error
+    if network.prefixlen == 0:
+        raise Refused("that is all of the Internet")
+    return str(network)
+
+
+@ban.command(epilog="Example: pillarbox ban add 2001:db8::/32 --for 12h")
+@click.argument("network")
+@click.option(
+    "--for", "duration", metavar="TIME", help="Like 90m, 12h or 30d; without it, for good."
+)
+@click.option("--reason", default="", help="For your own memory.")
+@config_option
+def add(network: str, duration: str | None, reason: str) -> None:
+    """Turn NETWORK (or an address) away. A running server ends its connections within a second."""
+    canonical = canonical_network(network)
+    until = None
+    if duration is not None:
+        try:
+            until = int(time.time()) + parse_duration(duration)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+    with open_directory() as directory:
+        directory.add_ban(canonical, until, reason)
+    end = "for good" if until is None else f"until {_shown(until)}"
+    click.echo(f"{canonical} is banned {end}.")
+
+
+@ban.command("list", epilog="Example: pillarbox ban list --json")
+@json_option
+@config_option
+def list_(as_json: bool) -> None:
+    """List the bans."""
+    with open_directory() as directory:
+        rows = [
+            (each.network, _shown(each.until), _shown(each.created), each.reason)
+            for each in directory.bans()
+        ]
+    show_table(("network", "until", "since", "reason"), rows, as_json=as_json)
+
+
+@ban.command(epilog="Example: pillarbox ban remove 192.0.2.0/24")
+@click.argument("network")
+@config_option
+def remove(network: str) -> None:
+    """Let NETWORK in again."""
+    canonical = canonical_network(network)
+    with open_directory() as directory:
+        directory.remove_ban(canonical)
+    click.echo(f"{canonical} is no longer banned.")
+
+
+def _shown(epoch_s: int | None) -> str | None:
+    if epoch_s is None:
+        return None
+    return datetime.datetime.fromtimestamp(epoch_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

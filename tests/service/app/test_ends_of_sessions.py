@@ -1,0 +1,62 @@
+"""A running server ends sessions of disabled accounts, of supporters who are none any more, and of banned networks."""
+
+import imaplib
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pillarbox.testing import MailServer
+
+USER = "alice@example.test"
+
+
+def is_over(client: imaplib.IMAP4) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            client.noop()
+        except (imaplib.IMAP4.error, OSError):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture
+def server():
+    with MailServer(allow_cleartext_login=True) as server:
+        yield server
+
+
+def log_in(server: MailServer, user: str) -> imaplib.IMAP4:
+    client = imaplib.IMAP4(server.host, server.ports["imap"])
+    client.login(f'"{user}"', "pillarbox")  # imaplib does not quote user names
+    return client
+
+
+def disable(server: MailServer) -> None:
+    account = server._directory.account(USER)
+    assert account is not None
+    server._directory.set_enabled(account.id, enabled=False)
+
+
+def demote(server: MailServer) -> None:
+    account = server._directory.account("bob@example.test")
+    assert account is not None
+    server._directory.set_supporter(account.id, allowed=False)
+
+
+def ban(server: MailServer) -> None:
+    server._directory.add_ban("127.0.0.1/32", None, "")
+
+
+@pytest.mark.parametrize("end", [disable, demote, ban])
+def test_sessions_end_within_seconds(server: MailServer, end: Callable[[MailServer], None]) -> None:
+    bob = server._directory.account("bob@example.test")
+    assert bob is not None
+    server._directory.set_supporter(bob.id, allowed=True)
+    client = log_in(server, f"{USER}*bob@example.test")
+    end(server)
+    assert is_over(client)
+    with pytest.raises((imaplib.IMAP4.error, OSError)):
+        log_in(server, f"{USER}*bob@example.test")

@@ -1,0 +1,363 @@
+"""Passwords that others verify: a web service, an LDAP server, a class of one's own."""
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_service import WebService
+
+from pillarbox.auth import http as http_module
+from pillarbox.auth.http import HttpSource
+from pillarbox.auth.ldap import LdapSource
+from pillarbox.auth.login import Authenticator, Doors
+from pillarbox.auth.passwords import make_verifier
+from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
+from pillarbox.auth.source import Claimant, make_source
+from pillarbox.config.logins import directory_problems, oauth_problems
+from pillarbox.config.schema import DirectorySettings, Oauth
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.secret import Secret
+from pillarbox.sasl.exchange import Credentials
+from pillarbox.store.directory import Directory
+from pillarbox.store.run import LoginFailures
+
+PEER = Peer("192.0.2.1", "imap")
+
+
+def claimant(user: str, password: str) -> Claimant:
+    return Claimant(user, Secret(password), "192.0.2.1", "imap")
+
+
+def answer(body: bytes) -> tuple[int, Any]:
+    asked = json.loads(body)
+    right = asked["user"] == "bob@example.test" and asked["password"] == "right"
+    return 200, {"address": "bob@example.test" if right else None}
+
+
+@pytest.fixture
+def web() -> Iterator[WebService]:
+    service = WebService(answer)
+    yield service
+    service.close()
+
+
+# The web service
+
+
+def test_a_web_service_is_asked_with_all_it_needs(web: WebService, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("t0ken\n")
+    source = HttpSource(DirectorySettings("http", url=web.url, token_file=str(token)))
+    assert source.check(claimant("bob@example.test", "right")) == "bob@example.test"
+    headers, body = web.requests[0]
+    assert headers["Authorization"] == "Bearer t0ken"
+    assert json.loads(body) == {
+        "user": "bob@example.test",
+        "password": "right",
+        "client": "192.0.2.1",
+        "protocol": "imap",
+    }
+
+
+def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
+    now = [0.0]
+    source = HttpSource(DirectorySettings("http", url=web.url), lambda: now[0])
+    for _ in range(5):
+        assert source.check(claimant("bob@example.test", "wrong")) is None
+    assert len(web.requests) == 1
+    now[0] += http_module.REMEMBERED_S + 1
+    assert source.check(claimant("bob@example.test", "wrong")) is None
+    assert len(web.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "value"),
+    [
+        (500, {}),
+        (302, {}),
+        (400, {}),
+        (429, {}),
+        (200, b"no JSON"),
+        (200, []),
+        (200, b"[" * 100_000),
+        (200, b" " * 300_000),
+    ],
+)
+def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
+    web: WebService, status: int, value: Any
+) -> None:
+    web.answer = lambda _body: (status, value)
+    with pytest.raises(Unavailable):
+        HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+
+
+def test_a_slow_service_is_given_up(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "TIMEOUT_S", 0.2)
+
+    def slow(_body: bytes) -> tuple[int, Any]:
+        time.sleep(1)
+        return 200, {}
+
+    web.answer = slow
+    with pytest.raises(Unavailable):
+        HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+
+
+# In the authenticator
+
+
+class Fixed:
+    """A class of one's own."""
+
+    def __init__(self, settings: DirectorySettings) -> None:
+        self.password = settings.settings["password"]
+        self.asked: list[str] = []
+
+    def check(self, user: Claimant) -> str | None:
+        self.asked.append(user.username)
+        return user.username if user.password.reveal() == self.password else None
+
+
+def fixed() -> Any:
+    name = f"{Fixed.__module__}:Fixed"
+    import sys
+
+    sys.modules[Fixed.__module__] = sys.modules.get(Fixed.__module__) or sys.modules[__name__]
+    settings = DirectorySettings("python", python_class=name, settings={"password": "right"})
+    return make_source(settings)
+
+
+def logins(tmp_path: Path, attempts: list[tuple[str, str]], **doors: Any) -> list[Login | Denied]:
+    async def run() -> list[Login | Denied]:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        if not directory.domains():
+            directory.add_domain("example.test")
+            bob = directory.add_account("bob@example.test", "", "")
+            scram = make_verifier(Secret("for the phone"))
+            directory.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        authenticator = Authenticator(directory, failures, doors=Doors(**doors), failure_delay_s=0)
+        assert not any("SCRAM" in name for name in authenticator.mechanisms(PEER))
+        found = [
+            await authenticator.login(Credentials("", user, Secret(password)), PEER)
+            for user, password in attempts
+        ]
+        authenticator.close()
+        return found
+
+    return asyncio.run(run())
+
+
+def test_one_class_is_enough_to_verify_passwords(tmp_path: Path) -> None:
+    source = fixed()
+    right, again, wrong, app, empty, stranger = logins(
+        tmp_path,
+        [
+            ("bob@example.test", "right"),
+            ("bob@example.test", "right"),
+            ("bob@example.test", "wrong"),
+            ("bob@example.test", "for the phone"),
+            ("bob@example.test", ""),
+            ("carol@example.test", "right"),
+        ],
+        source=source,
+    )
+    assert isinstance(right, Login)
+    assert isinstance(again, Login)
+    assert isinstance(app, Login)
+    for each in (wrong, empty, stranger):
+        assert isinstance(each, Denied)
+    assert source.asked == ["bob@example.test", "bob@example.test", "carol@example.test"]
+
+
+def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_path: Path) -> None:
+    carol, dora = logins(
+        tmp_path,
+        [("carol@example.test", "right"), ("dora@elsewhere.test", "right")],
+        source=fixed(),
+        creates_accounts=True,
+    )
+    assert isinstance(carol, Login)
+    assert carol.account.address == "carol@example.test"
+    assert isinstance(dora, Denied)
+
+
+def test_a_class_that_is_not_there_is_told_at_the_start() -> None:
+    with pytest.raises(Refused):
+        make_source(DirectorySettings("python", python_class="pillarbox.nothing:Here"))
+
+
+# LDAP
+
+LDIF = """\
+dn: dc=example,dc=test
+objectClass: dcObject
+objectClass: organization
+o: Example
+dc: example
+
+dn: cn=bob,dc=example,dc=test
+objectClass: inetOrgPerson
+cn: bob
+sn: Builder
+uid: bob
+mail: bob@example.test
+userPassword: right (pass)*
+
+dn: cn=carol,dc=example,dc=test
+objectClass: inetOrgPerson
+cn: carol
+sn: Carol
+uid: carol
+mail: carol@example.test
+userPassword: of carol
+"""
+
+
+@pytest.fixture(scope="module")
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an OpenLDAP server with two people."""
+    if shutil.which("slapd") is None:
+        pytest.skip("slapd is not installed")
+    folder = tmp_path_factory.mktemp("slapd")
+    (folder / "db").mkdir()
+    config = folder / "slapd.conf"
+    config.write_text(
+        "include /etc/ldap/schema/core.schema\ninclude /etc/ldap/schema/cosine.schema\n"
+        "include /etc/ldap/schema/inetorgperson.schema\nmodulepath /usr/lib/ldap\n"
+        f"moduleload back_mdb\npidfile {folder}/pid\ndatabase mdb\nsuffix dc=example,dc=test\n"
+        f"rootdn cn=admin,dc=example,dc=test\nrootpw admin\ndirectory {folder}/db\n"
+        "access to attrs=userPassword by anonymous auth by * none\naccess to * by * read\n"
+    )
+    (folder / "people.ldif").write_text(LDIF)
+    subprocess.run(
+        ["slapadd", "-f", config, "-l", folder / "people.ldif"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    url = f"ldap://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        ["slapd", "-f", config, "-h", url, "-d", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def ldap(url: str, **changes: Any) -> LdapSource:
+    settings = {"url": url, "base": "dc=example,dc=test", "filter": "(|(mail={user})(uid={user}))"}
+    return LdapSource(DirectorySettings("ldap", **{**settings, **changes}))
+
+
+def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:
+    source = ldap(slapd)
+    for user in ("bob@example.test", "bob"):
+        assert source.check(claimant(user, "right (pass)*")) == "bob@example.test"
+        assert source.check(claimant(user, "wrong")) is None
+        assert source.check(claimant(user, "of carol")) is None
+    assert source.check(claimant("nobody", "right (pass)*")) is None
+    (tmp_path / "password").write_text("admin\n")
+    named = {
+        "bind_dn": "cn=admin,dc=example,dc=test",
+        "bind_password_file": str(tmp_path / "password"),
+    }
+    assert ldap(slapd, **named).check(claimant("carol", "of carol")) == "carol@example.test"
+    (tmp_path / "password").write_text("wrong\n")
+    with pytest.raises(Unavailable):
+        ldap(slapd, **named).check(claimant("carol", "of carol"))
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "*",
+        "bo*",
+        "b?b",
+        "bob)(uid=*",
+        "*)(uid=*))(|(uid=*",
+        "bob\\2a",
+        "bob\0",
+        "(",
+        "x)(|(objectClass=*)",
+        "bob@example.test)(cn=*",
+        "ü" * 100,
+    ],
+)
+def test_nothing_can_be_injected_into_the_filter(slapd: str, user: str) -> None:
+    for password in ("right (pass)*", "of carol"):
+        assert ldap(slapd).check(claimant(user, password)) is None
+
+
+def test_more_than_one_entry_is_none(slapd: str) -> None:
+    source = ldap(slapd, filter="(|(uid={user})(objectClass=inetOrgPerson))")
+    assert source.check(claimant("bob", "right (pass)*")) is None
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        ldap("ldap://127.0.0.1:1").check(claimant("bob", "right"))
+
+
+def test_a_server_without_tls_gets_no_password_where_tls_is_wanted(slapd: str) -> None:
+    with pytest.raises(Unavailable):
+        ldap(slapd, start_tls=True).check(claimant("bob", "right (pass)*"))
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        DirectorySettings("http", url="http://login.example.org/"),
+        DirectorySettings("python", python_class="module"),
+        DirectorySettings("ldap", url="ldap://ldap.example.org", base="dc=example"),
+        DirectorySettings("ldap", url="ldaps://ldap.example.org", base="dc=x", filter="(mail=bob)"),
+        DirectorySettings("ldap", url="ldaps://ldap.example.org"),
+        DirectorySettings("ldap", url="http://ldap.example.org", base="dc=x"),
+    ],
+)
+def test_unsafe_directories_are_refused(settings: DirectorySettings) -> None:
+    assert list(directory_problems(settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Oauth(jwks="https://login.example.org/keys"),
+        Oauth("i", "a", jwks="http://login.example.org/keys"),
+        Oauth("i", "a", jwks="https://x/", introspection_url="https://x/"),
+        Oauth(introspection_url="http://login.example.org/"),
+        Oauth("i", "a", "https://x/", clock_skew="2h"),
+        Oauth("i", "a", "https://x/", user_claim=""),
+        Oauth("i", "a", "https://x/", client_id="x"),
+    ],
+)
+def test_unsafe_issuers_are_refused(settings: Oauth) -> None:
+    assert list(oauth_problems(settings))
+
+
+def test_safe_settings_have_no_problems() -> None:
+    assert not list(oauth_problems(Oauth("i", "a", "https://login.example.org/keys")))
+    ldaps = DirectorySettings("ldap", url="ldaps://ldap.example.org", base="dc=example")
+    assert not list(directory_problems(ldaps))

@@ -1,0 +1,159 @@
+"""Guessing is slowed down, then refused; owners are not locked out by what others do elsewhere."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pillarbox.auth.throttle import (
+    ATTACKED_AT,
+    MOST_OF_NETWORK,
+    MOST_OF_STRANGER,
+    MOST_WITH_ACCOUNT,
+    ONE_PROXY_LOGINS,
+    Claim,
+    OneAddress,
+    Throttle,
+)
+from pillarbox.core.networks import parse_networks
+from pillarbox.store import run
+from pillarbox.store.run import FORGIVEN_S, LoginFailures
+
+OWNER, ATTACKER = "192.0.2.1", "198.51.100.7"
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1_790_000_000.0
+        self.known: set[tuple[int, str]] = set()
+        self.failures = LoginFailures(folder / "run.db", clock=lambda: self.now)
+        self.throttle = self.another()
+        self.number = 0
+
+    def another(self) -> Throttle:
+        return Throttle(
+            LoginFailures(self.folder / "run.db", clock=lambda: self.now),
+            lambda account, network: (account, network) in self.known,
+            parse_networks(["203.0.113.0/24"]),
+        )
+
+    def guess(self, address: str, name: str = "bob", account: int = 1) -> bool:
+        """A guess with a new wrong password; False: it was refused."""
+        claim = Claim(name, account, address)
+        if self.throttle.refuses(claim):
+            return False
+        self.number += 1
+        self.throttle.failed(claim, b"%d" % self.number)
+        return True
+
+    def may_try(self, address: str) -> bool:
+        return not self.throttle.refuses(Claim("bob", 1, address))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.failures.close()
+
+
+def guesses(rig: Rig, count: int, guess: Callable[[int], bool]) -> int:
+    return sum(guess(number) for number in range(count))
+
+
+def test_delays_grow_to_a_limit(rig: Rig) -> None:
+    claim = Claim("bob", 1, ATTACKER)
+    delays = [rig.throttle.failed(claim, b"%d" % number) for number in range(30)]
+    assert delays[0] == 1
+    assert delays == sorted(delays)
+    assert set(delays) == {1, 2, 4, 8, 16}
+
+
+def test_one_network_has_few_guesses_at_an_account_and_more_at_others(rig: Rig) -> None:
+    assert guesses(rig, 100, lambda _: rig.guess(ATTACKER)) == MOST_WITH_ACCOUNT
+    others = guesses(rig, 100, lambda number: rig.guess(ATTACKER, f"user{number}", 2 + number))
+    assert others == MOST_OF_NETWORK - MOST_WITH_ACCOUNT
+
+
+def test_a_refusal_ends_by_itself(rig: Rig) -> None:
+    guesses(rig, 100, lambda _: rig.guess(ATTACKER))
+    assert not rig.may_try(ATTACKER)
+    rig.now += FORGIVEN_S / MOST_WITH_ACCOUNT + 1
+    assert guesses(rig, 10, lambda _: rig.guess(ATTACKER)) in (1, 2)
+    rig.now += 2 * FORGIVEN_S
+    assert guesses(rig, 100, lambda _: rig.guess(ATTACKER)) == MOST_WITH_ACCOUNT
+
+
+def test_an_attacker_elsewhere_does_not_lock_out_the_owner(rig: Rig) -> None:
+    for number in range(3 * ATTACKED_AT):
+        rig.guess(f"198.51.{number // 250}.{number % 250}")
+    assert rig.may_try(OWNER)  # from a network that is new, too
+    rig.known.add((1, OWNER))
+    for _ in range(MOST_WITH_ACCOUNT - 1):
+        assert rig.guess(OWNER)  # who mistypes it from home has many attempts even then
+
+
+def test_many_networks_together_have_few_guesses_each_at_an_attacked_account(rig: Rig) -> None:
+    for number in range(2 * ATTACKED_AT):
+        rig.guess(f"198.51.{number // 250}.{number % 250}")
+    assert guesses(rig, 100, lambda _: rig.guess("203.0.112.9")) == MOST_OF_STRANGER
+
+
+def test_an_owner_behind_the_attackers_address_gets_in_where_he_was_before(rig: Rig) -> None:
+    guesses(rig, 200, lambda number: rig.guess(OWNER, f"user{number}", 2 + number))
+    assert not rig.may_try(OWNER)
+    rig.known.add((1, OWNER))
+    assert rig.may_try(OWNER)
+
+
+def test_a_success_does_not_wipe_failures_with_other_accounts(rig: Rig) -> None:
+    guesses(rig, 200, lambda number: rig.guess(ATTACKER, f"user{number}", 2 + number))
+    rig.throttle.succeeded(Claim("mallory", 99, ATTACKER))
+    assert not rig.guess(ATTACKER, "user500", 502)
+
+
+def test_unknown_names_are_treated_like_accounts(rig: Rig) -> None:
+    assert guesses(rig, 100, lambda _: rig.guess(ATTACKER, "nobody", 0)) == MOST_WITH_ACCOUNT
+
+
+def test_the_same_wrong_password_counts_once(rig: Rig) -> None:
+    claim = Claim("bob", 1, OWNER)
+    for _ in range(1000):
+        assert rig.throttle.failed(claim, b"the old password") == 1
+    assert rig.may_try(OWNER)
+
+
+def test_allowed_networks_are_never_refused(rig: Rig) -> None:
+    assert guesses(rig, 200, lambda _: rig.guess("203.0.113.9")) == 200
+
+
+def test_all_workers_count_together(rig: Rig) -> None:
+    other = rig.another()
+    guesses(rig, MOST_WITH_ACCOUNT, lambda _: rig.guess(ATTACKER))
+    assert other.refuses(Claim("bob", 1, ATTACKER))
+
+
+def test_memory_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "MOST_KEYS", 100)
+    for number in range(2000):
+        rig.failures.add(f"n {number}", 50)
+    rows = rig.failures._connection.execute("SELECT count(*) FROM login_failure").fetchone()
+    assert rows[0] <= 100 + 256
+
+
+def test_a_proxy_that_hides_all_clients_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    seen = OneAddress()
+    with caplog.at_level(logging.WARNING, "pillarbox.auth"):
+        for number in range(3 * ONE_PROXY_LOGINS):
+            seen.see("10.0.0.5", f"user{number % 9}")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "10.0.0.5" in caplog.text
+
+
+def test_clients_from_several_addresses_are_no_proxy(caplog: pytest.LogCaptureFixture) -> None:
+    seen = OneAddress()
+    for number in range(3 * ONE_PROXY_LOGINS):
+        seen.see(f"10.0.0.{number % 2}", f"user{number % 9}")
+    assert not caplog.records

@@ -1,0 +1,262 @@
+"""Access tokens: what is taken, and above all what is not (RFC 7628, RFC 7662)."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from web_service import WebService
+
+from pillarbox.auth import tokens
+from pillarbox.auth.exchange import Exchange
+from pillarbox.auth.login import Authenticator, Doors
+from pillarbox.auth.passwords import hash_password
+from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.tokens import Introspection, SignedTokens, user_of
+from pillarbox.config.schema import Oauth
+from pillarbox.core.errors import Unavailable
+from pillarbox.core.secret import Secret
+from pillarbox.sasl.exchange import Challenge
+from pillarbox.store.directory import Directory
+from pillarbox.store.run import LoginFailures
+
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+STRANGER = rsa.generate_private_key(65537, 2048)
+PUBLIC_PEM = RSA.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+
+
+def jwk(key: Any, kid: str, **more: str) -> dict[str, Any]:
+    algorithms = {
+        rsa.RSAPublicKey: jwt.algorithms.RSAAlgorithm,
+        ec.EllipticCurvePublicKey: jwt.algorithms.ECAlgorithm,
+        ed25519.Ed25519PublicKey: jwt.algorithms.OKPAlgorithm,
+    }
+    public = key.public_key()
+    algorithm = next(each for kind, each in algorithms.items() if isinstance(public, kind))
+    return {**json.loads(algorithm.to_jwk(public)), "kid": kid, **more}
+
+
+KEYS = {"keys": [jwk(RSA, "r", alg="RS256"), jwk(EC, "e"), jwk(ED, "d"), {"kty": "odd"}]}
+KEYS["keys"].append(
+    {"kty": "oct", "kid": "o", "k": base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("=")}
+)
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    good = {
+        "iss": "https://login.example.test",
+        "aud": "mail",
+        "exp": now + 300,
+        "iat": now,
+        "email": "bob@example.test",
+    }
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def settings(folder: Path, **changes: Any) -> Oauth:
+    path = folder / "jwks.json"
+    path.write_text(json.dumps(KEYS))
+    return Oauth(
+        **{
+            "issuer": "https://login.example.test",
+            "audience": "mail",
+            "jwks": str(path),
+            **changes,
+        }
+    )
+
+
+def signed(key: Any, algorithm: str, kid: str | None, **changes: Any) -> Secret:
+    headers = {} if kid is None else {"kid": kid}
+    return Secret(jwt.encode(claims(**changes), key, algorithm, headers=headers))
+
+
+@pytest.mark.parametrize(("key", "algorithm", "kid"), [(RSA, "RS256", "r"), (EC, "ES256", "e")])
+def test_tokens_of_the_issuer_are_taken(tmp_path: Path, key: Any, algorithm: str, kid: str) -> None:
+    verifier = SignedTokens(settings(tmp_path))
+    found = verifier.claims(signed(key, algorithm, kid))
+    assert found is not None
+    assert user_of(found, settings(tmp_path)) == "bob@example.test"
+    assert verifier.claims(signed(ED, "EdDSA", "d")) is not None
+
+
+def unsigned() -> Secret:
+    return Secret(jwt.encode(claims(), None, "none", headers={"kid": "r"}))
+
+
+def with_public_key_as_hmac_secret() -> Secret:
+    """The library refuses to make one, so it is made by hand."""
+    import hashlib
+    import hmac
+
+    def part(value: Any) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    text = part({"alg": "HS256", "typ": "JWT", "kid": "r"}) + b"." + part(claims())
+    mac = base64.urlsafe_b64encode(hmac.digest(PUBLIC_PEM, text, hashlib.sha256)).rstrip(b"=")
+    return Secret((text + b"." + mac).decode())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        unsigned,
+        with_public_key_as_hmac_secret,
+        lambda: signed("k" * 32, "HS256", "o"),  # a symmetric key in the set counts for nothing
+        lambda: signed(STRANGER, "RS256", "r"),
+        lambda: signed(RSA, "PS256", "r"),  # the key says RS256
+        lambda: signed(RSA, "RS256", "e"),
+        lambda: signed(RSA, "RS256", "unknown"),
+        lambda: signed(RSA, "RS256", "r", exp=int(time.time()) - 120),
+        lambda: signed(RSA, "RS256", "r", exp=None),
+        lambda: signed(RSA, "RS256", "r", nbf=int(time.time()) + 120),
+        lambda: signed(RSA, "RS256", "r", aud="other"),
+        lambda: signed(RSA, "RS256", "r", aud=None),
+        lambda: signed(RSA, "RS256", "r", iss="https://evil.example"),
+        lambda: signed(RSA, "RS256", "r", iss=None),
+        lambda: Secret("not.a.token"),
+        lambda: Secret(""),
+        lambda: Secret("." * 8000),
+    ],
+)
+def test_other_tokens_are_refused(tmp_path: Path, make: Callable[[], Secret]) -> None:
+    assert SignedTokens(settings(tmp_path)).claims(make()) is None
+
+
+def test_clocks_may_differ_a_little(tmp_path: Path) -> None:
+    late = signed(RSA, "RS256", "r", exp=int(time.time()) - 30)
+    assert SignedTokens(settings(tmp_path)).claims(late) is not None
+    assert SignedTokens(settings(tmp_path, clock_skew="0s")).claims(late) is None
+
+
+def test_the_user_needs_the_scope_and_a_verified_address(tmp_path: Path) -> None:
+    scoped = settings(tmp_path, scope="imap")
+    assert user_of(claims(), scoped) == ""
+    assert user_of(claims(scope="openid imap"), scoped) == "bob@example.test"
+    assert user_of(claims(scp=["imap"]), scoped) == "bob@example.test"
+    assert user_of(claims(email_verified=False), settings(tmp_path)) == ""
+    assert user_of(claims(email=["bob@example.test"]), settings(tmp_path)) == ""
+
+
+def test_new_keys_are_fetched_but_not_for_each_bad_token(tmp_path: Path) -> None:
+    now = [0.0]
+    web = WebService(lambda _request: (200, {"keys": KEYS["keys"][:1]}))
+    try:
+        verifier = SignedTokens(settings(tmp_path, jwks=web.url), lambda: now[0])
+        for _ in range(10):
+            assert verifier.claims(signed(EC, "ES256", "e")) is None
+        assert len(web.requests) == 1
+        web.answer = lambda _request: (200, KEYS)
+        now[0] += tokens.LOOK_AGAIN_S + 1
+        assert verifier.claims(signed(EC, "ES256", "e")) is not None
+        assert len(web.requests) == 2
+        web.answer = lambda _request: (500, {})
+        now[0] += tokens.KEYS_LIFE_S + 1
+        assert verifier.claims(signed(EC, "ES256", "e")) is not None  # what is known stays good
+    finally:
+        web.close()
+
+
+def test_the_issuer_is_asked_once_a_minute_with_our_name(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    web = WebService(lambda _request: (200, {"active": True, **claims()}))
+    try:
+        verifier = Introspection(
+            Oauth(
+                audience="mail",
+                introspection_url=web.url,
+                client_id="pillarbox",
+                client_secret_file=str(secret),
+            )
+        )
+        for _ in range(3):
+            assert verifier.claims(Secret("opaque")) is not None
+        ((headers, body),) = web.requests
+        assert body == b"token=opaque&token_type_hint=access_token"
+        assert headers["Authorization"] == "Basic " + base64.b64encode(b"pillarbox:s3cret").decode()
+        for answer in (
+            {"active": False},
+            {"active": "yes", **claims()},
+            {},
+            {"active": True, **claims(aud="other")},
+            {"active": True, **claims(exp=1)},
+        ):
+            web.answer = lambda _request, answer=answer: (200, answer)
+            assert verifier.claims(Secret(f"other {answer}")) is None
+        for status in (401, 500, 302):
+            web.answer = lambda _request, status=status: (status, {})
+            with pytest.raises(Unavailable):
+                verifier.claims(Secret(f"another {status}"))
+    finally:
+        web.close()
+
+
+PEER = Peer("192.0.2.1", "imap")
+
+
+def exchange_with(tmp_path: Path, mechanism: str, initial: bytes) -> tuple[Any, Any]:
+    """The first answer, and if that is a challenge the one behind it."""
+
+    async def run() -> tuple[Any, Any]:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        for name in ("bob", "carol"):
+            directory.add_account(f"{name}@example.test", *hash_password(Secret("password")))
+        oauth = settings(tmp_path)
+        verifier = SignedTokens(oauth)
+        doors = Doors(tokens=lambda token: user_of(verifier.claims(token) or {}, oauth))
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        assert mechanism in authenticator.mechanisms(PEER)
+        exchange = Exchange(authenticator, mechanism, PEER)
+        first = await exchange.start(initial)
+        second = await exchange.respond(b"\x01") if isinstance(first, Challenge) else None
+        authenticator.close()
+        return first, second
+
+    return asyncio.run(run())
+
+
+def message(mechanism: str, user: str, token: Secret) -> bytes:
+    if mechanism == "XOAUTH2":
+        return f"user={user}\x01auth=Bearer {token.reveal()}\x01\x01".encode()
+    return f"n,a={user},\x01auth=Bearer {token.reveal()}\x01\x01".encode()
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_token_logs_in_whom_it_names_and_nobody_else(tmp_path: Path, mechanism: str) -> None:
+    good = signed(RSA, "RS256", "r")
+    first, _ = exchange_with(tmp_path, mechanism, message(mechanism, "bob@example.test", good))
+    assert isinstance(first, Login)
+    assert first.account.address == "bob@example.test"
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_token_is_no_good_for_others(tmp_path: Path, mechanism: str) -> None:
+    good = signed(RSA, "RS256", "r")
+    first, _ = exchange_with(tmp_path, mechanism, message(mechanism, "carol@example.test", good))
+    assert isinstance(first, Denied)
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_refused_token_is_explained_then_fails(tmp_path: Path, mechanism: str) -> None:
+    """RFC 7628 §3.2.2, §3.2.3"""
+    bad = signed(STRANGER, "RS256", "r")
+    first, second = exchange_with(tmp_path, mechanism, message(mechanism, "bob@example.test", bad))
+    assert isinstance(first, Challenge)
+    assert json.loads(first.data)["status"] in ("invalid_token", "401")
+    assert isinstance(second, Denied)
+    assert not second.is_syntax
