@@ -195,7 +195,11 @@ class Supervisor:
             self._unusable = message.unusable
             for other in self._workers[1:]:
                 self._spawn(other)
-        if not self._was_announced and all(each.is_ready for each in self._workers):
+        if (
+            not self._was_announced
+            and not self._stopping
+            and all(each.is_ready for each in self._workers)
+        ):
             self._was_announced = True
             announce(self._workers[0].sockets)
 
