@@ -64,6 +64,12 @@ async def uids(store: Store, account: int) -> list[int]:
     return [row[0] for row in found]
 
 
+def stop_ticking(store: Store) -> None:
+    """As a kill does: nothing more is put in."""
+    if store._committer._tick_timer is not None:
+        store._committer._tick_timer.cancel()
+
+
 def test_what_one_worker_shares_is_shared_in_all(tmp_path: Path) -> None:
     async def scenario(stores: list[Store]) -> None:
         first, second = stores
@@ -212,7 +218,7 @@ def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
             await killed.append(1, item())
             for number in range(30):
                 await killed.deliver(1, item(number, size=600))
-        killed._committer._tick_timer.cancel()
+        stop_ticking(killed)
         assert len(journal.segments(tmp_path / "journal", "2")) > 3
         again = Store(tmp_path, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
         again.retire_left()
@@ -375,7 +381,7 @@ def test_what_a_killed_worker_took_is_put_in_once_by_the_next(
                 await store.append(account, item(number))
                 await store.deliver(account, item(number + 1))
             await store._committer._quiet()
-            store._committer._tick_timer.cancel()
+            stop_ticking(store)
 
         await one(100, put=False)
         await one(200, put=True)
