@@ -189,9 +189,7 @@ def _introduce(peer: str | None) -> None:
 
 
 @click.group()
-@click.option(
-    "--workers", default=0, help="processes of Pillarbox; 0, the default: one for each core"
-)
+@click.option("--workers", default=1, help="processes of Pillarbox; 0: one for each core")
 def main(workers: int) -> None:
     """Compare Pillarbox with Postfix + Dovecot on this machine, on loopback."""
 

@@ -10,8 +10,9 @@ hostname = "mail.example.org"
 # Where everything is kept: mail, accounts, keys. Readable by the server's user only.
 data_dir = "/var/lib/pillarbox"
 
-# Server processes that share the work; 0: one for each core. With 1 there is no supervisor beside it.
-workers = 0
+# Server processes that share the work; 0: one for each core. One is the fastest while a few clients wait for each
+# answer; more are for many busy sessions, and need more than two cores.
+workers = 1
 
 # Addresses and ports. A missing or empty list: that service is off.
 [listen]

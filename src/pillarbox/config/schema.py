@@ -158,7 +158,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     hostname: str
     data_dir: str
-    workers: int = 0
+    workers: int = 1
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)
