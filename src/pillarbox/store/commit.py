@@ -107,13 +107,13 @@ class Committer:
         notify: Notify,
         is_watched: Callable[[int], bool],
         on_fatal: Callable[[BaseException], None],
-        left: Sequence[Path] = (),
-        mark_behind: Callable[[int, int], None] | None = None,
+        left: Sequence[Path],
+        mark_behind: Callable[[int, int], None],
     ) -> None:
         """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
         earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`."""
         runs = {run for path in left if (run := run_of(path))}
-        self._intake = Intake(journal.worker, journal.run, runs, mark_behind or _mark_nothing)
+        self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
         self._arrivals: list[_Arrival] = []
         self._tick_timer: asyncio.TimerHandle | None = None
         self._due: dict[int, None] = {}
@@ -596,10 +596,6 @@ def _group_size(units: list[Unit]) -> int:
         if number and octets > MOST_OCTETS_A_GROUP:
             return number
     return min(len(units), MOST_UNITS_A_GROUP)
-
-
-def _mark_nothing(_account: int, _change: int) -> None:
-    """Nobody else is there to see it."""
 
 
 def _do_nothing(_tx: Tx) -> None:

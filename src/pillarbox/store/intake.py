@@ -53,8 +53,8 @@ class Intake:
         self,
         worker: str,
         run: int,
-        earlier_runs: Iterable[int] = (),
-        mark_behind: Callable[[int, int], None] = lambda _account, _change: None,
+        earlier_runs: Iterable[int],
+        mark_behind: Callable[[int, int], None],
     ) -> None:
         """`earlier_runs` of this worker have segments yet, so what files say of them stays. `mark_behind` hears of an
         account that something waits for (+1), and that nothing does any more (-1)."""

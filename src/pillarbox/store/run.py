@@ -46,14 +46,14 @@ class LoginFailures:
         step_s = FORGIVEN_S / most
         try:
             self._tidy(now)
-            row = self._connection.execute(
+            row: Any = self._connection.execute(
                 "INSERT INTO login_failure VALUES (?1, ?2 + ?3) ON CONFLICT (key)"
                 " DO UPDATE SET until = min(max(until, ?2) + ?3, ?2 + 2 * ?4) RETURNING until",
                 (key, now, step_s, FORGIVEN_S),
             ).fetchone()
         except apsw.Error:
             return 1  # a full disk must not keep anybody out or let anybody in
-        return float((row[0] - now) / step_s)  # type: ignore[index]
+        return float((row[0] - now) / step_s)
 
     def count(self, key: str, most: int) -> float:
         """How many there are."""

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +106,7 @@ class Store:
                 self._notifier.has_listeners,
                 on_fatal,
                 left,
-                relay.mark_behind if relay is not None else None,
+                relay.mark_behind if relay is not None else _mark_nothing,
             )
         except BaseException:
             os.close(self._lock)
@@ -283,8 +284,8 @@ class Store:
         for piece in range(1, item.content.pieces):
             await self._write_soon(
                 account,
-                lambda tx, piece=piece: messages.insert_body_piece(  # type: ignore[misc]
-                    tx, item.content, content, piece
+                partial(
+                    messages.insert_body_piece, content=item.content, number=content, piece=piece
                 ),
                 PIECE_OCTETS,
             )
@@ -352,7 +353,7 @@ class Store:
         for content in dead:
             await self._write_soon(
                 account,
-                lambda tx, content=content: messages.discard_staged(tx, content),  # type: ignore[misc]
+                partial(messages.discard_staged, content=content),
             )
         for start in range(0, len(contents), reclaim.SLICE):
             part = contents[start : start + reclaim.SLICE]
@@ -368,6 +369,10 @@ class Store:
                 self._accounts.forget(account)
                 self.index.forget(account)
                 remove_account_files(self.data_dir, account)
+
+
+def _mark_nothing(_account: int, _change: int) -> None:
+    """Nobody else is there to see it."""
 
 
 def _find_reclaimable(account: int, path: Path, now_s: int) -> tuple[list[int], frozenset[int]]:

@@ -4,6 +4,8 @@ Annotations of "the server" are those of the session's account; of those that al
 /shared/admin, which is made up.
 """
 
+from functools import partial
+
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_metadata import GetMetadata, SetMetadata
@@ -28,7 +30,7 @@ async def get_metadata(client: Client, args: GetMetadata) -> Answer:
     for entry in args.entries:
         found = await client.context.store.read(
             place.account,
-            lambda tx, entry=entry: _get(client, tx, args, place, entry),  # type: ignore[misc]
+            partial(_get, client, args=args, place=place, entry=entry),
         )
         told: _Entries = []
         for name, value in found:
