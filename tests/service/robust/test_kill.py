@@ -13,7 +13,7 @@ from serverprocess import DOMAIN, ServerProcess
 
 from pillarbox.store.check import check_store
 
-ROUNDS = 8
+ROUNDS = 20
 ROUNDS_OF_WORKERS = 5
 SENDERS = 20
 ACCOUNTS = 5
