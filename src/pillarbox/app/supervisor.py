@@ -190,16 +190,14 @@ class Supervisor:
         if message.why_not:
             return
         worker.is_ready = True
+        if self._stopping:
+            return  # it was told so, and the others are not needed any more
         if not self._has_begun:
             self._has_begun = True
             self._unusable = message.unusable
             for other in self._workers[1:]:
                 self._spawn(other)
-        if (
-            not self._was_announced
-            and not self._stopping
-            and all(each.is_ready for each in self._workers)
-        ):
+        if not self._was_announced and all(each.is_ready for each in self._workers):
             self._was_announced = True
             announce(self._workers[0].sockets)
 

@@ -89,6 +89,12 @@ allow_cleartext_login = true
 
     def start(self, before: Callable[[], None] | None = None) -> None:
         """Returns when all ports answer. `before` runs in the new process (limits)."""
+        self.spawn(before)
+        for port in (self.smtp, self.submission, self.imap, self.pop3):
+            self._wait_for(port)
+
+    def spawn(self, before: Callable[[], None] | None = None) -> None:
+        """Returns at once."""
         config = str(self.folder / "pillarbox.toml")
         if self.record is None:
             arguments = ["pillarbox", "serve", "--config", config]
@@ -101,8 +107,6 @@ allow_cleartext_login = true
             preexec_fn=before,
         )
         weakref.finalize(self, self.process.kill)  # a test that failed leaves none
-        for port in (self.smtp, self.submission, self.imap, self.pop3):
-            self._wait_for(port)
 
     def _wait_for(self, port: int) -> None:
         end = time.monotonic() + 20

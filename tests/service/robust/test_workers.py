@@ -212,6 +212,17 @@ def test_a_supervisor_that_is_killed_takes_its_workers_along_and_the_next_binds_
     assert server.stop() == 0
 
 
+def test_a_server_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, 1, workers=2)
+    for tenths in range(3, 13, 2):
+        server.spawn()
+        time.sleep(tenths / 10)  # before, between and after the starts of its workers
+        begin = time.monotonic()
+        assert server.stop() in (0, -signal.SIGTERM)
+        assert time.monotonic() - begin < 20
+    assert "Traceback" not in (tmp_path / "out").read_text()
+
+
 def test_a_second_server_is_refused_though_ports_may_be_shared(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "one", 1, workers=2)
     server.start()
