@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.store import commit, messages
+from pillarbox.store import messages
+from pillarbox.store import unit as unit_module
 from pillarbox.store.commit import MOST_OCTETS_A_GROUP
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
@@ -19,14 +20,14 @@ def test_a_group_writes_a_bounded_number_of_octets(
 ) -> None:
     content = make_content(b"Subject: x\r\n\r\n" + b"x" * size)
     groups: list[int] = []
-    apply = commit.Committer._begin
+    apply = unit_module._begin
 
-    def watch(self, file, units):
+    def watch(file, units, now_s):
         if len(units) > 1:
             groups.append(sum(unit.octets for unit in units))
-        return apply(self, file, units)
+        return apply(file, units, now_s)
 
-    monkeypatch.setattr(commit.Committer, "_begin", watch)
+    monkeypatch.setattr(unit_module, "_begin", watch)
 
     async def scenario() -> None:
         store = Store(tmp_path)

@@ -36,7 +36,16 @@ from pillarbox.store.messages import Append, Appended
 from pillarbox.store.retirement import Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.tx import Tx
-from pillarbox.store.unit import Applied, Unit, fail_all, nothing, records_of, settle, stopping
+from pillarbox.store.unit import (
+    Applied,
+    Unit,
+    apply,
+    fail_all,
+    nothing,
+    records_of,
+    settle,
+    stopping,
+)
 
 MOST_UNITS_A_GROUP = 32
 """Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
@@ -220,7 +229,7 @@ class Committer:
             return
         file.busy = True
         try:
-            group = self._apply(file, [self._put(account)], database.NORMAL)
+            group = apply(file, [self._put(account)], database.NORMAL, self._now_s())
         finally:
             file.unlock()
         self._finish(file, group)
@@ -363,7 +372,7 @@ class Committer:
                 self._start(self._apply_when_free(file, units))
                 continue
             try:
-                group = self._apply(file, units, database.NORMAL)
+                group = apply(file, units, database.NORMAL, self._now_s())
             finally:
                 file.unlock()
             applied.append((file, group))
@@ -373,15 +382,17 @@ class Committer:
     async def _apply_when_free(self, file: AccountFile, units: list[Unit]) -> None:
         """Appends to a file that another process has now, applied as soon as it gives it up."""
 
-        def apply() -> Applied:
+        def apply_locked() -> Applied:
             file.lock()
             try:
-                return self._apply(file, units, database.NORMAL)
+                return apply(file, units, database.NORMAL, self._now_s())
             finally:
                 file.unlock()
 
         try:
-            group = await asyncio.get_running_loop().run_in_executor(self._lock_threads, apply)
+            group = await asyncio.get_running_loop().run_in_executor(
+                self._lock_threads, apply_locked
+            )
         except BaseException as error:
             self._finish(file, fail_all(units, error))
             self._fail(error)
@@ -441,7 +452,9 @@ class Committer:
             if not file.try_lock():
                 await loop.run_in_executor(self._lock_threads, file.lock)
             try:
-                group = await loop.run_in_executor(self._threads, self._apply, file, units, level)
+                group = await loop.run_in_executor(
+                    self._threads, apply, file, units, level, self._now_s()
+                )
             finally:
                 file.unlock()
         except BaseException as error:
@@ -450,49 +463,8 @@ class Committer:
             raise
         self._finish(file, group)
 
-    def _apply(self, file: AccountFile, units: list[Unit], level: str) -> Applied:
-        """One transaction for a group, and one for each unit where the disk made that fail."""
-        try:
-            file.set_synchronous(level)
-            group = self._begin(file, units)
-            file.writer.execute("COMMIT")
-            return group
-        except apsw.Error as error:
-            _roll_back(file)
-            if len(units) == 1:
-                return fail_all(units, database.unavailable(error))
-            alone = [self._apply(file, [unit], level) for unit in units]
-            return Applied(units, set().union(*(group.changed for group in alone)))
-
-    def _begin(self, file: AccountFile, units: list[Unit]) -> Applied:
-        """Run the units in a transaction that stays open. Raises apsw.Error if all of it is lost."""
-        execute = file.writer.execute
-        execute("BEGIN IMMEDIATE")
-        group = Applied(units)
-        now_s = int(self._clock())
-        # One unit alone needs no savepoint, which would copy each page that it changes.
-        begin, end, undo = ("SAVEPOINT unit", "RELEASE unit", "ROLLBACK TO unit; RELEASE unit")
-        if len(units) == 1:
-            begin, end, undo = ("", "", "ROLLBACK; BEGIN")
-        for unit in units:
-            tx = file.write_tx(now_s)
-            unit.result = unit.error = None
-            execute(begin)
-            try:
-                unit.result = unit.work(tx)
-                execute(end)
-                group.changed |= tx.changed
-            except Exception as error:
-                if database.is_disk_error(error) or not file.writer.in_transaction:
-                    raise
-                execute(undo)
-                file.keyword_names.clear()  # another process may give the number of a set anew
-                if isinstance(error, apsw.Error):
-                    log.error("account %d: %s", file.account, error)
-                    unit.error = database.unavailable(error)
-                else:
-                    unit.error = error
-        return group
+    def _now_s(self) -> int:
+        return int(self._clock())
 
     def _finish(self, file: AccountFile, group: Applied) -> None:
         """Answer the callers, tell the sessions, and take up what came for this account meanwhile."""
@@ -614,9 +586,3 @@ def _is_light(units: list[Unit]) -> bool:
         all(unit.journalled is not None for unit in units)
         and sum(unit.octets for unit in units) <= LIGHT_OCTETS
     )
-
-
-def _roll_back(file: AccountFile) -> None:
-    file.keyword_names.clear()
-    if file.writer.in_transaction:
-        file.writer.execute("ROLLBACK")

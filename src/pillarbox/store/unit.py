@@ -1,13 +1,20 @@
-"""Units of work that wait for their commit (`commit`), and groups of them."""
+"""Units of work that wait for their commit (`commit`), and groups of them: one transaction for each group."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import apsw
+
 from pillarbox.core.errors import Unavailable
+from pillarbox.store import database
+from pillarbox.store.accounts import AccountFile
 from pillarbox.store.intake import Taken
 from pillarbox.store.tx import Tx
+
+log = logging.getLogger("pillarbox.store")
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +45,57 @@ class Applied:
 def nothing(_result: Any) -> bytes:
     """The journal record of a unit that nobody was promised anything of."""
     return b""
+
+
+def apply(file: AccountFile, units: list[Unit], level: str, now_s: int) -> Applied:
+    """One transaction for a group, and one for each unit where the disk made that fail."""
+    try:
+        file.set_synchronous(level)
+        group = _begin(file, units, now_s)
+        file.writer.execute("COMMIT")
+        return group
+    except apsw.Error as error:
+        _roll_back(file)
+        if len(units) == 1:
+            return fail_all(units, database.unavailable(error))
+        alone = [apply(file, [unit], level, now_s) for unit in units]
+        return Applied(units, set().union(*(group.changed for group in alone)))
+
+
+def _begin(file: AccountFile, units: list[Unit], now_s: int) -> Applied:
+    """Run the units in a transaction that stays open. Raises apsw.Error if all of it is lost."""
+    execute = file.writer.execute
+    execute("BEGIN IMMEDIATE")
+    group = Applied(units)
+    # One unit alone needs no savepoint, which would copy each page that it changes.
+    begin, end, undo = ("SAVEPOINT unit", "RELEASE unit", "ROLLBACK TO unit; RELEASE unit")
+    if len(units) == 1:
+        begin, end, undo = ("", "", "ROLLBACK; BEGIN")
+    for unit in units:
+        tx = file.write_tx(now_s)
+        unit.result = unit.error = None
+        execute(begin)
+        try:
+            unit.result = unit.work(tx)
+            execute(end)
+            group.changed |= tx.changed
+        except Exception as error:
+            if database.is_disk_error(error) or not file.writer.in_transaction:
+                raise
+            execute(undo)
+            file.keyword_names.clear()  # another process may give the number of a set anew
+            if isinstance(error, apsw.Error):
+                log.error("account %d: %s", file.account, error)
+                unit.error = database.unavailable(error)
+            else:
+                unit.error = error
+    return group
+
+
+def _roll_back(file: AccountFile) -> None:
+    file.keyword_names.clear()
+    if file.writer.in_transaction:
+        file.writer.execute("ROLLBACK")
 
 
 def records_of(group: Applied) -> list[bytes]:

@@ -13,6 +13,7 @@ import pytest
 
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
+from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store import acl, commit, intake, journal, keywords, messages, recovery
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
@@ -124,13 +125,13 @@ def test_a_file_that_another_has_locked_is_waited_for_without_a_sync_of_its_own(
 ) -> None:
     """Nobody else is held up, and the mail becomes durable with the journal, as always."""
     levels: list[str] = []
-    apply = commit.Committer._apply
+    apply = commit.apply
 
-    def noted(self, file, units, level):
+    def noted(file, units, level, now_s):
         levels.append(level)
-        return apply(self, file, units, level)
+        return apply(file, units, level, now_s)
 
-    monkeypatch.setattr(commit.Committer, "_apply", noted)
+    monkeypatch.setattr(commit, "apply", noted)
 
     async def scenario(stores: list[Store]) -> None:
         await asyncio.gather(*(stores[0].append(account, item()) for account in (1, 2)))
@@ -164,7 +165,7 @@ def test_a_full_journal_makes_what_was_waited_for_durable_without_it(
         await asyncio.sleep(0.1)
 
         def full(_octets: int) -> None:
-            raise commit.database.DiskFull
+            raise DiskFull
 
         monkeypatch.setattr(stores[0]._committer._journal, "reserve", full)
         fcntl.flock(other, fcntl.LOCK_UN)
@@ -243,7 +244,7 @@ def test_a_journal_that_could_not_be_replayed_stays_for_the_next_start(tmp_path:
         left = journal.segments(tmp_path / "journal", "2")
         again = Store(tmp_path, clock=lambda: NOW, place=place)
         again.retire_left()
-        with pytest.raises(commit.Unavailable, match="could not be recovered"):
+        with pytest.raises(Unavailable, match="could not be recovered"):
             await again.append(1, item())
         await again.close()
         assert set(left) <= set(journal.segments(tmp_path / "journal", "2"))
@@ -293,9 +294,9 @@ def test_keywords_of_a_lost_transaction_are_not_remembered(tmp_path: Path) -> No
         def lost(tx) -> None:
             messages.store_flags(tx, 1, seen, "+", 0, [b"Lost"])
             assert flags_shown(tx) == b"Lost"
-            raise commit.Unavailable("never mind")
+            raise Unavailable("never mind")
 
-        with pytest.raises(commit.Unavailable):
+        with pytest.raises(Unavailable):
             await first.write(1, lost)
         await second.write(1, lambda tx: messages.store_flags(tx, 1, seen, "+", 0, [b"Kept"]))
         assert await first.read(1, flags_shown) == b"Kept"
