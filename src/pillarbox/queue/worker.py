@@ -9,16 +9,15 @@ peer has a message whose final dot was answered by silence: then it is sent agai
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from pillarbox.core.address import Address
 from pillarbox.core.errors import Failure
 from pillarbox.outbound.route import Route
 from pillarbox.outbound.session import HostSession, TlsContexts, open_session
+from pillarbox.queue.hop import Hop, Line
 from pillarbox.queue.schedule import (
     Destination,
     Pressure,
@@ -96,44 +95,6 @@ class Reporter(Protocol):
         """`outcomes` has one entry for each row. Raises Unavailable: then the leases end by themselves."""
 
 
-@dataclass(slots=True)
-class _Hop:
-    name: str
-    state: Destination
-    groups: deque[list[Row]] = field(default_factory=deque)
-    sessions: int = 0
-    """Tasks that serve it; `connected` of them have a session, `opening` try to get one."""
-    connected: int = 0
-    opening: int = 0
-    moved_at: float = 0.0
-    """When it last took or refused a message, or began to have some."""
-    idle: deque[tuple[float, "asyncio.Future[None]"]] = field(default_factory=deque)
-    """Sessions that wait for more, since when (in time of the loop), the last one last."""
-
-
-@dataclass(slots=True)
-class _Line:
-    """What serves a hop, and its session: the one place that closes it."""
-
-    hop: _Hop
-    task: "asyncio.Task[object]"
-    session: HostSession | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.session is not None and self.session.is_usable()
-
-    def pick_up(self, session: HostSession) -> None:
-        self.session = session
-        self.hop.connected += 1
-
-    async def hang_up(self) -> None:
-        session, self.session = self.session, None
-        if session is not None:
-            self.hop.connected -= 1
-            await session.close()
-
-
 class QueueWorker:
     """One for each process; `owner` names it in leases."""
 
@@ -158,7 +119,7 @@ class QueueWorker:
         self._clock = clock
         self._random = random
         self._pressure = pressure
-        self._hops: dict[str, _Hop] = {}
+        self._hops: dict[str, Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._for_reports: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[object]] = set()
@@ -300,7 +261,7 @@ class QueueWorker:
             self._passed_over = set(busy)
         return bool(groups)
 
-    def _is_busy(self, hop: _Hop, now: float) -> bool:
+    def _is_busy(self, hop: Hop, now: float) -> bool:
         """Whether no more should wait for it here."""
         if len(hop.groups) >= GROUPS_A_HOP:
             return True
@@ -311,7 +272,7 @@ class QueueWorker:
         name = group[0].next_hop
         hop = self._hops.get(name)
         if hop is None:
-            hop = self._hops[name] = _Hop(name, Destination(self._pressure.first_sessions))
+            hop = self._hops[name] = Hop(name, Destination(self._pressure.first_sessions))
         for row in group:
             if row.next_try == AT_ONCE:
                 hop.state = Destination(self._pressure.first_sessions)
@@ -332,7 +293,7 @@ class QueueWorker:
             if hop.groups:
                 self._staff_hop(hop, now)
 
-    def _staff_hop(self, hop: _Hop, now: float) -> None:
+    def _staff_hop(self, hop: Hop, now: float) -> None:
         while (
             hop.sessions < len(hop.groups)
             and len(self._sessions) < MOST_SESSIONS
@@ -351,9 +312,9 @@ class QueueWorker:
 
     # Sending
 
-    async def _serve(self, hop: _Hop) -> None:
+    async def _serve(self, hop: Hop) -> None:
         """Send the hop's groups one after the other over one session as long as there are any."""
-        line = _Line(hop, _this_task())
+        line = Line(hop, _this_task())
         try:
             while await self._has_work(line):
                 rows = hop.groups.popleft()
@@ -380,7 +341,7 @@ class QueueWorker:
                 if not hop.sessions and not hop.groups and hop.state.paused_until <= now:
                     del self._hops[name]
 
-    async def _has_work(self, line: _Line) -> bool:
+    async def _has_work(self, line: Line) -> bool:
         hop = line.hop
         if self._stopping:
             return False
@@ -394,7 +355,7 @@ class QueueWorker:
         await self._more(hop)
         return bool(hop.groups) and not self._stopping
 
-    async def _more(self, hop: _Hop) -> None:
+    async def _more(self, hop: Hop) -> None:
         """Until there may be another group for an idle session, or LINGER_S or somewhat longer."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -422,7 +383,7 @@ class QueueWorker:
         if self._sweeping:
             loop.call_later(LINGER_S / 4, self._sweep)
 
-    async def _send(self, line: _Line, rows: list[Row]) -> None:
+    async def _send(self, line: Line, rows: list[Row]) -> None:
         """Send one group and report it."""
         hop, group = line.hop, rows
         kept = False
@@ -452,7 +413,7 @@ class QueueWorker:
             self._finishing.discard(line.task)
 
     async def _settle(
-        self, line: _Line, session: HostSession, rows: list[Row], outcomes: list[Outcome]
+        self, line: Line, session: HostSession, rows: list[Row], outcomes: list[Outcome]
     ) -> list[Row]:
         """Report what is decided; returns the rows that the peer wants in another transaction."""
         hop = line.hop
@@ -484,7 +445,7 @@ class QueueWorker:
                 await asyncio.sleep(pause_s)
         return await self._reporter.report(self.owner, rows, outcomes, host)
 
-    async def _no_session(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> bool:
+    async def _no_session(self, hop: Hop, rows: list[Row], outcome: Outcome) -> bool:
         """The destination takes no session, for now or at all. True: other sessions with it work, or may yet, so
         `rows` wait for these, and there are just no more of them for a while."""
         if outcome.kind is Kind.TEMPORARY:
@@ -544,7 +505,7 @@ class QueueWorker:
             except Failure as failure:
                 log.error("leases cannot be renewed: %s", failure.text)
 
-    async def _open(self, line: _Line) -> HostSession | Outcome:
+    async def _open(self, line: Line) -> HostSession | Outcome:
         """A session with the first host of the route that takes one (RFC 5321 §5.1), in place of the last."""
         hop = line.hop
         await line.hang_up()
@@ -567,7 +528,7 @@ class QueueWorker:
         # A host that refuses all mail may be wrong: others of the domain count (RFC 5321 §5.1), and tomorrow too.
         return Outcome(Kind.TEMPORARY, outcome.stage, outcome.reply, outcome.from_peer)
 
-    async def _give_up_hop(self, hop: _Hop, rows: list[Row], outcome: Outcome) -> None:
+    async def _give_up_hop(self, hop: Hop, rows: list[Row], outcome: Outcome) -> None:
         """What is said of a destination counts for all that waits for it, here and, as long as it is given a rest, in
         the table."""
         groups = [rows, *hop.groups] if rows else list(hop.groups)

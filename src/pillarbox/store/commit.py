@@ -411,7 +411,7 @@ class Committer:
         except (apsw.Error, Failure) as error:
             failure = database.unavailable(error) if isinstance(error, apsw.Error) else error
             for unit in group.units:
-                if unit.batch is None:  # else the journal has it
+                if unit.journalled is not nothing:
                     unit.error = failure
         self._finish(file, group)
 
