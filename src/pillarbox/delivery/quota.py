@@ -37,7 +37,7 @@ async def are_full(store: Store, accounts: Iterable[int], octets: int) -> bool:
         limits = directory.quota(account)
         if not limits.is_limited:
             return False
-        used = await store.read(account, quota.usage)
+        used = await store.usage(account)
         if not limits.is_exceeded(Usage(used.octets + octets, used.messages + 1)):
             return False
     return True

@@ -19,7 +19,7 @@ from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
-from pillarbox.delivery.route import owns, resolve
+from pillarbox.delivery.route import Destination, owns, resolve
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Challenge
 from pillarbox.smtp import reply as replies
@@ -136,8 +136,7 @@ class SmtpSession:
                 case Mail():
                     await self._mail(event)
                 case Rcpt():
-                    if not self._directory.has_quotas() or await self._has_room(event):
-                        self._rcpt(event)
+                    await self._rcpt(event)
                 case DataStart():
                     self._data_start()
                 case BodyEnd():
@@ -280,7 +279,7 @@ class SmtpSession:
     def _is_own(self, submitter: Account, address: str) -> bool:
         return owns(self._directory, submitter, address)
 
-    def _rcpt(self, event: Rcpt) -> None:
+    async def _rcpt(self, event: Rcpt) -> None:
         transaction = self._transaction
         assert transaction is not None
         found = resolve(
@@ -296,28 +295,18 @@ class SmtpSession:
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
+        if self._directory.has_quotas() and await self._is_full(transaction, found):
+            self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
+            return
         transaction.add(event, found)
         self.engine.send(replies.RECIPIENT_OK)
 
-    async def _has_room(self, event: Rcpt) -> bool:
-        """Whether some mailbox behind the recipient has room for a message of the declared size, if it is known; else
-        that has been answered."""
-        assert self._transaction is not None
-        found = resolve(
-            self._directory,
-            event.forward_path,
-            self._context.hostname,
-            relay=self._may_relay(event.forward_path.domain),
-        )
-        if isinstance(found, Reply) or found.elsewhere:
-            return True
+    async def _is_full(self, transaction: Transaction, found: Destination) -> bool:
+        """Whether no mailbox behind a recipient has room for a message of the declared size, if there is one."""
+        if found.elsewhere:
+            return False
         accounts = [target.account for target in found.targets]
-        if not await are_full(
-            self._context.store, accounts, self._transaction.mail.size_bytes or 0
-        ):
-            return True
-        self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
-        return False
+        return await are_full(self._context.store, accounts, transaction.mail.size_bytes or 0)
 
     def _refuse(self, what: str, reply: Reply) -> None:
         self._log("refused %s: %d %s", what, reply.code, reply.text)

@@ -33,6 +33,7 @@ from pillarbox.store.journal import (
     run_of,
 )
 from pillarbox.store.messages import Append, Appended
+from pillarbox.store.quota import Usage
 from pillarbox.store.retirement import Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.tx import Tx
@@ -184,6 +185,10 @@ class Committer:
     def is_behind(self, account: int) -> bool:
         """Whether the account's file lacks something that was taken for it."""
         return self._intake.is_behind(account)
+
+    def held(self, account: int) -> Usage:
+        """What the account's file lacks."""
+        return self._intake.held(account)
 
     async def catch_up(self, account: int) -> None:
         """Put into an account's file what was taken for it until now; where that fails, it is tried again later."""

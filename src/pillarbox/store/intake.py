@@ -13,6 +13,7 @@ from pillarbox.store import messages
 from pillarbox.store.content import make_content
 from pillarbox.store.journal import Record
 from pillarbox.store.messages import Append
+from pillarbox.store.quota import Usage
 from pillarbox.store.tx import Tx
 
 WAIT_S = 1.0
@@ -83,6 +84,13 @@ class Intake:
         """Whether the file took what it was given so far."""
         known = self._accounts.get(account)
         return known is None or not known.has_failed
+
+    def held(self, account: int) -> Usage:
+        """What the file lacks, counted."""
+        known = self._accounts.get(account)
+        if known is None:
+            return Usage(0, 0)
+        return Usage(sum(taken.item.size for taken in known.taken), len(known.taken))
 
     def first_sequence(self, account: int) -> int | None:
         """Of what the file lacks."""

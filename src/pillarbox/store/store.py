@@ -19,11 +19,12 @@ from pillarbox.store import (
     mailboxes,
     maildrop,
     messages,
+    quota,
     reclaim,
     recovery,
     search_index,
 )
-from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.accounts import AccountFile, Accounts, account_path
 from pillarbox.store.commit import Committer
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.directory import Directory, set_share
@@ -32,6 +33,7 @@ from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
+from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
@@ -133,17 +135,34 @@ class Store:
 
         Raises what `work` raises, and Unavailable.
         """
-        now_s = int(self.clock())
         if self._committer.is_behind(account):
             await self._committer.catch_up(account)
         if self._relay is not None and self._relay.is_behind(account):
             await self._relay.catch_up(account)
+        return self._read_file(await self._open(account), work)
+
+    async def usage(self, account: int) -> Usage:
+        """What the account keeps, what was taken for it included: that stays where it is, since this is asked for each
+        message where there are quotas. Raises Unavailable."""
+        if self._relay is not None and self._relay.is_behind(account):
+            await self._relay.catch_up(account)
+        file = await self._open(account)
+        if file.busy:  # perhaps some is being put in
+            return await self.read(account, quota.usage)
+        used, held = self._read_file(file, quota.usage), self._committer.held(account)
+        return Usage(used.octets + held.octets, used.messages + held.messages)
+
+    async def _open(self, account: int) -> AccountFile:
+        """The account's file, for use at once, without waiting. Raises Unavailable."""
         file = self._accounts.get(account)
         if file is None:
-            file = await self._accounts.open(account, now_s)
-            file.pins -= 1  # nothing comes between here and the end
+            file = await self._accounts.open(account, int(self.clock()))
+            file.pins -= 1
+        return file
+
+    def _read_file(self, file: AccountFile, work: Callable[[Tx], T]) -> T:
         try:
-            tx = file.read_tx(now_s)
+            tx = file.read_tx(int(self.clock()))
             tx.execute("BEGIN")
             try:
                 return work(tx)

@@ -11,7 +11,7 @@ import pytest
 from test_store import FullVFS, item, run
 
 from pillarbox.core.errors import DiskFull, Unavailable
-from pillarbox.store import commit, intake, messages
+from pillarbox.store import commit, intake, messages, quota
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.store import Store
@@ -294,3 +294,17 @@ def test_a_failed_sync_acknowledges_nothing(tmp_path: Path) -> None:
             await store.deliver(1, item(2))
 
     run(tmp_path, scenario, on_fatal=fatal.append)
+
+
+def test_what_an_account_keeps_is_known_without_putting_it_into_its_file(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        before = await store.usage(1)
+        await deliver(store, 1, 2, 3)
+        used = await store.usage(1)
+        assert used.messages == before.messages + 3
+        assert in_file(tmp_path) == 1
+        assert used == await store.read(1, quota.usage), "the same once it is there"
+        assert (await store.usage(2)).messages == 0
+
+    run(tmp_path, scenario)
