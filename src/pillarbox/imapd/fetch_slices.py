@@ -54,7 +54,7 @@ def _read_ahead(client: Client, plan: Plan, start: int, positions: Positions) ->
         selected = client.selected
         ((first, last),) = selected.view.uid_ranges([range(start, stop)])
         store = client.context.store
-        store.read_ahead.begin(client.account.id, selected.mailbox, (first, last), plan.columns)
+        store.read_ahead.begin(selected.account, selected.mailbox, (first, last), plan.columns)
 
 
 def cut(positions: Positions, most: int) -> Iterator[Positions]:
