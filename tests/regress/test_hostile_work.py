@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox.core.errors import RemoteError
 from pillarbox.imap.syntax_list import List
-from pillarbox.imap.syntax_search import And, Key, Not
+from pillarbox.imap.syntax_search import MAX_KEYS, And, Key, Not, parse_criteria
 from pillarbox.imapd import search as search_module
 from pillarbox.imapd.commands import list as list_module
 from pillarbox.imapd.context import SearchContext
@@ -44,6 +45,14 @@ class Pauses:
 
     async def pause(self) -> None:
         self.count += 1
+
+
+def test_a_search_has_so_many_keys_and_no_more() -> None:
+    """Of a whole line of numbers the parser alone took 100 ms."""
+    assert parse_criteria(b" ".join([b"1"] * MAX_KEYS))
+    for text in (b"1 " * MAX_KEYS + b"1", b"NOT (1 2) " * (MAX_KEYS // 4) + b"ALL"):
+        with pytest.raises(RemoteError):
+            parse_criteria(text)
 
 
 def test_a_search_of_many_keys_gives_others_their_turn(tmp_path: Path) -> None:
