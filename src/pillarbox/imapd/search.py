@@ -212,7 +212,7 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         return uids
     step = _compile(program, context)
     is_wide = step.cost > _Cost.ROW
-    if is_wide and await context.has_index():
+    if step.cost >= _Cost.FIELDS and await context.has_index():
         uids = await _narrowed(context, program)
     size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
