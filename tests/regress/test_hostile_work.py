@@ -1,22 +1,28 @@
 """What a peer can make us do takes little time at a piece, whatever it sends: others have their turn."""
 
 import asyncio
+import threading
 import time
 from array import array
 from pathlib import Path
 
 import pytest
 
+from pillarbox.core.errors import RemoteError
 from pillarbox.imap.syntax_list import List
-from pillarbox.imap.syntax_search import And, Key, Not
+from pillarbox.imap.syntax_search import MAX_KEYS, And, Key, Not, SortKey, parse_criteria
 from pillarbox.imapd import search as search_module
+from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.commands import list as list_module
 from pillarbox.imapd.context import SearchContext
+from pillarbox.imapd.display import display_name
 from pillarbox.imapd.search import fold, search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.smtp.reply import SENDER_NOT_YOURS
 from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
 from pillarbox.store import mailboxes
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 ADDITIONS = Additions(b"Mon, 1 Jan 2024 00:00:00 +0000", b"<a@example.org>")
@@ -44,6 +50,43 @@ class Pauses:
 
     async def pause(self) -> None:
         self.count += 1
+
+
+def test_names_to_sort_by_are_taken_from_long_envelopes_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice of them took 2 s on the event loop."""
+    threads: set[str] = set()
+
+    def note(envelope: bytes, key: str) -> str:
+        threads.add(threading.current_thread().name)
+        return display_name(envelope, key)
+
+    monkeypatch.setattr(sort_module, "display_name", note)
+    addresses = b", ".join([b"a@example.org"] * 4000)
+    text = b"From: %b\r\nSender: %b\r\nTo: b@example.org\r\n\r\n" % (addresses, addresses)
+
+    async def scenario() -> None:
+        store = Store(tmp_path)
+        for _ in range(3):
+            await store.append(1, Append(1, make_content(text), 0))
+        pauses = Pauses()
+        uids = array("I", (1, 2, 3))
+        context = SearchContext(store, 1, 1, uids, lambda uid: False, EMPTY, pauses.pause)
+        found = await sort_module.in_sorted_order(context, (SortKey("DISPLAYTO"),), uids)
+        assert found == [1, 2, 3]
+        await store.close()
+
+    asyncio.run(scenario())
+    assert threads == {"compute_0"}
+
+
+def test_a_search_has_so_many_keys_and_no_more() -> None:
+    """Of a whole line of numbers the parser alone took 100 ms."""
+    assert parse_criteria(b" ".join([b"1"] * MAX_KEYS))
+    for text in (b"1 " * MAX_KEYS + b"1", b"NOT (1 2) " * (MAX_KEYS // 4) + b"ALL"):
+        with pytest.raises(RemoteError):
+            parse_criteria(text)
 
 
 def test_a_search_of_many_keys_gives_others_their_turn(tmp_path: Path) -> None:

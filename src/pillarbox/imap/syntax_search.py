@@ -14,6 +14,8 @@ from pillarbox.imap.syntax_return import Return, parse_return
 
 MAX_DEPTH = 50
 """Our limit for nested parentheses, NOT and OR."""
+MAX_KEYS = 5000
+"""Our limit for the keys of one search, or of all filters in one: some 10 ms."""
 
 SORT_KEYS = frozenset(
     (
@@ -310,48 +312,64 @@ def _codec_or_refusal(cursor: Cursor, returns: Return | None) -> tuple[str, Refu
 def parse_criteria(text: bytes) -> Program:
     """A whole search that stands alone, in UTF-8 (RFC 5466 §3.2). Raises RemoteError or Refused."""
     cursor = Cursor(text)
-    program = _all_of(cursor.spaced(lambda: _parse_key(cursor, "utf-8", 0)))
+    program = _parse_keys(cursor, "utf-8")
     cursor.end()
     return program
 
 
 def _parse_program(cursor: Cursor, codec: str) -> Program:
     cursor.space()
-    return _all_of(cursor.spaced(lambda: _parse_key(cursor, codec, 0)))
+    return _parse_keys(cursor, codec)
+
+
+def _parse_keys(cursor: Cursor, codec: str) -> Program:
+    scope = _Scope(codec)
+    return _all_of(cursor.spaced(lambda: _parse_key(cursor, scope, 0)))
+
+
+@dataclass(slots=True)
+class _Scope:
+    """Of one search: the charset of its texts, and how many keys may still come."""
+
+    codec: str
+    keys_left: int = MAX_KEYS
 
 
 def _all_of(keys: list[Program]) -> Program:
     return keys[0] if len(keys) == 1 else And(keys)
 
 
-def _parse_key(cursor: Cursor, codec: str, depth: int) -> Program:
+def _parse_key(cursor: Cursor, scope: _Scope, depth: int) -> Program:
+    scope.keys_left -= 1
+    if scope.keys_left < 0:
+        raise RemoteError(f"A search has at most {MAX_KEYS} keys")
     if depth > MAX_DEPTH:
         raise RemoteError("The search is nested too deeply")
     first = cursor.text[cursor.position : cursor.position + 1]
     if first == b"(":
-        keys = cursor.parenthesised(lambda: _parse_key(cursor, codec, depth + 1), "search keys")
+        keys = cursor.parenthesised(lambda: _parse_key(cursor, scope, depth + 1), "search keys")
         return _all_of(keys)
     if first.isdigit() or first in (b"*", b"$"):
         return Key("SEQUENCE", cursor.sequence_set())
     name = cursor.word("a search key")
     if name == b"NOT":
         cursor.space()
-        return Not(_parse_key(cursor, codec, depth + 1))
+        return Not(_parse_key(cursor, scope, depth + 1))
     if name == b"FILTER":
         cursor.space()
         return Filter(cursor.take(_FILTER, "a filter's name")[0].decode("ascii"))
     if name == b"FUZZY":
         cursor.space()
-        return Fuzzy(_parse_key(cursor, codec, depth + 1))
+        return Fuzzy(_parse_key(cursor, scope, depth + 1))
     if name == b"OR":
         cursor.space()
-        left = _parse_key(cursor, codec, depth + 1)
+        left = _parse_key(cursor, scope, depth + 1)
         cursor.space()
-        return Or(left, _parse_key(cursor, codec, depth + 1))
+        return Or(left, _parse_key(cursor, scope, depth + 1))
     if name not in _KEYS:
         raise RemoteError("Unknown search key")
     take_argument = _KEYS[name]
     if take_argument is None:
         return Key(name.decode("ascii"))
     cursor.space()
-    return Key(name.decode("ascii"), take_argument(cursor, codec))
+    return Key(name.decode("ascii"), take_argument(cursor, scope.codec))

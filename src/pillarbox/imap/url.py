@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from pillarbox.core.errors import Failure
-from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.grammar import Cursor, fold_inbox
 from pillarbox.imap.seqset import MAX_NUMBER
 from pillarbox.imap.syntax_fetch import Section, parse_section
 
@@ -39,7 +39,7 @@ def parse_message_url(url: bytes) -> MessageUrl:
     if match is None:
         raise ValueError("not a relative IMAP URL of a message or a part of one")
     mailbox = match["mailbox"]
-    name = None if mailbox is None else unquote_to_bytes(mailbox).decode("utf-8")
+    name = None if mailbox is None else fold_inbox(unquote_to_bytes(mailbox).decode("utf-8"))
     partial = None
     if match["first"] is not None:
         partial = int(match["first"]), int(match["count"] or MAX_NUMBER)

@@ -132,5 +132,5 @@ async def highest_modseq(
         found = [found[place] for place in ends.values()] if found else found
     highest = 0
     async for rows in read_columns(context, sorted(found), ("uid", "modseq")):
-        highest = max(highest, *(modseq for _, modseq in rows))
+        highest = max([highest, *(modseq for _, modseq in rows)])
     return highest

@@ -36,7 +36,7 @@ class Slice:
     selected: Selected
     columns: dict[str, tuple[Any, ...]]
     short_bodies: dict[bytes, bytes]
-    """BODY by BODYSTRUCTURE, where that took long to make."""
+    """BODY by BODYSTRUCTURE."""
 
 
 Fill = Callable[[Slice], Sequence[Iterable[Any]]]
@@ -57,9 +57,6 @@ LARGEST_SLICE = 1 << 20
 
 LARGEST_RENDERED_SLICE = 1 << 20
 """Octets of ENVELOPE and BODYSTRUCTURE that are read in one slice."""
-
-LARGEST_SHORTENED = 64 * 1024
-"""Octets of BODYSTRUCTURE from which BODY is made on the event loop."""
 
 _NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate", "savedate", "content"))
 
@@ -111,7 +108,7 @@ class Plan:
         self.body_at = self.columns.index("bodystructure") if has_body else -1
         """The place in a row from which BODY is made; -1: it is not wanted."""
         self.short_bodies: dict[bytes, bytes] = {}
-        """BODY by BODYSTRUCTURE, for the next rows to be rendered; what is not here is made then."""
+        """BODY by BODYSTRUCTURE, for the next rows to be rendered; of a row that is rendered alone it is made then."""
         self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
         """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
         -1: that does not matter."""

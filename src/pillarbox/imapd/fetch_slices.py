@@ -5,7 +5,7 @@ from itertools import chain
 
 from pillarbox.imapd.body import body_of
 from pillarbox.imapd.client import Client
-from pillarbox.imapd.fetch_items import LARGEST_RENDERED_SLICE, LARGEST_SHORTENED, Plan, Rows
+from pillarbox.imapd.fetch_items import LARGEST_RENDERED_SLICE, Plan, Rows
 from pillarbox.imapd.fetch_stream import stream_message
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
@@ -54,7 +54,7 @@ def _read_ahead(client: Client, plan: Plan, start: int, positions: Positions) ->
         selected = client.selected
         ((first, last),) = selected.view.uid_ranges([range(start, stop)])
         store = client.context.store
-        store.read_ahead.begin(client.account.id, selected.mailbox, (first, last), plan.columns)
+        store.read_ahead.begin(selected.account, selected.mailbox, (first, last), plan.columns)
 
 
 def cut(positions: Positions, most: int) -> Iterator[Positions]:
@@ -163,12 +163,9 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> tuple[int,
 async def _shorten(client: Client, plan: Plan, rows: Rows) -> None:
     """Make BODY from the BODYSTRUCTUREs of rows, away from the event loop where they are large."""
     texts = {row[plan.body_at] for row in rows}
-    if sum(map(len, texts)) <= LARGEST_SHORTENED:
-        plan.short_bodies = {}
-    else:
-        plan.short_bodies = await client.context.store.compute(
-            lambda: {text: body_of(text) for text in texts}
-        )
+    plan.short_bodies = await client.context.store.compute_sized(
+        sum(map(len, texts)), lambda: {text: body_of(text) for text in texts}
+    )
 
 
 def _behind(part: Positions, position: int) -> Positions:

@@ -8,10 +8,9 @@ from pillarbox.imapd.client import Client
 from pillarbox.imapd.extensions.binary import NAMES as BINARY_NAMES
 from pillarbox.imapd.extensions.binary import find_encoded, send_binary
 from pillarbox.imapd.fetch_items import Plan, literal, without_nul
-from pillarbox.imapd.octets import read_all, read_piece
-from pillarbox.imapd.sections import Message, Span, fields_of, locate
+from pillarbox.imapd.octets import read_fields, read_piece
+from pillarbox.imapd.sections import Message, Span, locate
 from pillarbox.store import messages
-from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.tx import Tx
 
 
@@ -80,11 +79,7 @@ async def _send_section(client: Client, large: _Large, item: FetchItem) -> None:
         engine.send(item.label + b" NIL")
         return
     if section.fields:
-        header = span.head + await read_all(client, large.content, span)
-        if len(header) > LARGEST_INLINE:
-            fields = await client.context.store.compute(lambda: fields_of(section, header))
-        else:
-            fields = fields_of(section, header)
+        fields = await read_fields(client, large.content, section, span)
         engine.send_rendered([item.label, b" ", literal(Span(fields).clip(item.partial).head)])
         return
     span = span.clip(item.partial)

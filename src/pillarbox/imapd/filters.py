@@ -1,9 +1,18 @@
 """FILTER, a search that is stored under a name as an annotation of the account (RFC 5466)."""
 
 from pillarbox.core.errors import Refused, RemoteError
-from pillarbox.imap.syntax_search import And, Filter, Fuzzy, Not, Or, Program, parse_criteria
+from pillarbox.imap.syntax_search import (
+    MAX_KEYS,
+    And,
+    Filter,
+    Fuzzy,
+    Not,
+    Or,
+    Program,
+    parse_criteria,
+)
 from pillarbox.imapd.client import Client
-from pillarbox.imapd.program import has_filter
+from pillarbox.imapd.program import count_keys, has_filter
 from pillarbox.store import metadata
 
 PRIVATE, SHARED = "/private/filters/values/", "/shared/filters/values/"
@@ -25,13 +34,14 @@ async def resolved(client: Client, program: Program, codec: str) -> Program:
 
 
 class _Resolver:
-    """Of one search: `_left` filters may still be looked up."""
+    """Of one search: `_left` filters may still be looked up, and have `_keys_left` keys together."""
 
-    __slots__ = ("_client", "_left")
+    __slots__ = ("_client", "_keys_left", "_left")
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._left = MOST_FILTERS
+        self._keys_left = MAX_KEYS
 
     async def resolve(self, program: Program, passes: int) -> Program:
         match program:
@@ -61,12 +71,16 @@ class _Resolver:
                 for _, octets in metadata.get(tx, metadata.ACCOUNT, entry)
             ]
         )
+        if not (found and passes and self._left >= 0):
+            raise _undefined(name)
         try:
-            if found and passes and self._left >= 0:
-                return parse_criteria(found[0])
+            program = parse_criteria(found[0])
         except (RemoteError, Refused) as error:
             raise _undefined(name) from error
-        raise _undefined(name)
+        self._keys_left -= count_keys(program)
+        if self._keys_left < 0:
+            raise Refused(f"the filters of a search have at most {MAX_KEYS} keys", "LIMIT")
+        return program
 
 
 def _undefined(name: str) -> Refused:

@@ -1,8 +1,9 @@
 """Bodies of messages, in pieces."""
 
 from pillarbox.core.errors import Failure
+from pillarbox.imap.syntax_fetch import Section
 from pillarbox.imapd.client import Client
-from pillarbox.imapd.sections import Span
+from pillarbox.imapd.sections import Span, fields_of
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
 
@@ -27,3 +28,11 @@ async def read_all(client: Client, content: int, span: Span, account: int = 0) -
         pieces.append(await read_piece(client, content, start, span.end, account))
         start += len(pieces[-1])
     return b"".join(pieces)
+
+
+async def read_fields(
+    client: Client, content: int, section: Section, span: Span, account: int = 0
+) -> bytes:
+    """The fields that a section picks from the header block at a span."""
+    header = span.head + await read_all(client, content, span, account)
+    return await client.context.store.compute_sized(len(header), lambda: fields_of(section, header))

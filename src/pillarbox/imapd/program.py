@@ -76,6 +76,18 @@ def asks_modseq(program: Program) -> bool:
             return False
 
 
+def count_keys(program: Program) -> int:
+    """How many conditions stand in it."""
+    match program:
+        case And():
+            return sum(map(count_keys, program.keys))
+        case Or():
+            return count_keys(program.left) + count_keys(program.right)
+        case Not() | Fuzzy():
+            return count_keys(program.key)
+    return 1
+
+
 def has_filter(program: Program) -> bool:
     """Whether FILTER stands anywhere in it."""
     match program:

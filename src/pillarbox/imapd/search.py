@@ -37,8 +37,6 @@ NARROW_SLICE = 1000
 WIDE_SLICE = 256
 MOST_OCTETS = 1 << 20
 """Of text in one read, unless a single message has more."""
-INLINE_OCTETS = 64 * 1024
-"""With more text than this, decoding and looking leave the event loop."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
 NARROWED_SLICE = 20_000
@@ -212,7 +210,7 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         return uids
     step = _compile(program, context)
     is_wide = step.cost > _Cost.ROW
-    if is_wide and await context.has_index():
+    if step.cost >= _Cost.FIELDS and await context.has_index():
         uids = await _narrowed(context, program)
     size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
@@ -543,10 +541,6 @@ async def _look(
     store: Store, texts: list[tuple[int, T]], total_octets: int, test: Callable[[T], bool]
 ) -> set[int]:
     """The UIDs of the texts that pass."""
-
-    def look() -> set[int]:
-        return {uid for uid, text in texts if test(text)}
-
-    if total_octets <= INLINE_OCTETS:
-        return look()
-    return await store.compute(look)
+    return await store.compute_sized(
+        total_octets, lambda: {uid for uid, text in texts if test(text)}
+    )

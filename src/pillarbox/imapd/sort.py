@@ -15,6 +15,8 @@ from pillarbox.store import messages
 
 SLICE = 256
 """Messages whose keys are read at once."""
+ENVELOPES_A_SLICE = 64
+"""The same where each has an ENVELOPE, which a hostile message can make as long as 70 KiB."""
 Item = TypeVar("Item")
 
 RUN = 8192
@@ -59,8 +61,9 @@ async def in_sorted_order(
     columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
     rows: list[tuple[Any, ...]] = []
     displays = tuple(dict.fromkeys(key.name for key in criteria if key.name in DISPLAYS))
-    async for found in read_columns(context, uids, ("uid", *columns)):
-        rows += [_with_names(row, columns, displays) for row in found] if displays else found
+    length = ENVELOPES_A_SLICE if displays else 0
+    async for found in read_columns(context, uids, ("uid", *columns), length):
+        rows += await _with_names(context, found, columns, displays) if displays else found
     columns = columns + displays
     # One stable sort a key, the last key first: the order of the mailbox is kept among equals.
     for key in reversed(criteria):
@@ -69,11 +72,12 @@ async def in_sorted_order(
 
 
 async def read_columns(
-    context: SearchContext, uids: Sequence[int], columns: tuple[str, ...]
+    context: SearchContext, uids: Sequence[int], columns: tuple[str, ...], length: int = 0
 ) -> AsyncIterator[list[tuple[Any, ...]]]:
-    """Rows of messages by UID, in slices; those that are gone are left out."""
-    for start in range(0, len(uids), SLICE):
-        ranges = messages.to_ranges(uids[start : start + SLICE])
+    """Rows of messages by UID, in slices of `length` (0: the usual one); those that are gone are left out."""
+    length = length or SLICE
+    for start in range(0, len(uids), length):
+        ranges = messages.to_ranges(uids[start : start + length])
         yield await context.store.read(
             context.account,
             lambda tx, ranges=ranges: messages.select(tx, context.mailbox, ranges, columns),  # type: ignore[misc]
@@ -89,13 +93,21 @@ def sent_epoch(sent: int | None, internaldate: int) -> int:
 DISPLAYS = frozenset(("DISPLAYFROM", "DISPLAYTO"))
 
 
-def _with_names(
-    row: tuple[Any, ...], columns: tuple[str, ...], displays: tuple[str, ...]
-) -> tuple[Any, ...]:
-    """A row with the names that DISPLAYFROM and DISPLAYTO sort by, and without the ENVELOPE that they are from."""
+async def _with_names(
+    context: SearchContext,
+    rows: list[tuple[Any, ...]],
+    columns: tuple[str, ...],
+    displays: tuple[str, ...],
+) -> list[tuple[Any, ...]]:
+    """Rows with the names that DISPLAYFROM and DISPLAYTO sort by, and without the ENVELOPE that they are from."""
     place = 1 + columns.index("envelope")
-    names = [fold(display_name(row[place], key)) for key in displays]
-    return (*row[:place], None, *row[place + 1 :], *names)
+
+    def add(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [fold(display_name(row[place], key)) for key in displays]
+        return (*row[:place], None, *row[place + 1 :], *names)
+
+    octets = sum(len(row[place]) for row in rows)
+    return await context.store.compute_sized(octets, lambda: [add(row) for row in rows])
 
 
 def _key_function(

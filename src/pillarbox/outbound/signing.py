@@ -9,9 +9,7 @@ A directory that cannot be read is a temporary failure, here as for everything e
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -30,8 +28,6 @@ from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Directory, DkimKey, KeyState
 from pillarbox.store.outgoing_row import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
 from pillarbox.store.store import Store
-
-T = TypeVar("T")
 
 MOST_DOMAINS_REMEMBERED = 1000
 """Who is trusted may send as anybody."""
@@ -68,7 +64,9 @@ class MailSigner:
             return message
         now = int(self.store.clock())
         try:
-            return await self._compute(message, lambda: sign(message, signers, now) + message)
+            return await self.store.compute_sized(
+                len(message), lambda: sign(message, signers, now) + message
+            )
         except ValueError:
             log.warning("a message from %s goes unsigned: its header has too many fields", domain)
             return message
@@ -78,12 +76,9 @@ class MailSigner:
         header fields are what they always were, and most hosts with 8BITMIME let them pass."""
         if message.isascii():
             return SEVEN_BIT
-        if utf8 and await self._compute(message, lambda: has_utf8_header(message)):
+        if utf8 and await self.store.compute_sized(len(message), lambda: has_utf8_header(message)):
             return UTF8_HEADER
         return EIGHT_BIT
-
-    async def _compute(self, message: bytes, work: Callable[[], T]) -> T:
-        return work() if len(message) <= LARGEST_INLINE else await self.store.compute(work)
 
     def _has_keys(self) -> bool:
         """Forgets what is known if the directory was changed since."""

@@ -26,7 +26,7 @@ from pillarbox.store import (
 )
 from pillarbox.store.accounts import AccountFile, Accounts, account_path
 from pillarbox.store.commit import Committer
-from pillarbox.store.content import PIECE_OCTETS
+from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
@@ -175,6 +175,10 @@ class Store:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
         it: a second one would get nothing done sooner, only keep the event loop from running."""
         return await asyncio.get_running_loop().run_in_executor(self._computing, work)
+
+    async def compute_sized(self, octets: int, work: Callable[[], T]) -> T:
+        """Run what looks at so many octets: at once where they are few, else as `compute` does."""
+        return work() if octets <= LARGEST_INLINE else await self.compute(work)
 
     async def write(self, account: int, work: Callable[[Tx], T]) -> T:
         """Run `work` in a write transaction; it is durable when this returns. It may run twice.

@@ -241,3 +241,22 @@ def test_two_processes_may_index_the_same_mail(
         await other.close()
 
     with_store(tmp_path, work)
+
+
+def test_only_a_search_for_text_begins_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "FEWEST_MESSAGES", 1)
+
+    async def work(store: Store) -> None:
+        await store.append(1, message("apple"))
+        uids = await store.read(1, lambda tx: messages.uids(tx, 1))
+        context = SearchContext(store, 1, 1, uids, lambda uid: False, EMPTY, pause)
+        await search(context, Key("SENTSINCE", 0))
+        await store.index.finished()
+        assert not idx(store).exists()
+        await search(context, Key("TEXT", "apple"))
+        await store.index.finished()
+        assert idx(store).exists()
+
+    with_store(tmp_path, work)

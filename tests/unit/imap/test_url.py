@@ -10,6 +10,7 @@ from pillarbox.imap.url import MessageUrl, parse_message_url
     ("url", "parsed"),
     [
         (b"/INBOX/;UID=3", MessageUrl("INBOX", 0, 3, Section(), None)),
+        (b"/inbox/;UID=3", MessageUrl("INBOX", 0, 3, Section(), None)),  # RFC 3501 §5.1: in any case
         (b"/Drafts;UIDVALIDITY=7/;uid=20", MessageUrl("Drafts", 7, 20, Section(), None)),
         (b"Drafts/;UID=20", MessageUrl("Drafts", 0, 20, Section(), None)),
         (b"/a/b%20c/;UID=1/;SECTION=1.2.MIME", MessageUrl("a/b c", 0, 1, Section((1, 2), "MIME"), None)),

@@ -20,6 +20,7 @@ from pillarbox.imapd.sort import sort
 from pillarbox.imapd.thread import thread
 from pillarbox.mime import searched
 from pillarbox.store import messages
+from pillarbox.store import store as store_module
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
@@ -195,14 +196,17 @@ def test_slices_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(search_module, "NARROW_SLICE", 2)
     monkeypatch.setattr(search_module, "WIDE_SLICE", 2)
     monkeypatch.setattr(search_module, "MOST_OCTETS", 100)
-    monkeypatch.setattr(search_module, "INLINE_OCTETS", 0)
+    by_name = in_order(folder, SortKey("DISPLAYFROM"))
+    monkeypatch.setattr(store_module, "LARGEST_INLINE", 0)
     monkeypatch.setattr(sort_module, "SLICE", 2)
+    monkeypatch.setattr(sort_module, "ENVELOPES_A_SLICE", 2)
     monkeypatch.setattr(sort_module, "RUN", 2)
     assert found(folder, Key("TEXT", "e")) == [1, 2, 4, 5, 6]
     assert found(folder, Key("HEADER", ("X-Odd", "e"))) == [1, 6]
     assert found(folder, Key("UNSEEN")) == [2, 4, 5, 6]
     assert in_order(folder, SortKey("ARRIVAL", reverse=True)) == [6, 5, 4, 2, 1]
     assert in_order(folder, SortKey("CC", reverse=True)) == [2, 1, 4, 5, 6]
+    assert in_order(folder, SortKey("DISPLAYFROM")) == by_name
 
 
 @pytest.mark.parametrize("text", [b"6", b"2:9"])

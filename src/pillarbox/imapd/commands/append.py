@@ -13,7 +13,7 @@ from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.acl import flags_of
-from pillarbox.store.content import LARGEST_INLINE, Content, make_content
+from pillarbox.store.content import Content, make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.quota import Quota, Usage, ensure_within
 from pillarbox.store.spool import Spool
@@ -182,8 +182,7 @@ async def _item(client: Client, upload: Upload, message: UploadedMessage) -> App
     def make() -> Content:
         return make_content(_without_binary(octets) if binary else octets)
 
-    inline = len(octets) <= LARGEST_INLINE
-    content = make() if inline else await client.context.store.compute(make)
+    content = await client.context.store.compute_sized(len(octets), make)
     flags = message.flags
     return Append(
         upload.mailbox,

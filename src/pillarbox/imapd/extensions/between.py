@@ -11,7 +11,7 @@ from pillarbox.imapd.places import Place
 from pillarbox.imapd.upload import LARGEST_UPLOAD
 from pillarbox.store import keywords, mailboxes, messages
 from pillarbox.store.acl import flags_of
-from pillarbox.store.content import LARGEST_INLINE, make_content
+from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append, Appended, Ranges
 from pillarbox.store.tx import Tx
 
@@ -100,10 +100,7 @@ async def _item(client: Client, message: _Message, target: int, place: Place) ->
         start += len(piece)
         await client.pause()
     octets = b"".join(pieces)
-    if len(octets) > LARGEST_INLINE:
-        content = await client.context.store.compute(lambda: make_content(octets))
-    else:
-        content = make_content(octets)
+    content = await client.context.store.compute_sized(len(octets), lambda: make_content(octets))
     return Append(
         target,
         content,

@@ -13,7 +13,6 @@ from pillarbox.mime.header import header_values, split_header
 from pillarbox.mime.parameters import parse_keyword
 from pillarbox.mime.parts import PartKind, find_part
 from pillarbox.mime.transfer import KNOWN_ENCODINGS, TransferDecoder
-from pillarbox.store.content import LARGEST_INLINE
 
 NAMES = frozenset(("BINARY[]", "BINARY.SIZE"))
 """Of the items that are served here."""
@@ -42,10 +41,7 @@ async def find_encoded(client: Client, content: int, message: Message, item: Fet
     header = locate(Section(numbers, "MIME"), message)
     assert header is not None
     block = header.head + await read_all(client, content, header)
-    if len(block) > LARGEST_INLINE:
-        encoding = await client.context.store.compute(lambda: _encoding_of(block))
-    else:
-        encoding = _encoding_of(block)
+    encoding = await client.context.store.compute_sized(len(block), lambda: _encoding_of(block))
     if encoding not in KNOWN_ENCODINGS:
         raise Refused("a part has an encoding that is not known here", "UNKNOWN-CTE")
     return Encoded(content, span, encoding)

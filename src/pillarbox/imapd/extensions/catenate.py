@@ -7,10 +7,9 @@ from pillarbox.core.errors import Refused
 from pillarbox.imap.url import MessageUrl, parse_message_url
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.names import from_wire
-from pillarbox.imapd.octets import read_all, read_piece
-from pillarbox.imapd.sections import Message, Span, fields_of, locate
+from pillarbox.imapd.octets import read_fields, read_piece
+from pillarbox.imapd.sections import Message, Span, locate
 from pillarbox.store import mailboxes, messages
-from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.tx import Tx
 
 
@@ -33,11 +32,7 @@ async def url_octets(client: Client, url: bytes) -> AsyncIterator[bytes]:
     if span is None:
         raise _bad_url(url, "there is no such part")
     if section.fields:
-        header = span.head + await read_all(client, source.content, span, source.account)
-        if len(header) > LARGEST_INLINE:
-            span = Span(await client.context.store.compute(lambda: fields_of(section, header)))
-        else:
-            span = Span(fields_of(section, header))
+        span = Span(await read_fields(client, source.content, section, span, source.account))
     span = span.clip(parsed.partial)
     if span.head:
         yield span.head
