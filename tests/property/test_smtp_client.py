@@ -74,10 +74,7 @@ def run(engine: SmtpClient, pieces: list[bytes]) -> tuple[list[Event], bytes]:
                     engine.send_message(ENVELOPE)
                     bodies = [b".a\r\n", b"b"]
                 elif isinstance(event, BodyWanted):
-                    if bodies:
-                        engine.send_body(bodies.pop(0))
-                    else:
-                        engine.end_body()
+                    engine.send_body(bodies.pop(0), is_last=not bodies)
                 elif isinstance(event, ReadyForDot):
                     engine.finish()
             output = b"".join(engine.data_to_send())

@@ -103,11 +103,10 @@ class HostSession:
             if isinstance(event, BodyWanted):
                 if not await connection.drained(engine.timeout() or CONNECT_S * 6):
                     engine.timed_out()
-                elif position < len(octets):
-                    engine.send_body(octets[position : position + CHUNK_OCTETS])
-                    position += CHUNK_OCTETS
                 else:
-                    engine.end_body()
+                    chunk = octets[position : position + CHUNK_OCTETS]
+                    position += CHUNK_OCTETS
+                    engine.send_body(chunk, is_last=position >= len(octets))
             elif isinstance(event, ReadyForDot):
                 if await before_dot():
                     engine.finish()

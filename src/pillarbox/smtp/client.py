@@ -186,16 +186,14 @@ class SmtpClient:
         else:
             self._end_transaction()
 
-    def send_body(self, data: bytes) -> None:
-        """Answer `BodyWanted` with the next piece, cut anywhere. Raises RuntimeError if none is wanted."""
+    def send_body(self, data: bytes, *, is_last: bool) -> None:
+        """Answer `BodyWanted` with the next piece, cut anywhere, maybe empty; the last one leaves with the final dot.
+        Raises RuntimeError if none is wanted."""
         self._ensure_asked(_Phase.BODY)
         if octets := self._encoder.feed(data):
             self._output.append(octets)
-
-    def end_body(self) -> None:
-        """Answer `BodyWanted`: that was all. Raises RuntimeError if nothing is wanted."""
-        self._ensure_asked(_Phase.BODY)
-        self._phase = _Phase.DOT
+        if is_last:
+            self._phase = _Phase.DOT
 
     def finish(self) -> None:
         """Answer `ReadyForDot`: the message shall be delivered. Raises RuntimeError if nothing waits for it."""
@@ -440,8 +438,8 @@ class SmtpClient:
         self._events.append(Done(self._transaction.results()))
 
     def _ask(self) -> Event | Wait:
-        """In mail data: the next question to the service, once the output was taken; the last chunk may go together
-        with the final dot."""
+        """In mail data: the next question to the service, once the output was taken; the last piece goes together with
+        the final dot."""
         if self._output and self._phase is _Phase.BODY:
             return PAUSED
         self._asked = True

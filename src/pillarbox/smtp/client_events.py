@@ -157,7 +157,7 @@ class Failed:
 
 @dataclass(slots=True)
 class BodyWanted:
-    """Answer with `send_body` or, when nothing is left, `end_body`. Comes only when all output was taken."""
+    """Answer with `send_body`. Comes only when all output was taken."""
 
 
 @dataclass(slots=True)

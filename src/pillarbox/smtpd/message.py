@@ -50,7 +50,7 @@ class Additions:
 class Prepared:
     content: Content
     authors: list[str]
-    """Of a submitted message: the different addresses in From and Sender, as written."""
+    """If they are checked: the different addresses in From and Sender, as written."""
 
 
 def prepare(
@@ -58,12 +58,14 @@ def prepare(
     loop_marks: Collection[str],
     additions: Additions | None,
     *,
+    checks_authors: bool = False,
     is_binary: bool = False,
     rendered: bool = False,
 ) -> Prepared | Reply:
     """Check a message. `loop_marks` are the addresses that Delivered-To of its copies will name. `additions` None: it
     is not a submission, and nothing is changed but that forged Return-Path fields go, and a body without any header
-    gets the blank line before it. `rendered`: an account gets it, and as it is large that is done now, in this thread.
+    gets the blank line before it. `checks_authors`: it must be found who they are. `rendered`: an account gets it, and
+    as it is large that is done now, in this thread.
 
     `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
 
@@ -85,12 +87,10 @@ def prepare(
     header = remove_return_path(block)
     if not _has_fields(header):
         header = b"\r\n" + header  # else the fields put in front would take the body in
-    authors: list[str] = []
+    authors = find_authors(header) if checks_authors else []
+    if authors is None:
+        return SENDER_NOT_YOURS
     if additions is not None:
-        found = find_authors(header)
-        if found is None:
-            return SENDER_NOT_YOURS
-        authors = found
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))

@@ -242,9 +242,11 @@ class Pickup:
         )
         marks, rendered = transaction.loop_marks, bool(transaction.targets)
         prepared = await context.store.compute(
-            lambda: prepare(message, marks, additions, rendered=rendered)
+            lambda: prepare(
+                message, marks, additions, checks_authors=not caller.is_trusted, rendered=rendered
+            )
         )
-        if isinstance(prepared, Prepared) and not caller.is_trusted:
+        if isinstance(prepared, Prepared):
             for address in prepared.authors:
                 if not self._may_be(caller, address):
                     return replies.SENDER_NOT_YOURS

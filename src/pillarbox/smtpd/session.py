@@ -447,11 +447,19 @@ class SmtpSession:
             self._log("the message cannot be spooled: %s", error)
             return replies.STORAGE_FULL
         marks, is_binary = transaction.loop_marks, transaction.is_binary
+        checks_authors = self._submitter is not None
         if len(octets) <= LARGEST_INLINE and not is_binary:
-            return prepare(octets, marks, additions)
+            return prepare(octets, marks, additions, checks_authors=checks_authors)
         rendered = bool(transaction.targets)
         return await self._context.store.compute(
-            lambda: prepare(octets, marks, additions, is_binary=is_binary, rendered=rendered)
+            lambda: prepare(
+                octets,
+                marks,
+                additions,
+                checks_authors=checks_authors,
+                is_binary=is_binary,
+                rendered=rendered,
+            )
         )
 
     def _received_from(self, *, utf8: bool) -> bytes:

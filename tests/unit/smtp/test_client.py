@@ -69,10 +69,8 @@ class Session:
 
     def _answer(self, event: Event) -> None:
         if isinstance(event, BodyWanted):
-            if self.body:
-                self.engine.send_body(self.body.pop(0))
-            else:
-                self.engine.end_body()
+            piece = self.body.pop(0) if self.body else b""
+            self.engine.send_body(piece, is_last=not self.body)
         elif isinstance(event, ReadyForDot) and self.finishes:
             self.engine.finish()
 
@@ -483,15 +481,15 @@ def test_the_body_is_asked_for_only_when_output_was_taken() -> None:
     assert engine.next_event() == BodyWanted()
     assert engine.next_event() is PAUSED
     assert engine.timeout() is None
-    engine.send_body(b"x")
+    engine.send_body(b"x", is_last=False)
     assert engine.next_event() is PAUSED
     assert engine.timeout() == 180
     assert engine.data_to_send() == [b"x"]
     assert engine.next_event() == BodyWanted()
-    engine.end_body()
+    engine.send_body(b"y", is_last=True)
     assert engine.next_event() == ReadyForDot()
     engine.finish()
-    assert engine.data_to_send() == [b"\r\n.\r\n"]
+    assert engine.data_to_send() == [b"y", b"\r\n.\r\n"]
     assert engine.next_event() is NEED_DATA
     assert engine.timeout() == 600
 
@@ -525,7 +523,7 @@ def test_quit_closes_on_any_reply_or_none() -> None:
 
 def test_calls_out_of_order_raise() -> None:
     engine = Session().engine
-    for call in (engine.quit, engine.finish, engine.end_body, lambda: engine.send_body(b"")):
+    for call in (engine.quit, engine.finish, lambda: engine.send_body(b"", is_last=True)):
         with pytest.raises(RuntimeError):
             call()
     with pytest.raises(RuntimeError):
