@@ -126,6 +126,10 @@ class Hints:
                 sock.send(octets)
             except BlockingIOError:
                 return False
+            except OSError:
+                return (
+                    True  # whoever reads there is no more, or nobody is: the supervisor was killed
+                )
             waiting.difference_update(some)
         return True
 

@@ -4,16 +4,25 @@ Only names from a fixed table are looked up: Python's codec registry would searc
 remember it for ever, and offers codecs that are no charsets.
 """
 
-from codecs import getincrementaldecoder
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from encodings.aliases import aliases
 
 PIECE_OCTETS = 256 * 1024
 """That are decoded in one call."""
 
 _NOT_CHARSETS = frozenset(
-    ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec")
+    (
+        "base64_codec",
+        "bz2_codec",
+        "hex_codec",
+        "mbcs",
+        "quopri_codec",
+        "rot_13",
+        "uu_codec",
+        "zlib_codec",
+    )
 )
-"""Of the codecs in Python's table of aliases."""
+"""Of the codecs in Python's table of aliases: what is no charset, or on Windows only."""
 
 # What is called by the first name is in practice often the second, its superset.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932"}
@@ -31,6 +40,11 @@ _EXTRA = {
     "windows_949": "cp949",
     "windows_936": "gb18030",
     "x_windows_949": "cp949",
+}
+# Who leaves the byte order mark out means big-endian (RFC 2781 §4.3).
+_WITHOUT_MARK = {
+    "utf_16": (2, (BOM_UTF16_BE, BOM_UTF16_LE), "utf_16_be"),
+    "utf_32": (4, (BOM_UTF32_BE, BOM_UTF32_LE), "utf_32_be"),
 }
 _TO_UNDERSCORE = str.maketrans("-:. ", "____")
 
@@ -59,7 +73,17 @@ def decode_charset(octets: bytes, charset: bytes) -> str:
     codec = _CODECS.get(key, "ascii")
     if codec == "ascii":
         return decode_guess(octets)
-    text = _decode_in_pieces(octets, codec)
+    if codec in _WITHOUT_MARK:
+        size, marks, without = _WITHOUT_MARK[codec]
+        if octets[:size] not in marks:
+            codec = without
+    try:
+        text = _decode_in_pieces(octets, codec)
+    except (
+        LookupError,
+        ValueError,
+    ):  # whatever a codec cannot do must not keep a message from being read
+        return decode_guess(octets)
     if codec == "utf_7":  # the one codec that lets lone surrogates through, which no UTF-8 can hold
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text

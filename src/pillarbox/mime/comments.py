@@ -4,7 +4,10 @@ import re
 
 _DELIMITER = re.compile(rb"[()]|\\.", re.DOTALL)
 # What stands before the next comment: text and quoted strings, in which a parenthesis means nothing.
-_BEFORE_COMMENT = re.compile(rb'(?:[^"(\\]++|\\.?|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
+_TEXT = rb'(?:[^"(\\]++|\\.?|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))'
+_BEFORE_COMMENT = re.compile(_TEXT + rb"*+", re.DOTALL)
+# Text, whole comments without others in them, and the beginning of any other.
+_PIECE = re.compile(_TEXT + rb"++|\((?:[^()\\]++|\\.)*+\)|\(", re.DOTALL)
 
 
 def comment_end(value: bytes, start: int) -> int:
@@ -26,6 +29,9 @@ def remove_comments(value: bytes) -> bytes:
     """Each comment outside of quoted strings becomes a space: `b"1 (one)"` -> `b"1  "`."""
     if b"(" not in value:
         return value
+    pieces = _PIECE.findall(value)
+    if b"(" not in pieces:
+        return b"".join([b" " if piece[0] == 40 else piece for piece in pieces])
     pieces = []
     position = 0
     while position < len(value):

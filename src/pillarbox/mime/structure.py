@@ -20,7 +20,7 @@ from pillarbox.mime.parameters import (
     parse_keyword,
 )
 
-MAX_PARTS = 2_000
+MAX_PARTS = 1_000
 """Parts of a message; the one that reaches the number takes all that follows, as application/octet-stream."""
 
 MAX_DEPTH = 100

@@ -37,6 +37,7 @@ class AccountFile:
         "path",
         "pins",
         "reader",
+        "unsynced",
         "vfs",
         "wal_pages",
         "writer",
@@ -55,6 +56,8 @@ class AccountFile:
         self.pins = 0
         """How many users (sessions, a checkpoint) need it to stay open."""
         self.wal_pages = 0
+        self.unsynced = 0
+        """Messages that this process took and put into it since the last sync: a power cut may take their numbers."""
         self.level = database.NORMAL
         self.keyword_names: dict[int, tuple[bytes, ...]] = {0: ()}
         self.writer.set_wal_hook(self._committed)
@@ -66,7 +69,9 @@ class AccountFile:
     def read_tx(self, now_s: int) -> Tx:
         """A view of the last commit. Open a transaction around it to see one moment in several queries."""
         if self.reader is None:
-            self.reader = database.connect(self.path, vfs=self.vfs, cache_kib=2048)
+            self.reader = database.connect(
+                self.path, vfs=self.vfs, cache_kib=2048, timeout_ms=database.LOOP_TIMEOUT_MS
+            )
         return Tx(self.account, self.reader, self.keyword_names, now_s)
 
     def write_tx(self, now_s: int) -> Tx:

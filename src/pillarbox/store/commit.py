@@ -41,6 +41,7 @@ from pillarbox.store.unit import (
     Applied,
     Unit,
     apply,
+    apply_at_once,
     fail_all,
     nothing,
     records_of,
@@ -119,9 +120,11 @@ class Committer:
         on_fatal: Callable[[BaseException], None],
         left: Sequence[Path],
         mark_behind: Callable[[int, int], None],
+        most_unsynced: int,
     ) -> None:
         """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
-        earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`."""
+        earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`.
+        `most_unsynced`: of `recovery.MOST_UNSYNCED`, the share of this process."""
         runs = {run for path in left if (run := run_of(path))}
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
         self._arrivals: list[_Arrival] = []
@@ -152,6 +155,7 @@ class Committer:
         self._unjournalled: list[tuple[AccountFile, Applied]] = []
         """Groups of appends that were applied in a thread and wait for the next sync of the journal."""
         self._left = left
+        self._most_unsynced = most_unsynced
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
@@ -229,15 +233,23 @@ class Committer:
 
     def _put_now(self, account: int) -> None:
         file = self._accounts.get(account)
-        if file is None or file.busy or not file.try_lock():
+        if file is None or file.busy or self._must_sync(file) or not file.try_lock():
             self._put_soon(account)
             return
         file.busy = True
         try:
-            group = apply(file, [self._put(account)], database.NORMAL, self._now_s())
+            group = apply_at_once(file, [self._put(account)], self._now_s())
         finally:
             file.unlock()
+        if group is None:
+            file.busy = False
+            self._put_soon(account)
+            return
         self._finish(file, group)
+
+    def _must_sync(self, file: AccountFile) -> bool:
+        """Whether a power cut could take more numbers than recovery skips."""
+        return file.unsynced >= self._most_unsynced
 
     def _tick_later(self) -> None:
         if self._tick_timer is None and self._intake and self._failed is None:
@@ -324,7 +336,7 @@ class Committer:
         needed = sum(len(arrival.record) for arrival in arrivals)
         needed += sum(unit.journal_octets for _, group in applied for unit in group.units)
         for file, units in ready:
-            if _is_light(units):
+            if _is_light(units) and not self._must_sync(file):
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
             else:
@@ -377,9 +389,12 @@ class Committer:
                 self._start(self._apply_when_free(file, units))
                 continue
             try:
-                group = apply(file, units, database.NORMAL, self._now_s())
+                group = apply_at_once(file, units, self._now_s())
             finally:
                 file.unlock()
+            if group is None:
+                self._start(self._apply_when_free(file, units))
+                continue
             applied.append((file, group))
             records += records_of(group)
             await pace.keep()
@@ -452,7 +467,7 @@ class Committer:
         """A group that needs a sync, or writes much: all that may block or take long is done in a thread."""
         loop = asyncio.get_running_loop()
         is_lazy = all(unit.journalled is nothing for unit in units)
-        level = database.NORMAL if is_lazy else database.FULL
+        level = database.NORMAL if is_lazy and not self._must_sync(file) else database.FULL
         try:
             if not file.try_lock():
                 await loop.run_in_executor(self._lock_threads, file.lock)
@@ -466,6 +481,8 @@ class Committer:
             self._finish(file, fail_all(units, error))
             self._fail(error)
             raise
+        if level == database.FULL and any(unit.error is None for unit in group.units):
+            file.unsynced = 0
         self._finish(file, group)
 
     def _now_s(self) -> int:
@@ -476,6 +493,7 @@ class Committer:
         file.busy = False
         for unit in group.units:
             if unit.batch is not None:
+                file.unsynced += len(unit.batch)
                 self._end_put(file.account, unit.batch, unit.error)
             else:
                 settle(unit)
@@ -498,11 +516,13 @@ class Committer:
     async def _checkpoint(self, file: AccountFile) -> None:
         self._checkpointing.add(file.account)
         file.pins += 1
+        unsynced = file.unsynced
         try:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._background, checkpoint, file.path, file.vfs)
             file.wal_pages = 0
-        except apsw.Error as error:
+            file.unsynced = max(0, file.unsynced - unsynced)
+        except (apsw.Error, Failure) as error:
             log.warning("checkpoint of account %d failed: %s", file.account, error)
         finally:
             file.pins -= 1

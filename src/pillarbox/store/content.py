@@ -4,9 +4,11 @@ A `Content` is made and rendered once for all recipients; fields that delivery p
 Delivered-To) change nothing but the header block, since offsets count from the start of the body.
 """
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
+from pillarbox.mime.header import header_end
 from pillarbox.mime.lines import count_octet
 from pillarbox.mime.message import Message, parse_message
 
@@ -61,6 +63,10 @@ LARGEST_COMMON_FIELDS = 16 * 1024
 
 _HASH_MASK = (1 << 63) - 1
 
+_BLANK = bytes(octet if octet in b"\r\n" else 120 for octet in range(256))
+
+log = logging.getLogger("pillarbox.store")
+
 
 def hash_message_id(message_id: bytes) -> int:
     """A Message-ID as 63 bits, for threading. Collisions only thread two messages wrongly."""
@@ -101,7 +107,7 @@ class Content:
     def rendered(self) -> Rendered:
         """All that is kept beside the octets. Over LARGEST_INLINE, ask for it in a thread first."""
         if self._rendered is None:
-            self._rendered = render(parse_message(self.octets), self.octets)
+            self._rendered = _render_any(self.octets)[1]
         return self._rendered
 
     @property
@@ -127,8 +133,24 @@ class Content:
 
 def make_content(octets: bytes | memoryview) -> Content:
     """Parse a message and render all that the store keeps. Over LARGEST_INLINE, call it in a thread."""
-    message = parse_message(octets)
-    return Content(octets, message.header_size, render(message, octets))
+    header_size, rendered = _render_any(octets)
+    return Content(octets, header_size, rendered)
+
+
+def _render_any(octets: bytes | memoryview) -> tuple[int, Rendered]:
+    """The size of the header block, and what is kept. Mail that was acknowledged gets into its file whatever is in it:
+    where a bug keeps it from being parsed, it is a text without any fields, and the log says so."""
+    try:
+        message = parse_message(octets)
+        return message.header_size, render(message, octets)
+    except Exception:
+        log.exception("a bug in the parser: a message of %d octets is kept unparsed", len(octets))
+    whole = bytes(octets)
+    header_size = header_end(whole)
+    # The same lines, with nothing in them that could fail again.
+    message = parse_message(b"\r\n" + whole[header_size:].translate(_BLANK))
+    rendered = render(message, whole)
+    return header_size, replace(rendered, shape=None, fields=b"", preview="")
 
 
 def render(message: Message, octets: bytes | memoryview) -> Rendered:

@@ -18,16 +18,25 @@ FULL = "FULL"
 NORMAL = "NORMAL"
 
 BUSY_TIMEOUT_MS = 5000
+"""How long a connection waits in a thread while another program has the file."""
+LOOP_TIMEOUT_MS = 20
+"""The same for reads on the event loop: somebody may just open or close the file, or it is damaged."""
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
-def connect(path: Path, *, vfs: str | None = None, cache_kib: int = 512) -> apsw.Connection:
+def connect(
+    path: Path,
+    *,
+    vfs: str | None = None,
+    cache_kib: int = 512,
+    timeout_ms: int = BUSY_TIMEOUT_MS,
+) -> apsw.Connection:
     """Open an existing file in WAL mode at synchronous NORMAL. Raises Unavailable."""
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.set_busy_timeout(timeout_ms)
         _set(connection, "journal_mode", "wal")
         _set(connection, "synchronous", 1, give="NORMAL")
         connection.pragma("cache_size", -cache_kib)

@@ -25,8 +25,13 @@ from pillarbox.store.messages import Numbers
 from pillarbox.store.retirement import checkpoint
 from pillarbox.store.tx import Tx
 
-UIDS_SKIPPED = 4096
-"""More than the appends that can wait for a sync in one mailbox (commit.MOST_MESSAGES_A_TURN, several workers)."""
+UIDS_SKIPPED = 8192
+"""More than the messages that sessions can see in one mailbox and that a power cut can take: appends that wait for the
+journal (commit.MOST_UNITS_A_GROUP for each worker), and what was taken and is in a file that was not synced since
+(MOST_UNSYNCED)."""
+
+MOST_UNSYNCED = 2048
+"""Of all workers together, but for the last batch of each (intake.MOST_MESSAGES)."""
 
 log = logging.getLogger("pillarbox.store")
 
@@ -150,6 +155,9 @@ def replay(
                 )
             except (apsw.Error, Unavailable) as error:
                 log.error("the journal of account %d cannot be replayed: %s", account, error)
+                result.unusable.add(account)
+            except Exception:  # it must not keep the others waiting
+                log.exception("account %d: a bug in the replay of its journal", account)
                 result.unusable.add(account)
         if progress:
             progress(number, len(records))

@@ -86,7 +86,8 @@ class Retirement:
 def checkpoint(path: Path, vfs: str | None) -> None:
     """Move what is in the WAL into the file, synced, by a connection of its own. Blocks.
 
-    A reader of an older moment can keep a checkpoint from doing anything; then a commit at FULL syncs the WAL.
+    A reader of an older moment can keep a checkpoint from doing anything; then a commit at FULL syncs the WAL: whoever
+    wants to write on the event loop meanwhile finds the file busy, and waits in a thread.
     """
     connection = database.connect(path, vfs=vfs)
     try:

@@ -109,6 +109,7 @@ class Store:
                 on_fatal,
                 left,
                 relay.mark_behind if relay is not None else _mark_nothing,
+                recovery.MOST_UNSYNCED // place.workers,
             )
         except BaseException:
             os.close(self._lock)

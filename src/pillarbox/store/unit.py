@@ -48,18 +48,45 @@ def nothing(_result: Any) -> bytes:
 
 
 def apply(file: AccountFile, units: list[Unit], level: str, now_s: int) -> Applied:
-    """One transaction for a group, and one for each unit where the disk made that fail."""
+    """One transaction for a group, and one for each unit where the disk made that fail. Waits while another program
+    has the file: for a thread."""
+    file.writer.set_busy_timeout(database.BUSY_TIMEOUT_MS)
+    try:
+        return _apply(file, units, level, now_s)
+    except apsw.BusyError as error:
+        return fail_all(units, database.unavailable(error))
+
+
+def apply_at_once(file: AccountFile, units: list[Unit], now_s: int) -> Applied | None:
+    """The same at NORMAL, on the event loop. None: another program has the file."""
+    file.writer.set_busy_timeout(0)
+    try:
+        return _apply(file, units, database.NORMAL, now_s)
+    except apsw.BusyError:
+        return None
+
+
+def _apply(file: AccountFile, units: list[Unit], level: str, now_s: int) -> Applied:
+    """Raises apsw.BusyError: nothing was done."""
     try:
         file.set_synchronous(level)
         group = _begin(file, units, now_s)
         file.writer.execute("COMMIT")
         return group
+    except apsw.BusyError:
+        _roll_back(file)
+        raise
     except apsw.Error as error:
         _roll_back(file)
         if len(units) == 1:
             return fail_all(units, database.unavailable(error))
-        alone = [apply(file, [unit], level, now_s) for unit in units]
-        return Applied(units, set().union(*(group.changed for group in alone)))
+        changed: set[int] = set()
+        for unit in units:
+            try:
+                changed |= _apply(file, [unit], level, now_s).changed
+            except apsw.BusyError as busy:  # others of the group may have gone through
+                unit.error = database.unavailable(busy)
+        return Applied(units, changed)
 
 
 def _begin(file: AccountFile, units: list[Unit], now_s: int) -> Applied:

@@ -1,6 +1,7 @@
 """Mail that was taken is durable, is in its file before anybody looks, and gets there many messages at a time."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -10,10 +11,13 @@ import apsw
 import pytest
 from test_store import FullVFS, item, run
 
+from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
-from pillarbox.store import commit, intake, messages, quota
+from pillarbox.store import commit, content, intake, messages, quota
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
+from pillarbox.store.content import Content
+from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -306,5 +310,84 @@ def test_what_an_account_keeps_is_known_without_putting_it_into_its_file(tmp_pat
         assert in_file(tmp_path) == 1
         assert used == await store.read(1, quota.usage), "the same once it is there"
         assert (await store.usage(2)).messages == 0
+
+    run(tmp_path, scenario)
+
+
+def test_what_cannot_be_parsed_is_stored_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in the parser of messages must neither lose mail nor keep an account's other mail, or a start, waiting."""
+    parse = content.parse_message
+
+    def fail_for_some(octets: bytes | memoryview) -> object:
+        if b"poison" in bytes(octets):
+            raise LookupError("unknown encoding: mbcs")
+        return parse(octets)
+
+    monkeypatch.setattr(content, "parse_message", fail_for_some)
+    octets = b"Subject: poison\r\n\r\npoison\r\n--b\r\n"
+    poison = Append(1, Content(octets, octets.index(b"\r\n\r\n") + 4), pack_date(1_790_000_000))
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await asyncio.gather(store.deliver(1, poison), store.deliver(1, item(2)))
+        killed(tmp_path, tmp_path / "killed")
+        await check(store)
+
+    async def check(store: Store) -> None:
+        def look(tx) -> list[tuple[bytes, bytes]]:
+            columns = ("header", "content", "size", "bodystructure", "subject")
+            rows = messages.select(tx, 1, [(1, messages.MOST_UIDS)], columns)
+            return [
+                (header + messages.body(tx, number, 0, size), structure)
+                for header, number, size, structure, _ in rows
+            ]
+
+        found = await store.read(1, look)
+        assert len(found) == 3
+        assert found[1][0] == octets
+        assert found[1][1].startswith(b'("text" "plain"')
+        assert b" 13 2 " in found[1][1]  # octets and lines of the body (RFC 3501 §7.4.2)
+
+    run(tmp_path, scenario)
+    run(tmp_path / "killed", check)
+    assert "kept unparsed" in caplog.text
+
+
+def test_a_file_that_another_program_has_holds_up_nobody_else(tmp_path: Path) -> None:
+    """Somebody at work with `sqlite3` on one account's file: its mail waits, the event loop does not."""
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        other = apsw.Connection(str(account_path(tmp_path / "accounts", 1)))
+        other.execute("BEGIN IMMEDIATE")
+        await store.deliver(1, item(1))
+        appended = asyncio.ensure_future(store.append(1, item(2)))
+        longest, end = 0.0, time.monotonic() + 2.5
+        while time.monotonic() < end:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert longest < 1  # SQLite would wait for five seconds
+        assert not appended.done()
+        other.execute("ROLLBACK")
+        other.close()
+        await appended
+        assert sorted(await subjects(store)) == [0, 1, 2]
+
+    run(tmp_path, scenario)
+
+
+def test_a_damaged_file_is_noticed_and_holds_up_nobody_else(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await store.append(2, item(0))
+        os.truncate(account_path(tmp_path / "accounts", 1), 0)
+        begin = time.monotonic()
+        with pytest.raises(Unavailable):
+            await subjects(store)
+        assert time.monotonic() - begin < 1
+        assert await subjects(store, 2) == [0]
 
     run(tmp_path, scenario)

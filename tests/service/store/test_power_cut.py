@@ -15,7 +15,7 @@ import pytest
 from power import Disk, PowerJournalFiles, PowerVFS
 
 from pillarbox.core.dates import pack_date
-from pillarbox.store import commit, messages
+from pillarbox.store import commit, messages, recovery
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -352,3 +352,47 @@ def test_second_replay_changes_nothing(disk, tmp_path: Path, monkeypatch) -> Non
     for path, octets in segments.items():
         path.write_bytes(octets)
     assert asyncio.run(state()) == first
+
+
+def test_numbers_seen_before_a_power_cut_never_mean_another_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the disk's background work comes: what was taken, put into its file and seen there has no numbers
+    in the journal, so no more of it may be unsynced than a start skips."""
+    monkeypatch.setattr(recovery, "UIDS_SKIPPED", 200)
+    monkeypatch.setattr(recovery, "MOST_UNSYNCED", 100)
+    monkeypatch.setattr(commit, "CHECKPOINT_PAGES", 1 << 30)
+    disk = Disk(tmp_path / "disk")
+    disk.root.mkdir()
+    vfs = PowerVFS("unsynced", disk)
+
+    async def before() -> dict[int, bytes]:
+        files = PowerJournalFiles(disk)
+        store = Store(disk.root, clock=lambda: NOW, vfs="unsynced", journal_files=files)
+        await store.append(1, Append(1, make_content(message(0)), pack_date(NOW)))
+        seen: dict[int, bytes] = {}
+        for start in range(1, 1200, 40):
+            await asyncio.gather(
+                *(
+                    store.deliver(
+                        1, Append(1, make_content(message(start + number)), pack_date(NOW))
+                    )
+                    for number in range(40)
+                )
+            )
+            seen |= {uid: row[0] for uid, row in (await store.read(1, inbox)).items()}
+        disk.image(len(disk.events), tmp_path / "cut", None)
+        await store.close()
+        return seen
+
+    async def after() -> dict[int, bytes]:
+        store = Store(tmp_path / "cut", clock=lambda: NOW)
+        found = await store.read(1, inbox)
+        await store.close()
+        return {uid: row[0] for uid, row in found.items()}
+
+    seen = asyncio.run(before())
+    vfs.unregister()
+    found = asyncio.run(after())
+    assert len(seen) == len(found) == 1201
+    assert [uid for uid in found if uid in seen and seen[uid] != found[uid]] == []

@@ -95,6 +95,8 @@ def test_preview_skips_attachments_and_empty_parts() -> None:
         ("iso-2022-jp", "日本語 abc"),
         ("gb18030", "中文 x"),
         ("utf-7", "Ünï + x"),
+        ("utf-16", "häß€😀"),
+        ("utf-32", "häß€😀"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -105,3 +107,23 @@ def test_text_that_is_decoded_in_pieces_is_the_same(
     monkeypatch.setattr(charset, "PIECE_OCTETS", size)
     assert charset.decode_charset(octets, codec.encode()) == text * 5
     assert charset.decode_charset(octets[:-1] + b"\xff", b"utf-8").encode()
+
+
+@pytest.mark.parametrize("name", sorted(charset._CODECS))
+def test_every_charset_of_the_table_takes_any_octets(name: str) -> None:
+    every = bytes(range(256))
+    for octets in (b"", b"abc", every, every * (charset.PIECE_OCTETS // 256 + 1)):
+        assert charset.decode_charset(octets, name.encode()).encode() is not None
+
+
+@pytest.mark.parametrize("name", ["mbcs", "ansi", "dbcs", "oem"])
+def test_codecs_that_only_windows_has_are_guessed(name: str) -> None:
+    assert charset.decode_charset(b"\xc3\xa4", name.encode()) == "ä"
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32"])
+def test_without_a_byte_order_mark_utf_16_is_big_endian(codec: str) -> None:
+    """RFC 2781 §4.3, however much it is."""
+    for repeat in (1, charset.PIECE_OCTETS):
+        octets = ("needle" * repeat).encode(f"{codec}-be")
+        assert charset.decode_charset(octets, codec.encode()) == "needle" * repeat
