@@ -158,7 +158,7 @@ class Client:
 
     def quota(self, account: int) -> Quota:
         """What an account may keep."""
-        return self.context.store.directory.quota(account)
+        return self.context.store.directory.quotas.of(account)
 
     def note_growth(self, account: int) -> None:
         """Mail was added: if the account is nearly full now, it will be told."""

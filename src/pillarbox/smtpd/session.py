@@ -295,7 +295,7 @@ class SmtpSession:
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
-        if self._directory.has_quotas() and await self._is_full(transaction, found):
+        if self._directory.quotas.exist() and await self._is_full(transaction, found):
             self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
             return
         transaction.add(event, found)
@@ -405,7 +405,7 @@ class SmtpSession:
             transaction.wishes,
         )
         accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
-        if self._directory.has_quotas() and targets and not transaction.elsewhere:
+        if self._directory.quotas.exist() and targets and not transaction.elsewhere:
             accounts = [target.account for target in targets]
             if await are_full(context.store, accounts, size):
                 return replies.MAILBOX_FULL
