@@ -463,7 +463,9 @@ class SmtpSession:
                 self._hello.domain,
                 self._hello.extended,
                 connection.peer[0] if submitter is None else "",
-                f"{connection.tls_version} {connection.tls_cipher}" if connection.is_tls else "",
+                f"{connection.channel.tls_version} {connection.channel.tls_cipher}"
+                if connection.channel.is_tls
+                else "",
                 submitter is not None,
                 utf8,
                 self._is_lmtp,
@@ -477,7 +479,12 @@ class SmtpSession:
 
     def _peer(self) -> Peer:
         connection = self._connection
-        return Peer(connection.peer[0], "smtp", connection.binding, connection.client_certificate)
+        return Peer(
+            connection.peer[0],
+            "smtp",
+            connection.channel.binding,
+            connection.channel.client_certificate,
+        )
 
     def _authenticated(self, outcome: Outcome) -> None:
         """One step of an exchange (RFC 4954 §4)."""
