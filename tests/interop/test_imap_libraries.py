@@ -75,7 +75,7 @@ def test_imapclient_is_told_while_idle(user, imapclient) -> None:
 def test_imapclient_reads_quotas_and_mod_sequences(user, imapclient) -> None:
     async def limit(store: Any) -> None:
         account = store.directory.known_account(user.address)
-        store.directory.set_quota(account.id, 10 << 20, 100)
+        store.directory.quotas.set(account.id, 10 << 20, 100)
 
     user.server.run(limit)
     roots, quotas = imapclient.get_quota_root("INBOX")
@@ -153,7 +153,7 @@ def test_imapflow_uses_condstore_special_folders_and_moves(user, write, tmp_path
         pytest.skip("node or imapflow is not installed (make interop-deps)")
 
     async def limit(store: Any) -> None:
-        store.directory.set_quota(store.directory.known_account(user.address).id, 10 << 20, None)
+        store.directory.quotas.set(store.directory.known_account(user.address).id, 10 << 20, None)
 
     user.server.run(limit)
     user.receive(*MESSAGES)

@@ -42,7 +42,7 @@ class Maintenance:
         self._has_duty = has_duty
         self._admission = admission
         self._certificates = certificates
-        self._directory_version = store.directory.data_version()
+        self._directory_version = store.directory.file.data_version()
         self._leaving = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -72,7 +72,7 @@ class Maintenance:
     async def _look_at_directory(self) -> None:
         """Accounts that were disabled or removed lose their sessions, removed ones their files."""
         self._publish()
-        version = self._store.directory.data_version()
+        version = self._store.directory.file.data_version()
         if version == self._directory_version and not self._leaving:
             return
         self._directory_version = version
@@ -92,7 +92,7 @@ class Maintenance:
             found = directory.account_by_id(number) if number else None
             if number and (found is None or not found.enabled):
                 return True
-        return bool(supporter) and not directory.is_supporter(supporter)
+        return bool(supporter) and not directory.credentials.is_supporter(supporter)
 
     async def _write_logins(self) -> None:
         if self._logins.is_behind:

@@ -12,7 +12,8 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
-from pillarbox.net.connection import Connection, Service, Session
+from pillarbox.net.connection import Connection, Service
+from pillarbox.net.session import Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
 from pillarbox.smtpd.context import Rates, SmtpContext
 from pillarbox.smtpd.sender_domain import SenderDomains

@@ -26,7 +26,7 @@ class Bans:
         """By IP version and prefix length: when the ban of a network (as a number) ends."""
 
     def __contains__(self, address: object) -> bool:
-        version = self._directory.version()
+        version = self._directory.file.version()
         if version != self._version:
             self._read()
             self._version = version
@@ -48,7 +48,7 @@ class Bans:
 
     def _read(self) -> None:
         self._until = {}
-        for ban in self._directory.bans():
+        for ban in self._directory.bans.all():
             network = ipaddress.ip_network(ban.network)
             ends = float("inf") if ban.until is None else float(ban.until)
             key = (network.version, network.prefixlen)

@@ -35,7 +35,8 @@ from pillarbox.core.secret import Secret
 from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
 from pillarbox.sasl.scram import Verifier
-from pillarbox.store.directory import Account, AppPassword, Directory, canonical_address
+from pillarbox.store.credentials import AppPassword
+from pillarbox.store.directory import Account, Directory, canonical_address
 from pillarbox.store.logins import OK, Attempt, Logins
 from pillarbox.store.run import LoginFailures
 
@@ -118,7 +119,7 @@ class Authenticator:
         knows = logins.knows if logins is not None else _never
         self._throttle = Throttle(failures, knows, exempt)
         self._key = os.urandom(32)
-        self._false_key = directory.secret("scram")
+        self._false_key = directory.credentials.secret("scram")
         self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         self._waiting = 0
@@ -195,7 +196,7 @@ class Authenticator:
         if len(password.reveal()) > LONGEST_PASSWORD:
             return False, None
         is_elsewhere = self.doors.source is not None
-        password_hash = self.directory.credentials(account.id)[0] if account else ""
+        password_hash = self.directory.credentials.password(account.id)[0] if account else ""
         salt = candidates.verifiers[0].salt
         of_programs = [
             (verifier, app_password)
@@ -285,10 +286,10 @@ class Authenticator:
         account = self.directory.account_for_login(username)
         false = Candidates(None, [self._false_verifier(self._name_of(username, account))], [None])
         number = account.id if account is not None else 0  # the same questions for all
-        own = parse_verifier(self.directory.credentials(number)[1])
+        own = parse_verifier(self.directory.credentials.password(number)[1])
         verifiers = [] if own is None else [own]
         app_passwords: list[AppPassword | None] = [] if own is None else [None]
-        for each in self.directory.app_passwords(number):
+        for each in self.directory.credentials.app_passwords(number):
             verifier = parse_verifier(each.scram)
             if verifier is not None and self._counts(each, peer):
                 if verifiers and verifier.salt != verifiers[0].salt:
@@ -372,7 +373,9 @@ class Authenticator:
             return Login(account)
         if target is None or not target.enabled or app_password is not None:
             return None
-        return Login(target, account) if self.directory.is_supporter(account.id) else None
+        return (
+            Login(target, account) if self.directory.credentials.is_supporter(account.id) else None
+        )
 
     async def _fail(
         self, claim: Claim, password: bytes, peer: Peer, mechanism: str, why: str

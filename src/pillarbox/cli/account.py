@@ -78,7 +78,7 @@ def passwd(address: str, password_stdin: bool) -> None:
         known = directory.known_account(address)
         password = ask_new_password(password_stdin)
         salt = salt_of(directory, known.id)  # that of the app passwords
-        directory.set_password(known.id, *hash_password(password, salt=salt))
+        directory.credentials.set_password(known.id, *hash_password(password, salt=salt))
         click.echo(f"{known.address} has a new password.")
 
 
@@ -178,8 +178,8 @@ def quota(
             quota_options.changed(known.quota_messages, messages),
         )
         if storage is not None or messages is not None:
-            directory.set_quota(known.id, *own)
-        defaults = directory.domain_quota(known.address.rpartition("@")[2])
+            directory.quotas.set(known.id, *own)
+        defaults = directory.quotas.of_domain(known.address.rpartition("@")[2])
     used = read_usage(account_path(config.data_path / "accounts", known.id))
     limits = [
         (resource, default if limit is None else limit, "domain" if limit is None else "account")

@@ -49,7 +49,7 @@ def add(network: str, duration: str | None, reason: str) -> None:
         except ValueError as error:
             raise Refused(str(error)) from error
     with open_directory() as directory:
-        directory.add_ban(canonical, until, reason)
+        directory.bans.add(canonical, until, reason)
     end = "for good" if until is None else f"until {_shown(until)}"
     click.echo(f"{canonical} is banned {end}.")
 
@@ -62,7 +62,7 @@ def list_(as_json: bool) -> None:
     with open_directory() as directory:
         rows = [
             (each.network, _shown(each.until), _shown(each.created), each.reason)
-            for each in directory.bans()
+            for each in directory.bans.all()
         ]
     show_table(("network", "until", "since", "reason"), rows, as_json=as_json)
 
@@ -74,7 +74,7 @@ def remove(network: str) -> None:
     """Let NETWORK in again."""
     canonical = canonical_network(network)
     with open_directory() as directory:
-        directory.remove_ban(canonical)
+        directory.bans.remove(canonical)
     click.echo(f"{canonical} is no longer banned.")
 
 

@@ -28,7 +28,7 @@ def show(name: str, as_json: bool) -> None:
     config = read_config()
     with directory_of(config) as directory:
         name = directory.known_domain(name)
-        keys = directory.dkim_keys(name)
+        keys = directory.dkim_keys.of(name)
     records = list(domain_records(config, name, keys, int(time.time())))
     if as_json:
         rows = [(record.name, record.type, record.value, record.note) for record in records]

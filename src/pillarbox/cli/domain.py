@@ -11,7 +11,8 @@ from pillarbox.cli.options import config_option, json_option
 from pillarbox.cli.zone import dkim_record
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.signing import add_keys
-from pillarbox.store.directory import KeyState, canonical_address
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.dkim_keys import KeyState
 
 
 @click.group(epilog="Example: pillarbox domain add example.org")
@@ -105,13 +106,13 @@ def quota(
     """
     with open_directory() as directory:
         name = directory.known_domain(name)
-        old = directory.domain_quota(name)
+        old = directory.quotas.of_domain(name)
         new = (
             quota_options.changed(old[0], storage) or 0,
             quota_options.changed(old[1], messages) or 0,
         )
         if new != old:
-            directory.set_domain_quota(name, *new)
+            directory.quotas.set_domain(name, *new)
     limits = [("storage", new[0], "domain"), ("messages", new[1], "domain")]
     quota_options.show(limits, None, as_json=as_json)
 
@@ -131,11 +132,11 @@ def rotate_keys(name: str, activate: bool) -> None:
     with open_directory() as directory:
         name = directory.known_domain(name)
         if activate:
-            directory.activate_dkim_keys(name)
+            directory.dkim_keys.activate(name)
             click.echo(f"Mail from {name} is signed with the new keys now.")
             click.echo("Keep the records of the old ones for a week: mail is still under way.")
             return
-        keys = [key for key in directory.dkim_keys(name) if key.state is KeyState.NEW]
+        keys = [key for key in directory.dkim_keys.of(name) if key.state is KeyState.NEW]
         keys = keys or add_keys(directory, name, int(time.time()))
     for key in keys:
         click.echo(dkim_record(key))

@@ -18,8 +18,8 @@ from pillarbox.store.logins import OK, History, Logins
 
 def salt_of(directory: Directory, account: int) -> bytes:
     """That of all SCRAM verifiers of an account; b"" if it has none yet."""
-    texts = [each.scram for each in directory.app_passwords(account)]
-    texts.append(directory.credentials(account)[1])
+    texts = [each.scram for each in directory.credentials.app_passwords(account)]
+    texts.append(directory.credentials.password(account)[1])
     for text in texts:
         verifier = parse_verifier(text)
         if verifier is not None:
@@ -78,7 +78,7 @@ def add(address: str, name: str, only: tuple[str, ...], duration: str | None) ->
         known = directory.known_account(address)
         password = random_password()
         scram = make_verifier(password, salt_of(directory, known.id))
-        directory.add_app_password(known.id, name, scram, only or PROTOCOLS, expires)
+        directory.credentials.add_app_password(known.id, name, scram, only or PROTOCOLS, expires)
     click.echo(password.reveal())
 
 
@@ -93,7 +93,7 @@ def list_(address: str, as_json: bool) -> None:
     config = read_config()
     with directory_of(config) as directory:
         known = directory.known_account(address)
-        app_passwords = directory.app_passwords(known.id)
+        app_passwords = directory.credentials.app_passwords(known.id)
     used: dict[str, int] = {}
     for each in history_of(config, known.id):
         if each.result == OK:
@@ -121,7 +121,7 @@ def revoke(address: str, name: str) -> None:
     """Make the app password NAME void at once. Sessions that are logged in go on, but send no more."""
     with open_directory() as directory:
         known = directory.known_account(address)
-        directory.revoke_app_password(known.id, name)
+        directory.credentials.revoke_app_password(known.id, name)
     click.echo(f"The app password {name} of {known.address} is void.")
 
 
@@ -142,7 +142,7 @@ def add_supporter(address: str) -> None:
     """Let ADDRESS log in as any other account."""
     with open_directory() as directory:
         known = directory.known_account(address)
-        directory.set_supporter(known.id, allowed=True)
+        directory.credentials.set_supporter(known.id, allowed=True)
     click.echo(f"{known.address} may log in as others.")
 
 
@@ -153,7 +153,7 @@ def remove_supporter(address: str) -> None:
     """No longer let ADDRESS do so. A running server ends such sessions within a second."""
     with open_directory() as directory:
         known = directory.known_account(address)
-        directory.set_supporter(known.id, allowed=False)
+        directory.credentials.set_supporter(known.id, allowed=False)
     click.echo(f"{known.address} may log in only as itself.")
 
 
@@ -163,7 +163,7 @@ def remove_supporter(address: str) -> None:
 def list_supporters(as_json: bool) -> None:
     """List who may log in as others."""
     with open_directory() as directory:
-        rows = [(address,) for address in directory.supporters()]
+        rows = [(address,) for address in directory.credentials.supporters()]
     show_table(("address",), rows, as_json=as_json)
 
 

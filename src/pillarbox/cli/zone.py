@@ -13,7 +13,7 @@ from pillarbox.config.schema import Config, Listen
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.dkim.keys import record_name, zone_strings
-from pillarbox.store.directory import RETIRED_RECORD_S, DkimKey, KeyState
+from pillarbox.store.dkim_keys import RETIRED_RECORD_S, DkimKey, KeyState
 
 TTL_S = 3600
 

@@ -34,7 +34,7 @@ async def are_full(store: Store, accounts: Iterable[int], octets: int) -> bool:
     """
     directory = store.directory
     for account in accounts:
-        limits = directory.quota(account)
+        limits = directory.quotas.of(account)
         if not limits.is_limited:
             return False
         used = await store.usage(account)
@@ -45,7 +45,7 @@ async def are_full(store: Store, accounts: Iterable[int], octets: int) -> bool:
 
 def note_growth(store: Store, accounts: Iterable[int]) -> None:
     """Mail came in: those of the accounts that have a quota are looked at soon (`warn`)."""
-    if store.directory.has_quotas():
+    if store.directory.quotas.exist():
         store.grown.update(accounts)
 
 
@@ -60,7 +60,7 @@ async def warn(store: Store, hostname: str) -> None:
 
 
 async def _warn(store: Store, account: int, hostname: str) -> None:
-    known, limits = store.directory.account_by_id(account), store.directory.quota(account)
+    known, limits = store.directory.account_by_id(account), store.directory.quotas.of(account)
     if known is None or not limits.is_limited:
         return
     used = await store.read(account, quota.usage)

@@ -101,7 +101,12 @@ class Client:
     def peer(self) -> Peer:
         """Who wants to log in."""
         connection = self.connection
-        return Peer(connection.peer[0], "imap", connection.binding, connection.client_certificate)
+        return Peer(
+            connection.peer[0],
+            "imap",
+            connection.channel.binding,
+            connection.channel.client_certificate,
+        )
 
     def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
         """What is announced in a state, or in the present one."""
@@ -158,7 +163,7 @@ class Client:
 
     def quota(self, account: int) -> Quota:
         """What an account may keep."""
-        return self.context.store.directory.quota(account)
+        return self.context.store.directory.quotas.of(account)
 
     def note_growth(self, account: int) -> None:
         """Mail was added: if the account is nearly full now, it will be told."""

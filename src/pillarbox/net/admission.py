@@ -49,7 +49,8 @@ class Admission:
     most_per_address: int
     proxies: Networks = NO_NETWORKS
     """Who begins with a PROXY header; their own number of connections is not bounded."""
-    connections: set[Admitted] = field(default_factory=set)
+    connections: dict[Admitted, str] = field(default_factory=dict)
+    """With the address that each counts for."""
     by_address: dict[str, int] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
     banned: Container[str] = ()
@@ -74,12 +75,14 @@ class Admission:
                 others.counts.add(slot, 1)
         self.accepted += 1
         self.by_address[address] = held + 1
-        self.connections.add(connection)
+        self.connections[connection] = address
         return True
 
-    def leave(self, connection: Admitted, address: str) -> None:
-        """Count a connection out that was admitted."""
-        self.connections.discard(connection)
+    def leave(self, connection: Admitted) -> None:
+        """Count a connection out, if it was admitted."""
+        address = self.connections.pop(connection, None)
+        if address is None:
+            return
         if self.elsewhere is not None and address not in self.proxies:
             self.elsewhere.counts.add(self.elsewhere.slot(address), -1)
         held = self.by_address.get(address, 0) - 1

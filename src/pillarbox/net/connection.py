@@ -13,15 +13,14 @@ import types
 import zlib
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from pillarbox.core.engine import Engine, Wait
+from pillarbox.core.engine import Wait
 from pillarbox.net.admission import Admission
-from pillarbox.net.compression import CompressionLayer
+from pillarbox.net.channel import Channel
 from pillarbox.net.proxy import parse_proxy_header
-from pillarbox.net.tls import TlsLayer
+from pillarbox.net.session import Session
 from pillarbox.net.turns import TURN_S, Turns
-from pillarbox.sasl.exchange import ChannelBinding
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -48,33 +47,6 @@ CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
 
 log = logging.getLogger("pillarbox.net")
-
-
-class Session(Protocol):
-    """A service's side of one connection."""
-
-    @property
-    def engine(self) -> Engine[Any]:
-        """The server side of the protocol."""
-
-    def opened(self) -> None:
-        """The peer is there (with implicit TLS: after the handshake): queue the greeting."""
-
-    def secured(self) -> None:
-        """A handshake after the greeting is done, and the engine knows it."""
-
-    async def handle(self, event: Any) -> None:
-        """Answer one event by the engine."""
-
-    def failed(self, event: Any) -> None:
-        """`handle` raised what it should not: answer that we have a bug, if an answer is due."""
-
-    def stop(self) -> None:
-        """The server shuts down: queue the protocol's parting words and set `engine.closing`, now or once the
-        message in hand is done."""
-
-    def closed(self) -> None:
-        """The connection is gone: let go of everything. Called once."""
 
 
 @dataclass(slots=True)
@@ -111,10 +83,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_admission",
-        "_admitted_as",
         "_buffered",
         "_closing",
-        "_compression",
         "_drain_waiters",
         "_eof",
         "_held",
@@ -129,12 +99,12 @@ class Connection(asyncio.Protocol):
         "_stopping",
         "_task",
         "_timer",
-        "_tls",
         "_transport",
         "_turn_scheduled",
         "_turns",
         "_write_paused",
         "account",
+        "channel",
         "id",
         "local",
         "peer",
@@ -153,15 +123,14 @@ class Connection(asyncio.Protocol):
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
+        self.channel = Channel(service.tls)
+        """TLS and compression."""
         self._admission = admission
-        self._admitted_as: str | None = None
         self._proxy_header: bytes | None = None  # what came of it, while one is awaited
         self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
-        self._tls: TlsLayer | None = None
-        self._compression: CompressionLayer | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -175,82 +144,40 @@ class Connection(asyncio.Protocol):
 
     # What sessions use
 
-    @property
-    def is_tls(self) -> bool:
-        """Whether what is said is encrypted."""
-        return self._tls is not None and self._tls.established
-
-    @property
-    def tls_version(self) -> str:
-        """Such as "TLSv1.3"; '' without TLS."""
-        return self._tls.version() if self._tls and self._tls.established else ""
-
-    @property
-    def tls_cipher(self) -> str:
-        """The cipher suite; '' without TLS."""
-        return self._tls.cipher() if self._tls and self._tls.established else ""
-
-    @property
-    def binding(self) -> ChannelBinding | None:
-        """What ties a login to this TLS connection; None: there is nothing."""
-        return self._tls.binding() if self._tls and self._tls.established else None
-
-    @property
-    def client_certificate(self) -> bytes | None:
-        """DER of the certificate that the client has shown, if it was asked for one and we trust it."""
-        return self._tls.peer_certificate() if self._tls and self._tls.established else None
-
     def flush(self) -> None:
         """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
         session, transport = self._session, self._transport
         if session is None or transport is None or transport.is_closing():
             return
-        parts = session.engine.data_to_send()
-        if self._compression is not None:
-            octets = self._compression.send(parts)
-            parts = [octets] if octets else []
-            if self._compression.is_behind:
-                self.wake()
-        if parts:
-            if self._tls is not None:
-                try:
-                    self._tls.send(parts)
-                except ssl.SSLError:
-                    self.abort()
-                    return
-                transport.write(self._tls.outgoing())
-            elif len(parts) == 1:
-                transport.write(parts[0])
-            else:
-                transport.writelines(parts)
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether what is said is compressed."""
-        return self._compression is not None
+        try:
+            parts = self.channel.send(session.engine.data_to_send())
+        except ssl.SSLError:
+            self.abort()
+            return
+        if self.channel.is_behind:
+            self.wake()
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif parts:
+            transport.writelines(parts)
 
     def compress(self) -> None:
         """Compress all that is said from now on; what is queued goes out as it is (RFC 4978 §3)."""
         self.flush()
-        self._compression = CompressionLayer()
+        self.channel.compress()
 
     def end_compression(self) -> None:
         """What is queued goes out compressed, the rest no more; the peer's compression ends with what was handled so
         far. If it sent more of it already, the connection is cut off."""
-        layer, session = self._compression, self._session
-        if layer is None or session is None or self._transport is None:
+        session, transport = self._session, self._transport
+        if session is None or transport is None or not self.channel.is_compressed:
             return
         self._flush_all()
-        self._compression = None
-        rest = layer.rest()
+        parts, rest = self.channel.end_compression()
         if rest is None:
             self.abort()
             return
-        if self._tls is not None:
-            self._tls.send([layer.finish()])
-            self._transport.write(self._tls.outgoing())
-        else:
-            self._transport.write(layer.finish())
+        transport.writelines(parts)
         if rest:
             session.engine.receive(rest)
 
@@ -316,7 +243,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         """Who the client is, is known."""
         if self.service.implicit_tls:
-            self._tls = TlsLayer(self.service.tls())
+            self.channel.start_tls()
         else:
             self._open()
         self._set_timer()
@@ -330,7 +257,6 @@ class Connection(asyncio.Protocol):
     def _admit(self) -> bool:
         """Count the connection in; if there are too many, say so (where that needs no handshake) and close."""
         if self._admission.admit(self, self.peer[0]):
-            self._admitted_as = self.peer[0]
             return True
         is_banned = self.peer[0] in self._admission.banned
         why = "is banned" if is_banned else "too many connections"
@@ -363,8 +289,7 @@ class Connection(asyncio.Protocol):
             return b""
         self._proxy_header = None
         if header.client is not None and header.server is not None:
-            self._admission.leave(self, self.peer[0])
-            self._admitted_as = None
+            self._admission.leave(self)
             self.peer, self.local = header.client, header.server
             if not self._admit():
                 return b""
@@ -372,7 +297,7 @@ class Connection(asyncio.Protocol):
         return octets[header.length :]
 
     def data_received(self, data: bytes) -> None:
-        if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self._has_more():
+        if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self.channel.has_more:
             self._held += data
             self._pause_reading()
             self.wake()
@@ -388,16 +313,11 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None or self._closing:
             return
-        if self._tls is not None:
-            plain = self._decrypt(data)
+        if self.channel.has_tls or self.channel.is_compressed:
+            plain = self._unwrap(session, data)
             if plain is None:
                 return
             data = plain
-        if self._compression is not None:
-            inflated = self._inflate(self._compression, data)
-            if inflated is None:
-                return
-            data = inflated
         if data:
             session.engine.receive(data)
             if self._task is not None:
@@ -410,8 +330,7 @@ class Connection(asyncio.Protocol):
     def _is_behind(self) -> bool:
         """Whether there is output that was not compressed yet."""
         return (
-            self._compression is not None
-            and self._compression.is_behind
+            self.channel.is_behind
             and self._transport is not None
             and not self._transport.is_closing()
         )
@@ -421,47 +340,36 @@ class Connection(asyncio.Protocol):
         while self._is_behind():
             self.flush()
 
-    def _has_more(self) -> bool:
-        """Whether there is compressed input that was not taken up yet."""
-        return self._compression is not None and self._compression.has_more
-
-    def _inflate(self, layer: CompressionLayer, data: bytes) -> bytes | None:
-        """The next piece; None: the connection is over."""
+    def _unwrap(self, session: Session, data: bytes) -> bytes | None:
+        """What octets say within TLS and compression; None: the connection is over."""
+        channel, transport = self.channel, self._transport
+        assert transport is not None
+        was_tls = channel.is_tls
         try:
-            plain = layer.receive(data)
-        except zlib.error as error:
-            log.info("%s %s: compression: %s", self.id, self.peer[0], error)
-            self.abort()
-            return None
-        if layer.has_more:
-            self._pause_reading()
-            self.wake()
-        return plain
-
-    def _decrypt(self, data: bytes) -> bytes | None:
-        """None: nothing for the engine yet, or the connection is over."""
-        assert self._tls is not None
-        assert self._transport is not None
-        was_established = self._tls.established
-        try:
-            plain = self._tls.receive(data)
+            plain = channel.receive(data)
         except EOFError:
             self.eof_received()
             return None
         except ssl.SSLError as error:
             log.info("%s %s: TLS: %s", self.id, self.peer[0], error.reason or error)
-            self._transport.write(self._tls.outgoing())  # the alert
-            self._transport.close()
+            transport.write(channel.outgoing())  # the alert
+            transport.close()
             return None
-        outgoing = self._tls.outgoing()
+        except zlib.error as error:
+            log.info("%s %s: compression: %s", self.id, self.peer[0], error)
+            self.abort()
+            return None
+        outgoing = channel.outgoing()
         if outgoing:
-            self._transport.write(outgoing)
-        if self._tls.established and not was_established:
+            transport.write(outgoing)
+        if channel.has_more:
+            self._pause_reading()
+            self.wake()
+        if channel.is_tls and not was_tls:
             self._last_event = self._loop.time()
             if self._opened:
-                assert self._session is not None
-                self._session.engine.tls_started()
-                self._session.secured()
+                session.engine.tls_started()
+                session.secured()
             else:
                 self._open()
         return plain
@@ -471,7 +379,7 @@ class Connection(asyncio.Protocol):
         if self._session is None or self._eof or not self._opened:
             return False  # nothing was said yet: close
         self._eof = True
-        if self._held or self._has_more():
+        if self._held or self.channel.has_more:
             return True  # `_scheduled_turn` tells the engine
         self._session.engine.receive(b"")
         if self._task is None:
@@ -528,20 +436,23 @@ class Connection(asyncio.Protocol):
         session, self._session = self._session, None
         if session is not None:
             session.closed()
-        if self._admitted_as is not None:
-            self._admission.leave(self, self._admitted_as)
-            self._admitted_as = None
+        self._admission.leave(self)
 
     # Turns
 
     def _scheduled_turn(self) -> None:
         self._turn_scheduled = False
         held, self._held = self._held, b""
-        has_more = self._has_more() and self._buffered <= READ_AHEAD_OCTETS
+        has_more = self.channel.has_more and self._buffered <= READ_AHEAD_OCTETS
         if held or has_more:
             self._resume_reading()
             self._take(held)
-            if self._eof and not self._held and not self._has_more() and self._session is not None:
+            if (
+                self._eof
+                and not self._held
+                and not self.channel.has_more
+                and self._session is not None
+            ):
                 self._session.engine.receive(b"")
                 self.wake()
         if self._task is not None:
@@ -571,7 +482,7 @@ class Connection(asyncio.Protocol):
             events += 1
             if not self._step(session, event):
                 break
-            if self._compression is not None:
+            if self.channel.is_compressed:
                 self.flush()
                 if self._is_behind() or time.monotonic() - self._slice_began > TURN_S:
                     self._pause_reading()
@@ -583,8 +494,8 @@ class Connection(asyncio.Protocol):
         if engine.closing:
             if self._task is None and not self._is_behind():
                 self._close()
-        elif engine.wants_tls and self._tls is None:
-            self._tls = TlsLayer(self.service.tls())
+        elif engine.wants_tls and not self.channel.has_tls:
+            self.channel.start_tls()
         elif self._eof and self._task is None and not self._turn_scheduled:
             self._close()
 
@@ -694,8 +605,8 @@ class Connection(asyncio.Protocol):
             return
         self._flush_all()
         self._closing = True
-        if self._tls is not None and self._tls.established:
-            self._tls.end()
-            self._transport.write(self._tls.outgoing())
+        last = self.channel.end_tls()
+        if last:
+            self._transport.write(last)
         self._loop.call_later(CLOSE_WAIT_S, self.abort)
         self._transport.close()

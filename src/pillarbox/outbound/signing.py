@@ -25,7 +25,8 @@ from pillarbox.dkim.keys import (
 from pillarbox.dkim.sign import Signer, author_domain, sign
 from pillarbox.mime.convert import Transport, convert, fits, has_utf8_header
 from pillarbox.store.content import LARGEST_INLINE
-from pillarbox.store.directory import Directory, DkimKey, KeyState
+from pillarbox.store.directory import Directory
+from pillarbox.store.dkim_keys import DkimKey, KeyState
 from pillarbox.store.outgoing_row import EIGHT_BIT, SEVEN_BIT, UTF8_HEADER
 from pillarbox.store.store import Store
 
@@ -83,17 +84,17 @@ class MailSigner:
     def _has_keys(self) -> bool:
         """Forgets what is known if the directory was changed since."""
         directory = self.store.directory
-        version = directory.version()
+        version = directory.file.version()
         if version != self._version:
             self._signers.clear()
-            self._signs = directory.signs()
+            self._signs = directory.dkim_keys.any_active()
             self._version = version
         return self._signs
 
     def _signers_of(self, domain: str) -> list[Signer]:
         signers = self._signers.get(domain)
         if signers is None:
-            found = self.store.directory.dkim_private_keys(domain)
+            found = self.store.directory.dkim_keys.private(domain)
             signers = [signer for key, pem in found if (signer := _parse(key, pem)) is not None]
             if len(self._signers) >= MOST_DOMAINS_REMEMBERED:
                 self._signers.clear()
@@ -125,10 +126,10 @@ def _parse(key: DkimKey, pem: Secret) -> Signer | None:
 def add_keys(directory: Directory, domain: str, now: int) -> list[DkimKey]:
     """Make an RSA and an Ed25519 key for a canonical domain at `now` (epoch seconds); returns what may be shown.
 
-    They sign at once where none does; else they are new, until `Directory.activate_dkim_keys`. Blocks for some tenths
+    They sign at once where none does; else they are new, until `DkimKeys.activate`. Blocks for some tenths
     of a second. Raises Unavailable.
     """
-    known = directory.dkim_keys(domain)
+    known = directory.dkim_keys.of(domain)
     is_first = all(key.state is not KeyState.ACTIVE for key in known)
     state = KeyState.ACTIVE if is_first else KeyState.NEW
     taken = {key.selector for key in known}
@@ -140,7 +141,7 @@ def add_keys(directory: Directory, domain: str, now: int) -> list[DkimKey]:
         record = record_text(private_key)
         key = DkimKey(domain, selector, algorithm, record, state, now, now)
         made.append((key, _pem(private_key)))
-    directory.add_dkim_keys(made)
+    directory.dkim_keys.add(made)
     return [key for key, _ in made]
 
 

@@ -112,7 +112,12 @@ class Pop3Session:
 
     def _peer(self) -> Peer:
         connection = self._connection
-        return Peer(connection.peer[0], "pop3", connection.binding, connection.client_certificate)
+        return Peer(
+            connection.peer[0],
+            "pop3",
+            connection.channel.binding,
+            connection.channel.client_certificate,
+        )
 
     async def _go_on(self, outcome: Outcome) -> None:
         """The next step of an AUTH exchange (RFC 5034 §4)."""

@@ -200,7 +200,7 @@ class Pickup:
             if isinstance(found, Reply):
                 failed.append(_failed(raw, found, envelope.notify))
                 continue
-            if context.store.directory.has_quotas() and not found.elsewhere:
+            if context.store.directory.quotas.exist() and not found.elsewhere:
                 accounts = [target.account for target in found.targets]
                 if await are_full(context.store, accounts, 0):
                     failed.append(_failed(raw, replies.MAILBOX_FULL, envelope.notify))

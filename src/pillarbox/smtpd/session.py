@@ -295,7 +295,7 @@ class SmtpSession:
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
             self.engine.send(replies.TOO_MANY_RECIPIENTS)
             return
-        if self._directory.has_quotas() and await self._is_full(transaction, found):
+        if self._directory.quotas.exist() and await self._is_full(transaction, found):
             self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
             return
         transaction.add(event, found)
@@ -405,7 +405,7 @@ class SmtpSession:
             transaction.wishes,
         )
         accepted = Accepted(delivery, transaction, submitter, own=self._is_ours)
-        if self._directory.has_quotas() and targets and not transaction.elsewhere:
+        if self._directory.quotas.exist() and targets and not transaction.elsewhere:
             accounts = [target.account for target in targets]
             if await are_full(context.store, accounts, size):
                 return replies.MAILBOX_FULL
@@ -471,7 +471,9 @@ class SmtpSession:
                 self._hello.domain,
                 self._hello.extended,
                 connection.peer[0] if submitter is None else "",
-                f"{connection.tls_version} {connection.tls_cipher}" if connection.is_tls else "",
+                f"{connection.channel.tls_version} {connection.channel.tls_cipher}"
+                if connection.channel.is_tls
+                else "",
                 submitter is not None,
                 utf8,
                 self._is_lmtp,
@@ -485,7 +487,12 @@ class SmtpSession:
 
     def _peer(self) -> Peer:
         connection = self._connection
-        return Peer(connection.peer[0], "smtp", connection.binding, connection.client_certificate)
+        return Peer(
+            connection.peer[0],
+            "smtp",
+            connection.channel.binding,
+            connection.channel.client_certificate,
+        )
 
     def _authenticated(self, outcome: Outcome) -> None:
         """One step of an exchange (RFC 4954 §4)."""

@@ -8,6 +8,7 @@ import apsw
 
 from pillarbox.core.errors import Refused
 from pillarbox.store import database
+from pillarbox.store.directory_file import DirectoryFile
 from pillarbox.store.tx import Tx
 
 WARNINGS = (80, 95)
@@ -41,6 +42,72 @@ class Quota:
 
 
 NO_QUOTA = Quota()
+
+
+class Quotas:
+    """The limits of all accounts and domains, in the directory."""
+
+    __slots__ = ("_file", "_known", "_version")
+
+    def __init__(self, file: DirectoryFile) -> None:
+        self._file = file
+        self._known: dict[int, Quota] | None = {}
+        """Of the accounts that were asked for; None: there are no quotas at all."""
+        self._version = (-1, -1)
+
+    def exist(self) -> bool:
+        """Whether anybody has one. Remembered, like all about quotas, until the directory changes."""
+        version = self._file.version()
+        if version != self._version:
+            self._version = version
+            row = self._file.row(
+                "SELECT 1 FROM account WHERE quota_octets > 0 OR quota_messages > 0"
+                " UNION SELECT 1 FROM domain_quota LIMIT 1"
+            )
+            self._known = {} if row else None
+        return self._known is not None
+
+    def of(self, account: int) -> Quota:
+        """What an account may keep: limits of its own, else those of its domain."""
+        if not self.exist() or self._known is None:
+            return NO_QUOTA
+        known = self._known.get(account)
+        if known is None:
+            row = self._file.row(
+                "SELECT address, quota_octets, quota_messages FROM account WHERE account = ?",
+                account,
+            )
+            if row is None:
+                return NO_QUOTA
+            address, own_octets, own_messages = row
+            octets, messages = self.of_domain(address.rpartition("@")[2])
+            known = self._known[account] = Quota(
+                (octets if own_octets is None else own_octets) or None,
+                (messages if own_messages is None else own_messages) or None,
+            )
+        return known
+
+    def set(self, account: int, octets: int | None, messages: int | None) -> None:
+        """0: no limit; None: as the domain has it."""
+        self._file.write(
+            "UPDATE account SET quota_octets = ?, quota_messages = ? WHERE account = ?",
+            octets,
+            messages,
+            account,
+        )
+
+    def of_domain(self, domain: str) -> tuple[int, int]:
+        """(octets, messages) for the accounts of a canonical domain; 0: no limit."""
+        row = self._file.row("SELECT octets, messages FROM domain_quota WHERE domain = ?", domain)
+        return (row[0], row[1]) if row else (0, 0)
+
+    def set_domain(self, domain: str, octets: int, messages: int) -> None:
+        if octets or messages:
+            self._file.write(
+                "INSERT OR REPLACE INTO domain_quota VALUES (?, ?, ?)", domain, octets, messages
+            )
+        else:
+            self._file.write("DELETE FROM domain_quota WHERE domain = ?", domain)
 
 
 @dataclass(slots=True, frozen=True)

@@ -43,18 +43,18 @@ def disable(server: MailServer) -> None:
 def demote(server: MailServer) -> None:
     account = server._directory.account("bob@example.test")
     assert account is not None
-    server._directory.set_supporter(account.id, allowed=False)
+    server._directory.credentials.set_supporter(account.id, allowed=False)
 
 
 def ban(server: MailServer) -> None:
-    server._directory.add_ban("127.0.0.1/32", None, "")
+    server._directory.bans.add("127.0.0.1/32", None, "")
 
 
 @pytest.mark.parametrize("end", [disable, demote, ban])
 def test_sessions_end_within_seconds(server: MailServer, end: Callable[[MailServer], None]) -> None:
     bob = server._directory.account("bob@example.test")
     assert bob is not None
-    server._directory.set_supporter(bob.id, allowed=True)
+    server._directory.credentials.set_supporter(bob.id, allowed=True)
     client = log_in(server, f"{USER}*bob@example.test")
     end(server)
     assert is_over(client)

@@ -43,10 +43,10 @@ class Rig:
         )
 
     def add(self, name: str = "phone", scopes=PROTOCOLS, expires: int | None = None) -> None:
-        verifier = parse_verifier(self.directory.credentials(self.bob.id)[1])
+        verifier = parse_verifier(self.directory.credentials.password(self.bob.id)[1])
         assert verifier is not None
         scram = make_verifier(Secret(PHONE), verifier.salt)
-        self.directory.add_app_password(self.bob.id, name, scram, scopes, expires)
+        self.directory.credentials.add_app_password(self.bob.id, name, scram, scopes, expires)
 
     async def plain(
         self,
@@ -112,8 +112,10 @@ def test_an_app_password_works_beside_the_own_one_by_all_mechanisms(run) -> None
 def test_a_new_own_password_keeps_app_passwords_by_keeping_the_salt(run) -> None:
     async def scenario(rig: Rig) -> None:
         rig.add()
-        salt = parse_verifier(rig.directory.credentials(rig.bob.id)[1]).salt  # type: ignore[union-attr]
-        rig.directory.set_password(rig.bob.id, *hash_password(Secret("changed one"), salt=salt))
+        salt = parse_verifier(rig.directory.credentials.password(rig.bob.id)[1]).salt  # type: ignore[union-attr]
+        rig.directory.credentials.set_password(
+            rig.bob.id, *hash_password(Secret("changed one"), salt=salt)
+        )
         for login in (rig.plain, rig.scram):
             assert isinstance(await login(PHONE), Login)
             assert isinstance(await login("changed one"), Login)
@@ -141,7 +143,7 @@ def test_an_app_password_ends_at_once(run, how: str) -> None:
         if how == "expired":
             rig.now += 100
         elif how == "revoked":
-            rig.directory.revoke_app_password(rig.bob.id, "phone")
+            rig.directory.credentials.revoke_app_password(rig.bob.id, "phone")
         else:
             rig.directory.set_enabled(rig.bob.id, enabled=False)
         for login in (rig.plain, rig.scram):
@@ -157,7 +159,7 @@ def test_names_of_app_passwords_are_checked(run) -> None:
             with pytest.raises(Refused):
                 rig.add(bad)
         with pytest.raises(Refused):
-            rig.directory.revoke_app_password(rig.bob.id, "tablet")
+            rig.directory.credentials.revoke_app_password(rig.bob.id, "tablet")
 
     run(scenario)
 
@@ -172,7 +174,7 @@ def test_only_supporters_act_for_others_and_it_is_recorded(run, caplog) -> None:
         )
         for attempt in attempts:
             assert isinstance(await attempt(), Denied)
-        rig.directory.set_supporter(rig.help.id, allowed=True)
+        rig.directory.credentials.set_supporter(rig.help.id, allowed=True)
         for attempt in attempts:
             login = await attempt()
             assert isinstance(login, Login)
@@ -209,8 +211,8 @@ def test_bans_have_networks_ends_and_exceptions(run) -> None:
         exempt = parse_networks(["198.51.100.7"])
         bans = Bans(rig.directory, exempt, lambda: rig.now)
         assert "198.51.100.1" not in bans
-        rig.directory.add_ban("198.51.100.0/24", int(rig.now) + 60, "")
-        rig.directory.add_ban("2001:db8::/32", None, "")
+        rig.directory.bans.add("198.51.100.0/24", int(rig.now) + 60, "")
+        rig.directory.bans.add("2001:db8::/32", None, "")
         assert "198.51.100.1" in bans
         assert "::ffff:198.51.100.1" in bans
         assert "2001:db8:1::5" in bans
@@ -218,7 +220,7 @@ def test_bans_have_networks_ends_and_exceptions(run) -> None:
         assert "198.51.100.7" not in bans
         rig.now += 60
         assert "198.51.100.1" not in bans
-        rig.directory.remove_ban("2001:db8::/32")
+        rig.directory.bans.remove("2001:db8::/32")
         assert "2001:db8:1::5" not in bans
 
     run(scenario)

@@ -75,7 +75,7 @@ def test_a_proof_is_void_at_once_when_another_process_changes_the_password(
     async def scenario(rig: Rig) -> None:
         assert await rig.login("right password")
         other = Directory(tmp_path / "directory.db", clock=lambda: rig.now)
-        other.set_password(rig.account.id, *hash_password(Secret("new password")))
+        other.credentials.set_password(rig.account.id, *hash_password(Secret("new password")))
         assert not await rig.login("right password")
         assert await rig.login("new password")
         other.set_enabled(rig.account.id, enabled=False)

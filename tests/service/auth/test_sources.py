@@ -141,7 +141,7 @@ def logins(tmp_path: Path, attempts: list[tuple[str, str]], **doors: Any) -> lis
             directory.add_domain("example.test")
             bob = directory.add_account("bob@example.test", "", "")
             scram = make_verifier(Secret("for the phone"))
-            directory.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
+            directory.credentials.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
         authenticator = Authenticator(directory, failures, doors=Doors(**doors), failure_delay_s=0)
         assert not any("SCRAM" in name for name in authenticator.mechanisms(PEER))

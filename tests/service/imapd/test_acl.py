@@ -119,7 +119,7 @@ def test_a_removed_account_leaves_nothing_to_the_next_with_its_address(tmp_path:
         directory = imap.store.directory
         ann = directory.account(ANN)
         assert ann is not None
-        hashes = directory.credentials(ann.id)
+        hashes = directory.credentials.password(ann.id)
         directory.remove_account(ann.id)
         directory.add_account(ANN, *hashes)
         client = await _ann(imap)
@@ -194,7 +194,7 @@ def test_move_to_another_account_keeps_flags_date_and_octets(tmp_path: Path) -> 
 def test_what_others_put_in_counts_for_the_owner(tmp_path: Path) -> None:
     async def work(imap: Imap) -> None:
         await _give(imap, b"lri")
-        imap.store.directory.set_quota(imap.account, None, 2)
+        imap.store.directory.quotas.set(imap.account, None, 2)
         ann = await _ann(imap)
         await ann.ok(b"COPY 1 " + INBOX)
         for command in (b"COPY 1 ", b"MOVE 1 "):

@@ -22,7 +22,7 @@ def in_service(tmp_path: Path, test: Any) -> None:
 
 
 def limit(imap: Imap, octets: int | None, messages: int | None = None) -> None:
-    imap.store.directory.set_quota(imap.account, octets, messages)
+    imap.store.directory.quotas.set(imap.account, octets, messages)
 
 
 def test_quota_roots_are_told(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_quota_roots_are_told(tmp_path: Path) -> None:
         limit(imap, None, 50)
         assert await client.ok(b'GETQUOTA ""') == [b'* QUOTA "" (MESSAGE 2 50)']
         # of the domain, where the account has none of its own
-        imap.store.directory.set_domain_quota("example.com", 5120, 0)
+        imap.store.directory.quotas.set_domain("example.com", 5120, 0)
         assert await client.ok(b'GETQUOTA ""') == [b'* QUOTA "" (STORAGE 2 5 MESSAGE 2 50)']
         limit(imap, 0, 0)
         assert await client.ok(b'GETQUOTA ""') == [b'* QUOTA "" ()']

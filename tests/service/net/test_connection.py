@@ -423,4 +423,4 @@ def test_tls_begins_behind_the_header(tmp_path: Path) -> None:
 
     rig = run(tmp_path, scenario, implicit_tls=True)
     assert rig.sessions[0].connection.peer == ("192.0.2.7", 4711)
-    assert rig.sessions[0].connection.is_tls
+    assert rig.sessions[0].connection.channel.is_tls

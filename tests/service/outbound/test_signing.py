@@ -12,13 +12,9 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import MailSigner, add_keys
 from pillarbox.store.content import LARGEST_INLINE
-from pillarbox.store.directory import (
-    LOOK_EVERY_S,
-    RETIRED_RECORD_S,
-    Directory,
-    DkimKey,
-    KeyState,
-)
+from pillarbox.store.directory import Directory
+from pillarbox.store.directory_file import LOOK_EVERY_S
+from pillarbox.store.dkim_keys import RETIRED_RECORD_S, DkimKey, KeyState
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -127,11 +123,11 @@ def test_new_keys_sign_only_when_they_are_activated_by_whatever_process(
         new = {key.selector for key in add_keys(command, DOMAIN, NOW)}
         assert not old & new
         assert set(selectors(await signer.sign(MESSAGE))) == old
-        command.activate_dkim_keys(DOMAIN)
+        command.dkim_keys.activate(DOMAIN)
         await asyncio.sleep(2 * LOOK_EVERY_S)
         signed = await signer.sign(MESSAGE)
         assert set(selectors(signed)) == new
-        assert verified(signed, command.dkim_keys(DOMAIN)) == [True, True]
+        assert verified(signed, command.dkim_keys.of(DOMAIN)) == [True, True]
         command.remove_domain(DOMAIN)
         await asyncio.sleep(2 * LOOK_EVERY_S)
         assert await signer.sign(MESSAGE) == MESSAGE
@@ -151,17 +147,17 @@ def test_retired_keys_keep_their_record_for_a_week_but_not_their_secret(
         now = NOW
         directory = Directory(tmp_path / "directory.db", clock=lambda: now)
         with pytest.raises(Refused, match="rotate-keys"):
-            directory.activate_dkim_keys(DOMAIN)
+            directory.dkim_keys.activate(DOMAIN)
         add_keys(directory, DOMAIN, now)
         for days, kept in ((0, 2), (6, 4), (8, 4)):
             now = NOW + days * 86400
             add_keys(directory, DOMAIN, now)
-            directory.activate_dkim_keys(DOMAIN)
-            keys = directory.dkim_keys(DOMAIN)
+            directory.dkim_keys.activate(DOMAIN)
+            keys = directory.dkim_keys.of(DOMAIN)
             retired = [key for key in keys if key.state is KeyState.RETIRED]
             assert len(retired) == kept
             assert all(key.record and now - key.changed <= RETIRED_RECORD_S for key in retired)
-            assert len(directory.dkim_private_keys(DOMAIN)) == 2
+            assert len(directory.dkim_keys.private(DOMAIN)) == 2
         directory.close()
 
     run(scenario)
@@ -173,7 +169,7 @@ def test_a_key_that_cannot_be_used_costs_its_signature_only(
     async def scenario(store: Store) -> None:
         keys = add_keys(store.directory, DOMAIN, NOW)
         broken = DkimKey(DOMAIN, "broken", "rsa", "", KeyState.ACTIVE, NOW, NOW)
-        store.directory.add_dkim_keys([(broken, Secret("PRIVATE nonsense"))])
+        store.directory.dkim_keys.add([(broken, Secret("PRIVATE nonsense"))])
         signer = MailSigner(store)
         with caplog.at_level(logging.ERROR):
             for _ in range(2):
@@ -188,7 +184,7 @@ def test_a_key_that_cannot_be_used_costs_its_signature_only(
 def test_private_keys_do_not_show_themselves(run) -> None:
     async def scenario(store: Store) -> None:
         add_keys(store.directory, DOMAIN, NOW)
-        for key, private_key in store.directory.dkim_private_keys(DOMAIN):
+        for key, private_key in store.directory.dkim_keys.private(DOMAIN):
             assert private_key.reveal().startswith("-----BEGIN PRIVATE KEY-----")
             assert "PRIVATE" not in f"{key!r} {private_key!r} {private_key}"
 

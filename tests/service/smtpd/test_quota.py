@@ -7,7 +7,7 @@ MESSAGE = b"From: s@example.net\r\nSubject: x\r\n\r\n" + b"0123456789\r\n" * 100
 
 def limit(server, name: str, octets: int | None = None, messages: int | None = None) -> None:
     async def work() -> None:
-        server.store.directory.set_quota(server.accounts[name], octets, messages)
+        server.store.directory.quotas.set(server.accounts[name], octets, messages)
 
     server.call(work)
 
@@ -74,8 +74,8 @@ def test_users_of_this_server_are_told_alike(lab, connect) -> None:
 
 def test_the_default_of_a_domain_counts(server, connect) -> None:
     async def work() -> None:
-        server.store.directory.set_domain_quota("example.test", 0, 1)
-        server.store.directory.set_quota(server.accounts["carol"], 0, 0)
+        server.store.directory.quotas.set_domain("example.test", 0, 1)
+        server.store.directory.quotas.set(server.accounts["carol"], 0, 0)
 
     server.call(work)
     client = connect(server)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pillarbox.core.errors import Refused
-from pillarbox.store.directory import LOOK_EVERY_S, Directory, canonical_address
+from pillarbox.store.directory import Directory, canonical_address
+from pillarbox.store.directory_file import LOOK_EVERY_S
 from pillarbox.store.pending import Pending
 
 NOW = 1_790_000_000

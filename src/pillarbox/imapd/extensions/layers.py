@@ -6,7 +6,7 @@ from pillarbox.imapd.client import Client
 
 async def compress(client: Client, args: None) -> None:
     connection, engine = client.connection, client.engine
-    if connection.is_compressed:
+    if connection.channel.is_compressed:
         raise RemoteError("compression is active already")
     if engine.has_input:  # what comes now would be read as if it were compressed
         raise RemoteError("nothing may follow COMPRESS until it is answered")
