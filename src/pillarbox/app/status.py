@@ -69,7 +69,7 @@ class Status:
             )
         totals = self._totals()
         then, before = self._samples[0]
-        minutes = max(1e-3, (time.monotonic() - then) / 60)
+        minutes = max(1.0, (time.monotonic() - then) / 60)  # less: what came since the start
         return {
             "version": self._version,
             "pid": os.getpid(),

@@ -1,9 +1,13 @@
 """pillarbox alias ..."""
 
+from collections.abc import Iterator
+
 import click
 
 from pillarbox.cli.common import open_directory, show_table
 from pillarbox.cli.options import config_option, json_option
+from pillarbox.delivery.aliases import expand
+from pillarbox.store.directory import Directory
 
 
 @click.group(epilog="Example: pillarbox alias add info@example.org alice@example.org")
@@ -25,6 +29,8 @@ def add(name: str, target: str) -> None:
     with open_directory() as directory:
         name, target = directory.add_alias(name, target)
         click.echo(f"Mail for {name} goes to {target}.")
+        for note in notes_on(directory, name):
+            click.echo(f"Note: {note}", err=True)
 
 
 @alias.command("list", epilog="Example: pillarbox alias list --json")
@@ -50,3 +56,22 @@ def remove(name: str, target: str | None) -> None:
             if target is None
             else f"{name} no longer goes to {target}."
         )
+
+
+def notes_on(directory: Directory, name: str) -> Iterator[str]:
+    """What is wrong with where an alias leads. Raises Unavailable."""
+    if name.startswith("@"):
+        for target in directory.alias_targets(name):
+            yield from _notes(directory, name, target)
+    else:
+        yield from _notes(directory, name, name)
+
+
+def _notes(directory: Directory, name: str, address: str) -> Iterator[str]:
+    found = expand(directory, address)
+    for unknown in found.unknown:
+        yield f"{name} goes to {unknown}, which is no account and no alias"
+    if found.endless:
+        yield f"{name} leads to too many addresses, or through too many aliases"
+    elif not (found.targets or found.elsewhere or found.unknown):
+        yield f"{name} goes round in a circle: its mail is refused"

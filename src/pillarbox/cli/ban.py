@@ -49,9 +49,11 @@ def add(network: str, duration: str | None, reason: str) -> None:
         except ValueError as error:
             raise Refused(str(error)) from error
     with open_directory() as directory:
+        old = next((each for each in directory.bans.all() if each.network == canonical), None)
         directory.bans.add(canonical, until, reason)
-    end = "for good" if until is None else f"until {_shown(until)}"
-    click.echo(f"{canonical} is banned {end}.")
+    click.echo(f"{canonical} is banned {_end(until)}.")
+    if old is not None:
+        click.echo(f"That replaces a ban {_end(old.until)}{old.reason and f' ({old.reason})'}.")
 
 
 @ban.command("list", epilog="Example: pillarbox ban list --json")
@@ -61,7 +63,12 @@ def list_(as_json: bool) -> None:
     """List the bans."""
     with open_directory() as directory:
         rows = [
-            (each.network, _shown(each.until), _shown(each.created), each.reason)
+            (
+                each.network,
+                _shown(each.until) if as_json or each.until else "for good",
+                _shown(each.created),
+                each.reason,
+            )
             for each in directory.bans.all()
         ]
     show_table(("network", "until", "since", "reason"), rows, as_json=as_json)
@@ -76,6 +83,10 @@ def remove(network: str) -> None:
     with open_directory() as directory:
         directory.bans.remove(canonical)
     click.echo(f"{canonical} is no longer banned.")
+
+
+def _end(until: int | None) -> str:
+    return "for good" if until is None else f"until {_shown(until)}"
 
 
 def _shown(epoch_s: int | None) -> str | None:

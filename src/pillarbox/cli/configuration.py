@@ -1,16 +1,17 @@
 """pillarbox config ..."""
 
 import datetime
+import json
 from collections.abc import Iterator
 
 import click
 
 from pillarbox.certs.present import Certificates
+from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
-from pillarbox.cli.options import config_option, read_config
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
-from pillarbox.store.directory import Directory
 
 
 @click.group(epilog="Example: pillarbox config check")
@@ -29,18 +30,23 @@ def example() -> None:
 
 
 @config.command(epilog="Example: pillarbox config check --config pillarbox.toml")
+@json_option
 @config_option
-def check() -> None:
+def check(as_json: bool) -> None:
     """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
     configuration = read_config()
     if configuration.tls.certificate:
         Certificates(configuration, lambda: datetime.datetime.now(datetime.UTC))
-    for note in _notes_on_settings(configuration):
-        click.echo(f"Note: {note}")
+    notes = list(_notes_on_settings(configuration))
     if (configuration.data_path / "directory.db").exists():
         with directory_of(configuration) as directory:
-            for note in _notes_on_aliases(directory):
-                click.echo(f"Note: {note}")
+            for name in dict(directory.aliases()):
+                notes += notes_on(directory, name)
+    if as_json:
+        click.echo(json.dumps({"notes": notes}, indent=2, ensure_ascii=False))
+        return
+    for note in notes:
+        click.echo(f"Note: {note}")
     click.echo("The configuration can be used.")
 
 
@@ -53,16 +59,5 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
         yield "allow_cleartext_login is on: passwords may pass unencrypted"
     if not configuration.tls.certificate:
         yield f"clients must trust {configuration.data_path / 'tls' / 'ca.pem'}: no [tls] certificate is set"
-    if configuration.workers > 1:
-        yield "this version runs one process, whatever workers says"
-
-
-def _notes_on_aliases(directory: Directory) -> Iterator[str]:
-    for alias, target in directory.aliases():
-        domain = target.rpartition("@")[2]
-        if directory.is_local(domain) and not (
-            directory.account(target)
-            or directory.alias_targets(target)
-            or directory.alias_targets(f"@{domain}")
-        ):
-            yield f"{alias} goes to {target}, which is no account and no alias"
+    if configuration.oauth.issuer and not configuration.oauth.jwks:
+        yield "[oauth] names an issuer and no jwks: signed tokens are not taken"

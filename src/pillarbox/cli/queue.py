@@ -1,8 +1,9 @@
 """pillarbox queue ..."""
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
@@ -15,7 +16,7 @@ from pillarbox.cli.common import MOST_STYLED_ROWS, Function, show_many, show_tab
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
-from pillarbox.outbound.translate import translate
+from pillarbox.outbound.translate import Translation, translate
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import AT_ONCE, HELD, OVER_LIMIT, Row, Selection
@@ -67,6 +68,7 @@ def selection_options(function: Function) -> Function:
 
 
 @click.group(epilog="Example: pillarbox queue list --domain example.com")
+@config_option
 def queue() -> None:
     """Mail that is on its way to other hosts."""
 
@@ -135,14 +137,18 @@ def _moment(epoch_s: int) -> str:
 
 @queue.command(epilog="Example: pillarbox queue show 02H35N444BPXZQGY")
 @click.argument("queue_id")
+@json_option
 @config_option
-def show(queue_id: str) -> None:
+def show(queue_id: str, as_json: bool) -> None:
     """Show a message's recipients, what was last said of each, and what to do about it."""
     with _open_queue() as opened:
         rows = opened.rows(Selection(queue_id=queue_id))
     if not rows:
         raise Refused(f"the queue has no message {queue_id}; it may be delivered already")
     first = rows[0]
+    if as_json:
+        click.echo(json.dumps(_as_json(rows), indent=2, ensure_ascii=False))
+        return
     click.echo(f"{queue_id} from <{first.reverse_path}>, {first.size} octets")
     click.echo(f"in the queue since {_moment(first.created)}")
     for row in rows:
@@ -152,6 +158,34 @@ def show(queue_id: str) -> None:
             click.echo(f"  last: {row.host or 'this host'}: {_one_line(row.reply)}")
             for line in _advice(row.reply):
                 click.echo(f"  {line}")
+
+
+def _as_json(rows: Sequence[Row]) -> dict[str, object]:
+    """Of one message; moments are epoch seconds."""
+    first = rows[0]
+    recipients = []
+    for row in rows:
+        meaning = _meaning(row.reply)
+        recipients.append(
+            {
+                "recipient": row.recipient,
+                "state": _state(row),
+                "attempts": row.attempts,
+                "next_try": row.next_try,
+                "given_up": row.expires,
+                "host": row.host,
+                "reply": row.reply,
+                "means": meaning.cause.value if meaning else None,
+                "what_to_do": meaning.advice if meaning else None,
+            }
+        )
+    return {
+        "queue_id": first.queue_id,
+        "sender": first.reverse_path,
+        "octets": first.size,
+        "created": first.created,
+        "recipients": recipients,
+    }
 
 
 @queue.command("unknown-replies", epilog="Example: pillarbox queue unknown-replies --json")
@@ -172,9 +206,13 @@ def unknown_replies(as_json: bool) -> None:
 
 
 def _advice(reply: str) -> list[str]:
-    match = _REPLY.fullmatch(reply)
-    found = translate(Reply(int(match[1]), match[2] or "", match[3])) if match else None
+    found = _meaning(reply)
     return [f"that means: {found.cause.value}", f"what to do: {found.advice}"] if found else []
+
+
+def _meaning(reply: str) -> Translation | None:
+    match = _REPLY.fullmatch(reply)
+    return translate(Reply(int(match[1]), match[2] or "", match[3])) if match else None
 
 
 def _change(
@@ -183,13 +221,20 @@ def _change(
     change: Callable[[OutgoingQueue], int],
     done: str,
 ) -> None:
-    if selection == Selection() and not everything:
-        raise click.UsageError("say which: --id, --address, --domain, --older-than, or --all")
+    _ensure_meant(selection, everything)
     with _open_queue() as opened:
         count = change(opened)
-    if not count:
+        is_empty = not count and not opened.rows(selection, 1)
+    if is_empty:
         raise Refused("nothing in the queue is meant by that")
+    if not count:
+        raise Refused("nothing to do: what is meant is being sent, or is so already")
     click.echo(f"{count} {'recipient' if count == 1 else 'recipients'} {done}.")
+
+
+def _ensure_meant(selection: Selection, everything: bool) -> None:
+    if selection == Selection() and not everything:
+        raise click.UsageError("say which: --id, --address, --domain, --older-than, or --all")
 
 
 all_option = click.option("--all", "everything", is_flag=True, help="All that waits.")
@@ -231,6 +276,7 @@ def release(selection: Selection, everything: bool) -> None:
 @config_option
 def remove(selection: Selection, everything: bool, yes: bool) -> None:
     """Delete mail from the queue, for good and without telling its sender."""
+    _ensure_meant(selection, everything)
     if not yes:
         click.confirm("Delete this mail without telling its sender?", abort=True, err=True)
     _change(selection, everything, lambda opened: opened.remove(selection), "removed")

@@ -1,10 +1,13 @@
 """Finding, reading and checking the configuration file."""
 
 import ipaddress
+import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -91,7 +94,31 @@ def _in_plain_words(text: str) -> str:
     place = place.rstrip("`")
     message = message.replace("Object contains unknown field", "there is no setting")
     message = message.replace("Object missing required field", "this setting is missing:")
+    if expected := _EXPECTED.match(message):
+        message = f"must be {_IN_WORDS.get(expected[1], expected[1])}"
+    elif choices := _choices(place):
+        message = f"must be {' or '.join(map(json.dumps, choices))}"
     return f"{place}: {message}" if place else message
+
+
+_EXPECTED = re.compile("Expected `([^`]+)`")
+_IN_WORDS = {
+    "int": "a whole number, without quotes",
+    "str": "text in quotes",
+    "bool": "true or false, without quotes",
+    "array": 'a list like ["a", "b"]',
+    "object": "a section with settings",
+}
+
+
+def _choices(place: str) -> tuple[str, ...]:
+    """The values that a setting may have, if it is one of those that have few."""
+    kind: Any = Config
+    for name in place.replace("[...]", "[]").split("."):
+        kind = get_type_hints(kind).get(name.removesuffix("[]"))
+        if name.endswith("[]"):
+            kind = get_args(kind)[-1]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def find_problems(config: Config) -> Iterator[str]:
@@ -184,11 +211,14 @@ def _outbound_problems(config: Config) -> Iterator[str]:
     yield from _credential_problems(
         "outbound", "smarthost_", settings.smarthost_username, settings.smarthost_password_file
     )
+    times = {}
     for name in ("warn_after", "give_up_after"):
         try:
-            parse_duration(getattr(settings, name))
+            times[name] = parse_duration(getattr(settings, name))
         except ValueError as error:
             yield f"outbound.{name}: {error}"
+    if len(times) == 2 and times["give_up_after"] <= times["warn_after"]:
+        yield "outbound.warn_after: must be less than give_up_after; 0s for no notice of delay"
     if settings.give_up_after.startswith("0"):
         yield 'outbound.give_up_after: mail needs some time; RFC 5321 advises 4 or 5 days ("5d")'
     if settings.copy_bounces_to and not settings.copy_bounces_to.rpartition("@")[0]:

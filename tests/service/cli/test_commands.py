@@ -380,3 +380,51 @@ def test_networks_are_banned_for_a_time_or_for_good(run: Run) -> None:
     assert run("ban", "remove", "192.0.2.7")[0] == 1
     for bad in ("0.0.0.0/0", "example.org"):
         assert run("ban", "add", bad)[0] == 1
+
+
+def test_aliases_that_lead_in_a_circle_or_nowhere_are_told_at_once(with_alice: Run) -> None:
+    assert with_alice("alias", "add", "one@example.org", "two@example.org")[2].startswith("Note: ")
+    code, _, err = with_alice("alias", "add", "two@example.org", "one@example.org")
+    assert (code, err) == (
+        0,
+        "Note: two@example.org goes round in a circle: its mail is refused\n",
+    )
+    with_alice("alias", "add", "info@example.org", "alice@example.org")
+    code, out, _ = with_alice("config", "check", "--json")
+    notes = [note for note in json.loads(out)["notes"] if "circle" in note]
+    assert [note.partition(" ")[0] for note in notes] == ["one@example.org", "two@example.org"]
+    assert "info@" not in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('[smtp]\nmax_message_size = "10M"', "must be a whole number, without quotes"),
+        ('[directory]\nkind = "maybe"', 'must be "built-in" or "ldap" or "http" or "python"'),
+        ('[outbound.routes."x.example"]\ntls = "no"', 'must be "offered" or "verified" or "never"'),
+        ('[outbound]\ngive_up_after = "1h"', "must be less than give_up_after"),
+    ],
+)
+def test_wrong_values_are_told_with_the_right_ones(run: Run, setting: str, words: str) -> None:
+    with Path("pillarbox.toml").open("a") as file:
+        file.write(setting + "\n")
+    code, _, err = run("config", "check")
+    assert code == 1
+    assert words in err
+
+
+def test_a_ban_that_replaces_another_says_so(run: Run) -> None:
+    run("ban", "add", "198.51.100.0/24", "--for", "7d", "--reason", "guesses")
+    _, out, _ = run("ban", "add", "198.51.100.7/24")
+    assert "is banned for good.\nThat replaces a ban until" in out
+    assert "(guesses)" in out
+    assert "for good" in run("ban", "list")[1]
+    assert json.loads(run("ban", "list", "--json")[1])[0]["until"] is None
+
+
+def test_check_prints_json(with_alice: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "accounts").mkdir()
+    code, out, err = with_alice("check", "--json")
+    assert (code, err) == (1, "pillarbox: 1 problem found\n")
+    (problem,) = json.loads(out)["problems"]
+    assert problem.startswith("queue.db is missing")

@@ -364,3 +364,26 @@ def test_mx_of_a_domain_of_ours_is_here(run: Run, zone: Internet) -> None:
 
 def test_mx_without_a_domain_is_a_usage_error(run: Run) -> None:
     assert run("mx")[0] == 2
+
+
+def test_a_message_is_shown_as_json(run: Run, queue: OutgoingQueue) -> None:
+    shown = json.loads(run("queue", "--config", "pillarbox.toml", "show", "A", "--json")[1])
+    assert shown["sender"] == "ann@example.org"
+    assert [one["recipient"] for one in shown["recipients"]] == ["x@one.example", "y@two.example"]
+    assert shown["recipients"][0]["attempts"] == 1
+    assert "Greylisted" in shown["recipients"][0]["reply"]
+    assert shown["recipients"][0]["what_to_do"]
+
+
+def test_whoever_means_nothing_is_asked_nothing(run: Run, queue: OutgoingQueue) -> None:
+    code, _, err = run("queue", "remove")
+    assert code == 2
+    assert "say which" in err
+    assert "Delete" not in err
+
+
+def test_what_is_being_sent_is_not_nothing(run: Run, queue: OutgoingQueue) -> None:
+    asyncio.run(queue.lease("w", 60, limit=9))
+    code, _, err = run("queue", "retry", "--id", "B")
+    assert code == 1
+    assert "is being sent" in err
