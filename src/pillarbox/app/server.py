@@ -197,8 +197,8 @@ class Server:
         await self._exit.aclose()
 
     def refresh(self) -> None:
-        """Take up a renewed certificate now. Other changes of the configuration need a restart."""
-        log.info("looking at the certificate; other settings count after a restart")
+        """Take up renewed certificates now. Other changes of the configuration need a restart."""
+        log.info("looking at the certificates; other settings count after a restart")
         if self._maintenance is not None:
             self._maintenance.refresh()
 

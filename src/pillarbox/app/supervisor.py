@@ -247,7 +247,7 @@ class Supervisor:
         self._spawn(worker)
 
     def _refresh(self) -> None:
-        """Let all look at the certificate."""
+        """Let all look at the certificates."""
         for worker in self._workers:
             if worker.process is not None and worker.is_ready:
                 worker.process.send_signal(signal.SIGHUP)

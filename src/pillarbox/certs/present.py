@@ -1,11 +1,20 @@
-"""The certificate that listeners present, made anew when its files change; the private CA's when none is configured."""
+"""The certificates that listeners present: the one whose name the client says (SNI), else the first; read again when
+their files change. Without any in the configuration it is the private CA's.
+
+A new pair that is no good leaves its old one in use. While a file is being replaced the pair may not fit for a moment,
+so a fault is told only when the files did not change from one look to the next.
+"""
 
 import datetime
 import logging
 import ssl
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from pillarbox.certs.names import ByName
+from pillarbox.certs.pair import Pair, Paths, Stamp, read_pair, stamp
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -14,69 +23,183 @@ from pillarbox.net.tls import server_context
 log = logging.getLogger("pillarbox.certs")
 
 
+@dataclass(slots=True)
+class _Held:
+    """A pair in use."""
+
+    paths: Paths
+    stamp: Stamp
+    pair: Pair
+    context: ssl.SSLContext
+    login_context: ssl.SSLContext
+
+
 class Certificates:
     """One for each process. Opening blocks: it may make keys."""
 
     def __init__(self, config: Config, now: Callable[[], datetime.datetime]) -> None:
-        """Raises Refused when the files are no good."""
+        """Raises Refused when the files are no good, with a line for each fault."""
         self._config = config
         self._now = now
+        self._held: list[_Held] = []
+        self._mutex = threading.Lock()  # of looks
+        self._faulty: dict[Paths, Stamp | None] = {}
+        """Files that are no good, as they were at the last look; None: they could not even be found."""
+        self._told: set[Paths] = set()
+        problems = []
         try:
-            self._paths = self._find()
-            self._stamp = _stamp(self._paths)
-            self._load()
+            self._all_paths = find_paths(config, now())
         except (OSError, ValueError) as error:
-            raise Refused(
-                f"the TLS certificate cannot be used: {_in_plain_words(error)}"
-            ) from error
+            raise Refused(_refusal(error)) from error
+        for paths in self._all_paths:
+            try:
+                self._held.append(self._load(paths))
+            except (OSError, ValueError) as error:
+                problems.append(_refusal(error))
+        if problems:
+            raise Refused("\n".join(problems))
+        self._arrange()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Those in use, the first one first."""
+        return [held.pair for held in self._held]
 
     def context(self) -> ssl.SSLContext:
-        """The present one, for the next handshake."""
-        return self._context
+        """For the next handshake."""
+        return self._held[0].context
 
     def login_context(self) -> ssl.SSLContext:
         """Likewise, for services where users log in: clients may show a certificate, if that is configured."""
-        return self._login_context
-
-    def _load(self) -> None:
-        client_ca = self._config.tls.client_ca
-        context = server_context(*self._paths)
-        self._login_context = server_context(*self._paths, client_ca) if client_ca else context
-        self._context = context
+        return self._held[0].login_context
 
     def refresh(self) -> None:
-        """Take up new files and renew what the private CA signed; keeps what there is when they are no good."""
+        """Renew what the private CA signed, then look at all files. Blocks."""
         try:
-            self._paths = self._find()
-            stamp = _stamp(self._paths)
-            if stamp != self._stamp:
-                self._load()
-                self._stamp = stamp
-                log.info("the new TLS certificate %s is in use", self._paths[0])
+            self._all_paths = find_paths(self._config, self._now())
         except (OSError, ValueError) as error:
             log.error(
-                "the new TLS certificate cannot be used, the old one stays: %s",
-                _in_plain_words(error),
+                "the new TLS certificate cannot be used, the old one stays: %s", _words(error)
             )
+            return
+        self.look(at_once=True)
 
-    def _find(self) -> tuple[Path, Path]:
-        tls = self._config.tls
-        if tls.certificate:
-            return Path(tls.certificate), Path(tls.key)
-        return ensure_certificate(
-            self._config.data_path / "tls", self._config.hostname, self._now()
-        )
+    def look(self, *, at_once: bool = False) -> None:
+        """Take up files that changed; keeps a pair whose new files are no good. `at_once`: tell of them even if they
+        may be changing just now. Blocks."""
+        with self._mutex:
+            if self._look(at_once=at_once):
+                self._arrange()
+
+    def _look(self, *, at_once: bool) -> bool:
+        changed = False
+        for place, held in enumerate(self._held):
+            paths = self._all_paths[place]
+            seen: Stamp | None = None
+            try:
+                seen = self._stamp(paths)
+                if seen == held.stamp and paths == held.paths:
+                    self._faulty.pop(paths, None)
+                    self._told.discard(paths)
+                    continue
+                if self._faulty.get(paths, ()) == seen and paths in self._told and not at_once:
+                    continue  # as bad as it was
+                self._held[place] = self._load(paths)
+                changed = True
+                self._faulty.pop(paths, None)
+                self._told.discard(paths)
+                log.info("the new TLS certificate %s is in use", paths[0])
+            except (OSError, ValueError) as error:
+                self._blame(paths, seen, error, at_once=at_once)
+        return changed
+
+    def _blame(self, paths: Paths, seen: Stamp | None, error: Exception, *, at_once: bool) -> None:
+        is_settled = paths in self._faulty and self._faulty[paths] == seen
+        if not is_settled:
+            self._told.discard(paths)
+        if at_once or (is_settled and paths not in self._told):
+            self._told.add(paths)
+            log.error(
+                "the new TLS certificate cannot be used, the old one stays: %s", _words(error)
+            )
+        self._faulty[paths] = seen
+
+    def _load(self, paths: Paths) -> _Held:
+        """Raises OSError, ValueError."""
+        seen = self._stamp(paths)
+        pair = read_pair(paths)
+        client_ca = self._config.tls.client_ca
+        context = server_context(*paths)
+        login_context = server_context(*paths, client_ca) if client_ca else context
+        for problem in problems_of(pair, self._now()):
+            log.warning("the TLS certificate %s: %s", paths[0], problem)
+        return _Held(paths, seen, pair, context, login_context)
+
+    def _stamp(self, paths: Paths) -> Stamp:
+        seen = stamp(paths)
+        client_ca = self._config.tls.client_ca
+        return seen + stamp((Path(client_ca), Path(client_ca))) if client_ca else seen
+
+    def _arrange(self) -> None:
+        """Let clients have the certificate of the name that they say."""
+        if len(self._held) == 1:
+            return  # clients that know another name see at once what is wrong
+        first = self._held[0]
+        plain = ByName((held.pair.names, held.context) for held in self._held)
+        login = ByName((held.pair.names, held.login_context) for held in self._held)
+        first.context.sni_callback = _chooser(plain)
+        first.login_context.sni_callback = _chooser(login)
 
 
-def _in_plain_words(error: Exception) -> str:
+def _chooser(by_name: ByName[ssl.SSLContext]) -> Callable[..., None]:
+    def choose(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        """RFC 6066 §3: an unknown name is no reason to end the handshake."""
+        found = by_name.find(name) if name else None
+        if found is not None:
+            connection.context = found
+
+    return choose
+
+
+def find_paths(config: Config, now: datetime.datetime) -> list[Paths]:
+    """Of all pairs, the first one first; makes what the private CA has to sign. Raises OSError, ValueError."""
+    paths = configured_paths(config)
+    if not paths:
+        paths = [ensure_certificate(config.data_path / "tls", config.hostname, now)]
+    return paths
+
+
+def configured_paths(config: Config) -> list[Paths]:
+    """Of the pairs that the configuration names."""
+    tls = config.tls
+    paths = [(Path(tls.certificate), Path(tls.key))] if tls.certificate else []
+    return paths + [(Path(each.certificate), Path(each.key)) for each in tls.certificates]
+
+
+def days_left(pair: Pair, now: datetime.datetime) -> int:
+    """Whole days until a pair expires, below 0 since it did."""
+    return (pair.end - now).days
+
+
+def problems_of(pair: Pair, now: datetime.datetime) -> list[str]:
+    """What lets clients refuse a pair that can be used."""
+    problems = []
+    if pair.end <= now:
+        problems.append(f"it expired on {pair.end:%Y-%m-%d %H:%M} UTC")
+    if pair.start > now:
+        problems.append(f"it is not valid before {pair.start:%Y-%m-%d %H:%M} UTC")
+    if not pair.names and not pair.addresses:
+        problems.append("it has no subjectAltName: clients will not trust it for any name")
+    return problems
+
+
+def _refusal(error: Exception) -> str:
+    return f"the TLS certificate cannot be used: {_words(error)}"
+
+
+def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):  # an OSError, too
-        return f"it is not PEM, or the key is not that of the certificate ({error.reason or error})"
+        return f"OpenSSL does not take it ({error.reason or error})"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def _stamp(paths: tuple[Path, Path]) -> tuple[tuple[int, int], ...]:
-    """Changes with the content of the files."""
-    found = [path.stat() for path in paths]
-    return tuple((status.st_mtime_ns, status.st_ino) for status in found)

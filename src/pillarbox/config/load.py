@@ -69,6 +69,7 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.tls, "client_ca"),
+        *((pair, name) for pair in config.tls.certificates for name in ("certificate", "key")),
         (config.oauth, "client_secret_file"),
         (config.directory, "ca_file"),
         (config.directory, "bind_password_file"),
@@ -136,6 +137,11 @@ def find_problems(config: Config) -> Iterator[str]:
         file = getattr(config.tls, name)
         if file and not os.access(file, os.R_OK):
             yield f"tls.{name}: {file} cannot be read"
+    for number, pair in enumerate(config.tls.certificates):
+        for name in ("certificate", "key"):
+            file = getattr(pair, name)
+            if not file or not os.access(file, os.R_OK):
+                yield f"tls.certificates[{number}].{name}: {file or 'it'} cannot be read"
     yield from oauth_problems(config.oauth)
     yield from directory_problems(config.directory)
     if not SMALLEST_MESSAGE_LIMIT <= config.smtp.max_message_size <= LARGEST_MESSAGE_LIMIT:

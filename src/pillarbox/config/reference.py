@@ -25,11 +25,14 @@ imaps       = ["0.0.0.0:993", "[::]:993"]
 pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
 pop3s       = ["0.0.0.0:995", "[::]:995"]
 
-# PEM files; new ones are taken up within the hour. Both empty: a private CA (data_dir/tls/ca.pem) signs
-# a certificate for hostname, localhost, 127.0.0.1 and ::1.
+# PEM files, the certificate followed by those that signed it; new ones are taken up within some seconds. All empty:
+# a private CA (data_dir/tls/ca.pem) signs a certificate for hostname, localhost, 127.0.0.1 and ::1.
 [tls]
 certificate = ""
 key         = ""
+# Further ones, for clients that ask for the names in them; all others get the first. A list like
+# [{ certificate = "shop.pem", key = "shop-key.pem" }, { certificate = "club.pem", key = "club-key.pem" }]
+certificates = []
 # Who signs client certificates (PEM): then clients may log in by such a one (EXTERNAL), whose subjectAltName has the
 # address of their account. Empty: none are asked for.
 client_ca   = ""

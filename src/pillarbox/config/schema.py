@@ -19,11 +19,20 @@ class Listen(msgspec.Struct, forbid_unknown_fields=True):
     pop3s: list[str] = []
 
 
+class CertificateFiles(msgspec.Struct, forbid_unknown_fields=True):
+    """PEM files: a certificate, followed by those that signed it, and its key."""
+
+    certificate: str
+    key: str
+
+
 class Tls(msgspec.Struct, forbid_unknown_fields=True):
-    """Certificate files (PEM). Both or neither; neither: a private CA signs one."""
+    """Certificate files (PEM). Both or neither; neither, and no further ones: a private CA signs one."""
 
     certificate: str = ""
     key: str = ""
+    certificates: list[CertificateFiles] = []
+    """Further ones, for clients that ask for their names; all others get the first."""
     client_ca: str = ""
     """Certificates (PEM) of those who sign client certificates, for logins by EXTERNAL; empty: none are asked for."""
 
