@@ -78,9 +78,7 @@ class Certificates:
         try:
             self._all_paths = find_paths(self._config, self._now())
         except (OSError, ValueError) as error:
-            log.error(
-                "the new TLS certificate cannot be used, the old one stays: %s", _words(error)
-            )
+            log.error("the new TLS certificate cannot be used, the old one stays: %s", words(error))
             return
         self.look(at_once=True)
 
@@ -119,9 +117,7 @@ class Certificates:
             self._told.discard(paths)
         if at_once or (is_settled and paths not in self._told):
             self._told.add(paths)
-            log.error(
-                "the new TLS certificate cannot be used, the old one stays: %s", _words(error)
-            )
+            log.error("the new TLS certificate cannot be used, the old one stays: %s", words(error))
         self._faulty[paths] = seen
 
     def _load(self, paths: Paths) -> _Held:
@@ -194,10 +190,11 @@ def problems_of(pair: Pair, now: datetime.datetime) -> list[str]:
 
 
 def _refusal(error: Exception) -> str:
-    return f"the TLS certificate cannot be used: {_words(error)}"
+    return f"the TLS certificate cannot be used: {words(error)}"
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """What is wrong with files, in one line."""
     if isinstance(error, ssl.SSLError):  # an OSError, too
         return f"OpenSSL does not take it ({error.reason or error})"
     if isinstance(error, OSError):

@@ -27,7 +27,7 @@ def ensure_certificate(folder: Path, hostname: str, now: datetime.datetime) -> t
     Raises OSError, ValueError (a file that is there is no good).
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificate_path, key_path = folder / "host.pem", folder / "host-key.pem"
+    certificate_path, key_path = private_paths(folder)
     if not _is_current(certificate_path, key_path, hostname, now):
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -37,6 +37,11 @@ def ensure_certificate(folder: Path, hostname: str, now: datetime.datetime) -> t
         finally:
             os.close(lock)
     return certificate_path, key_path
+
+
+def private_paths(folder: Path) -> tuple[Path, Path]:
+    """Where the host's certificate chain and its key are, or will be."""
+    return folder / "host.pem", folder / "host-key.pem"
 
 
 def _make(certificate_path: Path, key_path: Path, hostname: str, now: datetime.datetime) -> None:

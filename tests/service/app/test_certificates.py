@@ -9,11 +9,14 @@ import ssl
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
+
+from pillarbox.testing.server import SERVICES, MailServer
 
 CONFIG = """
 hostname = "mail.example.test"
@@ -102,3 +105,78 @@ def test_new_certificates_reach_every_worker_and_no_session_ends(served: Served)
     for client in clients:
         assert client.noop()[0] == "OK"
         client.logout()
+
+
+STARTTLS = {
+    "smtp": [b"EHLO test\r\n", b"STARTTLS\r\n"],
+    "submission": [b"EHLO test\r\n", b"STARTTLS\r\n"],
+    "imap": [b"1 STARTTLS\r\n"],
+    "pop3": [b"STLS\r\n"],
+}
+
+
+def before_tls(server: MailServer, service: str) -> socket.socket:
+    """A connection whose next octets are those of a TLS handshake."""
+    connection = socket.create_connection((server.host, server.ports[service]), 10)
+    if service in STARTTLS:
+        connection.recv(1000)
+        for line in STARTTLS[service]:
+            connection.sendall(line)
+            connection.recv(4000)
+    return connection
+
+
+def handshake(
+    server: MailServer,
+    service: str,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> tuple[bool, ssl.SSLSession | None]:
+    """(whether the session was resumed, the one to resume the next time)"""
+    with context.wrap_socket(
+        before_tls(server, service), server_hostname="mail.example.test", session=session
+    ) as tls:
+        # The server's tickets come after the handshake (RFC 8446 §4.6.1): an answer, or the greeting, comes after them.
+        if service in STARTTLS:
+            tls.sendall(b"1 NOOP\r\n" if service == "imap" else b"NOOP\r\n")
+        tls.recv(1000)
+        return bool(tls.session_reused), tls.session
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed(
+    mailserver: MailServer, service: str, version: ssl.TLSVersion
+) -> None:
+    """RFC 9325 §3.4"""
+    context = mailserver.client_context()
+    context.minimum_version = context.maximum_version = version
+    resumed, session = handshake(mailserver, service, context)
+    assert not resumed
+    assert session is not None
+    assert session.has_ticket
+    assert handshake(mailserver, service, context, session)[0]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    ("version", "ciphers"),
+    [
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"),  # RFC 8996 §5
+        (ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256:AES256-SHA256"),  # RFC 9325 §4.1: no RSA key transport
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA256"),  # no CBC
+        (ssl.TLSVersion.TLSv1_2, "NULL:aNULL:@SECLEVEL=0"),
+    ],
+)  # fmt: skip
+def test_old_versions_and_weak_ciphers_are_refused(
+    mailserver: MailServer, service: str, version: ssl.TLSVersion, ciphers: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers(ciphers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+        handshake(mailserver, service, context)
