@@ -16,6 +16,7 @@ from pathlib import Path
 from pillarbox.certs.names import ByName
 from pillarbox.certs.pair import Pair, Paths, Stamp, read_pair, stamp
 from pillarbox.certs.private_ca import ensure_certificate
+from pillarbox.certs.renewal import acme_paths
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.net.tls import server_context
@@ -90,6 +91,8 @@ class Certificates:
                 self._arrange()
 
     def _look(self, *, at_once: bool) -> bool:
+        if self._config.tls.acme and (first := acme_paths(self._config))[0].exists():
+            self._all_paths[0] = first  # it has come
         changed = False
         for place, held in enumerate(self._held):
             paths = self._all_paths[place]
@@ -160,15 +163,17 @@ def _chooser(by_name: ByName[ssl.SSLContext]) -> Callable[..., None]:
 def find_paths(config: Config, now: datetime.datetime) -> list[Paths]:
     """Of all pairs, the first one first; makes what the private CA has to sign. Raises OSError, ValueError."""
     paths = configured_paths(config)
-    if not paths:
-        paths = [ensure_certificate(config.data_path / "tls", config.hostname, now)]
+    if not paths or (config.tls.acme and paths[0] != acme_paths(config)):
+        paths.insert(0, ensure_certificate(config.data_path / "tls", config.hostname, now))
     return paths
 
 
 def configured_paths(config: Config) -> list[Paths]:
-    """Of the pairs that the configuration names."""
+    """Of the pairs that the configuration names, and that by ACME once it is there."""
     tls = config.tls
     paths = [(Path(tls.certificate), Path(tls.key))] if tls.certificate else []
+    if tls.acme and acme_paths(config)[0].exists():
+        paths = [acme_paths(config)]
     return paths + [(Path(each.certificate), Path(each.key)) for each in tls.certificates]
 
 

@@ -9,6 +9,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from pillarbox.certs.names import ByName
 from pillarbox.certs.pair import Pair, Paths, read_pair
 from pillarbox.certs.present import days_left, problems_of, words
+from pillarbox.certs.renewal import acme_paths, read_failures
 from pillarbox.config.schema import Config
 
 SOON = 6
@@ -51,9 +52,21 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
             and all(by_name.find(name.replace("*", "a", 1)) != paths for name in pair.names)
         ):
             problems.append("no client gets it: those before it have its names")
+        if number == 0 and config.tls.acme:
+            problems += _acme_problems(config, paths)
         days = None if pair is None else days_left(pair, now)
         entries.append(Entry(paths, pair, days, number == 0, tuple(problems)))
     return entries
+
+
+def _acme_problems(config: Config, paths: Paths) -> list[str]:
+    failures = read_failures(config)
+    if failures.count:
+        when = datetime.datetime.fromtimestamp(failures.last, datetime.UTC)
+        return [
+            f"the last order by ACME failed on {when:%Y-%m-%d %H:%M} UTC ({failures.count} in a row): {failures.reason}"
+        ]
+    return [] if paths == acme_paths(config) else ["no certificate by ACME has come yet"]
 
 
 def listeners(config: Config) -> list[str]:

@@ -60,7 +60,7 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
         yield "[listen] names no address: the server would do nothing"
     if configuration.security.allow_cleartext_login:
         yield "allow_cleartext_login is on: passwords may pass unencrypted"
-    if not configured_paths(configuration):
+    if not configured_paths(configuration) and not configuration.tls.acme:
         yield f"clients must trust {configuration.data_path / 'tls' / 'ca.pem'}: no [tls] certificate is set"
     if configuration.oauth.issuer and not configuration.oauth.jwks:
         yield "[oauth] names an issuer and no jwks: signed tokens are not taken"

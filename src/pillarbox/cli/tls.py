@@ -2,13 +2,16 @@
 
 import datetime
 import json
+import os
 import sys
 from typing import Any
 
 import click
 
+from pillarbox.certs.pair import read_pair
 from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
+from pillarbox.certs.renewal import acme_paths, is_due, renewal_time
 from pillarbox.certs.report import Entry, listeners, report
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
@@ -30,8 +33,8 @@ def status(as_json: bool) -> None:
     """
     config = read_config()
     all_paths = configured_paths(config)
-    if not all_paths:
-        all_paths = [private_paths(config.data_path / "tls")]
+    if not all_paths or (config.tls.acme and all_paths[0] != acme_paths(config)):
+        all_paths.insert(0, private_paths(config.data_path / "tls"))
         if not all_paths[0][0].exists():
             raise Refused("there is no certificate yet: the first start of the server makes one")
     entries = report(config, all_paths, datetime.datetime.now(datetime.UTC))
@@ -42,6 +45,33 @@ def status(as_json: bool) -> None:
         click.echo("\n\n".join(_text(each, shown_at) for each in entries))
     if any(each.problems for each in entries):
         sys.exit(1)
+
+
+@tls.command(
+    short_help="Get the certificate by ACME, if it is due.",
+    epilog="Example: pillarbox tls renew --force",
+)
+@click.option("--force", is_flag=True, help="Even if it is not due.")
+@config_option
+def renew(force: bool) -> None:
+    """Get a new certificate by ACME, if it is due.
+
+    The server does so by itself; one that runs takes up yours within seconds. What failed before does not make it wait.
+    """
+    config = read_config()
+    if not config.tls.acme:
+        raise Refused("tls.acme is not on")
+    now = datetime.datetime.now(datetime.UTC)
+    if force or is_due(config, now):
+        os.umask(0o077)
+        from pillarbox.certs.order import obtain
+
+        obtain(config)
+    pair = read_pair(acme_paths(config))
+    click.echo(
+        f"The certificate for {', '.join(pair.names)} expires on {pair.end:%Y-%m-%d}"
+        f" and is renewed on {renewal_time(pair):%Y-%m-%d}."
+    )
 
 
 def _row(entry: Entry, shown_at: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from pillarbox.config.acme import acme_problems
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
@@ -69,6 +70,7 @@ def load_config(path: Path) -> Config:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.tls, "client_ca"),
+        (config.tls, "acme_ca_file"),
         *((pair, name) for pair in config.tls.certificates for name in ("certificate", "key")),
         (config.oauth, "client_secret_file"),
         (config.directory, "ca_file"),
@@ -133,7 +135,7 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
-    for name in ("certificate", "key", "client_ca"):
+    for name in ("certificate", "key", "client_ca", "acme_ca_file"):
         file = getattr(config.tls, name)
         if file and not os.access(file, os.R_OK):
             yield f"tls.{name}: {file} cannot be read"
@@ -142,6 +144,8 @@ def find_problems(config: Config) -> Iterator[str]:
             file = getattr(pair, name)
             if not file or not os.access(file, os.R_OK):
                 yield f"tls.certificates[{number}].{name}: {file or 'it'} cannot be read"
+    if config.tls.acme:
+        yield from acme_problems(config.tls)
     yield from oauth_problems(config.oauth)
     yield from directory_problems(config.directory)
     if not SMALLEST_MESSAGE_LIMIT <= config.smtp.max_message_size <= LARGEST_MESSAGE_LIMIT:
