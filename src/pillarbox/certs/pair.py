@@ -1,4 +1,4 @@
-"""One certificate file and its key: read, checked, and what it says. Blocks, for it reads files."""
+"""One certificate file and its key: read, checked, and what it says."""
 
 import datetime
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 Paths = tuple[Path, Path]
 """Of a certificate chain and its key, both PEM."""
 
-Stamp = tuple[tuple[int, int, int], ...]
-"""Changes with the content of the files."""
+Contents = tuple[bytes, ...]
+"""Of these files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,15 @@ class Pair:
     is_self_signed: bool
 
 
-def stamp(paths: Paths) -> Stamp:
-    """Follows symbolic links. Raises OSError."""
-    found = [path.stat() for path in paths]
-    return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in found)
-
-
 def read_pair(paths: Paths) -> Pair:
-    """Raises OSError, and ValueError that says what is wrong with which file."""
-    chain = _read_chain(paths[0])
-    key = _read_key(paths[1])
+    """Blocks. Raises OSError, and ValueError that says what is wrong with which file."""
+    return parse_pair(paths, tuple(path.read_bytes() for path in paths))
+
+
+def parse_pair(paths: Paths, contents: Contents) -> Pair:
+    """The same, of what stands in the files. Raises ValueError."""
+    chain = _parse_chain(paths[0], contents[0])
+    key = _parse_key(paths[1], contents[1])
     leaf = chain[0]
     if not _fits(key, leaf):
         if any(_fits(key, other) for other in chain[1:]):
@@ -69,16 +68,16 @@ def read_pair(paths: Paths) -> Pair:
     )
 
 
-def _read_chain(path: Path) -> list[x509.Certificate]:
+def _parse_chain(path: Path, octets: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return x509.load_pem_x509_certificates(octets)
     except ValueError as error:
         raise ValueError(f"{path}: it is not PEM with a certificate") from error
 
 
-def _read_key(path: Path) -> Any:
+def _parse_key(path: Path, octets: bytes) -> Any:
     try:
-        return serialization.load_pem_private_key(path.read_bytes(), None)
+        return serialization.load_pem_private_key(octets, None)
     except TypeError as error:
         raise ValueError(f"{path}: the key is encrypted; store it without a password") from error
     except (ValueError, UnsupportedAlgorithm) as error:

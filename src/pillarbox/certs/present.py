@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pillarbox.certs.memory_files import as_files
 from pillarbox.certs.names import ByName
-from pillarbox.certs.pair import Pair, Paths, Stamp, read_pair, stamp
+from pillarbox.certs.pair import Contents, Pair, Paths, parse_pair
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.certs.renewal import acme_paths
 from pillarbox.config.schema import Config
@@ -29,7 +30,7 @@ class _Held:
     """A pair in use."""
 
     paths: Paths
-    stamp: Stamp
+    contents: Contents
     pair: Pair
     context: ssl.SSLContext
     login_context: ssl.SSLContext
@@ -38,13 +39,20 @@ class _Held:
 class Certificates:
     """One for each process. Opening blocks: it may make keys."""
 
-    def __init__(self, config: Config, now: Callable[[], datetime.datetime]) -> None:
-        """Raises Refused when the files are no good, with a line for each fault."""
+    def __init__(
+        self,
+        config: Config,
+        now: Callable[[], datetime.datetime],
+        read: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> None:
+        """`read` gives what stands in a file that the configuration names. Raises Refused when the files are no good,
+        with a line for each fault."""
+        self._read = read
         self._config = config
         self._now = now
         self._held: list[_Held] = []
         self._mutex = threading.Lock()  # of looks
-        self._faulty: dict[Paths, Stamp | None] = {}
+        self._faulty: dict[Paths, Contents | None] = {}
         """Files that are no good, as they were at the last look; None: they could not even be found."""
         self._told: set[Paths] = set()
         problems = []
@@ -54,7 +62,7 @@ class Certificates:
             raise Refused(_refusal(error)) from error
         for paths in self._all_paths:
             try:
-                self._held.append(self._load(paths))
+                self._held.append(self._load(paths, self._contents(paths)))
             except (OSError, ValueError) as error:
                 problems.append(_refusal(error))
         if problems:
@@ -96,16 +104,16 @@ class Certificates:
         changed = False
         for place, held in enumerate(self._held):
             paths = self._all_paths[place]
-            seen: Stamp | None = None
+            seen: Contents | None = None
             try:
-                seen = self._stamp(paths)
-                if seen == held.stamp and paths == held.paths:
+                seen = self._contents(paths)
+                if seen == held.contents and paths == held.paths:
                     self._faulty.pop(paths, None)
                     self._told.discard(paths)
                     continue
                 if self._faulty.get(paths, ()) == seen and paths in self._told and not at_once:
                     continue  # as bad as it was
-                self._held[place] = self._load(paths)
+                self._held[place] = self._load(paths, seen)
                 changed = True
                 self._faulty.pop(paths, None)
                 self._told.discard(paths)
@@ -114,7 +122,9 @@ class Certificates:
                 self._blame(paths, seen, error, at_once=at_once)
         return changed
 
-    def _blame(self, paths: Paths, seen: Stamp | None, error: Exception, *, at_once: bool) -> None:
+    def _blame(
+        self, paths: Paths, seen: Contents | None, error: Exception, *, at_once: bool
+    ) -> None:
         is_settled = paths in self._faulty and self._faulty[paths] == seen
         if not is_settled:
             self._told.discard(paths)
@@ -123,21 +133,25 @@ class Certificates:
             log.error("the new TLS certificate cannot be used, the old one stays: %s", words(error))
         self._faulty[paths] = seen
 
-    def _load(self, paths: Paths) -> _Held:
+    def _load(self, paths: Paths, contents: Contents) -> _Held:
         """Raises OSError, ValueError."""
-        seen = self._stamp(paths)
-        pair = read_pair(paths)
+        pair = parse_pair(paths, contents)
         client_ca = self._config.tls.client_ca
-        context = server_context(*paths)
-        login_context = server_context(*paths, client_ca) if client_ca else context
+        with as_files(contents[:2]) as (certificate, key):
+            context = server_context(certificate, key)
+            login_context = server_context(certificate, key, client_ca) if client_ca else context
         for problem in problems_of(pair, self._now()):
             log.warning("the TLS certificate %s: %s", paths[0], problem)
-        return _Held(paths, seen, pair, context, login_context)
+        return _Held(paths, contents, pair, context, login_context)
 
-    def _stamp(self, paths: Paths) -> Stamp:
-        seen = stamp(paths)
+    def _contents(self, paths: Paths) -> Contents:
+        """Of all files of a pair; what we have made ourselves needs nobody else to read it. Raises OSError."""
+        is_ours = paths[0].parent == self._config.data_path / "tls"
+        read = Path.read_bytes if is_ours else self._read
         client_ca = self._config.tls.client_ca
-        return seen + stamp((Path(client_ca), Path(client_ca))) if client_ca else seen
+        return tuple(read(path) for path in paths) + (
+            (Path(client_ca).read_bytes(),) if client_ca else ()
+        )
 
     def _arrange(self) -> None:
         """Let clients have the certificate of the name that they say."""
@@ -169,12 +183,9 @@ def find_paths(config: Config, now: datetime.datetime) -> list[Paths]:
 
 
 def configured_paths(config: Config) -> list[Paths]:
-    """Of the pairs that the configuration names, and that by ACME once it is there."""
-    tls = config.tls
-    paths = [(Path(tls.certificate), Path(tls.key))] if tls.certificate else []
-    if tls.acme and acme_paths(config)[0].exists():
-        paths = [acme_paths(config)]
-    return paths + [(Path(each.certificate), Path(each.key)) for each in tls.certificates]
+    """Of the pairs that the configuration names, and of that by ACME once it is there. Blocks."""
+    has_come = config.tls.acme and acme_paths(config)[0].exists()
+    return ([acme_paths(config)] if has_come else []) + config.tls.named_pairs
 
 
 def days_left(pair: Pair, now: datetime.datetime) -> int:

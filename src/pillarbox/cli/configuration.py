@@ -9,7 +9,7 @@ import click
 from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
-from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 
@@ -34,13 +34,13 @@ def example() -> None:
 @config_option
 def check(as_json: bool) -> None:
     """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
-    configuration = read_config()
+    configuration = read_config(as_server=False)
+    now = datetime.datetime.now(datetime.UTC)
+    found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
+    act_as_server(configuration)
     notes = list(_notes_on_settings(configuration))
-    if configured_paths(configuration):
-        now = datetime.datetime.now(datetime.UTC)
-        certificates = Certificates(configuration, lambda: now)
-        for pair in certificates.pairs:
-            notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
+    for pair in found.pairs if found else ():
+        notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
     if (configuration.data_path / "directory.db").exists():
         with directory_of(configuration) as directory:
             for name in dict(directory.aliases()):

@@ -27,6 +27,8 @@ MODULES = {
     "tls": "tls",
     "config": "configuration",
     "check": "check",
+    "backup": "backup",
+    "restore": "restore",
 }
 """Each command, in the module that has it under its name: only that of the command given is imported, which takes most
 of the time of a short one."""

@@ -31,7 +31,7 @@ def status(as_json: bool) -> None:
 
     Exit code 1 when something is.
     """
-    config = read_config()
+    config = read_config(as_server=False)  # only root may be able to read keys; nothing is written
     all_paths = configured_paths(config)
     if not all_paths or (config.tls.acme and all_paths[0] != acme_paths(config)):
         all_paths.insert(0, private_paths(config.data_path / "tls"))

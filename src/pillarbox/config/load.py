@@ -66,7 +66,21 @@ def load_config(path: Path) -> Config:
         raise Refused(f"{path}: data_dir: name a folder")
     base = path.resolve().parent
     config.data_dir = str(base / config.data_dir)
-    for section, name in (
+    for section, name in (*_named_files(config), (config.sendmail, "drop_dir")):
+        value = getattr(section, name)
+        if value:
+            setattr(section, name, str(base / value))
+    if config.oauth.jwks and "://" not in config.oauth.jwks:
+        config.oauth.jwks = str(base / config.oauth.jwks)
+    problems = list(find_problems(config))
+    if problems:
+        raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
+    return config
+
+
+def _named_files(config: Config) -> list[tuple[Any, str]]:
+    """(section, setting) of each that names a file."""
+    return [
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.tls, "client_ca"),
@@ -77,18 +91,16 @@ def load_config(path: Path) -> Config:
         (config.directory, "bind_password_file"),
         (config.directory, "token_file"),
         (config.outbound, "smarthost_password_file"),
-        (config.sendmail, "drop_dir"),
         *((route, "password_file") for route in config.outbound.routes.values()),
-    ):
-        value = getattr(section, name)
-        if value:
-            setattr(section, name, str(base / value))
-    if config.oauth.jwks and "://" not in config.oauth.jwks:
-        config.oauth.jwks = str(base / config.oauth.jwks)
-    problems = list(find_problems(config))
-    if problems:
-        raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
-    return config
+    ]
+
+
+def files_named_by(config: Config) -> list[Path]:
+    """The files that a loaded configuration names, each once."""
+    values = [getattr(section, name) for section, name in _named_files(config)]
+    if "://" not in config.oauth.jwks:
+        values.append(config.oauth.jwks)
+    return list(dict.fromkeys(Path(value) for value in values if value))
 
 
 def _in_plain_words(text: str) -> str:
@@ -137,13 +149,16 @@ def find_problems(config: Config) -> Iterator[str]:
         yield "tls: certificate and key go together; set both or neither"
     for name in ("certificate", "key", "client_ca", "acme_ca_file"):
         file = getattr(config.tls, name)
-        if file and not os.access(file, os.R_OK):
+        # Where a user is named, only root may be able to read it, and we may be that user: the server says so.
+        if file and not config.user and not os.access(file, os.R_OK, effective_ids=True):
             yield f"tls.{name}: {file} cannot be read"
     for number, pair in enumerate(config.tls.certificates):
         for name in ("certificate", "key"):
             file = getattr(pair, name)
-            if not file or not os.access(file, os.R_OK):
-                yield f"tls.certificates[{number}].{name}: {file or 'it'} cannot be read"
+            if not file:
+                yield f"tls.certificates[{number}].{name}: name a file"
+            elif not config.user and not os.access(file, os.R_OK, effective_ids=True):
+                yield f"tls.certificates[{number}].{name}: {file} cannot be read"
     if config.tls.acme:
         yield from acme_problems(config.tls)
     yield from oauth_problems(config.oauth)

@@ -49,6 +49,14 @@ class Tls(msgspec.Struct, forbid_unknown_fields=True):
     """For dns-01: a command that is called with "add" or "remove", the name of a TXT record and its value."""
     acme_dns_wait: str = "30s"
     """From the last "add" until the CA may look."""
+
+    @property
+    def named_pairs(self) -> list[tuple[Path, Path]]:
+        """Certificate and key of each pair that is named, the first one first."""
+        named = [(self.certificate, self.key)] if self.certificate else []
+        named += [(each.certificate, each.key) for each in self.certificates]
+        return [(Path(certificate), Path(key)) for certificate, key in named]
+
     client_ca: str = ""
     """Certificates (PEM) of those who sign client certificates, for logins by EXTERNAL; empty: none are asked for."""
 
@@ -183,6 +191,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     hostname: str
     data_dir: str
+    user: str = ""
+    """Whom a server that root starts becomes once it has its ports; empty: it stays root."""
     workers: int = 1
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)

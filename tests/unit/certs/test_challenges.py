@@ -58,8 +58,8 @@ def test_http_01_answers_for_its_token_only(
 def test_nonsense_does_not_end_the_listener(http_answers: HttpAnswers, octets: bytes) -> None:
     with socket.create_connection(("127.0.0.1", http_answers.ports[0]), 10) as connection:
         connection.sendall(octets)
-        connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(OSError):  # it has had enough
+            connection.shutdown(socket.SHUT_WR)
             connection.recv(1000)
     client = http.client.HTTPConnection("127.0.0.1", http_answers.ports[0], timeout=10)
     client.request("GET", "/.well-known/acme-challenge/token")
