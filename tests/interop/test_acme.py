@@ -1,12 +1,14 @@
 """Certificates by ACME from Debian's pebble: each kind of challenge, renewal, and what is said when it fails."""
 
 import json
+import os
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,10 +218,29 @@ def test_a_failure_is_told_in_one_line_and_the_old_certificate_stays(
     assert said.count("\n") == 1
 
 
+@pytest.fixture
+def open_folder(pebble: Pebble) -> Path:
+    """Where the server's user may go, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="pillarbox-acme-"))
+    folder.chmod(0o755)
+    shutil.copy(pebble.folder / "pebble-ca.pem", folder)
+    (folder / "pebble-ca.pem").chmod(0o644)
+    pebble.folder = folder
+    return folder
+
+
+@pytest.mark.parametrize("user", ["", "nobody"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_gets_its_certificate_by_itself(pebble: Pebble, workers: int) -> None:
-    """It starts with that of the private CA, and goes over to the other in all workers."""
+def test_a_server_gets_its_certificate_by_itself(
+    pebble: Pebble, open_folder: Path, workers: int, user: str
+) -> None:
+    """It starts with that of the private CA, and goes over to the other in all workers, also when it has become a user
+    who may not bind the port of the challenge."""
+    if user and os.geteuid():
+        pytest.skip("only root becomes somebody else")
     pebble.configure(f'acme_listen = ["127.0.0.1:{pebble.http_port}"]', workers)
+    config = open_folder / "pillarbox.toml"
+    config.write_text(f'user = "{user}"\n' + config.read_text())
     process = subprocess.Popen(
         [sys.executable, "-m", "pillarbox", "serve"],
         cwd=pebble.folder,
@@ -251,4 +272,5 @@ def test_a_server_gets_its_certificate_by_itself(pebble: Pebble, workers: int) -
     finally:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=20)
+        shutil.rmtree(open_folder)
     assert log.count("ordering a certificate") <= 1, "one worker does it for all"

@@ -4,6 +4,7 @@ that it does not need. The order matters: ports and keys need root, files must b
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from pillarbox.app.status import is_answered
 from pillarbox.app.workplace import Read
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
+from pillarbox.net.listener import bind
 from pillarbox.store.place import lock_folder
 
 LAST_ONES_S = 5.0
@@ -30,6 +32,8 @@ class Footing:
     lock: int
     """Of the data folder, held."""
     keeper: socket.socket | None
+    challenge: list[socket.socket]
+    """Bound, to answer a CA on; none where an order can bind its own."""
 
     @property
     def read(self) -> Read:
@@ -49,6 +53,8 @@ def take_footing(config: Config, workers: int) -> Footing:
     with rights.acting_as(user):
         lock = _take_lock(config.data_path)
     sockets = bind_all(config, workers)
+    loses_rights = user is not None or bool(os.geteuid() and rights.has_any())
+    challenge = _bind_for_challenge(config) if loses_rights else []
     keeper = None
     files = tls_files(config)
     if (user or os.geteuid()) and files and rights.has_capability(rights.DAC_READ_SEARCH):
@@ -56,9 +62,18 @@ def take_footing(config: Config, workers: int) -> Footing:
     if user is not None:
         rights.bar_return()
         rights.become(user)
-    if user is not None or (os.geteuid() and rights.has_any()):
+    if loses_rights:
         _give_up()
-    return Footing(sockets, lock, keeper)
+    return Footing(sockets, lock, keeper, challenge)
+
+
+def _bind_for_challenge(config: Config) -> list[socket.socket]:
+    """Ports of the web, which only root may have. They refuse connections until an order listens on them."""
+    made = []
+    for address in config.tls.challenge_addresses:
+        with suppress(OSError):  # the order will say so
+            made.append(bind(address))
+    return made
 
 
 def _give_up() -> None:

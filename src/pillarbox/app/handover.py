@@ -35,6 +35,8 @@ class Orders(msgspec.Struct):
     hints_out: dict[int, int]
     keeper: int = -1
     """Where the files of TLS are read; -1: as any other."""
+    challenge: list[int] = []
+    """Bound, to answer a CA on."""
 
     def workplace(self) -> Workplace:
         """With what the descriptors stand for; they belong to it from now on."""
@@ -49,7 +51,8 @@ class Orders(msgspec.Struct):
             name: [socket.socket(fileno=fd) for fd in bound] for name, bound in self.sockets.items()
         }
         keeper = socket.socket(fileno=self.keeper) if self.keeper >= 0 else None
-        return Workplace(place, shared, hints, sockets, reader_by(keeper))
+        challenge = [socket.socket(fileno=fd) for fd in self.challenge]
+        return Workplace(place, shared, hints, sockets, reader_by(keeper), challenge)
 
 
 class Ready(msgspec.Struct):

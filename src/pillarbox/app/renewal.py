@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import datetime
 import logging
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -24,7 +26,11 @@ log = logging.getLogger("pillarbox.certs")
 class Renewal:
     """One task, from `start` to `stop`."""
 
-    def __init__(self, config: Config, certificates: Certificates) -> None:
+    def __init__(
+        self, config: Config, certificates: Certificates, bound: Sequence[socket.socket] = ()
+    ) -> None:
+        """`bound`: where the order listens; else it binds sockets of its own."""
+        self._bound = bound
         self._config = config
         self._certificates = certificates
         self._task: asyncio.Task[None] | None = None
@@ -55,8 +61,10 @@ class Renewal:
 
     async def _order(self) -> None:
         log.info("ordering a certificate by ACME from %s", self._config.tls.acme_directory)
+        descriptors = [sock.fileno() for sock in self._bound]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pillarbox.certs.order"),
+            *(sys.executable, "-m", "pillarbox.certs.order", *map(str, descriptors)),
+            pass_fds=descriptors,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -73,6 +81,9 @@ class Renewal:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+            for sock in self._bound:
+                with contextlib.suppress(OSError):  # it does not listen
+                    sock.shutdown(socket.SHUT_RDWR)
         if process.returncode == 0:
             await asyncio.to_thread(self._certificates.look)
             return

@@ -162,7 +162,7 @@ class Server:
         if place.has_duty:
             self._take_duty(store, outbound, smtp)
             if config.tls.acme:
-                renewal = Renewal(config, certificates)
+                renewal = Renewal(config, certificates, workplace.challenge)
                 renewal.start()
                 self._exit.push_async_callback(renewal.stop)
         services = make_services(config, smtp, certificates)

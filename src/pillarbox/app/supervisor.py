@@ -122,6 +122,7 @@ class Supervisor:
             *(other.hints_out.fileno() for other in self._workers if other is not worker),
             *(sock.fileno() for bound in worker.sockets.values() for sock in bound),
             *([keeper.fileno()] if keeper else []),
+            *self._challenge(worker),
         ]
         with theirs:
             worker.process = subprocess.Popen(
@@ -159,7 +160,12 @@ class Supervisor:
                 if other is not worker
             },
             self.footing.keeper.fileno() if self.footing.keeper else -1,
+            self._challenge(worker),
         )
+
+    def _challenge(self, worker: _Worker) -> list[int]:
+        """The first one answers the CA."""
+        return [sock.fileno() for sock in self.footing.challenge] if worker.number == 1 else []
 
     def _heard(self, worker: _Worker) -> None:
         """The worker serves, or has ended."""

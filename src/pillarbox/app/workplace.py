@@ -25,6 +25,8 @@ class Workplace:
     """Bound, by service; None: it binds its own."""
     read: Read = Path.read_bytes
     """For the files of TLS, which only root may be able to read."""
+    challenge: list[socket.socket] = field(default_factory=list)
+    """Bound, to answer a CA on; none: whoever answers binds its own."""
 
     @property
     def prefix(self) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,9 +26,6 @@ from pillarbox.config.schema import Tls
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.net.listener import bind
-
-PORTS = {"http-01": 80, "tls-alpn-01": 443}
-"""Where CAs look (RFC 8555 §8.3, RFC 8737 §3)."""
 
 ALPN = "acme-tls/1"  # RFC 8737 §6.2
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # RFC 8737 §6.1
@@ -52,43 +49,44 @@ class Answers(Protocol):
     def close(self) -> None: ...
 
 
-def make_answers(tls: Tls) -> Answers:
-    """As configured. Raises Refused when it cannot listen."""
+def make_answers(tls: Tls, bound: Sequence[socket.socket] = ()) -> Answers:
+    """As configured. `bound`: sockets to listen on instead of ones of our own. Raises Refused when it cannot listen."""
     if tls.acme_challenge == "dns-01":
         return DnsAnswers(tls.acme_hook, parse_duration(tls.acme_dns_wait))
-    port = PORTS[tls.acme_challenge]
-    addresses = tls.acme_listen or [f"0.0.0.0:{port}", f"[::]:{port}"]
     kind = HttpAnswers if tls.acme_challenge == "http-01" else TlsAnswers
-    return kind(addresses)
+    return kind(bound or bind_all(tls.challenge_addresses))
+
+
+def bind_all(addresses: Sequence[str]) -> list[socket.socket]:
+    """Bound, not yet listening. Raises Refused."""
+    made: list[socket.socket] = []
+    for address in addresses:
+        try:
+            made.append(bind(address))
+        except OSError as error:
+            if made and address.startswith("[::]"):
+                continue  # a machine without IPv6
+            for sock in made:
+                sock.close()
+            raise Refused(
+                f"cannot listen on {address} for the CA's challenge: {error.strerror}"
+            ) from error
+    return made
 
 
 class _Listener:
     """Calls `serve` in a thread for each connection, for some at a time."""
 
-    def __init__(self, addresses: list[str], serve: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, bound: Sequence[socket.socket], serve: Callable[[socket.socket], None]
+    ) -> None:
         self._serve = serve
         self._room = threading.Semaphore(_MOST_PEERS)
-        self._sockets: list[socket.socket] = []
-        try:
-            for address in addresses:
-                self._listen(address)
-        except OSError as error:
-            self.close()
-            raise Refused(
-                f"cannot listen on {address} for the CA's challenge: {error.strerror}"
-            ) from error
-
-    def _listen(self, address: str) -> None:
-        try:
-            sock = bind(address)
-        except OSError:
-            if address.startswith("[::]") and self._sockets:
-                return  # a machine without IPv6
-            raise
-        sock.setblocking(True)
-        sock.listen(_MOST_PEERS)
-        self._sockets.append(sock)
-        threading.Thread(target=self._accept, args=(sock,), daemon=True).start()
+        self._sockets = list(bound)
+        for sock in self._sockets:
+            sock.setblocking(True)
+            sock.listen(_MOST_PEERS)
+            threading.Thread(target=self._accept, args=(sock,), daemon=True).start()
 
     @property
     def ports(self) -> list[int]:
@@ -114,16 +112,18 @@ class _Listener:
     def close(self) -> None:
         for sock in self._sockets:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+                sock.shutdown(
+                    socket.SHUT_RDWR
+                )  # nobody listens, whoever else has it; wakes `accept`
             sock.close()
 
 
 class HttpAnswers:
     """RFC 8555 §8.3: the key authorization under a path that has the token."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._found: dict[str, str] = {}
-        self._listener = _Listener(addresses, self._serve)
+        self._listener = _Listener(bound, self._serve)
         self.close = self._listener.close
 
     @property
@@ -159,11 +159,11 @@ class HttpAnswers:
 class TlsAnswers:
     """RFC 8737 §3: a handshake for the name, with a certificate that has the digest of the key authorization."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.sni_callback = self._choose
-        self._listener = _Listener(addresses, self._serve)
+        self._listener = _Listener(bound, self._serve)
         self.close = self._listener.close
 
     @property

@@ -1,5 +1,6 @@
 """One order of a certificate by ACME (RFC 8555 §7). A program of its own, `python -m pillarbox.certs.order`: the
-configuration comes as JSON on stdin, what went wrong goes as one line to stderr, with exit code 1.
+configuration comes as JSON on stdin, descriptors of bound sockets as arguments; what went wrong goes as one line to
+stderr, with exit code 1.
 
 Blocks for minutes. Only this module imports `acme`.
 """
@@ -8,8 +9,9 @@ import contextlib
 import datetime
 import fcntl
 import os
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -55,8 +57,8 @@ class _Network(client.ClientNetwork):
         return super().post(*args, **kwargs)
 
 
-def obtain(config: Config) -> None:
-    """Get a certificate and put it where the server finds it; a failure is noted, too.
+def obtain(config: Config, bound: Sequence[socket.socket] = ()) -> None:
+    """Get a certificate and put it where the server finds it; a failure is noted, too. `bound`: where to listen.
 
     Raises Failure.
     """
@@ -64,7 +66,7 @@ def obtain(config: Config) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(config):
         try:
-            _obtain(config)
+            _obtain(config, bound)
         except (
             errors.Error,
             requests.RequestException,
@@ -95,14 +97,14 @@ def _only_one(config: Config) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _obtain(config: Config) -> None:
+def _obtain(config: Config, bound: Sequence[socket.socket]) -> None:
     account = _register(config)
     key = _new_key()
     csr = crypto_util.make_csr(key, list(wanted_names(config)))
     order = account.new_order(csr)
     # The library compares with local time without a zone.
     deadline = datetime.datetime.now() + datetime.timedelta(seconds=_ORDER_S)
-    answers = make_answers(config.tls)
+    answers = make_answers(config.tls, bound)
     try:
         _answer(account, order, answers, config.tls.acme_challenge)
         order = account.poll_and_finalize(order, deadline)
@@ -216,7 +218,7 @@ def main() -> int:
     os.umask(0o077)
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=Config)
     try:
-        obtain(config)
+        obtain(config, [socket.socket(fileno=int(each)) for each in sys.argv[1:]])
     except Failure as failure:
         print(failure.text, file=sys.stderr)
         return 1

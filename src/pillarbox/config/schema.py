@@ -51,6 +51,15 @@ class Tls(msgspec.Struct, forbid_unknown_fields=True):
     """From the last "add" until the CA may look."""
 
     @property
+    def challenge_addresses(self) -> list[str]:
+        """Where the CA's challenge is answered; none for dns-01, and without ACME."""
+        port = {"http-01": 80, "tls-alpn-01": 443}.get(self.acme_challenge)
+        if not self.acme or port is None:
+            return []
+        # RFC 8555 §8.3, RFC 8737 §3: these ports, whatever else is passed on to ours
+        return self.acme_listen or [f"0.0.0.0:{port}", f"[::]:{port}"]
+
+    @property
     def named_pairs(self) -> list[tuple[Path, Path]]:
         """Certificate and key of each pair that is named, the first one first."""
         named = [(self.certificate, self.key)] if self.certificate else []

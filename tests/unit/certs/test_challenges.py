@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pillarbox.certs.challenges import DnsAnswers, HttpAnswers, TlsAnswers
+from pillarbox.certs.challenges import DnsAnswers, HttpAnswers, TlsAnswers, bind_all
 from pillarbox.core.errors import Refused
 
 AUTHORIZATION = "token.thumbprint"
@@ -19,7 +19,7 @@ AUTHORIZATION = "token.thumbprint"
 
 @pytest.fixture
 def http_answers() -> Iterator[HttpAnswers]:
-    answers = HttpAnswers(["127.0.0.1:0"])
+    answers = HttpAnswers(bind_all(["127.0.0.1:0"]))
     answers.add("mail.example.org", "token", AUTHORIZATION)
     yield answers
     answers.close()
@@ -27,7 +27,7 @@ def http_answers() -> Iterator[HttpAnswers]:
 
 @pytest.fixture
 def tls_answers() -> Iterator[TlsAnswers]:
-    answers = TlsAnswers(["127.0.0.1:0"])
+    answers = TlsAnswers(bind_all(["127.0.0.1:0"]))
     answers.add("mail.example.org", "token", AUTHORIZATION)
     yield answers
     answers.close()
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(Refused, match=address):
-            HttpAnswers([address])
+            bind_all([address])
 
 
 def test_dns_01_calls_the_hook_and_removes_what_it_added(tmp_path: Path) -> None:
@@ -133,3 +133,19 @@ def test_a_hook_that_fails_is_quoted(tmp_path: Path) -> None:
         DnsAnswers(str(hook), 0).add("example.org", "token", "a")
     with pytest.raises(Refused, match="cannot be run"):
         DnsAnswers(str(tmp_path / "none"), 0).add("example.org", "token", "a")
+
+
+def test_a_socket_listens_during_an_order_only_and_serves_for_the_next_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (held,) = bind_all([f"127.0.0.1:{port}"])
+    for token in ("one", "two"):
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), 1)
+        answers = HttpAnswers([held.dup()])  # as a program that was given it
+        answers.add("mail.example.org", token, AUTHORIZATION)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client.request("GET", f"/.well-known/acme-challenge/{token}")
+        assert client.getresponse().status == 200
+        answers.close()
+    held.close()
