@@ -26,6 +26,7 @@ MODULES = {
     "sendmail": "sendmail",
     "config": "configuration",
     "check": "check",
+    "systemd-unit": "systemd_unit",
 }
 """Each command, in the module that has it under its name: only that of the command given is imported, which takes most
 of the time of a short one."""
@@ -39,7 +40,7 @@ class _Commands(click.Group):
         if name not in MODULES:
             return None
         module = importlib.import_module(f"pillarbox.cli.{MODULES[name]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, name.replace("-", "_"))
         return command
 
 
