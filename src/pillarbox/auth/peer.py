@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import ChannelBinding
 from pillarbox.store.directory import Account
 
@@ -19,6 +20,12 @@ class Peer:
     binding: ChannelBinding | None = None
     certificate: bytes | None = field(default=None, repr=False)
     """DER, verified in the handshake."""
+
+
+def peer_of(connection: Connection, protocol: str) -> Peer:
+    """Who wants to log in over a connection."""
+    channel = connection.channel
+    return Peer(connection.peer[0], protocol, channel.binding, channel.client_certificate)
 
 
 @dataclass(slots=True)

@@ -53,6 +53,25 @@ def directory_of(config: Config) -> Iterator[Directory]:
         directory.close()
 
 
+@contextmanager
+def show_octets(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where that is a terminal: the function is told (octets done, all of them)."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def ask_new_password(from_stdin: bool) -> Secret:
     """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
     if from_stdin:

@@ -26,6 +26,8 @@ MODULES = {
     "sendmail": "sendmail",
     "config": "configuration",
     "check": "check",
+    "backup": "backup",
+    "restore": "restore",
     "systemd-unit": "systemd_unit",
 }
 """Each command, in the module that has it under its name: only that of the command given is imported, which takes most

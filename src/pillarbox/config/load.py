@@ -65,18 +65,7 @@ def load_config(path: Path) -> Config:
         raise Refused(f"{path}: data_dir: name a folder")
     base = path.resolve().parent
     config.data_dir = str(base / config.data_dir)
-    for section, name in (
-        (config.tls, "certificate"),
-        (config.tls, "key"),
-        (config.tls, "client_ca"),
-        (config.oauth, "client_secret_file"),
-        (config.directory, "ca_file"),
-        (config.directory, "bind_password_file"),
-        (config.directory, "token_file"),
-        (config.outbound, "smarthost_password_file"),
-        (config.sendmail, "drop_dir"),
-        *((route, "password_file") for route in config.outbound.routes.values()),
-    ):
+    for section, name in (*_named_files(config), (config.sendmail, "drop_dir")):
         value = getattr(section, name)
         if value:
             setattr(section, name, str(base / value))
@@ -86,6 +75,29 @@ def load_config(path: Path) -> Config:
     if problems:
         raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
     return config
+
+
+def _named_files(config: Config) -> list[tuple[Any, str]]:
+    """(section, setting) of each that names a file."""
+    return [
+        (config.tls, "certificate"),
+        (config.tls, "key"),
+        (config.tls, "client_ca"),
+        (config.oauth, "client_secret_file"),
+        (config.directory, "ca_file"),
+        (config.directory, "bind_password_file"),
+        (config.directory, "token_file"),
+        (config.outbound, "smarthost_password_file"),
+        *((route, "password_file") for route in config.outbound.routes.values()),
+    ]
+
+
+def files_named_by(config: Config) -> list[Path]:
+    """The files that a loaded configuration names, each once."""
+    values = [getattr(section, name) for section, name in _named_files(config)]
+    if "://" not in config.oauth.jwks:
+        values.append(config.oauth.jwks)
+    return list(dict.fromkeys(Path(value) for value in values if value))
 
 
 def _in_plain_words(text: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pillarbox.auth.exchange import Exchange
-from pillarbox.auth.peer import Peer
+from pillarbox.auth.peer import Peer, peer_of
 from pillarbox.core.errors import Refused
 from pillarbox.imap.limits import MINUS_OCTETS, Limits
 from pillarbox.imap.responses import highestmodseq
@@ -100,13 +100,7 @@ class Client:
     @property
     def peer(self) -> Peer:
         """Who wants to log in."""
-        connection = self.connection
-        return Peer(
-            connection.peer[0],
-            "imap",
-            connection.channel.binding,
-            connection.channel.client_certificate,
-        )
+        return peer_of(self.connection, "imap")
 
     def capabilities(self, state: State | None = None) -> tuple[bytes, ...]:
         """What is announced in a state, or in the present one."""

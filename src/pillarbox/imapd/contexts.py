@@ -5,6 +5,7 @@ messages that came or changed are looked at again, and the difference is told: A
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from pillarbox.core.errors import RemoteError
@@ -83,12 +84,24 @@ async def tell_changed(client: Client, uids: Iterable[int]) -> None:
         context.uids = looked_at
         matching = set(await search(context, followed.program))
         _tell_removed(client, followed, set(looked_at) - matching)
-        added = matching.difference(followed.found)
+        added = _new_to(followed, matching)
         if added:
             await _tell_added(client, followed, added)
+        await client.pause()
+
+
+def _new_to(followed: Followed, uids: set[int]) -> set[int]:
+    """Those that are not among the results, which ascend where there is no order: then few are looked up in many."""
+    found = followed.found
+    if followed.criteria:
+        return uids.difference(found)
+    places = {uid: bisect_left(found, uid) for uid in uids}
+    return {uid for uid, place in places.items() if found[place : place + 1] != array("I", [uid])}
 
 
 def _tell_removed(client: Client, followed: Followed, gone: set[int]) -> None:
+    if not followed.criteria and gone == _new_to(followed, gone):
+        return
     kept = array("I", [uid for uid in followed.found if uid not in gone])
     if len(kept) == len(followed.found):
         return
@@ -113,8 +126,8 @@ def _tell_removed(client: Client, followed: Followed, gone: set[int]) -> None:
 
 
 async def _tell_added(client: Client, followed: Followed, added: set[int]) -> None:
-    uids = sorted(added.union(followed.found))
     if followed.criteria:
+        uids = sorted(added.union(followed.found))
         uids = await in_sorted_order(search_context(client), followed.criteria, uids)
         # What is gone has no place in the order any more, though EXPUNGE may have to wait.
         _tell_removed(client, followed, set(followed.found).difference(uids))
@@ -127,9 +140,14 @@ async def _tell_added(client: Client, followed: Followed, added: set[int]) -> No
                 else:
                     pairs.append((place, [uid]))
             previous = uid in added
+        followed.found = array("I", uids)
     else:
-        pairs = [(0, sorted(added))]
-    followed.found = array("I", uids)
+        new = sorted(added)
+        pairs = [(0, new)]
+        if not followed.found or followed.found[-1] < new[0]:
+            followed.found = followed.found + array("I", new)
+        else:
+            followed.found = array("I", sorted([*followed.found, *new]))
     _tell(client, followed, b"ADDTO", pairs, _number(client.selected.view, followed))
 
 

@@ -4,7 +4,7 @@ What came or changed is found in time that grows with the answer, not with the m
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from pillarbox.imap.syntax_select import Resync
@@ -19,20 +19,26 @@ from pillarbox.store.tx import Tx
 async def vanished_since(client: Client, modseq: int, wanted: Sequence[tuple[int, int]]) -> Ranges:
     """Which UIDs of `wanted` (ascending, disjoint ranges) were expunged above `modseq`, but for those that the client's
     view still has."""
-    selected = client.selected
+    found = await _all_since(client, changes.vanished_since, modseq)
+    return without(intersect(found, wanted), client.selected.view)
+
+
+_Look = Callable[[Tx, int, int, Place | None], tuple[Ranges, Place | None]]
+
+
+async def _all_since(client: Client, look: _Look, modseq: int) -> Ranges:
+    """What `look` (of `store.changes`) finds, slice by slice; ascending and disjoint."""
+    mailbox = client.selected.mailbox
     found: Ranges = []
     place: Place | None = None
     while True:
-
-        def work(tx: Tx, place: Place | None = place) -> tuple[Ranges, Place | None]:
-            return changes.vanished_since(tx, selected.mailbox, modseq, place)
-
-        part, place = await client.read_selected(work)
+        part, place = await client.read_selected(
+            lambda tx, place=place: look(tx, mailbox, modseq, place)  # type: ignore[misc]
+        )
         found += part
         if place is None:
-            break
+            return changes.merge(found)
         await client.pause()
-    return without(intersect(changes.merge(found), wanted), selected.view)
 
 
 async def changed_since(client: Client, modseq: int) -> list[int]:
@@ -59,19 +65,8 @@ async def changed_since(client: Client, modseq: int) -> list[int]:
 async def _flagged(client: Client, modseq: int, below: int) -> list[int]:
     """Those below a UID."""
     selected = client.selected
-    ranges: Ranges = []
-    place: Place | None = None
-    while True:
-
-        def flagged(tx: Tx, place: Place | None = place) -> tuple[Ranges, Place | None]:
-            return changes.flagged_since(tx, selected.mailbox, modseq, place)
-
-        part, place = await client.read_selected(flagged)
-        ranges += part
-        if place is None:
-            break
-        await client.pause()
-    rest = intersect(changes.merge(ranges), [(1, below - 1)])
+    flagged = await _all_since(client, changes.flagged_since, modseq)
+    rest = intersect(flagged, [(1, below - 1)])
     found: list[int] = []
     while rest:
 

@@ -79,11 +79,10 @@ def decode_charset(octets: bytes, charset: bytes) -> str:
             codec = without
     try:
         text = _decode_in_pieces(octets, codec)
-    except (
-        LookupError,
-        ValueError,
-    ):  # whatever a codec cannot do must not keep a message from being read
-        return decode_guess(octets)
+    except (LookupError, ValueError):
+        return decode_guess(
+            octets
+        )  # what a codec cannot do must not keep a message from being read
     if codec == "utf_7":  # the one codec that lets lone surrogates through, which no UTF-8 can hold
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pillarbox.auth.exchange import Exchange, Outcome
 from pillarbox.auth.login import Authenticator
-from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.peer import Denied, Login, Peer, peer_of
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.net.connection import Connection
 from pillarbox.pop3 import events
@@ -111,13 +111,7 @@ class Pop3Session:
     # AUTHORIZATION
 
     def _peer(self) -> Peer:
-        connection = self._connection
-        return Peer(
-            connection.peer[0],
-            "pop3",
-            connection.channel.binding,
-            connection.channel.client_certificate,
-        )
+        return peer_of(self._connection, "pop3")
 
     async def _go_on(self, outcome: Outcome) -> None:
         """The next step of an AUTH exchange (RFC 5034 §4)."""

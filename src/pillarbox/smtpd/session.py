@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 from pillarbox.auth.exchange import Exchange, Outcome
-from pillarbox.auth.peer import Denied, Peer
+from pillarbox.auth.peer import Denied, Peer, peer_of
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
@@ -486,13 +486,7 @@ class SmtpSession:
     # Authentication
 
     def _peer(self) -> Peer:
-        connection = self._connection
-        return Peer(
-            connection.peer[0],
-            "smtp",
-            connection.channel.binding,
-            connection.channel.client_certificate,
-        )
+        return peer_of(self._connection, "smtp")
 
     def _authenticated(self, outcome: Outcome) -> None:
         """One step of an exchange (RFC 4954 §4)."""

@@ -201,6 +201,7 @@ class Committer:
     def _put_soon(self, account: int) -> "asyncio.Future[None]":
         """A unit that does nothing: what was taken goes in front of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_hear)  # not everybody waits for it
         self.submit(account, Unit(_do_nothing, nothing, 0, done))
         return done
 
@@ -593,6 +594,12 @@ def _group_size(units: list[Unit]) -> int:
         if number and octets > MOST_OCTETS_A_GROUP:
             return number
     return min(len(units), MOST_UNITS_A_GROUP)
+
+
+def _hear(done: "asyncio.Future[None]") -> None:
+    """An error of the unit is one of the put before it, which was logged."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _do_nothing(_tx: Tx) -> None:

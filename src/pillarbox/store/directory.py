@@ -6,7 +6,7 @@ LOOK_EVERY_S. Addresses are kept canonical: lower case (local parts are case-ins
 domains in A-labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -359,6 +359,13 @@ class Directory:
         """Whether an account (0: anyone) may find something shared with it in the file of another."""
         row = self.file.row("SELECT 1 FROM share WHERE grantee = ? AND owner = ?", grantee, owner)
         return row is not None
+
+    def replace_shares(self, owner: int, grantees: Iterable[int]) -> None:
+        """Note that an account shares something with these (0: anyone) and with nobody else. Raises Unavailable."""
+        with self.file.transaction():
+            self.file.write("DELETE FROM share WHERE owner = ?", owner)
+            for grantee in grantees:
+                self.file.write("INSERT INTO share VALUES (?, ?)", grantee, owner)
 
     def sharers(self, grantee: int) -> list[Account]:
         """Accounts that share something with another, or with anyone; sorted by address."""

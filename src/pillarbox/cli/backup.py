@@ -1,0 +1,80 @@
+"""pillarbox backup"""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from pillarbox.cli.common import show_octets
+from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.load import files_named_by, find_config
+from pillarbox.core.errors import Refused
+from pillarbox.store.backup import Wanted, back_up
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.manifest import Manifest
+
+
+@click.command(epilog="Example: pillarbox backup /var/backups/pillarbox/monday")
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--account", "addresses", multiple=True, help="Only this one; may be given again.")
+@json_option
+@config_option
+def backup(target: Path, addresses: tuple[str, ...], as_json: bool) -> None:
+    """Save the whole server into DIR, which must be new or empty, while it runs or not.
+
+    All mail that was acknowledged before is in it: accounts, queue, directory, keys and logins; also
+    the configuration and the files that it names. It has secrets: keep it as safe as the server.
+    Exit code 1 when something could not be saved, or when an account's file is damaged.
+    """
+    config = read_config()
+    os.umask(0o077)
+    configuration = [find_config(click.get_current_context().find_root().obj).absolute()]
+    wanted = Wanted(
+        config.data_path,
+        configuration + files_named_by(config),
+        [canonical_address(address) for address in addresses],
+    )
+    with show_octets("saving") as progress:
+        manifest = back_up(wanted, target, progress)
+    if as_json:
+        click.echo(json.dumps(_summary(target, manifest), indent=2, ensure_ascii=False))
+    else:
+        _show(target, manifest)
+    damaged = [address for address, saved in manifest.accounts.items() if saved.damage]
+    if damaged:
+        raise Refused(
+            "\n".join(
+                f"{address}: the mail file is damaged, and so is its copy; see `pillarbox check --repair`"
+                for address in damaged
+            )
+        )
+    if manifest.left_out:
+        raise Refused("\n".join(f"not saved: {line}" for line in manifest.left_out))
+
+
+def _summary(target: Path, manifest: Manifest) -> dict[str, object]:
+    return {
+        "backup": str(target.absolute()),
+        "whole": manifest.is_whole,
+        "accounts": len(manifest.accounts),
+        "files": len(manifest.files),
+        "octets": sum(file.size for file in manifest.files.values()),
+        "began": manifest.began,
+        "ended": manifest.ended,
+        "damaged": {
+            address: saved.damage for address, saved in manifest.accounts.items() if saved.damage
+        },
+        "left_out": manifest.left_out,
+    }
+
+
+def _show(target: Path, manifest: Manifest) -> None:
+    octets = sum(file.size for file in manifest.files.values())
+    count = len(manifest.accounts)
+    what = "The server" if manifest.is_whole else "Saved"
+    accounts = "1 account" if count == 1 else f"{count} accounts"
+    click.echo(
+        f"{what}{' was saved' if manifest.is_whole else ''}: {accounts}, {len(manifest.files)} files,"
+        f" {octets / 1_000_000:,.1f} MB, in {target}."
+    )

@@ -1,0 +1,84 @@
+"""pillarbox restore"""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from pillarbox.cli.common import show_octets
+from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.manifest import Manifest, read_manifest
+from pillarbox.store.restore import restore_accounts, restore_server
+
+
+@click.command(epilog="Example: pillarbox restore /var/backups/pillarbox/monday alice@example.org")
+@click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("addresses", metavar="[ACCOUNT]...", nargs=-1)
+@json_option
+@config_option
+def restore(source: Path, addresses: tuple[str, ...], as_json: bool) -> None:
+    """Put the backup in DIR back: the whole server into an empty data_dir, or the mail of the
+    accounts that are named. No server may run meanwhile.
+
+    Programs that read by IMAP fetch the mail anew; those that use POP3 know what they have. A file
+    that is replaced is kept in the folder aside of data_dir.
+    """
+    config = read_config()
+    os.umask(0o077)
+    manifest = read_manifest(source)
+    if addresses:
+        _restore_accounts(config, source, manifest, addresses, as_json=as_json)
+    else:
+        _restore_server(config, source, manifest, as_json=as_json)
+
+
+def _restore_accounts(
+    config: Config, source: Path, manifest: Manifest, addresses: tuple[str, ...], *, as_json: bool
+) -> None:
+    names = list(dict.fromkeys(canonical_address(address) for address in addresses))
+    done = []
+    with show_octets("verifying") as progress:
+        for replacement in restore_accounts(source, manifest, config.data_path, names, progress):
+            done.append(replacement)
+            if not as_json:
+                click.echo(f"The mail of {replacement.address} was restored.")
+                if replacement.recovered:
+                    click.echo(f"The journal had {replacement.recovered} more messages.")
+                if replacement.aside is not None:
+                    click.echo(f"What it had until now is in {replacement.aside}.")
+    if as_json:
+        rows = [
+            {
+                "account": each.address,
+                "aside": str(each.aside) if each.aside else None,
+                "from_journal": each.recovered,
+            }
+            for each in done
+        ]
+        click.echo(json.dumps({"restored": rows}, indent=2, ensure_ascii=False))
+
+
+def _restore_server(config: Config, source: Path, manifest: Manifest, *, as_json: bool) -> None:
+    with show_octets("verifying") as progress:
+        damaged = restore_server(source, manifest, config.data_path, progress)
+    missing = {
+        name: origin for name, origin in manifest.configuration.items() if not Path(origin).exists()
+    }
+    if as_json:
+        summary = {"accounts": len(manifest.accounts), "damaged": damaged, "not_here": missing}
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{len(manifest.accounts)} accounts were restored into {config.data_path}.")
+        for name, origin in missing.items():
+            click.echo(f"Not here: {origin}; the backup has it as {name}.")
+    if damaged:
+        raise Refused(
+            "\n".join(
+                f"{address}: the file is damaged in the backup, too; see `pillarbox check --repair`"
+                for address in damaged
+            )
+        )

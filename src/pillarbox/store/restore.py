@@ -1,0 +1,292 @@
+"""Putting a backup back: a whole server into an empty data folder, or single accounts into one in use, while no server
+runs on it.
+
+Files are made ready beside those in use, synced, and only then renamed. An account's file that is replaced is kept in
+the folder `aside`. What the journals in use have for the account (mail that could not be put into a damaged file) goes
+into the new file first. Then all gets new numbers (`renumber`).
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from pillarbox.core.errors import DiskFull, Refused, Unavailable
+from pillarbox.store import database, recovery, search_index
+from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.backup import ASIDE, UNFINISHED
+from pillarbox.store.directory import Directory
+from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
+from pillarbox.store.place import lock_folder
+from pillarbox.store.renumber import Seen, give_to, renumber, seen_by
+
+
+@dataclass(slots=True)
+class Replacement:
+    """An account's file that took the place of another."""
+
+    address: str
+    aside: Path | None
+    """Where the old file is now; None if there was none."""
+    recovered: int
+    """Messages that the journal had for it."""
+
+
+def restore_server(
+    backup: Path, manifest: Manifest, data_dir: Path, progress: Progress | None = None
+) -> list[str]:
+    """Put a whole backup into an empty folder, which is made if need be. Blocks. Returns the addresses of accounts
+    whose file is damaged in the backup.
+
+    Raises Refused (the folder is in use, the backup is damaged or has no whole server), Unavailable.
+    """
+    if not manifest.is_whole:
+        raise Refused("this backup has single accounts only: name those to restore")
+    if data_dir.exists() and any(entry.name != "lock" for entry in data_dir.iterdir()):
+        raise Refused(
+            f"{data_dir} is not empty: a whole server is restored into a new or empty data_dir"
+        )
+    ensure_unchanged(backup, manifest, manifest.files, progress)
+    is_new = not data_dir.exists()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(data_dir), _staging(data_dir) as staging:
+        for name in manifest.files:
+            if name.startswith(f"{DATA}/"):
+                _copy(backup / name, staging / Path(name).relative_to(DATA))
+        damaged = []
+        directory = Directory(staging / "directory.db", clock=time.time)
+        try:
+            generation = directory.generation()
+        finally:
+            directory.close()
+        for address, saved in manifest.accounts.items():
+            if saved.damage:
+                damaged.append(address)
+            elif saved.file:
+                path = account_path(staging / "accounts", saved.id)
+                renumber(
+                    path,
+                    saved.id,
+                    Seen(),
+                    generation=generation,
+                    now_s=int(time.time()),
+                    grantees=None,
+                )
+        _own_and_sync(staging, data_dir)
+        # Without the directory a server has no accounts: it comes last.
+        for entry in sorted(staging.iterdir(), key=lambda path: path.name == "directory.db"):
+            entry.rename(data_dir / entry.name)
+        database.sync_folder(data_dir)
+    if is_new:
+        database.sync_folder(data_dir.parent)
+    return damaged
+
+
+def restore_accounts(
+    backup: Path,
+    manifest: Manifest,
+    data_dir: Path,
+    addresses: Sequence[str],
+    progress: Progress | None = None,
+) -> Iterator[Replacement]:
+    """Put the mail of single accounts back, one after the other. Blocks.
+
+    Raises Refused (a server runs, an account is not here or not in the backup, the backup is damaged), Unavailable.
+    """
+    saved = [_usable(manifest, address) for address in addresses]
+    names = [each.file for each in saved]
+    names += [name for name in manifest.files if name.startswith(f"{DATA}/journal/")]
+    if not (data_dir / "directory.db").exists():
+        raise Refused(
+            f"no server has run in {data_dir} yet: restore the whole backup, without naming accounts"
+        )
+    ensure_unchanged(backup, manifest, names, progress)
+    with _locked(data_dir):
+        directory = Directory(data_dir / "directory.db", clock=time.time)
+        try:
+            numbers = [_number_here(directory, address) for address in addresses]
+            for address, number, each in zip(addresses, numbers, saved, strict=True):
+                with _staging(data_dir) as staging:
+                    place = _Restored(backup, data_dir, staging, address, number)
+                    done = _restore_account(place, each, directory)
+                yield done
+        finally:
+            directory.close()
+
+
+def _usable(manifest: Manifest, address: str) -> SavedAccount:
+    saved = manifest.accounts.get(address)
+    if saved is None:
+        raise Refused(f"the backup has no account {address}")
+    if saved.damage:
+        raise Refused(f"the file of {address} is damaged in the backup, too: {saved.damage}")
+    if not saved.file:
+        raise Refused(f"the backup has no mail of {address}")
+    return saved
+
+
+def _number_here(directory: Directory, address: str) -> int:
+    account = directory.account(address)
+    if account is None:
+        raise Refused(
+            f"there is no account {address} here; make it first: pillarbox account add {address}"
+        )
+    return account.id
+
+
+@dataclass(slots=True)
+class _Restored:
+    backup: Path
+    data_dir: Path
+    staging: Path
+    address: str
+    number: int
+
+
+def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory) -> Replacement:
+    folder = place.staging / "accounts"
+    path = account_path(folder, saved.id)
+    _copy(place.backup / saved.file, path)
+    recovered = replay_into(folder, place.backup / DATA / "journal", directory.generation())
+    if saved.id != place.number:
+        path = give_to(path, place.number, folder)
+    # A number may be that of somebody else by now, or on another server.
+    grantees = {
+        number
+        for number, address in saved.grantees.items()
+        if (known := directory.account_by_id(number)) is not None and known.address == address
+    }
+    recovered += replay_into(folder, place.data_dir / "journal", directory.generation())
+    aside = put_in_place(place.data_dir, path, place.number, directory, grantees)
+    return Replacement(place.address, aside, recovered)
+
+
+def replay_into(folder: Path, journals: Path, generation: int) -> int:
+    """Put what journals have for the account files below `folder` into them; how many messages that were. The
+    journals stay as they are. Raises Unavailable."""
+    pool = Accounts(folder, 0, None, recovery.put_in_order)
+    try:
+        replayed = recovery.replay(pool, journals, generation, int(time.time()))
+    finally:
+        pool.close()
+    if replayed.unusable:
+        raise Unavailable(
+            "what the journal has for this account cannot be put into its file; the log says why"
+        )
+    return replayed.missing
+
+
+def put_in_place(
+    data_dir: Path, path: Path, account: int, directory: Directory, grantees: set[int] | None
+) -> Path | None:
+    """Use a file, which is ready but for its numbers, as that of an account; where the old one is now. The lock of the
+    folder is held by the caller. Raises Unavailable."""
+    target = account_path(data_dir / "accounts", account)
+    now_s = int(time.time())
+    left = renumber(
+        path,
+        account,
+        seen_by(target),
+        generation=directory.generation(),
+        now_s=now_s,
+        grantees=grantees,
+    )
+    _own_and_sync(path, data_dir)
+    aside = _keep(data_dir, target, now_s)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    search_index.remove(target)
+    for name in (f"{target}-wal", f"{target}-shm"):  # they belong to the old file
+        Path(name).unlink(missing_ok=True)
+    path.replace(target)
+    database.sync_folder(target.parent)
+    directory.replace_shares(account, left)
+    return aside
+
+
+def _keep(data_dir: Path, path: Path, now_s: int) -> Path | None:
+    """Give the file in use a second name in `aside`, its WAL too."""
+    if not path.exists():
+        return None
+    folder = data_dir / ASIDE
+    folder.mkdir(mode=0o700, exist_ok=True)
+    kept = folder / f"{path.stem}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now_s))}.db"
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = kept.with_name(f"{kept.stem.partition('.')[0]}.{number}.db")
+    for end in ("", "-wal"):
+        if Path(f"{path}{end}").exists():
+            os.link(f"{path}{end}", f"{kept}{end}")
+    database.sync_folder(folder)
+    database.sync_folder(data_dir)
+    _own(folder, data_dir)
+    return kept
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """No server runs meanwhile. Raises Refused."""
+    try:
+        lock = lock_folder(data_dir)
+    except Refused as error:
+        raise Refused(
+            f"a server runs on {data_dir}: stop it first, and start it again afterwards"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _staging(data_dir: Path) -> Iterator[Path]:
+    """A folder beside what is in use. Nothing is left of it; what the disk refuses becomes Unavailable."""
+    folder = data_dir / UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    except (OSError, apsw.Error, DiskFull) as error:
+        if isinstance(error, (apsw.FullError, DiskFull)):
+            why = "the disk is full"
+        else:
+            why = getattr(error, "strerror", None) or str(error)
+        raise Unavailable(f"nothing was restored: {why}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
+
+
+def _own_and_sync(path: Path, data_dir: Path) -> None:
+    """A file, or a folder and all in it: that of the data folder's owner, and on the disk."""
+    _own(path, data_dir)
+    if not path.is_dir():
+        database.sync_file(path)
+        return
+    for parent, _folders, names in os.walk(path):
+        for name in names:
+            file = Path(parent) / name
+            if file.suffix == ".lock":
+                file.unlink()
+                continue
+            _own(file, data_dir)
+            database.sync_file(file)
+        Path(parent).chmod(0o700)
+        _own(Path(parent), data_dir)
+        database.sync_folder(Path(parent))
+
+
+def _own(path: Path, data_dir: Path) -> None:
+    if os.geteuid() == 0:  # the server may run as another user
+        owner = data_dir.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

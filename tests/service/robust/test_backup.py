@@ -1,0 +1,147 @@
+"""`backup` and `restore` beside a server process, as programs that read mail see it."""
+
+import imaplib
+import json
+import poplib
+import shutil
+import smtplib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
+
+USER = f"user0@{DOMAIN}"
+
+
+@pytest.fixture(params=[1, 2], ids=["one-process", "two-workers"])
+def server(request: pytest.FixtureRequest, tmp_path: Path):
+    running = ServerProcess(tmp_path / "server", 2, workers=request.param)
+    running.start()
+    yield running
+    running.stop()
+
+
+def pillarbox(server: ServerProcess, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pillarbox", *arguments],
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+def send(server: ServerProcess, first: int, last: int) -> None:
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=20) as client:
+        for number in range(first, last):
+            octets = f"Subject: {number}\r\nMessage-ID: <{number}@example.net>\r\n\r\nx\r\n"
+            client.sendmail("carol@example.net", [USER], octets.encode())
+
+
+def run_client(folder: Path, *command: str | Path, codes: tuple[int, ...] = (0,)) -> None:
+    done = subprocess.run(
+        [str(word) for word in command],
+        env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode in codes, done.stdout + done.stderr
+
+
+def unique_ids(server: ServerProcess) -> list[bytes]:
+    client = poplib.POP3("127.0.0.1", server.pop3, timeout=20)
+    client.user(USER)
+    client.pass_(PASSWORD)
+    _, lines, _ = client.uidl()
+    client.quit()
+    return [line.split()[1] for line in lines]
+
+
+def test_a_whole_server_comes_back(server: ServerProcess, tmp_path: Path) -> None:
+    send(server, 0, 20)
+    summary = json.loads(pillarbox(server, "backup", str(tmp_path / "saved"), "--json"))
+    assert (summary["whole"], summary["accounts"], summary["damaged"]) == (True, 2, {})
+    (copy,) = (tmp_path / "saved" / "configuration").iterdir()
+    assert copy.read_text() == (server.folder / "pillarbox.toml").read_text()
+    before = unique_ids(server)
+    assert "stop it first" in pillarbox(server, "restore", str(tmp_path / "saved"), USER, code=1)
+    server.kill()
+    shutil.rmtree(server.folder / "data")
+    assert "2 accounts were restored" in pillarbox(server, "restore", str(tmp_path / "saved"))
+    server.start()
+    assert unique_ids(server) == before
+    assert len(before) == 20
+    pillarbox(server, "check")
+
+
+@pytest.mark.skipif(shutil.which("fetchmail") is None, reason="fetchmail is not installed")
+def test_fetchmail_fetches_nothing_twice(server: ServerProcess, tmp_path: Path) -> None:
+    """RFC 1939 §7: a message keeps its unique id."""
+    fetched = tmp_path / "fetched"
+    config = tmp_path / "fetchmailrc"
+    config.write_text(
+        f"poll 127.0.0.1 protocol pop3 port {server.pop3} uidl\n"
+        f'  username "{USER}" password "{PASSWORD}" sslproto "" keep mda "cat >> {fetched}"\n'
+    )
+    config.chmod(0o600)
+    command = ("fetchmail", "-f", config, "--nosyslog", "--nodetach", "--pidfile", tmp_path / "pid")
+    command += ("--idfile", tmp_path / "ids")
+    send(server, 0, 5)
+    run_client(tmp_path, *command)
+    pillarbox(server, "backup", str(tmp_path / "saved"))
+    send(server, 5, 8)  # these are lost
+    run_client(tmp_path, *command)
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    send(server, 8, 10)
+    run_client(tmp_path, *command, codes=(0, 1))
+    text = fetched.read_text()
+    assert [text.count(f"Subject: {number}\n") for number in range(10)] == [1] * 10
+
+
+@pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync is not installed")
+def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: Path) -> None:
+    """RFC 3501 §2.3.1.1: it must not take new messages for those of before, nor delete ours. mbsync finds by Message-ID
+    that the mailbox is the same one, and goes on."""
+    for name in ("cur", "new", "tmp"):
+        (tmp_path / "Mail" / "INBOX" / name).mkdir(parents=True)
+    config = tmp_path / "mbsyncrc"
+    config.write_text(
+        f"IMAPAccount far\nHost 127.0.0.1\nPort {server.imap}\nUser {USER}\nPass {PASSWORD}\n"
+        "SSLType None\nAuthMechs PLAIN\n\nIMAPStore far\nAccount far\n\n"
+        f"MaildirStore near\nPath {tmp_path}/Mail/\nInbox {tmp_path}/Mail/INBOX\n\n"
+        "Channel both\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nExpunge None\nSyncState *\n"
+    )
+    config.chmod(0o600)
+    send(server, 0, 30)
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    before = uidvalidity(server)
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    assert uidvalidity(server) > before
+    send(server, 30, 33)
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    folder = tmp_path / "Mail" / "INBOX"
+    texts = [path.read_text() for name in ("cur", "new") for path in (folder / name).iterdir()]
+    subjects = sorted(
+        int(line[9:])
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith("Subject: ")
+    )
+    assert subjects == list(range(33))
+
+
+def uidvalidity(server: ServerProcess) -> int:
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        client.select("INBOX", readonly=True)
+        return int(client.response("UIDVALIDITY")[1][0])
