@@ -29,6 +29,7 @@ MODULES = {
     "backup": "backup",
     "restore": "restore",
     "systemd-unit": "systemd_unit",
+    "quickstart": "quickstart",
 }
 """Each command, in the module that has it under its name: only that of the command given is imported, which takes most
 of the time of a short one."""
