@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, shared_alone
+from pillarbox.app.systemd import Manager
 from pillarbox.store.place import ALONE, Place
 
 Read = Callable[[Path], bytes]
@@ -25,6 +26,8 @@ class Workplace:
     """Bound, by service; None: it binds its own."""
     read: Read = Path.read_bytes
     """For the files of TLS, which only root may be able to read."""
+    manager: Manager = field(default_factory=Manager)
+    """Who wants to hear of us; of several workers, the supervisor tells."""
 
     @property
     def prefix(self) -> str:

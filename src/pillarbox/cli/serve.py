@@ -31,5 +31,7 @@ def serve() -> int:
     from pillarbox.app.run import announce_in_log, run
 
     place = Place(lock=footing.lock)
-    workplace = Workplace(place, sockets=footing.sockets[0], read=footing.read)
+    workplace = Workplace(
+        place, sockets=footing.sockets[0], read=footing.read, manager=footing.manager
+    )
     return run(config, announce_in_log, workplace=workplace)
