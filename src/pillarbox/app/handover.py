@@ -9,6 +9,7 @@ import socket
 
 import msgspec
 
+from pillarbox.app.footing import reader_by
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, open_memory
 from pillarbox.app.workplace import Workplace
@@ -32,6 +33,8 @@ class Orders(msgspec.Struct):
     sockets: dict[str, list[int]]
     hints_in: int
     hints_out: dict[int, int]
+    keeper: int = -1
+    """Where the files of TLS are read; -1: as any other."""
 
     def workplace(self) -> Workplace:
         """With what the descriptors stand for; they belong to it from now on."""
@@ -45,7 +48,8 @@ class Orders(msgspec.Struct):
         sockets = {
             name: [socket.socket(fileno=fd) for fd in bound] for name, bound in self.sockets.items()
         }
-        return Workplace(place, shared, hints, sockets)
+        keeper = socket.socket(fileno=self.keeper) if self.keeper >= 0 else None
+        return Workplace(place, shared, hints, sockets, reader_by(keeper))
 
 
 class Ready(msgspec.Struct):

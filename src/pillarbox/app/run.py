@@ -37,7 +37,7 @@ def run(
     workplace: Workplace | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. `prepare` gets the store before anything listens,
-    `announce` is called once all ports answer. With a `workplace` this process is one of several workers.
+    `announce` is called once all ports answer. With a `workplace` this process may be one of several workers.
 
     Raises Refused and Unavailable when the server cannot start.
     """
@@ -74,8 +74,8 @@ async def _serve(
         failures.append(error)
         stopping.set()
 
-    is_alone = workplace is None
     workplace = workplace or Workplace()
+    is_alone = workplace.place.workers == 1
     server = Server(config, on_fatal=fail, prepare=prepare, sends=sends, workplace=workplace)
 
     def stop() -> None:

@@ -98,7 +98,9 @@ class Server:
         # All of them before anything else: another program may have a port.
         self.sockets = workplace.sockets or bind_all(config)[0]
         self._exit.callback(close_all, self.sockets)
-        certificates = Certificates(config, lambda: datetime.datetime.now(datetime.UTC))
+        certificates = Certificates(
+            config, lambda: datetime.datetime.now(datetime.UTC), workplace.read
+        )
         if workplace.hints is not None:
             self._exit.callback(
                 workplace.hints.close

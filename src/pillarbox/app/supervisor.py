@@ -21,14 +21,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pillarbox import __version__
+from pillarbox.app.footing import Footing
 from pillarbox.app.handover import CANNOT_START, STORE_FAILED, Orders, Ready, encode
 from pillarbox.app.life import FATAL, STOPPED, announce, warn
 from pillarbox.app.shared import Shared, make_memory, open_memory
-from pillarbox.app.sockets import Sockets, bind_all, close_all
-from pillarbox.app.status import Status, StatusSocket, is_answered
+from pillarbox.app.sockets import Sockets, close_all
+from pillarbox.app.status import Status, StatusSocket
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
-from pillarbox.store.place import Place, lock_folder
+from pillarbox.store.place import Place
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Before a worker that crashed is started again; doubled with every crash that comes within STEADY_S. Clients of its
@@ -37,9 +38,6 @@ STEADY_S = 10.0
 
 MOST_CRASHES_AT_START = 3
 """Of the first worker, before the server has begun."""
-
-LAST_ONES_S = 5.0
-"""How long workers of a supervisor that was killed may take to end."""
 
 STOP_S = 60.0
 """A worker that has not stopped after this is killed."""
@@ -71,7 +69,7 @@ class Supervisor:
 
     config: Config
     workers: int
-    _lock: int = -1
+    footing: Footing
     _memory: int = -1
     _workers: list[_Worker] = field(default_factory=list)
     _unusable: list[int] = field(default_factory=list)
@@ -87,14 +85,10 @@ class Supervisor:
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code. Raises Refused when the server cannot start."""
-        os.umask(0o077)
-        self.config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = await self._take_lock()
-        bound = bind_all(self.config, self.workers)
         self._memory = make_memory(self.workers)
         self._shared = Shared(open_memory(self._memory), Place(1, self.workers))
         self._status = Status(self._shared, __version__)
-        for number, sockets in enumerate(bound, 1):
+        for number, sockets in enumerate(self.footing.sockets, 1):
             self._workers.append(_Worker(number, sockets, *socket.socketpair()))
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -115,28 +109,19 @@ class Supervisor:
             log.info("stopped")
         return self._code
 
-    async def _take_lock(self) -> int:
-        """Where a supervisor was killed, its workers are about to end: they are waited for. Raises Refused."""
-        end = time.monotonic() + LAST_ONES_S
-        while True:
-            try:
-                return lock_folder(self.config.data_path)
-            except Refused:
-                if time.monotonic() > end or is_answered(self.config.data_path):
-                    raise
-            await asyncio.sleep(0.02)
-
     # Workers
 
     def _spawn(self, worker: _Worker) -> None:
+        keeper = self.footing.keeper
         ours, theirs = socket.socketpair()
         inherited = [
             theirs.fileno(),
-            self._lock,
+            self.footing.lock,
             self._memory,
             worker.hints_in.fileno(),
             *(other.hints_out.fileno() for other in self._workers if other is not worker),
             *(sock.fileno() for bound in worker.sockets.values() for sock in bound),
+            *([keeper.fileno()] if keeper else []),
         ]
         with theirs:
             worker.process = subprocess.Popen(
@@ -164,7 +149,7 @@ class Supervisor:
             self.workers,
             not self._has_begun,
             self._unusable,
-            self._lock,
+            self.footing.lock,
             self._memory,
             {name: [sock.fileno() for sock in bound] for name, bound in worker.sockets.items()},
             worker.hints_in.fileno(),
@@ -173,6 +158,7 @@ class Supervisor:
                 for other in self._workers
                 if other is not worker
             },
+            self.footing.keeper.fileno() if self.footing.keeper else -1,
         )
 
     def _heard(self, worker: _Worker) -> None:
@@ -279,11 +265,13 @@ class Supervisor:
             close_all(worker.sockets)
             worker.hints_in.close()
             worker.hints_out.close()
-        for descriptor in (self._memory, self._lock):
+        for descriptor in (self._memory, self.footing.lock):
             os.close(descriptor)
+        if self.footing.keeper is not None:
+            self.footing.keeper.close()
 
 
-def supervise(config: Config, workers: int) -> int:
+def supervise(config: Config, workers: int, footing: Footing) -> int:
     """Serve with so many workers until SIGTERM or SIGINT; returns the exit code. Raises Refused."""
     with asyncio.Runner() as runner:
-        return runner.run(Supervisor(config, workers).run())
+        return runner.run(Supervisor(config, workers, footing).run())

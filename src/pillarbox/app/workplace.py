@@ -1,11 +1,16 @@
 """What a server process is given by whoever started it: its place among the workers, and what it shares with them."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, shared_alone
 from pillarbox.store.place import ALONE, Place
+
+Read = Callable[[Path], bytes]
+"""What stands in a file; may block, raises OSError."""
 
 
 @dataclass(slots=True)
@@ -18,6 +23,8 @@ class Workplace:
     """To the other workers, where there are any."""
     sockets: dict[str, list[socket.socket]] | None = None
     """Bound, by service; None: it binds its own."""
+    read: Read = Path.read_bytes
+    """For the files of TLS, which only root may be able to read."""
 
     @property
     def prefix(self) -> str:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.certs.memory_files import as_files
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -17,14 +18,20 @@ log = logging.getLogger("pillarbox.certs")
 class Certificates:
     """One for each process. Opening blocks: it may make keys."""
 
-    def __init__(self, config: Config, now: Callable[[], datetime.datetime]) -> None:
-        """Raises Refused when the files are no good."""
+    def __init__(
+        self,
+        config: Config,
+        now: Callable[[], datetime.datetime],
+        read: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> None:
+        """`read` gives what stands in a file. Raises Refused when the files are no good."""
+        self._read = read
         self._config = config
         self._now = now
         try:
             self._paths = self._find()
-            self._stamp = _stamp(self._paths)
-            self._load()
+            self._contents = self._read_all()
+            self._load(self._contents)
         except (OSError, ValueError) as error:
             raise Refused(
                 f"the TLS certificate cannot be used: {_in_plain_words(error)}"
@@ -38,20 +45,26 @@ class Certificates:
         """Likewise, for services where users log in: clients may show a certificate, if that is configured."""
         return self._login_context
 
-    def _load(self) -> None:
+    def _read_all(self) -> list[bytes]:
+        return [self._read(path) for path in self._paths]
+
+    def _load(self, contents: list[bytes]) -> None:
         client_ca = self._config.tls.client_ca
-        context = server_context(*self._paths)
-        self._login_context = server_context(*self._paths, client_ca) if client_ca else context
+        with as_files(contents) as (certificate, key):
+            context = server_context(certificate, key)
+            self._login_context = (
+                server_context(certificate, key, client_ca) if client_ca else context
+            )
         self._context = context
 
     def refresh(self) -> None:
         """Take up new files and renew what the private CA signed; keeps what there is when they are no good."""
         try:
             self._paths = self._find()
-            stamp = _stamp(self._paths)
-            if stamp != self._stamp:
-                self._load()
-                self._stamp = stamp
+            contents = self._read_all()
+            if contents != self._contents:
+                self._load(contents)
+                self._contents = contents
                 log.info("the new TLS certificate %s is in use", self._paths[0])
         except (OSError, ValueError) as error:
             log.error(
@@ -74,9 +87,3 @@ def _in_plain_words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def _stamp(paths: tuple[Path, Path]) -> tuple[tuple[int, int], ...]:
-    """Changes with the content of the files."""
-    found = [path.stat() for path in paths]
-    return tuple((status.st_mtime_ns, status.st_ino) for status in found)

@@ -9,7 +9,7 @@ import click
 from pillarbox.certs.present import Certificates
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
-from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 
@@ -34,9 +34,10 @@ def example() -> None:
 @config_option
 def check(as_json: bool) -> None:
     """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
-    configuration = read_config()
+    configuration = read_config(as_server=False)
     if configuration.tls.certificate:
         Certificates(configuration, lambda: datetime.datetime.now(datetime.UTC))
+    act_as_server(configuration)
     notes = list(_notes_on_settings(configuration))
     if (configuration.data_path / "directory.db").exists():
         with directory_of(configuration) as directory:

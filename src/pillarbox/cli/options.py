@@ -32,6 +32,19 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def read_config() -> Config:
-    """The configuration that the command line names. Raises Refused."""
-    return load_config(find_config(click.get_current_context().find_root().obj))
+def read_config(*, as_server: bool = True) -> Config:
+    """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
+    no file of the data folder becomes root's. Raises Refused."""
+    config = load_config(find_config(click.get_current_context().find_root().obj))
+    if as_server and config.user:
+        act_as_server(config)
+    return config
+
+
+def act_as_server(config: Config) -> None:
+    """Files belong to the server's user from now on. Raises Refused."""
+    from pillarbox.app import rights
+
+    user = rights.server_user(config.user)
+    if user is not None:
+        rights.act_as(user)

@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn
 
 import click
 
-from pillarbox.cli.options import config_option, read_config
+from pillarbox.cli.options import act_as_server, config_option, read_config
 from pillarbox.cli.queue import show_queue
 from pillarbox.cli.sendmail_smtp import speak_smtp
 from pillarbox.config.schema import Config
@@ -101,7 +101,9 @@ def _run(arguments: Sequence[str]) -> None:
     call = parse_arguments(arguments)
     if call.mode == "i":
         return
-    config = read_config()
+    config = read_config(as_server=False)
+    if not config.sendmail.drop_dir:
+        act_as_server(config)  # only the server's user reads what is left there
     if call.mode == "p":
         show_queue(Selection(), as_json=False)
     elif call.mode == "s":

@@ -4,9 +4,12 @@ import os
 
 import click
 
+from pillarbox.app.footing import take_footing
 from pillarbox.app.log import log_to_stderr
+from pillarbox.app.workplace import Workplace
 from pillarbox.cli.options import config_option, read_config
 from pillarbox.config.load import MOST_WORKERS
+from pillarbox.store.place import Place
 
 
 @click.command(epilog="Example: pillarbox serve --config /etc/pillarbox/pillarbox.toml")
@@ -17,13 +20,16 @@ def serve() -> int:
     The log goes to stderr. A stop finishes the commands in hand, for at most 30 seconds; a second
     Ctrl-C does not wait. Exit code 1: the server could not start, or its disk failed.
     """
-    config = read_config()
+    config = read_config(as_server=False)
     log_to_stderr()
     workers = config.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    footing = take_footing(config, workers)
     if workers > 1:
         from pillarbox.app.supervisor import supervise
 
-        return supervise(config, workers)
+        return supervise(config, workers, footing)
     from pillarbox.app.run import announce_in_log, run
 
-    return run(config, announce_in_log)
+    place = Place(lock=footing.lock)
+    workplace = Workplace(place, sockets=footing.sockets[0], read=footing.read)
+    return run(config, announce_in_log, workplace=workplace)

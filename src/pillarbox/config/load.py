@@ -146,7 +146,8 @@ def find_problems(config: Config) -> Iterator[str]:
         yield "tls: certificate and key go together; set both or neither"
     for name in ("certificate", "key", "client_ca"):
         file = getattr(config.tls, name)
-        if file and not os.access(file, os.R_OK):
+        # Where a user is named, only root may be able to read it, and we may be that user: the server says so.
+        if file and not config.user and not os.access(file, os.R_OK, effective_ids=True):
             yield f"tls.{name}: {file} cannot be read"
     yield from oauth_problems(config.oauth)
     yield from directory_problems(config.directory)

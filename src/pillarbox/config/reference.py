@@ -10,6 +10,10 @@ hostname = "mail.example.org"
 # Where everything is kept: mail, accounts, keys. Readable by the server's user only.
 data_dir = "/var/lib/pillarbox"
 
+# The user of this machine that the server becomes when root starts it; data_dir must be this user's. Commands of root
+# act as this user, too. Empty: whoever starts it.
+user = ""
+
 # Server processes that share the work; 0: one for each core. One is the fastest while a few clients wait for each
 # answer; more are for many busy sessions, and need more than two cores.
 workers = 1

@@ -158,6 +158,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     hostname: str
     data_dir: str
+    user: str = ""
+    """Whom a server that root starts becomes once it has its ports; empty: it stays root."""
     workers: int = 1
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)

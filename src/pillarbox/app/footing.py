@@ -1,0 +1,104 @@
+"""What a server stands on before it runs: the lock of its folder, its ports, a keeper of its keys; and then no rights
+that it does not need. The order matters: ports and keys need root, files must be the user's."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pillarbox.app import rights
+from pillarbox.app.keeper import read_by, start_keeper
+from pillarbox.app.sockets import Sockets, bind_all
+from pillarbox.app.status import is_answered
+from pillarbox.app.workplace import Read
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.store.place import lock_folder
+
+LAST_ONES_S = 5.0
+"""How long workers of a supervisor that was killed may take to end."""
+
+
+@dataclass(slots=True)
+class Footing:
+    """Taken once, before any thread or event loop."""
+
+    sockets: list[Sockets]
+    """For each worker."""
+    lock: int
+    """Of the data folder, held."""
+    keeper: socket.socket | None
+
+    @property
+    def read(self) -> Read:
+        """How files of TLS are read."""
+        return reader_by(self.keeper)
+
+
+def reader_by(keeper: socket.socket | None) -> Read:
+    return Path.read_bytes if keeper is None else partial(read_by, keeper)
+
+
+def take_footing(config: Config, workers: int) -> Footing:
+    """For a server with so many workers; we are `config.user` then, if we were root. Raises Refused."""
+    user = rights.server_user(config.user)
+    os.umask(0o077)
+    _make_folder(config.data_path, user)
+    with rights.acting_as(user):
+        lock = _take_lock(config.data_path)
+    sockets = bind_all(config, workers)
+    keeper = None
+    files = tls_files(config)
+    if (user or os.geteuid()) and files and rights.has_capability(rights.DAC_READ_SEARCH):
+        keeper = start_keeper(files)
+    if user is not None:
+        rights.bar_return()
+        rights.become(user)
+    if user is not None or (os.geteuid() and rights.has_any()):
+        _give_up()
+    return Footing(sockets, lock, keeper)
+
+
+def _give_up() -> None:
+    try:
+        rights.give_up_all()
+    except OSError as error:
+        raise Refused(f"the rights of root cannot be given up: {error.strerror}") from error
+
+
+def tls_files(config: Config) -> list[Path]:
+    """All that the configuration names for TLS: what the keeper may read."""
+    return [Path(name) for name in (config.tls.certificate, config.tls.key) if name]
+
+
+def _make_folder(folder: Path, user: rights.User | None) -> None:
+    """Raises Refused when it belongs to somebody else."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        if user is not None:
+            os.chown(folder, user.uid, user.gid)
+    if user is None:
+        return
+    # The lock is what a server that ran as root left first.
+    for path in (folder, folder / "lock", folder / "directory.db"):
+        if path.exists() and path.stat().st_uid != user.uid:
+            raise Refused(
+                f"data_dir: {path} does not belong to {user.name};"
+                f" run: chown -R {user.name}: {folder}"
+            )
+
+
+def _take_lock(folder: Path) -> int:
+    """Where a supervisor was killed, its workers are about to end: they are waited for. Raises Refused."""
+    end = time.monotonic() + LAST_ONES_S
+    while True:
+        try:
+            return lock_folder(folder)
+        except Refused:
+            if time.monotonic() > end or is_answered(folder):
+                raise
+        except OSError as error:
+            raise Refused(f"data_dir: {folder} cannot be used: {error.strerror}") from error
+        time.sleep(0.02)

@@ -1,0 +1,123 @@
+"""The keeper of keys: a small process that reads the files of TLS when the server has no rights any more.
+
+It is forked before the rights are given up, keeps the one right to read any file, and reads the files that it was
+started with, no others. Whoever asks sends one packet: the path, and the end of a pipe, which gets b"+" and the
+content, or b"-" and an error number. All workers ask through the same socket; the keeper ends once nobody has it.
+docs/adr/0003-keys-that-only-root-reads.md says why.
+"""
+
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from pillarbox.app import rights
+
+LARGEST_OCTETS = 1 << 20
+"""Of a file, and of the pipe, so that nobody who does not read holds the keeper up."""
+LONGEST_PATH = 4096
+ANSWER_S = 10.0
+
+_F_SETPIPE_SZ = 1031
+
+
+def read_by(keeper: socket.socket, path: Path) -> bytes:
+    """What stands in a file of TLS, by the keeper, or by ourselves where it is gone. Blocks. Raises OSError."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # where a user's pipes may not grow, most files fit all the same
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, LARGEST_OCTETS)
+        try:
+            socket.send_fds(keeper, [os.fsencode(path)], [writer])
+        except OSError:
+            return path.read_bytes()
+        finally:
+            os.close(writer)
+        answer = _read_all(reader)
+    finally:
+        os.close(reader)
+    if not answer:
+        return path.read_bytes()
+    if answer[:1] == b"-":
+        number = int(answer[1:])
+        raise OSError(number, os.strerror(number), str(path))
+    return answer[1:]
+
+
+def _read_all(reader: int) -> bytes:
+    end = time.monotonic() + ANSWER_S
+    answer = b""
+    waiting = select.poll()
+    waiting.register(reader, select.POLLIN)
+    while waiting.poll(max(0.0, end - time.monotonic()) * 1000):
+        piece = os.read(reader, LARGEST_OCTETS)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def start_keeper(paths: Iterable[Path]) -> socket.socket:
+    """Fork it, from a process with one thread and nothing open that matters; where to ask it. Raises OSError."""
+    allowed = frozenset(os.fsencode(path) for path in paths)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        _keep(theirs.detach(), allowed)
+    theirs.close()
+    return ours
+
+
+def _keep(descriptor: int, allowed: frozenset[bytes]) -> NoReturn:
+    """The process."""
+    code = 1
+    try:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)  # it ends when nobody can ask it any more
+        os.dup2(descriptor, 3)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nothing, number)
+        os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        rights.bar_return(but=rights.DAC_READ_SEARCH)
+        rights.give_up_all(but=rights.DAC_READ_SEARCH)
+        rights.hide_memory()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text("pillarbox-keys")
+        _answer_all(socket.socket(fileno=3), allowed)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _answer_all(asked: socket.socket, allowed: frozenset[bytes]) -> None:
+    while True:
+        path, descriptors, _flags, _address = socket.recv_fds(asked, LONGEST_PATH, 1)
+        if not path and not descriptors:
+            return
+        for descriptor in descriptors:
+            try:
+                os.set_blocking(descriptor, False)
+                with suppress(OSError):
+                    os.write(descriptor, _answer(path, allowed))
+            finally:
+                os.close(descriptor)
+
+
+def _answer(path: bytes, allowed: frozenset[bytes]) -> bytes:
+    if path not in allowed:
+        return b"-%d" % errno.EACCES
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_OCTETS)
+    except OSError as error:
+        return b"-%d" % (error.errno or errno.EIO)
+    return b"+" + content if len(content) < LARGEST_OCTETS else b"-%d" % errno.EFBIG

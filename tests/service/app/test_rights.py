@@ -1,0 +1,205 @@
+"""A server that root starts: it has its ports, then no rights; a key that only root reads is renewed all the same."""
+
+import datetime
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pillarbox.app.keeper import read_by, start_keeper
+from pillarbox.certs.private_ca import ensure_certificate
+
+USER = "nobody"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+
+END = "-----END CERTIFICATE-----"
+
+CONFIG = """
+hostname = "mail.example.test"
+data_dir = "data"
+user = "nobody"
+workers = {workers}
+[listen]
+imaps = ["127.0.0.1:{port}"]
+[tls]
+certificate = "secret/host.pem"
+key = "secret/host-key.pem"
+"""
+
+
+def make_key(folder: Path, hostname: str) -> bytes:
+    """A pair of files that only root reads; the certificate's DER."""
+    shutil.rmtree(folder, ignore_errors=True)
+    paths = ensure_certificate(folder, hostname, datetime.datetime.now(datetime.UTC))
+    for path in (folder, *paths):
+        path.chmod(0o700)
+    return ssl.PEM_cert_to_DER_cert(paths[0].read_text().split("-----END")[0] + END)
+
+
+def shown(port: int) -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw) as sock,
+    ):
+        certificate = sock.getpeercert(binary_form=True)
+        assert certificate is not None
+        return certificate
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where others may go, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="pillarbox-rights-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+class Running:
+    def __init__(self, folder: Path, workers: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.certificate = make_key(folder / "secret", "mail.example.test")
+        (folder / "pillarbox.toml").write_text(CONFIG.format(workers=workers, port=self.port))
+        self.log = folder / "log"
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pillarbox", "serve"], cwd=folder, stderr=file
+            )
+        end = time.monotonic() + 20
+        while "ready\n" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+
+    def family(self) -> list[int]:
+        """The server's processes, the keeper apart."""
+        pids = [self.process.pid, *children(self.process.pid)]
+        return [pid for pid in pids if name_of(pid) != "pillarbox-keys"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def field(pid: int, name: str) -> list[str]:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{name}:\t(.*)$", status, re.M)
+    assert found
+    return found[1].split()
+
+
+@pytest.fixture(params=[1, 2])
+def running(folder: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+    server = Running(folder, request.param)
+    yield server
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0, server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_all_processes_are_the_users_and_have_no_rights(running: Running) -> None:
+    uid = str(pwd.getpwnam(USER).pw_uid)
+    family = running.family()
+    assert len(family) in (1, 3)
+    for pid in family:
+        assert field(pid, "Uid") == [uid] * 4
+        assert field(pid, "Groups") == []
+        assert field(pid, "NoNewPrivs") == ["1"]
+        for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(field(pid, name)[0], 16) == 0
+        assert int(field(pid, "CapBnd")[0], 16) == 0
+
+
+def test_the_keeper_can_only_read(running: Running) -> None:
+    (keeper,) = (pid for pid in children(running.process.pid) if name_of(pid) == "pillarbox-keys")
+    for name in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(field(keeper, name)[0], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
+    open_files = {os.readlink(each) for each in Path(f"/proc/{keeper}/fd").iterdir()}
+    assert all(each == "/dev/null" or each.startswith("socket:") for each in open_files)
+    assert len(open_files) == 2
+
+
+def test_a_renewed_key_that_only_root_reads_is_taken_up(running: Running, folder: Path) -> None:
+    assert shown(running.port) == running.certificate
+    renewed = make_key(folder / "secret", "other.example.test")
+    running.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 10
+    while {shown(running.port) for _ in range(8)} != {renewed}:  # 8 connections reach both workers
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_data_belongs_to_the_user_whatever_root_does(running: Running, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pillarbox", "domain", "add", "example.test"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    uid = pwd.getpwnam(USER).pw_uid
+    assert {path.stat().st_uid for path in (folder / "data").rglob("*")} == {uid}
+
+
+def test_the_keeper_ends_with_a_killed_server(folder: Path) -> None:
+    server = Running(folder, 1)
+    (keeper,) = children(server.process.pid)
+    server.process.kill()
+    server.process.wait()
+    end = time.monotonic() + 5
+    while Path(f"/proc/{keeper}").exists() and field(keeper, "State")[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_folder_of_somebody_else_is_refused(folder: Path) -> None:
+    make_key(folder / "secret", "mail.example.test")
+    (folder / "data").mkdir()
+    (folder / "pillarbox.toml").write_text(CONFIG.format(workers=1, port=0))
+    done = subprocess.run(
+        [sys.executable, "-m", "pillarbox", "serve"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert f"chown -R nobody: {folder}/data" in done.stderr
+
+
+def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Path) -> None:
+    key, other = tmp_path / "key", tmp_path / "other"
+    key.write_bytes(b"x" * 200_000)
+    other.write_bytes(b"y")
+    keeper = start_keeper([key, tmp_path / "missing"])
+    pid = children(os.getpid())[-1]
+    assert read_by(keeper, key) == b"x" * 200_000
+    with pytest.raises(PermissionError):
+        read_by(keeper, other)
+    with pytest.raises(FileNotFoundError):
+        read_by(keeper, tmp_path / "missing")
+    keeper.send(b"no descriptor")  # is no reason to stop
+    assert len(read_by(keeper, key)) == 200_000
+    keeper.close()
+    assert os.waitpid(pid, 0)[1] == 0
