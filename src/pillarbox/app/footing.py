@@ -13,6 +13,7 @@ from pillarbox.app import rights
 from pillarbox.app.keeper import read_by, start_keeper
 from pillarbox.app.sockets import Sockets, bind_all
 from pillarbox.app.status import is_answered
+from pillarbox.app.systemd import Manager, find_manager, take_passed
 from pillarbox.app.workplace import Read
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -32,6 +33,7 @@ class Footing:
     lock: int
     """Of the data folder, held."""
     keeper: socket.socket | None
+    manager: Manager
     challenge: list[socket.socket]
     """Bound, to answer a CA on; none where an order can bind its own."""
 
@@ -47,12 +49,14 @@ def reader_by(keeper: socket.socket | None) -> Read:
 
 def take_footing(config: Config, workers: int) -> Footing:
     """For a server with so many workers; we are `config.user` then, if we were root. Raises Refused."""
+    manager = find_manager(os.environ)
+    passed = take_passed(os.environ)
     user = rights.server_user(config.user)
     os.umask(0o077)
     _make_folder(config.data_path, user)
     with rights.acting_as(user):
         lock = _take_lock(config.data_path)
-    sockets = bind_all(config, workers)
+    sockets = bind_all(config, workers, passed)
     loses_rights = user is not None or bool(os.geteuid() and rights.has_any())
     challenge = _bind_for_challenge(config) if loses_rights else []
     keeper = None
@@ -64,7 +68,7 @@ def take_footing(config: Config, workers: int) -> Footing:
         rights.become(user)
     if loses_rights:
         _give_up()
-    return Footing(sockets, lock, keeper, challenge)
+    return Footing(sockets, lock, keeper, manager, challenge)
 
 
 def _bind_for_challenge(config: Config) -> list[socket.socket]:

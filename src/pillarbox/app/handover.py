@@ -52,7 +52,7 @@ class Orders(msgspec.Struct):
         }
         keeper = socket.socket(fileno=self.keeper) if self.keeper >= 0 else None
         challenge = [socket.socket(fileno=fd) for fd in self.challenge]
-        return Workplace(place, shared, hints, sockets, reader_by(keeper), challenge)
+        return Workplace(place, shared, hints, sockets, reader_by(keeper), challenge=challenge)
 
 
 class Ready(msgspec.Struct):

@@ -20,11 +20,18 @@ def announce(sockets: Sockets) -> None:
     log.info("ready")
 
 
-def warn(config: Config) -> None:
-    """Of what is dangerous or useless, at each start."""
+def warn(config: Config, sockets: Sockets | None) -> None:
+    """Of what is dangerous or useless, at each start; `sockets` are those that are bound already."""
     if config.security.allow_cleartext_login:
         log.warning(
             "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
         )
-    if not any(getattr(config.listen, name) for name in config.listen.__struct_fields__):
+    if not sockets and not any(
+        getattr(config.listen, name) for name in config.listen.__struct_fields__
+    ):
         log.warning("nothing to do: [listen] names no address")
+
+
+def summary(sockets: Sockets) -> str:
+    """What it does, in a line."""
+    return f"serves {', '.join(sockets)}"

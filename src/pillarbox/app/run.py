@@ -85,21 +85,32 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, server.refresh)
+
+    def refresh() -> None:
+        workplace.manager.reloading()
+        server.refresh()
+        workplace.manager.ready(life.summary(server.sockets))
+
+    loop.add_signal_handler(signal.SIGHUP, refresh)
+    workplace.manager.starting()
     if is_alone:
-        life.warn(config)
+        life.warn(config, workplace.sockets)
     await server.start()
     status = StatusSocket(config.data_path, Status(workplace.shared, __version__), server.publish)
     try:
         if is_alone:
             await status.start()
         announce(server)
+        workplace.manager.ready(life.summary(server.sockets))
+        workplace.manager.watch(lambda: True)
         await stopping.wait()
         if is_alone:
             log.info("stopping")
+        workplace.manager.stopping()
     finally:
         status.close()
         await server.stop()
+        workplace.manager.close()
     if failures:
         log.critical("stopped: the store failed: %s", failures[0])
         return FATAL

@@ -195,6 +195,7 @@ class Server:
                 "sent": self._outbound.sent,
                 "pid": os.getpid(),
                 "started": self._started,
+                "beat": time.monotonic_ns() // 1_000_000,
             }
         )
 

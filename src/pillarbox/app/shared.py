@@ -12,9 +12,9 @@ from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
 from pillarbox.store.place import ALONE, Place
 
 SERVICES = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-FIGURES = (*SERVICES, "accepted", "stored", "sent", "pid", "started")
+FIGURES = (*SERVICES, "accepted", "stored", "sent", "pid", "started", "beat")
 """What a worker tells of itself: connections now by service, connections since its start, messages stored, recipients
-at other hosts that got theirs, its process, and when it started (epoch seconds)."""
+at other hosts that got theirs, its process, when it started (epoch seconds), and when it told that (monotonic, ms)."""
 
 ACCOUNT_SLOTS = 1 << 14
 ADDRESS_SLOTS = 1 << 16

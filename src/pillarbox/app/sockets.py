@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Mapping
 
 from pillarbox.config.schema import Config
 from pillarbox.core.endpoint import parse_endpoint
@@ -13,13 +14,22 @@ Sockets = dict[str, list[socket.socket]]
 """By service."""
 
 
-def bind_all(config: Config, workers: int = 1) -> list[Sockets]:
-    """For each worker, all of them. Raises Refused, with none of them open, when another program has a port or it is
+def bind_all(
+    config: Config, workers: int = 1, passed: Mapping[str, list[socket.socket]] | None = None
+) -> list[Sockets]:
+    """For each worker, all of them. Services with sockets that were `passed` to us have these alone; the workers share
+    them. Raises Refused, with none of them open, when another program has a port or it is
     not to be had."""
     made: list[Sockets] = [{} for _ in range(workers)]
+    passed = passed or {}
     try:
+        for name, given in passed.items():
+            for sockets in made:
+                sockets[name] = [sock.dup() for sock in given]
+            for sock in given:
+                sock.close()
         for name in config.listen.__struct_fields__:
-            for address in getattr(config.listen, name):
+            for address in getattr(config.listen, name) if name not in passed else ():
                 try:
                     for sockets, sock in zip(made, _bind(address, workers), strict=True):
                         sockets.setdefault(name, []).append(sock)

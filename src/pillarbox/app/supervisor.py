@@ -23,7 +23,7 @@ import msgspec
 from pillarbox import __version__
 from pillarbox.app.footing import Footing
 from pillarbox.app.handover import CANNOT_START, STORE_FAILED, Orders, Ready, encode
-from pillarbox.app.life import FATAL, STOPPED, announce, warn
+from pillarbox.app.life import FATAL, STOPPED, announce, summary, warn
 from pillarbox.app.shared import Shared, make_memory, open_memory
 from pillarbox.app.sockets import Sockets, close_all
 from pillarbox.app.status import Status, StatusSocket
@@ -38,6 +38,9 @@ STEADY_S = 10.0
 
 MOST_CRASHES_AT_START = 3
 """Of the first worker, before the server has begun."""
+
+LONGEST_SILENCE_S = 5.0
+"""Workers tell once a second that they live. Silence of one for so long is none of a busy loop."""
 
 STOP_S = 60.0
 """A worker that has not stopped after this is killed."""
@@ -94,7 +97,8 @@ class Supervisor:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._refresh)
-        warn(self.config)
+        warn(self.config, self.footing.sockets[0])
+        self.footing.manager.starting()
         control = StatusSocket(self.config.data_path, self._status, lambda: None)
         await control.start()
         try:
@@ -192,6 +196,23 @@ class Supervisor:
         if not self._was_announced and all(each.is_ready for each in self._workers):
             self._was_announced = True
             announce(self._workers[0].sockets)
+            self._tell_ready()
+            self.footing.manager.watch(self._all_live)
+
+    def _tell_ready(self) -> None:
+        self.footing.manager.ready(
+            f"{summary(self._workers[0].sockets)} with {self.workers} workers"
+        )
+
+    def _all_live(self) -> bool:
+        """Whether the event loops of all workers go round; one that ended is dealt with."""
+        now_ms = time.monotonic_ns() // 1_000_000
+        figures = self._shared.figures()
+        return all(
+            now_ms - figures[worker.number - 1]["beat"] < LONGEST_SILENCE_S * 1000
+            for worker in self._workers
+            if worker.is_ready and worker.process is not None
+        )
 
     def _ended_one(self, worker: _Worker) -> None:
         process, talk = worker.process, worker.talk
@@ -240,15 +261,19 @@ class Supervisor:
 
     def _refresh(self) -> None:
         """Let all look at the certificates."""
+        self.footing.manager.reloading()
         for worker in self._workers:
             if worker.process is not None and worker.is_ready:
                 worker.process.send_signal(signal.SIGHUP)
+        if self._was_announced:
+            self._tell_ready()
 
     # The end
 
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
+            self.footing.manager.stopping()
             if self._code == STOPPED:
                 log.info("stopping")
             for worker in self._workers:
@@ -273,6 +298,7 @@ class Supervisor:
             worker.hints_out.close()
         for descriptor in (self._memory, self.footing.lock):
             os.close(descriptor)
+        self.footing.manager.close()
         if self.footing.keeper is not None:
             self.footing.keeper.close()
 

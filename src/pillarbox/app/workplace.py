@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, shared_alone
+from pillarbox.app.systemd import Manager
 from pillarbox.store.place import ALONE, Place
 
 Read = Callable[[Path], bytes]
@@ -27,6 +28,8 @@ class Workplace:
     """For the files of TLS, which only root may be able to read."""
     challenge: list[socket.socket] = field(default_factory=list)
     """Bound, to answer a CA on; none: whoever answers binds its own."""
+    manager: Manager = field(default_factory=Manager)
+    """Who wants to hear of us; of several workers, the supervisor tells."""
 
     @property
     def prefix(self) -> str:

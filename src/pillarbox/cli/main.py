@@ -27,8 +27,11 @@ MODULES = {
     "tls": "tls",
     "config": "configuration",
     "check": "check",
+    "sql": "sql",
     "backup": "backup",
     "restore": "restore",
+    "systemd-unit": "systemd_unit",
+    "quickstart": "quickstart",
 }
 """Each command, in the module that has it under its name: only that of the command given is imported, which takes most
 of the time of a short one."""
@@ -42,7 +45,7 @@ class _Commands(click.Group):
         if name not in MODULES:
             return None
         module = importlib.import_module(f"pillarbox.cli.{MODULES[name]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, name.replace("-", "_"))
         return command
 
 

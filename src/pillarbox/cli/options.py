@@ -1,6 +1,7 @@
 """The options of all commands, --config and --json. Imports little, for the start of a server waits for it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -35,10 +36,15 @@ def json_option(function: Function) -> Function:
 def read_config(*, as_server: bool = True) -> Config:
     """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
     no file of the data folder becomes root's. Raises Refused."""
-    config = load_config(find_config(click.get_current_context().find_root().obj))
+    config = load_config(config_path())
     if as_server and config.user:
         act_as_server(config)
     return config
+
+
+def config_path() -> Path:
+    """Of the configuration that the command line names. Raises Refused."""
+    return find_config(click.get_current_context().find_root().obj)
 
 
 def act_as_server(config: Config) -> None:

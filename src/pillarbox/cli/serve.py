@@ -32,6 +32,10 @@ def serve() -> int:
 
     place = Place(lock=footing.lock)
     workplace = Workplace(
-        place, sockets=footing.sockets[0], read=footing.read, challenge=footing.challenge
+        place,
+        sockets=footing.sockets[0],
+        read=footing.read,
+        manager=footing.manager,
+        challenge=footing.challenge,
     )
     return run(config, announce_in_log, workplace=workplace)

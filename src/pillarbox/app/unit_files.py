@@ -1,0 +1,75 @@
+"""The units by which systemd runs a server: `pillarbox.service`, and one for the sockets of each service."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from pillarbox.config.schema import Config
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
+
+USUAL_USER = "pillarbox"
+"""Where the configuration names none."""
+
+_HOMES = ("/home", "/root", "/run/user")
+
+
+@dataclass(slots=True)
+class UnitNames:
+    """What stands where on this machine."""
+
+    program: Path
+    config: Path
+
+    @staticmethod
+    def of_this_program(config: Path) -> "UnitNames":
+        found = shutil.which(sys.argv[0]) or shutil.which("pillarbox") or sys.argv[0]
+        return UnitNames(Path(found).absolute(), config.absolute())
+
+    def note(self) -> str:
+        """What will not work; mostly empty."""
+        for path in (self.program, self.program.resolve(), self.config):
+            if any(path.is_relative_to(home) for home in _HOMES):
+                return f"{path} is in a home folder, which the unit hides from the server; put it elsewhere"
+        return ""
+
+
+def service_unit(config: Config, names: UnitNames) -> str:
+    """Raises Refused where a path has characters that systemd gives a meaning."""
+    writable = [config.data_path]
+    if config.sendmail.drop_dir:
+        writable.append(config.drop_path)
+    text = files("pillarbox.app").joinpath("units", "pillarbox.service").read_text("utf-8")
+    for mark, paths in (
+        ("@PROGRAM@", [names.program]),
+        ("@CONFIG@", [names.config]),
+        ("@WRITABLE@", writable),
+    ):
+        text = text.replace(mark, " ".join(_plain(path) for path in paths))
+    return text.replace("@USER@", config.user or USUAL_USER)
+
+
+def socket_unit(service: str, addresses: Sequence[str]) -> str:
+    """For these addresses ("host:port")."""
+    lines = []
+    for address in addresses:
+        host, port = parse_endpoint(address)
+        lines.append(f"ListenStream={f'[{host}]' if ':' in host else host}:{port}\n")
+    return (
+        f"[Unit]\nDescription=Pillarbox mail server, {service}\n\n"
+        f"[Socket]\n{''.join(lines)}FileDescriptorName={service}\n"
+        "Service=pillarbox.service\nBindIPv6Only=ipv6-only\nBacklog=1024\n\n"
+        "[Install]\nWantedBy=sockets.target\n"
+    )
+
+
+def _plain(path: Path) -> str:
+    text = str(path)
+    if any(character.isspace() or character in "%\"'\\$;" for character in text):
+        raise Refused(
+            f"a unit of systemd cannot name {text}: give it a name without blanks and signs"
+        )
+    return text

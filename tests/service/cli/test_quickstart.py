@@ -1,0 +1,164 @@
+"""`pillarbox quickstart`: from nothing to a server, and never over what is there."""
+
+import imaplib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pillarbox.config.load import load_config
+
+OPTIONS = (
+    *("--hostname", "Mail.Example.ORG", "--domain", "example.org", "--account", "alice"),
+    *("--user", "", "--no-service", "--data-dir", "data"),
+)
+
+
+def quickstart(
+    folder: Path, *options: str, typed: str = "long enough\n", config: str = "new.toml"
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pillarbox", "--config", config, "quickstart", *options],
+        cwd=folder,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def pillarbox(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pillarbox", "--config", "new.toml", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_everything_by_options(tmp_path: Path) -> None:
+    done = quickstart(tmp_path, *OPTIONS, "--password-stdin")
+    assert done.returncode == 0, done.stderr
+    config = load_config(tmp_path / "new.toml")
+    assert (config.hostname, config.user) == ("mail.example.org", "")
+    assert config.data_path == tmp_path / "data"
+    assert "example.org. 3600 IN MX 10 mail.example.org." in done.stdout
+    assert done.stdout.count("v=DKIM1") == 2
+    assert "_imaps._tcp.example.org. 3600 IN SRV" in done.stdout
+    assert "systemctl enable --now pillarbox" in done.stdout
+    assert "long enough" not in done.stdout + done.stderr
+    assert "alice@example.org" in pillarbox(tmp_path, "account", "list")
+    assert "postmaster@example.org" in pillarbox(tmp_path, "alias", "list")
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_account_can_log_in(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("from a file\n")
+    assert quickstart(tmp_path, *OPTIONS, "--password-file", "password").returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    text = (tmp_path / "new.toml").read_text()
+    start, rest = text.split("[listen]\n")
+    rest = rest[rest.index("[tls]") :]
+    (tmp_path / "new.toml").write_text(f'{start}[listen]\nimaps = ["127.0.0.1:{port}"]\n{rest}')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pillarbox", "--config", "new.toml", "serve"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert any(line.endswith("ready\n") for line in process.stderr)
+        context = ssl._create_unverified_context()
+        with imaplib.IMAP4_SSL("127.0.0.1", port, ssl_context=context, timeout=10) as client:
+            assert client.login("alice@example.org", "from a file")[0] == "OK"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def test_a_configuration_that_is_there_stays(tmp_path: Path) -> None:
+    assert quickstart(tmp_path, *OPTIONS, "--password-stdin").returncode == 0
+    (tmp_path / "new.toml").write_text("# mine\n")
+    done = quickstart(tmp_path, *OPTIONS, "--password-stdin")
+    assert done.returncode == 1
+    assert "write over it with --force" in done.stderr
+    assert (tmp_path / "new.toml").read_text() == "# mine\n"
+    done = quickstart(tmp_path, *OPTIONS, "--password-stdin", "--force", typed="other words\n")
+    assert done.returncode == 0, done.stderr
+    assert "there already" in done.stdout
+    assert (tmp_path / "new.toml").read_text() != "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "said"),
+    [
+        (("--hostname", "-x-"), "long enough\n", "is not a host name"),
+        (("--domain", "a b"), "long enough\n", "is not a domain"),
+        (("--account", "bob@example.com"), "long enough\n", "is not an address at example.org"),
+        (("--certificate", "c.pem"), "long enough\n", "go together"),
+        (("--user", "no-such-user-here", "--data-dir", 'a"b'), "x\n", "password"),
+    ],
+)
+def test_what_cannot_be_meant_leaves_nothing_behind(
+    tmp_path: Path, options: tuple[str, ...], typed: str, said: str
+) -> None:
+    done = quickstart(tmp_path, *OPTIONS, "--password-stdin", *options, typed=typed)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_it_names_the_option(tmp_path: Path) -> None:
+    done = quickstart(tmp_path, "--domain", "example.org", "--no-service")
+    assert done.returncode == 1
+    assert "use --hostname" in done.stderr
+    done = quickstart(tmp_path, *OPTIONS)
+    assert "use --password-stdin" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_root_makes_belongs_to_the_user() -> None:
+
+    folder = Path(tempfile.mkdtemp(prefix="pillarbox-quickstart-"))
+    folder.chmod(0o755)
+    try:
+        done = quickstart(folder, *OPTIONS, "--user", "nobody", "--password-stdin")
+        assert done.returncode == 0, done.stderr
+        uid = pwd.getpwnam("nobody").pw_uid
+        assert {path.stat().st_uid for path in (folder / "data").rglob("*")} == {uid}
+        assert (folder / "data").stat().st_uid == uid
+        assert (folder / "new.toml").stat().st_uid == 0
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_containerfile_copies_what_there_is() -> None:
+    """And runs as an ordinary user, with a volume and a health check."""
+    root = Path(__file__).parents[3]
+    steps = [
+        line.split()
+        for line in (root / "Containerfile").read_text().replace("\\\n", " ").splitlines()
+        if line and not line.startswith("#")
+    ]
+    for name, *words in steps:
+        if name == "COPY" and not words[0].startswith("--from"):
+            assert all((root / word).exists() for word in words[:-1])
+            allowed = (root / ".containerignore").read_text().split()
+            assert all(f"!{word}" in allowed for word in words[:-1])
+    last = {name: words for name, *words in steps}
+    assert last["USER"] == ["pillarbox"]
+    assert last["VOLUME"] == ["/var/lib/pillarbox"]
+    assert "status" in " ".join(last["HEALTHCHECK"])
