@@ -1,7 +1,9 @@
-"""pillarbox check"""
+"""pillarbox check, and what it repairs"""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -10,17 +12,29 @@ from rich.progress import Progress
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.check import check_store
+from pillarbox.store.directory import canonical_address
+from pillarbox.store.repair import Repaired, repair
+from pillarbox.store.salvage import RECOVERED
 
 
 @click.command(epilog="Example: pillarbox check")
+@click.argument("addresses", metavar="[ACCOUNT]...", nargs=-1)
+@click.option("--repair", "repairs", is_flag=True, help="Make damaged mail files anew.")
 @json_option
 @config_option
-def check(as_json: bool) -> None:
+def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     """Read the whole store and say what is wrong. Changes nothing; the server may run.
 
-    Exit code 1 when something is wrong.
+    With --repair, no server may run: what can be read of a damaged mail file goes into a new one,
+    and the old one is kept in the folder aside of data_dir; ACCOUNT: of these only. Exit code 1 when
+    something is wrong, or was lost.
     """
     config = read_config()
+    if repairs:
+        _repair(config.data_path, addresses, as_json=as_json)
+        return
+    if addresses:
+        raise click.UsageError("accounts are named with --repair only")
     if not (config.data_path / "accounts").is_dir():
         raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
     problems: list[str] = []
@@ -43,3 +57,46 @@ def check(as_json: bool) -> None:
         raise Refused("1 problem found" if count == 1 else f"{count} problems found")
     if not as_json:
         click.echo("The store is in order.")
+
+
+def _repair(data_dir: Path, addresses: tuple[str, ...], *, as_json: bool) -> None:
+    os.umask(0o077)
+    done = []
+    for repaired in repair(data_dir, [canonical_address(address) for address in addresses]):
+        done.append(repaired)
+        if not as_json:
+            _show(repaired)
+    if as_json:
+        rows = [
+            {
+                "account": each.address,
+                "problems": each.problems,
+                "saved": each.salvaged.saved,
+                "recovered": each.salvaged.recovered,
+                "from_journal": each.from_journal,
+                "lost": each.salvaged.lost,
+                "aside": str(each.aside) if each.aside else None,
+            }
+            for each in done
+        ]
+        click.echo(json.dumps({"repaired": rows}, indent=2, ensure_ascii=False))
+    elif not done:
+        click.echo("No mail file needs a repair.")
+    if any(each.salvaged.lost for each in done):
+        raise Refused("some mail is lost; `pillarbox restore` puts back what a backup has")
+
+
+def _show(repaired: Repaired) -> None:
+    salvaged, address = repaired.salvaged, repaired.address
+    for problem in repaired.problems:
+        click.echo(problem)
+    click.echo(f"{address}: repaired; {salvaged.saved} messages are in their places.")
+    if salvaged.recovered:
+        click.echo(
+            f"{address}: {salvaged.recovered} messages whose place is lost are in the mailbox {RECOVERED}."
+        )
+    if repaired.from_journal:
+        click.echo(f"{address}: {repaired.from_journal} messages came from the journal.")
+    for mailbox, count in salvaged.lost.items():
+        click.echo(f"{address}: {mailbox} had {count} more messages.")
+    click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

@@ -113,6 +113,13 @@ def show_many(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json:
         click.echo(some)
 
 
+def one_line(text: str) -> str:
+    """What a stranger wrote, with nothing in it that moves the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _json_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     encode = json.JSONEncoder(ensure_ascii=False).encode
     last = "["

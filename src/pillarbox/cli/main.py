@@ -26,6 +26,7 @@ MODULES = {
     "sendmail": "sendmail",
     "config": "configuration",
     "check": "check",
+    "sql": "sql",
     "backup": "backup",
     "restore": "restore",
     "systemd-unit": "systemd_unit",

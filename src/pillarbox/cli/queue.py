@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pillarbox.cli.common import MOST_STYLED_ROWS, Function, show_many, show_table
+from pillarbox.cli.common import MOST_STYLED_ROWS, Function, one_line, show_many, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
@@ -99,19 +99,12 @@ def _listed(row: Row, now: int, as_json: bool) -> tuple[object, ...]:
     next_try: object = row.next_try
     reply = row.reply
     if not as_json:
-        reply = _one_line(reply[: SHORT_REPLY + 1])
+        reply = one_line(reply[: SHORT_REPLY + 1])
         age = _duration(now - row.created)
         next_try = _moment(row.next_try)
         reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
     sender = row.reverse_path or "<>"
     return row.queue_id, sender, row.recipient, _state(row), age, row.attempts, next_try, reply
-
-
-def _one_line(reply: str) -> str:
-    """What a stranger said, with nothing in it that moves the cursor."""
-    if reply.isprintable():
-        return reply
-    return "".join(character if character.isprintable() else " " for character in reply)
 
 
 def _state(row: Row) -> str:
@@ -155,7 +148,7 @@ def show(queue_id: str, as_json: bool) -> None:
         click.echo(f"\nto <{row.recipient}>: {_state(row)}, {row.attempts} attempts")
         click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
         if row.reply:
-            click.echo(f"  last: {row.host or 'this host'}: {_one_line(row.reply)}")
+            click.echo(f"  last: {row.host or 'this host'}: {one_line(row.reply)}")
             for line in _advice(row.reply):
                 click.echo(f"  {line}")
 
@@ -199,7 +192,7 @@ def unknown_replies(as_json: bool) -> None:
     with _open_queue() as opened:
         found = opened.unknown_replies()
     rows = [
-        (count, last if as_json else _moment(last), reply if as_json else _one_line(reply))
+        (count, last if as_json else _moment(last), reply if as_json else one_line(reply))
         for reply, count, last in found
     ]
     show_table(("count", "last", "reply"), rows, as_json=as_json)

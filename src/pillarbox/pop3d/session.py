@@ -89,7 +89,7 @@ class Pop3Session:
         except Refused as error:
             self._fail(error.text, "SYS/PERM")
         except Unavailable as error:
-            self._fail(error.text, "SYS/TEMP")
+            self._fail(error.text, _code_of(error))
 
     def failed(self, event: events.Event) -> None:
         self._fail("Internal error; it has been logged", "SYS/TEMP")
@@ -230,8 +230,14 @@ class Pop3Session:
             await maildrop.update()
         except Unavailable as error:
             log.error("%s: deletions were not made: %s", self._connection.id, error.text)
-            self.engine.send_err("Some deleted messages not removed", "SYS/TEMP")
+            self.engine.send_err("Some deleted messages not removed", _code_of(error))
         else:
             self.engine.send_ok("Logging out.")
         finally:
             maildrop.close()  # before the answer leaves: the client may come back at once
+
+
+def _code_of(error: Unavailable) -> str:
+    """RFC 3206 §4: whether somebody must do something about it, or it goes away by itself."""
+    needs_somebody = error.code in ("CORRUPTION", "CONTACTADMIN")
+    return "SYS/PERM" if needs_somebody else "SYS/TEMP"

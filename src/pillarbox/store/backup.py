@@ -295,17 +295,9 @@ class _Backup:
         return files
 
 
-def open_to_read(path: Path) -> apsw.Connection:
-    """A connection that changes nothing. Raises apsw.Error."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(database.BUSY_TIMEOUT_MS)
-    connection.pragma("query_only", "ON")
-    return connection
-
-
 def copy_database(source: Path, target: Path, advance: Callable[[int], None]) -> None:
     """Copy a file as it is at one moment, whoever uses it; `advance` hears of octets. Not synced. Raises apsw.Error."""
-    connection = open_to_read(source)
+    connection = database.open_to_read(source)
     try:
         # Within a read transaction no step sees what comes later, so the copy never begins again.
         connection.execute("BEGIN")
@@ -330,7 +322,7 @@ def copy_database(source: Path, target: Path, advance: Callable[[int], None]) ->
 def find_damage(path: Path) -> str:
     """The first thing that SQLite finds wrong with a file, or ""."""
     try:
-        connection = open_to_read(path)
+        connection = database.open_to_read(path)
         try:
             row = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
@@ -343,7 +335,7 @@ def find_damage(path: Path) -> str:
 def _read_directory(path: Path) -> tuple[dict[str, int], int]:
     """Accounts by address, and the generation. Raises Unavailable."""
     try:
-        connection = open_to_read(path)
+        connection = database.open_to_read(path)
         try:
             rows = connection.execute(
                 "SELECT address, account FROM account ORDER BY address"
@@ -360,7 +352,7 @@ def _read_directory(path: Path) -> tuple[dict[str, int], int]:
 
 
 def _grantees(path: Path, addresses: dict[int, str]) -> dict[int, str]:
-    connection = open_to_read(path)
+    connection = database.open_to_read(path)
     try:
         rows = connection.execute("SELECT DISTINCT grantee FROM acl WHERE grantee != 0").fetchall()
     finally:

@@ -100,7 +100,7 @@ def check_store(
     for number, (account, address) in enumerate(accounts, 1):
         path = account_path(data_dir / "accounts", account)
         if path.exists():  # else it never got mail
-            yield from _check_file(path, address, _RULES)
+            yield from check_account(path, address)
         if progress:
             progress(number, len(accounts))
     known = {account_path(data_dir / "accounts", account).name for account, _ in accounts}
@@ -110,9 +110,14 @@ def check_store(
     yield from _check_journal(data_dir / "journal")
 
 
+def check_account(path: Path, address: str) -> Iterator[str]:
+    """The same for the file of one account."""
+    yield from _check_file(path, address, _RULES)
+
+
 def _known_accounts(path: Path) -> list[tuple[int, str]]:
     try:
-        connection = _open(path)
+        connection = database.open_to_read(path)
         try:
             rows = connection.execute("SELECT account, address FROM account ORDER BY address")
             return [(int(row[0]), str(row[1])) for row in rows]
@@ -122,16 +127,9 @@ def _known_accounts(path: Path) -> list[tuple[int, str]]:
         return []
 
 
-def _open(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(database.BUSY_TIMEOUT_MS)
-    connection.pragma("query_only", "ON")
-    return connection
-
-
 def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Iterator[str]:
     try:
-        connection = _open(path)
+        connection = database.open_to_read(path)
     except apsw.Error as error:
         yield f"{who}: {path.name} cannot be opened: {error}"
         return

@@ -50,6 +50,31 @@ def connect(
     return connection
 
 
+def open_to_read(path: Path) -> apsw.Connection:
+    """A connection that changes nothing, in a thread or another program; on a read-only disk too, where all that was
+    written is in the file itself. Raises apsw.Error."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    try:
+        connection.execute("SELECT name FROM sqlite_schema LIMIT 1").fetchall()
+    except apsw.CantOpenError:
+        # WAL mode wants to write a file beside it.
+        connection.close()
+        if not os.statvfs(path).f_flag & os.ST_RDONLY or _has_octets(Path(f"{path}-wal")):
+            raise
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
+    except BaseException:
+        connection.close()
+        raise
+    connection.pragma("query_only", "ON")
+    return connection
+
+
+def _has_octets(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
 def set_synchronous(connection: apsw.Connection, level: str) -> None:
     """FULL or NORMAL for the transactions that follow; not inside one."""
     connection.pragma("synchronous", level)

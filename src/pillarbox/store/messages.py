@@ -121,8 +121,6 @@ def append(tx: Tx, item: Append, staged_content: int = 0) -> Appended:
 
 def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = True) -> None:
     """The rows of a new message, under numbers that are given; `with_body` False: without further pieces."""
-    content, number = item.content, numbers.content
-    rendered = content.rendered
     account, execute = tx.account, tx.execute
     flags = item.flags
     if item.keywords:
@@ -134,7 +132,7 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
             account,
             item.mailbox,
             numbers.uid,
-            number,
+            numbers.content,
             flags,
             numbers.modseq,
             size,
@@ -142,13 +140,22 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
             numbers.savedate,
         ),
     )
+    insert_content(tx, item.content, numbers.content, item.prefix, with_body=with_body)
+
+
+def insert_content(
+    tx: Tx, content: Content, number: int, prefix: bytes = b"", *, with_body: bool = True
+) -> None:
+    """What is kept by content, behind the fields in `prefix`, under a number."""
+    rendered = content.rendered
+    account, execute = tx.account, tx.execute
     execute(
         "INSERT INTO rendered VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             account,
             number,
-            len(item.prefix) + content.header_size,
-            size,
+            len(prefix) + content.header_size,
+            len(prefix) + len(content.octets),
             _thread(tx, rendered, number),
             rendered.envelope,
             rendered.bodystructure,
@@ -163,7 +170,7 @@ def insert_message(tx: Tx, item: Append, numbers: Numbers, *, with_body: bool = 
         (
             account,
             number,
-            item.prefix + content.header,
+            prefix + content.header,
             rendered.parts,
             content.body_piece(0),
         ),

@@ -54,12 +54,12 @@ def restore_server(
     ensure_unchanged(backup, manifest, manifest.files, progress)
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(data_dir), _staging(data_dir) as staging:
+    with locked(data_dir), staging(data_dir, "nothing was restored") as folder:
         for name in manifest.files:
             if name.startswith(f"{DATA}/"):
-                _copy(backup / name, staging / Path(name).relative_to(DATA))
+                _copy(backup / name, folder / Path(name).relative_to(DATA))
         damaged = []
-        directory = Directory(staging / "directory.db", clock=time.time)
+        directory = Directory(folder / "directory.db", clock=time.time)
         try:
             generation = directory.generation()
         finally:
@@ -68,7 +68,7 @@ def restore_server(
             if saved.damage:
                 damaged.append(address)
             elif saved.file:
-                path = account_path(staging / "accounts", saved.id)
+                path = account_path(folder / "accounts", saved.id)
                 renumber(
                     path,
                     saved.id,
@@ -77,9 +77,9 @@ def restore_server(
                     now_s=int(time.time()),
                     grantees=None,
                 )
-        _own_and_sync(staging, data_dir)
+        _own_and_sync(folder, data_dir)
         # Without the directory a server has no accounts: it comes last.
-        for entry in sorted(staging.iterdir(), key=lambda path: path.name == "directory.db"):
+        for entry in sorted(folder.iterdir(), key=lambda path: path.name == "directory.db"):
             entry.rename(data_dir / entry.name)
         database.sync_folder(data_dir)
     if is_new:
@@ -106,13 +106,13 @@ def restore_accounts(
             f"no server has run in {data_dir} yet: restore the whole backup, without naming accounts"
         )
     ensure_unchanged(backup, manifest, names, progress)
-    with _locked(data_dir):
+    with locked(data_dir):
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
             numbers = [_number_here(directory, address) for address in addresses]
             for address, number, each in zip(addresses, numbers, saved, strict=True):
-                with _staging(data_dir) as staging:
-                    place = _Restored(backup, data_dir, staging, address, number)
+                with staging(data_dir, "nothing was restored") as folder:
+                    place = _Restored(backup, data_dir, folder, address, number)
                     done = _restore_account(place, each, directory)
                 yield done
         finally:
@@ -229,7 +229,7 @@ def _keep(data_dir: Path, path: Path, now_s: int) -> Path | None:
 
 
 @contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
+def locked(data_dir: Path) -> Iterator[None]:
     """No server runs meanwhile. Raises Refused."""
     try:
         lock = lock_folder(data_dir)
@@ -244,8 +244,9 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staging(data_dir: Path) -> Iterator[Path]:
-    """A folder beside what is in use. Nothing is left of it; what the disk refuses becomes Unavailable."""
+def staging(data_dir: Path, outcome: str) -> Iterator[Path]:
+    """A folder beside what is in use. Nothing is left of it; what the disk refuses becomes Unavailable, with `outcome`
+    for what it means."""
     folder = data_dir / UNFINISHED
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -256,7 +257,7 @@ def _staging(data_dir: Path) -> Iterator[Path]:
             why = "the disk is full"
         else:
             why = getattr(error, "strerror", None) or str(error)
-        raise Unavailable(f"nothing was restored: {why}") from error
+        raise Unavailable(f"{outcome}: {why}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """The administration commands: what they do, print and return."""
 
+import asyncio
 import io
 import json
 import re
@@ -15,6 +16,10 @@ from pillarbox.cli.main import pillarbox
 from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
+from pillarbox.core.dates import pack_date
+from pillarbox.store.content import make_content
+from pillarbox.store.messages import Append
+from pillarbox.store.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -428,3 +433,62 @@ def test_check_prints_json(with_alice: Run, tmp_path: Path) -> None:
     assert (code, err) == (1, "pillarbox: 1 problem found\n")
     (problem,) = json.loads(out)["problems"]
     assert problem.startswith("queue.db is missing")
+
+
+@pytest.fixture
+def with_mail(with_alice: Run, tmp_path: Path) -> Run:
+    """Two messages in INBOX, one of which tries to move the cursor."""
+
+    async def fill() -> None:
+        store = Store(tmp_path / "data")
+        for subject in (b"Hello", b"=?utf-8?q?a=1b[2Jb?="):
+            octets = b"From: Ann <ann@x.example>\r\nSubject: %b\r\n\r\nText\r\n" % subject
+            await store.append(1, Append(1, make_content(octets), pack_date(1_790_000_000)))
+        await store.close()
+
+    asyncio.run(fill())
+    return with_alice
+
+
+def test_mail_is_asked_in_sql(with_mail: Run) -> None:
+    select = "SELECT uid, subject, seen FROM messages ORDER BY uid"
+    assert with_mail("sql", "alice@example.org", select) == (
+        0,
+        "uid  subject  seen\n1    hello    0\n2    a [2jb   0\n",
+        "",
+    )
+    rows = json.loads(with_mail("sql", "alice@example.org", select, "--json")[1])
+    assert rows[1] == {"uid": 2, "subject": "a\x1b[2jb", "seen": 0}
+    assert with_mail("sql", "alice@example.org", select + " LIMIT 1", "--csv")[1] == (
+        "uid,subject,seen\n1,hello,0\n"
+    )
+    headers = with_mail("sql", "alice@example.org", "SELECT header FROM headers", "--json")[1]
+    assert json.loads(headers)[0]["header"].endswith("Subject: Hello\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SELECT * FROM message", "only SELECT from the views"),
+        ("SELECT (SELECT address FROM x) FROM messages", "no such table"),
+        ("SELECT sql FROM sqlite_schema", "only SELECT from the views"),
+        ("SELECT name FROM pragma_table_info('message')", "only SELECT from the views"),
+        ("PRAGMA journal_mode = delete", "only SELECT from the views"),
+        ("ATTACH 'x' AS y", "only SELECT from the views"),
+        ("DELETE FROM messages", "SQL: cannot modify"),
+        ("DELETE FROM message", "only SELECT from the views"),
+        ("SELECT load_extension('x')", "not authorized"),
+        ("SELECT 1; DELETE FROM message", "only SELECT from the views"),
+        ("SELECT nope FROM messages", "SQL: no such column"),
+        ("", "gives no rows"),
+    ],
+)
+def test_sql_reads_the_published_views_only(with_mail: Run, statement: str, words: str) -> None:
+    code, _, err = with_mail("sql", "alice@example.org", statement)
+    assert (code, err.count("\n")) == (1, 1)
+    assert words in err
+
+
+def test_sql_before_any_mail(with_alice: Run) -> None:
+    assert "has had no mail yet" in with_alice("sql", "alice@example.org", "SELECT 1")[2]
+    assert "no account" in with_alice("sql", "bob@example.org", "SELECT 1")[2]

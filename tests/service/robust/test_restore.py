@@ -2,15 +2,20 @@
 
 import imaplib
 import json
+import os
 import poplib
+import re
 import shutil
 import smtplib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
+
+from pillarbox.store.accounts import account_path
 
 USER = f"user0@{DOMAIN}"
 
@@ -138,6 +143,98 @@ def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: P
         if line.startswith("Subject: ")
     )
     assert subjects == list(range(33))
+
+
+def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProcess) -> None:
+    """RFC 5530 §3 CORRUPTION, RFC 3206 §4 SYS/PERM, RFC 5321 §4.2.1: 4yz, for the sender keeps the mail."""
+    send(server, 0, 5)
+    server.stop()
+    path = account_path(server.folder / "data" / "accounts", 1)
+    path.write_bytes(os.urandom(path.stat().st_size))
+    server.start()
+    other = f"user1@{DOMAIN}"
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=20) as client:
+        client.sendmail("carol@example.net", [other], b"Subject: x\r\n\r\n")
+        with pytest.raises(smtplib.SMTPDataError) as refusal:
+            client.sendmail("carol@example.net", [USER], b"Subject: x\r\n\r\n")
+        assert 400 <= refusal.value.smtp_code < 500
+        # Who sends to both is told that all is well: what is for the damaged file waits in the queue.
+        client.sendmail("carol@example.net", [USER, other], b"Subject: both\r\n\r\n")
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        status, answer = client.select("INBOX")
+        assert (status, answer[0][:12]) == ("NO", b"[CORRUPTION]")
+    with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/PERM\]"):
+        unique_ids(server)
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(other, PASSWORD)
+        assert client.select("INBOX") == ("OK", [b"2"])
+    assert "1 problem found" in pillarbox(server, "check", code=1)
+    server.stop()
+    shown = json.loads(pillarbox(server, "check", "--repair", "--json"))["repaired"]
+    assert [each["account"] for each in shown] == [USER]
+    server.start()
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        end = time.monotonic() + 20
+        while client.select("INBOX") != ("OK", [b"1"]):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        _, rows = client.fetch("1", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+        assert b"Subject: both" in rows[0][1]
+
+
+NAMESPACE = pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="only root can make mounts of its own",
+)
+
+
+def in_namespace(folder: Path, script: str) -> str:
+    """What a script with mounts of its own says."""
+    script = script.replace("pillarbox", f"{sys.executable} -m pillarbox")
+    command = ["unshare", "-m", "sh", "-c", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+@NAMESPACE
+def test_a_read_only_disk_is_named_and_can_be_saved(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "server", 1)
+    server.start()
+    send(server, 0, 3)
+    server.stop()
+    said = in_namespace(
+        server.folder,
+        "mount --bind data data && mount -o remount,ro,bind data; pillarbox serve; echo serve ended $?;"
+        " pillarbox check; pillarbox backup saved",
+    )
+    assert "data/lock: Read-only file system" in said
+    assert "serve ended 1" in said
+    assert "The store is in order." in said
+    assert "The server was saved: 1 account" in said
+    shutil.rmtree(server.folder / "data")
+    pillarbox(server, "restore", "saved")
+    server.start()
+    assert len(unique_ids(server)) == 3
+    server.stop()
+
+
+@NAMESPACE
+def test_a_backup_onto_a_full_disk_leaves_nothing_and_says_why(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "server", 1)
+    server.start()
+    send(server, 0, 3)
+    server.stop()
+    (server.folder / "small").mkdir()
+    said = in_namespace(
+        server.folder,
+        "mount -t tmpfs -o size=200k tmpfs small; pillarbox backup small; ls -A small;"
+        " pillarbox backup small/x; ls -A small",
+    )
+    lines = said.splitlines()
+    assert len(lines) == 2
+    assert all(re.search("the disk is full|No space left", line) for line in lines)
 
 
 def uidvalidity(server: ServerProcess) -> int:
