@@ -25,7 +25,7 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 ALLOWANCE_S = 0.05
 """Of processor time, whatever the size: what may keep an event loop."""
 HANG_S = 60.0
-EXAMPLES_A_ROUND = 500
+EXAMPLES_A_ROUND = 100
 MOST_EDITS = 8
 BLOCKS_LEFT = 200
 """Of allocated memory that a replay may leave behind; caches of regular expressions and the like fill up."""
