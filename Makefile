@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test soak check format lint types floors lock interop-deps clean
+.PHONY: run test soak fuzz check format lint types floors lock interop-deps clean
 
 run: $(VENV)/ready
 	$(BIN)/pillarbox demo
@@ -17,6 +17,12 @@ test: check
 SOAK_S ?= 600
 soak: $(VENV)/ready
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/service/imapd/test_model.py -k soak
+
+# Every parser with inputs that grow from tests/corpus, FUZZ_SECONDS for each target; FUZZ names some only.
+FUZZ_SECONDS ?= 600
+FUZZ ?=
+fuzz: $(VENV)/ready
+	$(BIN)/python -W ignore tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 # Formatting, lint, types, floors and the RFC index; no tests.
 check: $(VENV)/ready

@@ -58,10 +58,13 @@ def load_config(path: Path) -> Config:
         raise Refused(f"{path} is not UTF-8 text") from error
     try:
         config = msgspec.convert(tomllib.loads(text), Config)
-    except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{path} is not valid TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise Refused(f"{path}: {_in_plain_words(str(error))}") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits, brackets in brackets in brackets
+        raise Refused(f"{path} is not valid TOML: {error}") from error
     if not config.data_dir:
         raise Refused(f"{path}: data_dir: name a folder")
     base = path.resolve().parent

@@ -38,6 +38,11 @@ def canonical_local(local: str) -> str:
     return local.lower() if local.isascii() else normalize("NFC", local.lower())
 
 
+LONGEST_DOMAIN = 1024
+"""Characters that are looked at. 255 octets are the limit (RFC 1035 §2.3.4) of A-labels; U-labels may have somewhat
+more characters, since some fall together, and turning them takes over a second for a megabyte."""
+
+
 @lru_cache(maxsize=4096)
 def canonical_domain(domain: str) -> str:
     """The form under which domains are stored and compared: A-labels, lower case, no final dot.
@@ -46,6 +51,8 @@ def canonical_domain(domain: str) -> str:
     """
     if domain.startswith("["):
         return domain.lower()
+    if len(domain) > LONGEST_DOMAIN:
+        raise ValueError("a domain name is not so long")
     try:
         ascii_form = (
             domain.rstrip(".").encode("idna").decode("ascii").lower()

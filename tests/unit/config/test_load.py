@@ -29,6 +29,8 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
     ("text", "words"),
     [
         ("hostname = ", "not valid TOML"),
+        ("hostname = 1" + "0" * 5000, "not valid TOML"),
+        ("hostname = " + "[" * 5000, "not valid TOML"),
         ('data_dir = "x"', "hostname"),
         (GOOD + "color = 1", "color"),
         (GOOD + '[smtp]\nmax_message_size = "big"', "smtp.max_message_size"),

@@ -1,0 +1,220 @@
+"""What is fuzzed: each parser of what strangers, users or administrators write, as a function of octets.
+
+A target returns for whatever it is given, or raises what its row allows; one that yields does so after each step, like
+one command, and its longest step is what counts. Engines are driven by the services of the
+property tests, with the limits that a server has.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from pillarbox.config.load import load_config
+from pillarbox.core.address import canonical_domain, canonical_host
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.engine import Wait
+from pillarbox.core.errors import Refused
+from pillarbox.core.networks import parse_networks
+from pillarbox.dkim.keys import make_ed25519_key, parse_key
+from pillarbox.dkim.sign import Signer, author_domain, sign
+from pillarbox.dns.mx import OwnHost, find_route
+from pillarbox.imap.limits import Limits as ImapLimits
+from pillarbox.imap.server import Server as ImapServer
+from pillarbox.imap.utf7 import decode_utf7
+from pillarbox.mime.address_list import parse_address_list
+from pillarbox.mime.convert import Transport, convert
+from pillarbox.mime.date import parse_date
+from pillarbox.mime.header import decode_header
+from pillarbox.mime.message import parse_message
+from pillarbox.mime.parameters import parse_content_type, parse_disposition
+from pillarbox.mime.searched import index_text
+from pillarbox.net.proxy import parse_proxy_header
+from pillarbox.pop3.options import ServerOptions as Pop3Options
+from pillarbox.pop3.server import Pop3Server
+from pillarbox.sasl.exchange import Challenge, ChannelBinding, Surroundings, decode_base64
+from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.smtp.client_reply import BadReply, ReplyReader
+from pillarbox.smtp.options import ServerOptions as SmtpOptions
+from pillarbox.smtp.server import SmtpServer
+from pillarbox.store.directory import canonical_address
+
+PROPERTIES = Path(__file__).parents[1] / "property"
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """`largest`: octets that the server hands over at once, at most. `s_a_megabyte`: how long a step may take."""
+
+    run: Callable[[bytes], Iterator[None] | None]
+    largest: int
+    allowed: tuple[type[Exception], ...] = ()
+    s_a_megabyte: float = 0.1
+
+
+@cache
+def _properties(name: str) -> ModuleType:
+    """The service of an engine is in its property tests."""
+    spec = importlib.util.spec_from_file_location(f"fuzzed_{name}", PROPERTIES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def smtp(data: bytes) -> Iterator[None]:
+    options = SmtpOptions("host.example", 1 << 20, ("PLAIN", "LOGIN"), cleartext_auth=True)
+    engine = SmtpServer(options, xclient=True)
+    answer = _properties("test_smtp").answer
+    engine.receive(data)
+    while not isinstance(event := engine.next_event(), Wait):
+        answer(engine, event)
+        engine.data_to_send()
+        yield
+
+
+def smtp_replies(data: bytes) -> None:
+    reader = ReplyReader()
+    reader.feed(data)
+    while (reply := reader.next_reply()) is not None and not isinstance(reply, BadReply):
+        pass
+
+
+def imap(data: bytes) -> Iterator[None]:
+    engine = ImapServer(ImapLimits(), tls=True)
+    respond = _properties("test_imap").respond
+    engine.receive(b"a LOGIN x y\r\nb SELECT x\r\n" + data)
+    while not isinstance(event := engine.next_event(), Wait):
+        respond(engine, event)
+        engine.data_to_send()
+        yield
+
+
+def pop3(data: bytes) -> Iterator[None]:
+    engine = Pop3Server(Pop3Options(cleartext_login=True))
+    answer = _properties("test_pop3").answer
+    engine.receive(data)
+    while not isinstance(event := engine.next_event(), Wait):
+        answer(engine, event)
+        engine.data_to_send()
+        yield
+
+
+def mailbox_names(data: bytes) -> None:
+    decode_utf7(data)
+
+
+def mime(data: bytes) -> None:
+    parse_message(data)
+
+
+def mime_texts(data: bytes) -> None:
+    index_text(data)
+
+
+def mime_converted(data: bytes) -> Iterator[None]:
+    for transport in Transport:
+        convert(data, transport)
+        yield
+
+
+def headers(data: bytes) -> Iterator[None]:
+    for parse in (decode_header, parse_date, parse_content_type, parse_disposition):
+        parse(data)
+        yield
+
+
+def addresses(data: bytes) -> None:
+    parse_address_list(data)
+
+
+def names(data: bytes) -> Iterator[None]:
+    """Addresses and hosts as administrators and DNS write them."""
+    text = data.decode("utf-8", "surrogateescape")
+    for parse in (
+        canonical_domain,
+        canonical_host,
+        canonical_address,
+        parse_endpoint,
+        parse_duration,
+    ):
+        try:
+            parse(text)
+        except (ValueError, Refused):
+            yield
+    with suppress(ValueError):
+        parse_networks([text])
+
+
+def routes(data: bytes) -> None:
+    """Where mail goes: literals are read, and a domain's first question is made."""
+    domain = data.decode("utf-8", "surrogateescape")
+    asking = find_route(domain, OwnHost(frozenset({"mx.example.org"})), lambda: 0.5)
+    next(asking)
+
+
+def sasl(data: bytes) -> None:
+    """Each line is a message of the client."""
+    first, *others = data.split(b"\n")
+    for row in MECHANISMS.values():
+        machine = row.begin(Surroundings("nonce", ChannelBinding("tls-exporter", b"x" * 32)))
+        step = machine.start(first)
+        for message in others:
+            if not isinstance(step, Challenge):
+                break
+            step = machine.respond(message)
+    decode_base64(data)
+
+
+def configuration(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+        file.write(data)
+        file.flush()
+        load_config(Path(file.name))
+
+
+def proxy(data: bytes) -> None:
+    parse_proxy_header(data)
+
+
+@cache
+def _signer() -> Signer:
+    return Signer("example.org", "fuzz", make_ed25519_key())
+
+
+def dkim(data: bytes) -> None:
+    author_domain(data)
+    sign(data, [_signer()], 1_700_000_000)
+
+
+def dkim_keys(data: bytes) -> None:
+    parse_key(data)
+
+
+TARGETS = {
+    "smtp": Target(smtp, 1 << 18),
+    "smtp-replies": Target(smtp_replies, 1 << 16),
+    "imap": Target(imap, 1 << 18),
+    "pop3": Target(pop3, 1 << 18),
+    "mailbox-names": Target(mailbox_names, 1 << 14, (ValueError,)),
+    "mime": Target(mime, 1 << 20),
+    "mime-texts": Target(mime_texts, 1 << 20),
+    "mime-converted": Target(
+        mime_converted, 1 << 20, s_a_megabyte=0.3
+    ),  # each octet is written anew,
+    "headers": Target(headers, 1 << 18, s_a_megabyte=0.5),  # by tokens; linear,
+    "addresses": Target(addresses, 1 << 18),
+    "names": Target(names, 1 << 12),
+    "routes": Target(routes, 1 << 12, (StopIteration, ValueError)),
+    "sasl": Target(sasl, 1 << 14),
+    "configuration": Target(configuration, 1 << 16, (Refused,)),
+    "proxy": Target(proxy, 1 << 12, (ValueError,)),
+    "dkim": Target(dkim, 1 << 20, (ValueError,)),
+    "dkim-keys": Target(dkim_keys, 1 << 14, (ValueError,)),
+}
