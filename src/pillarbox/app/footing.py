@@ -74,7 +74,7 @@ def _give_up() -> None:
 
 def tls_files(config: Config) -> list[Path]:
     """All that the configuration names for TLS: what the keeper may read."""
-    return [Path(name) for name in (config.tls.certificate, config.tls.key) if name]
+    return list(dict.fromkeys(path for pair in config.tls.named_pairs for path in pair))
 
 
 def _make_folder(folder: Path, user: rights.User | None) -> None:

@@ -15,6 +15,7 @@ from pillarbox.store.store import Store
 DIRECTORY_EVERY_S = 1.0
 LOGINS_EVERY_S = 1.0
 QUOTAS_EVERY_S = 5.0
+CERTIFICATES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 log = logging.getLogger("pillarbox.app")
@@ -51,6 +52,7 @@ class Maintenance:
             asyncio.create_task(_repeat(DIRECTORY_EVERY_S, self._look_at_directory)),
             asyncio.create_task(_repeat(LOGINS_EVERY_S, self._write_logins)),
             asyncio.create_task(_repeat(QUOTAS_EVERY_S, self._warn_of_quotas)),
+            asyncio.create_task(_repeat(CERTIFICATES_EVERY_S, self._look_at_certificates)),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
         ]
 
@@ -60,7 +62,7 @@ class Maintenance:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def refresh(self) -> None:
-        """Look at the certificate now, not within the hour."""
+        """Look at the certificates now, and say what is wrong with them."""
         self._tasks.append(asyncio.create_task(self._refresh()))
 
     async def _refresh(self) -> None:
@@ -68,6 +70,9 @@ class Maintenance:
             await asyncio.to_thread(self._certificates.refresh)
         except Exception:
             log.exception("a bug in maintenance")
+
+    async def _look_at_certificates(self) -> None:
+        await asyncio.to_thread(self._certificates.look)
 
     async def _look_at_directory(self) -> None:
         """Accounts that were disabled or removed lose their sessions, removed ones their files."""

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pillarbox.app.doors import make_doors
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
+from pillarbox.app.renewal import Renewal
 from pillarbox.app.services import make_services, make_smtp_context
 from pillarbox.app.shared import ADDRESS_SLOTS
 from pillarbox.app.sockets import Sockets, addresses_of, bind_all, close_all
@@ -160,6 +161,10 @@ class Server:
         smtp = make_smtp_context(config, store, authenticator, room, outbound, shared)
         if place.has_duty:
             self._take_duty(store, outbound, smtp)
+            if config.tls.acme:
+                renewal = Renewal(config, certificates)
+                renewal.start()
+                self._exit.push_async_callback(renewal.stop)
         services = make_services(config, smtp, certificates)
         for name, bound in self.sockets.items():
             for sock in bound:
@@ -200,8 +205,8 @@ class Server:
         await self._exit.aclose()
 
     def refresh(self) -> None:
-        """Take up a renewed certificate now. Other changes of the configuration need a restart."""
-        log.info("looking at the certificate; other settings count after a restart")
+        """Take up renewed certificates now. Other changes of the configuration need a restart."""
+        log.info("looking at the certificates; other settings count after a restart")
         if self._maintenance is not None:
             self._maintenance.refresh()
 

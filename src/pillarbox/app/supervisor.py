@@ -254,7 +254,7 @@ class Supervisor:
         self._spawn(worker)
 
     def _refresh(self) -> None:
-        """Let all look at the certificate."""
+        """Let all look at the certificates."""
         self.footing.manager.reloading()
         for worker in self._workers:
             if worker.process is not None and worker.is_ready:

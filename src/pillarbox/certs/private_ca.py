@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pillarbox.certs.files import write_whole
+
 CA_DAYS = 3650
 HOST_DAYS = 397
 RENEW_DAYS = 30
@@ -27,7 +29,7 @@ def ensure_certificate(folder: Path, hostname: str, now: datetime.datetime) -> t
     Raises OSError, ValueError (a file that is there is no good).
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificate_path, key_path = folder / "host.pem", folder / "host-key.pem"
+    certificate_path, key_path = private_paths(folder)
     if not _is_current(certificate_path, key_path, hostname, now):
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -39,12 +41,17 @@ def ensure_certificate(folder: Path, hostname: str, now: datetime.datetime) -> t
     return certificate_path, key_path
 
 
+def private_paths(folder: Path) -> tuple[Path, Path]:
+    """Where the host's certificate chain and its key are, or will be."""
+    return folder / "host.pem", folder / "host-key.pem"
+
+
 def _make(certificate_path: Path, key_path: Path, hostname: str, now: datetime.datetime) -> None:
     ca, ca_key = _ensure_ca(certificate_path.parent, now)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _sign(hostname, key.public_key(), ca, ca_key, now)
-    _write(key_path, _pem(key), 0o600)
-    _write(certificate_path, _text(certificate) + _text(ca), 0o644)
+    write_whole(key_path, _pem(key), 0o600)
+    write_whole(certificate_path, _text(certificate) + _text(ca), 0o644)
 
 
 def _is_current(certificate: Path, key: Path, hostname: str, now: datetime.datetime) -> bool:
@@ -75,8 +82,8 @@ def _ensure_ca(
         .add_extension(_key_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _write(key_path, _pem(key), 0o600)
-    _write(certificate_path, _text(certificate), 0o644)
+    write_whole(key_path, _pem(key), 0o600)
+    write_whole(certificate_path, _text(certificate), 0o644)
     return certificate, key
 
 
@@ -148,14 +155,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _text(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _write(path: Path, octets: bytes, mode: int) -> None:
-    """Under its name only when whole."""
-    unfinished = path.with_name(path.name + ".new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)

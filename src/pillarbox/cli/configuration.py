@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from pillarbox.certs.present import Certificates
+from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
@@ -35,10 +35,12 @@ def example() -> None:
 def check(as_json: bool) -> None:
     """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
     configuration = read_config(as_server=False)
-    if configuration.tls.certificate:
-        Certificates(configuration, lambda: datetime.datetime.now(datetime.UTC))
+    now = datetime.datetime.now(datetime.UTC)
+    found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
     act_as_server(configuration)
     notes = list(_notes_on_settings(configuration))
+    for pair in found.pairs if found else ():
+        notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
     if (configuration.data_path / "directory.db").exists():
         with directory_of(configuration) as directory:
             for name in dict(directory.aliases()):
@@ -58,7 +60,7 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
         yield "[listen] names no address: the server would do nothing"
     if configuration.security.allow_cleartext_login:
         yield "allow_cleartext_login is on: passwords may pass unencrypted"
-    if not configuration.tls.certificate:
+    if not configured_paths(configuration) and not configuration.tls.acme:
         yield f"clients must trust {configuration.data_path / 'tls' / 'ca.pem'}: no [tls] certificate is set"
     if configuration.oauth.issuer and not configuration.oauth.jwks:
         yield "[oauth] names an issuer and no jwks: signed tokens are not taken"

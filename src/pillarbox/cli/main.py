@@ -24,6 +24,7 @@ MODULES = {
     "mx": "mx",
     "dns": "dns",
     "sendmail": "sendmail",
+    "tls": "tls",
     "config": "configuration",
     "check": "check",
     "sql": "sql",

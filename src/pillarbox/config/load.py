@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from pillarbox.config.acme import acme_problems
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
 from pillarbox.core.address import canonical_host
@@ -83,6 +84,8 @@ def _named_files(config: Config) -> list[tuple[Any, str]]:
         (config.tls, "certificate"),
         (config.tls, "key"),
         (config.tls, "client_ca"),
+        (config.tls, "acme_ca_file"),
+        *((pair, name) for pair in config.tls.certificates for name in ("certificate", "key")),
         (config.oauth, "client_secret_file"),
         (config.directory, "ca_file"),
         (config.directory, "bind_password_file"),
@@ -144,11 +147,20 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
-    for name in ("certificate", "key", "client_ca"):
+    for name in ("certificate", "key", "client_ca", "acme_ca_file"):
         file = getattr(config.tls, name)
         # Where a user is named, only root may be able to read it, and we may be that user: the server says so.
         if file and not config.user and not os.access(file, os.R_OK, effective_ids=True):
             yield f"tls.{name}: {file} cannot be read"
+    for number, pair in enumerate(config.tls.certificates):
+        for name in ("certificate", "key"):
+            file = getattr(pair, name)
+            if not file:
+                yield f"tls.certificates[{number}].{name}: name a file"
+            elif not config.user and not os.access(file, os.R_OK, effective_ids=True):
+                yield f"tls.certificates[{number}].{name}: {file} cannot be read"
+    if config.tls.acme:
+        yield from acme_problems(config.tls)
     yield from oauth_problems(config.oauth)
     yield from directory_problems(config.directory)
     if not SMALLEST_MESSAGE_LIMIT <= config.smtp.max_message_size <= LARGEST_MESSAGE_LIMIT:

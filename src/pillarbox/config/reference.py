@@ -29,11 +29,29 @@ imaps       = ["0.0.0.0:993", "[::]:993"]
 pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
 pop3s       = ["0.0.0.0:995", "[::]:995"]
 
-# PEM files; new ones are taken up within the hour. Both empty: a private CA (data_dir/tls/ca.pem) signs
-# a certificate for hostname, localhost, 127.0.0.1 and ::1.
+# PEM files, the certificate followed by those that signed it; new ones are taken up within some seconds. All empty:
+# a private CA (data_dir/tls/ca.pem) signs a certificate for hostname, localhost, 127.0.0.1 and ::1.
 [tls]
 certificate = ""
 key         = ""
+# Further ones, for clients that ask for the names in them; all others get the first. A list like
+# [{ certificate = "shop.pem", key = "shop-key.pem" }, { certificate = "club.pem", key = "club-key.pem" }]
+certificates = []
+
+# true: the first certificate comes from a CA by ACME (Let's Encrypt, unless another one is named), with whose terms of
+# service you agree thereby; it is renewed at two thirds of its lifetime. Until it is there, the private CA's is shown.
+acme           = false
+acme_names     = []    # that it shall have; empty: the hostname
+acme_directory = "https://acme-v02.api.letsencrypt.org/directory"
+acme_ca_file   = ""    # PEM: who signed the certificate of a CA of your own
+acme_contact   = ""    # a mail address for the CA
+# How the CA sees that the names are yours: "http-01" (it asks port 80), "tls-alpn-01" (port 443), both answered only
+# during an order, on acme_listen; or "dns-01", for which acme_hook is called with "add" or "remove", the name of a TXT
+# record, and its value.
+acme_challenge = "http-01"
+acme_listen    = []    # empty: port 80 or 443 of all addresses; others if something passes connections on
+acme_hook      = ""
+acme_dns_wait  = "30s" # from the last "add" until the CA may look
 # Who signs client certificates (PEM): then clients may log in by such a one (EXTERNAL), whose subjectAltName has the
 # address of their account. Empty: none are asked for.
 client_ca   = ""

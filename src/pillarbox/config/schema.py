@@ -19,11 +19,44 @@ class Listen(msgspec.Struct, forbid_unknown_fields=True):
     pop3s: list[str] = []
 
 
+class CertificateFiles(msgspec.Struct, forbid_unknown_fields=True):
+    """PEM files: a certificate, followed by those that signed it, and its key."""
+
+    certificate: str
+    key: str
+
+
 class Tls(msgspec.Struct, forbid_unknown_fields=True):
-    """Certificate files (PEM). Both or neither; neither: a private CA signs one."""
+    """Certificate files (PEM). Both or neither; neither, and no further ones: a private CA signs one."""
 
     certificate: str = ""
     key: str = ""
+    certificates: list[CertificateFiles] = []
+    """Further ones, for clients that ask for their names; all others get the first."""
+    acme: bool = False
+    """Get the first one from a CA by ACME (RFC 8555), and agree with its terms of service."""
+    acme_names: list[str] = []
+    """That it shall have; empty: the hostname."""
+    acme_directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    acme_ca_file: str = ""
+    """Who signed the certificate of a CA of one's own; empty: those whom the web trusts."""
+    acme_contact: str = ""
+    """A mail address that the CA may write to."""
+    acme_challenge: Literal["http-01", "tls-alpn-01", "dns-01"] = "http-01"
+    acme_listen: list[str] = []
+    """Where the CA's challenge is answered during an order; empty: port 80 (http-01) or 443 (tls-alpn-01)."""
+    acme_hook: str = ""
+    """For dns-01: a command that is called with "add" or "remove", the name of a TXT record and its value."""
+    acme_dns_wait: str = "30s"
+    """From the last "add" until the CA may look."""
+
+    @property
+    def named_pairs(self) -> list[tuple[Path, Path]]:
+        """Certificate and key of each pair that is named, the first one first."""
+        named = [(self.certificate, self.key)] if self.certificate else []
+        named += [(each.certificate, each.key) for each in self.certificates]
+        return [(Path(certificate), Path(key)) for certificate, key in named]
+
     client_ca: str = ""
     """Certificates (PEM) of those who sign client certificates, for logins by EXTERNAL; empty: none are asked for."""
 

@@ -1,0 +1,110 @@
+"""What `pillarbox tls status` says of each certificate, by its files alone: no server needs to run. Makes nothing."""
+
+import datetime
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from pillarbox.certs.names import ByName
+from pillarbox.certs.pair import Pair, Paths, read_pair
+from pillarbox.certs.present import days_left, problems_of, words
+from pillarbox.certs.renewal import acme_paths, read_failures
+from pillarbox.config.schema import Config
+
+SOON = 6
+"""So great a part of the lifetime before its end (a sixth), but not more than SOON_DAYS, somebody should have renewed
+it."""
+SOON_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One certificate."""
+
+    paths: Paths
+    pair: Pair | None
+    """None: it cannot be used."""
+    days: int | None
+    """Until it expires; below 0 since it did."""
+    is_first: bool
+    """Clients that say another name, or none, get it."""
+    problems: tuple[str, ...]
+
+
+def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> list[Entry]:
+    """An entry for each pair of files, in their order. Blocks."""
+    found: list[tuple[Paths, Pair | None, list[str]]] = []
+    for paths in all_paths:
+        try:
+            good = read_pair(paths)
+            found.append((paths, good, _problems(good, now)))
+        except (OSError, ValueError) as error:
+            found.append((paths, None, [words(error)]))
+    by_name = ByName((pair.names, paths) for paths, pair, _ in found if pair is not None)
+    entries = []
+    for number, (paths, pair, problems) in enumerate(found):
+        if number == 0 and pair is not None and by_name.find(config.hostname) is None:
+            problems.append(f"no certificate has the hostname {config.hostname}")
+        if (
+            number
+            and pair is not None
+            and all(by_name.find(name.replace("*", "a", 1)) != paths for name in pair.names)
+        ):
+            problems.append("no client gets it: those before it have its names")
+        if number == 0 and config.tls.acme:
+            problems += _acme_problems(config, paths)
+        days = None if pair is None else days_left(pair, now)
+        entries.append(Entry(paths, pair, days, number == 0, tuple(problems)))
+    return entries
+
+
+def _acme_problems(config: Config, paths: Paths) -> list[str]:
+    failures = read_failures(config)
+    if failures.count:
+        when = datetime.datetime.fromtimestamp(failures.last, datetime.UTC)
+        return [
+            f"the last order by ACME failed on {when:%Y-%m-%d %H:%M} UTC ({failures.count} in a row): {failures.reason}"
+        ]
+    return [] if paths == acme_paths(config) else ["no certificate by ACME has come yet"]
+
+
+def listeners(config: Config) -> list[str]:
+    """Where certificates are shown, like "imaps 0.0.0.0:993": every listener has TLS from the start or on request."""
+    listen = config.listen
+    return [
+        f"{service} {address}"
+        for service in listen.__struct_fields__
+        for address in getattr(listen, service)
+    ]
+
+
+def _problems(pair: Pair, now: datetime.datetime) -> list[str]:
+    problems = problems_of(pair, now)
+    soon = min((pair.end - pair.start) / SOON, datetime.timedelta(days=SOON_DAYS))
+    if pair.start <= now < pair.end < now + soon:
+        problems.append(f"it expires in {days_left(pair, now)} days")
+    if where := _missing_issuer(pair):
+        problems.append(
+            f"the certificate of {pair.issuer}, which signed it, is missing in the file: many clients will not trust"
+            f" it ({where} has it)"
+        )
+    return problems
+
+
+def _missing_issuer(pair: Pair) -> str:
+    """Where the issuer's certificate is to be had, if the file has only the host's; '' where nothing is amiss.
+
+    RFC 5280 §4.2.2.1: who signs by an intermediate certificate says where to find it.
+    """
+    chain = x509.load_pem_x509_certificates(pair.paths[0].read_bytes())
+    if len(chain) > 1 or pair.is_self_signed:
+        return ""
+    try:
+        access = chain[0].extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return ""
+    for each in access:
+        if each.access_method == AuthorityInformationAccessOID.CA_ISSUERS:
+            return str(each.access_location.value)
+    return ""

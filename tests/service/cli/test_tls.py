@@ -1,0 +1,115 @@
+"""`pillarbox tls status`: what each certificate is, and what is wrong with it."""
+
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pillarbox.certs.private_ca import ensure_certificate
+from pillarbox.cli import main
+
+NOW = datetime.datetime.now(datetime.UTC)
+CONFIG = """
+hostname = "mail.example.org"
+data_dir = "data"
+[listen]
+imaps = ["127.0.0.1:2993"]
+smtp = ["127.0.0.1:2525"]
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
+    Path("pillarbox.toml").write_text(CONFIG)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def configure(*labels: str) -> None:
+    pairs = [f'certificate = "{it}.pem"{{}}key = "{it}-key.pem"' for it in labels]
+    others = ", ".join(f"{{ {pair.format(', ')} }}" for pair in pairs[1:])
+    first = pairs[0].format("\n")
+    Path("pillarbox.toml").write_text(f"{CONFIG}[tls]\n{first}\ncertificates = [{others}]\n")
+
+
+def write(label: str, *names: str, end: datetime.datetime | None = None) -> None:
+    issued = trustme.CA().issue_cert(*names, not_after=end)
+    issued.cert_chain_pems[0].write_to_path(f"{label}.pem")
+    issued.private_key_pem.write_to_path(f"{label}-key.pem")
+
+
+def problems(run: Run) -> list[list[str]]:
+    code, out, _ = run("tls", "status", "--json")
+    found = [each["problems"] for each in json.loads(out)]
+    assert code == (1 if any(found) else 0)
+    return found
+
+
+def test_the_private_ca_is_told_once_it_is_there(run: Run) -> None:
+    code, _, err = run("tls", "status")
+    assert code == 1
+    assert "the first start of the server makes one" in err
+    assert not Path("data").exists()
+    ensure_certificate(Path("data/tls"), "mail.example.org", NOW)
+    code, out, _ = run("tls", "status")
+    assert code == 0
+    assert "names:   mail.example.org, localhost, 127.0.0.1, ::1" in out
+    assert "issuer:  Pillarbox private CA" in out
+    assert "in 396 days" in out or "in 397 days" in out
+    assert "smtp 127.0.0.1:2525, imaps 127.0.0.1:2993; to clients who ask for another" in out
+
+
+def test_every_certificate_has_a_row(run: Run) -> None:
+    write("a", "mail.example.org")
+    write("b", "*.example.net", end=NOW + datetime.timedelta(days=100, hours=1))
+    configure("a", "b")
+    code, out, _ = run("tls", "status", "--json")
+    first, second = json.loads(out)
+    assert code == 0
+    assert second["names"] == ["*.example.net"]
+    assert second["days_left"] == 100
+    assert Path(second["key"]).name == "b-key.pem"
+    assert (first["first"], second["first"]) == (True, False)
+    assert first["listeners"] == second["listeners"]
+    assert second["listeners"] == ["smtp 127.0.0.1:2525", "imaps 127.0.0.1:2993"]
+
+
+def test_what_is_wrong_is_named_and_the_exit_code_is_1(run: Run) -> None:
+    write("a", "mx.example.org")
+    write("b", "*.example.net", end=NOW - datetime.timedelta(days=3))
+    write("c", "imap.example.com", end=NOW + datetime.timedelta(days=5, hours=1))
+    write("d", "a.example.net")
+    write("e", "imap.example.com")
+    configure("a", "b", "c", "d", "e")
+    Path("d-key.pem").write_bytes(Path("a-key.pem").read_bytes())
+    first, second, third, fourth, fifth = problems(run)
+    assert first == ["no certificate has the hostname mail.example.org"]
+    assert second[0].startswith("it expired on")
+    assert third == ["it expires in 5 days"]
+    assert "is not that of the certificate" in fourth[0]
+    assert fifth == ["no client gets it: those before it have its names"]
+    assert run("tls", "status")[1].count("PROBLEM: ") == 5
+
+
+def test_config_check_warns_of_what_expired(run: Run) -> None:
+    write("a", "mail.example.org", end=NOW - datetime.timedelta(days=3))
+    configure("a")
+    code, out, _ = run("config", "check")
+    assert code == 0
+    assert "Note: " in out
+    assert "a.pem: it expired on " in out
