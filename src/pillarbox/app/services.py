@@ -78,7 +78,13 @@ def make_services(
         config.imap.literals == "LITERAL-",
         config.imap.unauthenticate,
     )
-    pop3 = Pop3Context(store, authenticator, cleartext)
+    pop3 = Pop3Context(
+        store,
+        authenticator,
+        cleartext,
+        parse_duration(config.pop3.login_delay),
+        config.pop3.expire_days,
+    )
 
     def new_smtp(connection: Connection) -> Session:
         return SmtpSession(connection, smtp)

@@ -183,6 +183,13 @@ def find_problems(config: Config) -> Iterator[str]:
                 yield f"smtp.{name}: must be 60s or less"
         except ValueError as error:
             yield f"smtp.{name}: {error}"
+    try:
+        if parse_duration(config.pop3.login_delay) > 86400:
+            yield "pop3.login_delay: must be 1d or less"
+    except ValueError as error:
+        yield f"pop3.login_delay: {error}"
+    if config.pop3.expire_days < 0:
+        yield "pop3.expire_days: must be 0 (for ever) or more"
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
     for section in ("smtp", "submission"):

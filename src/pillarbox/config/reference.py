@@ -165,6 +165,12 @@ literals            = "LITERAL+"
 # false: one connection, one login. For servers behind a proxy that checks logins by itself.
 unauthenticate      = true
 
+[pop3]
+# How long an account must wait from one login to the next, at most 1d; "0s": not at all.
+login_delay = "0s"
+# Clients are told that mail is kept for so many days at least; 0: for ever. Pillarbox itself removes nothing.
+expire_days = 0
+
 # `pillarbox sendmail`, for programs on this machine.
 [sendmail]
 # Where it leaves messages for the server. Empty: within data_dir, for root and the server's user only; for all users

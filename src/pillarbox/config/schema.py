@@ -188,6 +188,13 @@ class Imap(msgspec.Struct, forbid_unknown_fields=True):
     """Whether a connection may be used for one account after the other (RFC 8437)."""
 
 
+class Pop3(msgspec.Struct, forbid_unknown_fields=True):
+    login_delay: str = "0s"
+    """How long an account must wait from one login to the next; "0s": not at all."""
+    expire_days: int = 0
+    """How many days mail is kept at least, which clients are told; 0: for ever."""
+
+
 class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
     drop_dir: str = ""
     """Where `pillarbox sendmail` leaves messages for the server; empty: within data_dir."""
@@ -213,6 +220,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     oauth: Oauth = msgspec.field(default_factory=Oauth)
     directory: DirectorySettings = msgspec.field(default_factory=DirectorySettings)
     imap: Imap = msgspec.field(default_factory=Imap)
+    pop3: Pop3 = msgspec.field(default_factory=Pop3)
     sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
 
     @property

@@ -33,6 +33,14 @@ def format_field(name: str, value: str) -> bytes:
     return "\r\n".join(lines).encode("ascii") + b"\r\n"
 
 
+def encode_words(text: str) -> bytes:
+    """A text as encoded words only, one on a line, as where a phrase is wanted (RFC 2047 §5).
+
+    `"ä b"` -> `b"=?utf-8?B?w6QgYg==?="`.
+    """
+    return "\r\n".join(_encode_words(f" {text}")).strip().encode("ascii")
+
+
 def _words(value: str) -> list[str]:
     """Words with the spaces before them, at least one; neighbours that need encoding are encoded together, since
     white space between encoded words is not text (RFC 2047 §6.2)."""

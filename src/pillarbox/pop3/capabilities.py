@@ -47,6 +47,17 @@ def _stls(situation: Situation) -> str | None:
     return "STLS" if permitted else None
 
 
+def _login_delay(situation: Situation) -> str | None:
+    """RFC 2449 §6.5"""
+    seconds = situation.options.login_delay_s
+    return f"LOGIN-DELAY {seconds}" if seconds else None
+
+
+def _expire(situation: Situation) -> str | None:
+    """RFC 2449 §6.7"""
+    return f"EXPIRE {situation.options.expire_days or 'NEVER'}"
+
+
 CAPABILITIES: tuple[Capability, ...] = (
     _always("TOP"),
     _always("UIDL"),
@@ -56,7 +67,10 @@ CAPABILITIES: tuple[Capability, ...] = (
     _always("RESP-CODES"),
     _always("AUTH-RESP-CODE"),  # RFC 3206 §4
     _always("PIPELINING"),
-    _always("EXPIRE NEVER"),
+    _expire,
+    _login_delay,
+    _always("UTF8"),  # RFC 6856 §2
+    _always("LANG"),  # RFC 6856 §3
     _always(f"IMPLEMENTATION Pillarbox-{__version__}"),
 )
 

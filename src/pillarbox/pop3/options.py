@@ -27,4 +27,8 @@ class ServerOptions:
     """SASL mechanisms, upper case."""
     cleartext_login: bool = False
     """Allow USER, PASS and AUTH without TLS too."""
+    login_delay_s: int = 0
+    """Announced as LOGIN-DELAY; 0: it is not."""
+    expire_days: int = 0
+    """Announced as EXPIRE: how long mail is kept at least; 0: for ever."""
     limits: Limits = field(default_factory=Limits)

@@ -1,4 +1,4 @@
-"""The POP3 server engine (RFC 1939, 2449, 2595, 3206, 5034).
+"""The POP3 server engine (RFC 1939, 2449, 2595, 3206, 5034, 6856).
 
 Shape: `core.engine`. It owns framing, states, limits and byte-stuffing; it decides nothing about
 passwords and maildrops. A session begins with `send_ok("Pillarbox ready.")`, or with `send_err` to
@@ -114,6 +114,7 @@ class Pop3Server:
         "closing",
         "mechanisms",
         "tls",
+        "utf8",
         "wants_tls",
     )
 
@@ -122,6 +123,8 @@ class Pop3Server:
         self.tls = tls
         self.mechanisms = options.mechanisms
         """SASL mechanisms, upper case; those of the options until the service knows better."""
+        self.utf8 = False
+        """The client takes header fields in UTF-8 (RFC 6856 §2.1)."""
         self.closing = False
         self.wants_tls = False
         self._state = _State.AUTHORIZATION
@@ -383,6 +386,8 @@ class Pop3Server:
         """RFC 2595 §4"""
         if self.tls:
             return _Err("Command not permitted when TLS active")
+        if self.utf8:
+            return _Err("STLS comes before UTF8")  # RFC 6856 §2.1
         if not self._options.stls:
             return _Err("TLS is not available")
         if self._lines:
@@ -393,7 +398,21 @@ class Pop3Server:
         self._phase = _Phase.TLS
         return _Ok("Begin TLS negotiation")
 
+    def _utf8(self, argument: bytes) -> _Outcome:
+        """RFC 6856 §2.1"""
+        self.utf8 = True
+        return _Ok("UTF-8 enabled")
+
     # Commands of both states
+
+    def _lang(self, argument: bytes) -> _Outcome:
+        """RFC 6856 §3.2: there is one language."""
+        wanted = argument.strip().lower()
+        if not wanted:
+            return _Ok("Language listing follows:", (b"en English\r\n",))
+        if wanted in (b"*", b"en"):
+            return _Ok("en Responses are in English")
+        return _Err("No such language here; responses are in English")
 
     def _capa(self, argument: bytes) -> _Outcome:
         lines = capability_lines(self._situation())
@@ -477,6 +496,8 @@ _COMMANDS: dict[bytes, _Command] = {
     b"PASS": _Command(Pop3Server._pass, _State.AUTHORIZATION, True),
     b"AUTH": _Command(Pop3Server._auth, _State.AUTHORIZATION, True),
     b"STLS": _Command(Pop3Server._stls, _State.AUTHORIZATION),
+    b"UTF8": _Command(Pop3Server._utf8, _State.AUTHORIZATION),
+    b"LANG": _Command(Pop3Server._lang, None, True),
     b"CAPA": _Command(Pop3Server._capa, None),
     b"QUIT": _Command(Pop3Server._quit, None),
     b"NOOP": _Command(Pop3Server._noop, _State.TRANSACTION),

@@ -7,10 +7,11 @@ one after another.
 
 import asyncio
 import os
+import time
 from array import array
 
 from pillarbox.core.errors import Refused
-from pillarbox.store import mailboxes, messages
+from pillarbox.store import mailboxes, maildrop, messages
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
 
@@ -84,6 +85,11 @@ class Maildrop:
             following = rows[-1][0] + 1
             await asyncio.sleep(0)
         self._octets = sum(self._sizes)
+
+    def note_login(self, delay_s: int) -> bool:
+        """Remember this login for as long as the account is there; False if the last was less than so long ago."""
+        assert self._lock is not None
+        return maildrop.note_login(self._lock, delay_s, time.time())
 
     def close(self) -> None:
         """Give the maildrop free. May be called again."""
@@ -241,10 +247,10 @@ async def open_maildrop(store: Store, account: int) -> Maildrop | None:
     lock = store.lock_maildrop(account)
     if lock is None:
         return None
-    maildrop = Maildrop(store, account, lock)
+    opened = Maildrop(store, account, lock)
     try:
-        await maildrop.load()
+        await opened.load()
     except BaseException:
-        maildrop.close()
+        opened.close()
         raise
-    return maildrop
+    return opened

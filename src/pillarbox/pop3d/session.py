@@ -1,4 +1,4 @@
-"""One POP3 connection: what the engine asks is answered from the maildrop (RFC 1939, 2449, 3206, 5034).
+"""One POP3 connection: what the engine asks is answered from the maildrop (RFC 1939, 2449, 3206, 5034, 6856).
 
 Deletions are made at QUIT, all or none; without QUIT none is. Flags of IMAP are not touched. Large messages leave in
 pieces, each only when the client has taken the one before.
@@ -12,6 +12,8 @@ from pillarbox.auth.exchange import Exchange, Outcome
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.peer import Denied, Login, Peer, peer_of
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.mime.header import header_end
+from pillarbox.mime.surrogate import ascii_header
 from pillarbox.net.connection import Connection
 from pillarbox.pop3 import events
 from pillarbox.pop3.multiline import Stuffer, first_lines
@@ -42,6 +44,10 @@ class Pop3Context:
     store: Store
     authenticator: Authenticator
     allow_cleartext_login: bool
+    login_delay_s: int = 0
+    """How long an account must wait from one login to the next (RFC 2449 §6.5)."""
+    expire_days: int = 0
+    """How long mail is kept at least, 0 for ever: only told (RFC 2449 §6.7)."""
 
 
 class Pop3Session:
@@ -51,7 +57,12 @@ class Pop3Session:
 
     def __init__(self, connection: Connection, context: Pop3Context) -> None:
         implicit = connection.service.implicit_tls
-        options = ServerOptions(stls=not implicit, cleartext_login=context.allow_cleartext_login)
+        options = ServerOptions(
+            stls=not implicit,
+            cleartext_login=context.allow_cleartext_login,
+            login_delay_s=context.login_delay_s,
+            expire_days=context.expire_days,
+        )
         self.engine = Pop3Server(options, tls=implicit)
         self._connection = connection
         self._context = context
@@ -128,10 +139,15 @@ class Pop3Session:
             self.engine.send_err(text, "" if outcome.is_syntax else "AUTH")
             return
         account = outcome.account
-        self._maildrop = await open_maildrop(self._context.store, account.id)
-        if self._maildrop is None:
+        maildrop = await open_maildrop(self._context.store, account.id)
+        if maildrop is None:
             self.engine.send_err("Another session has this maildrop", "IN-USE")
             return
+        if self._context.login_delay_s and not maildrop.note_login(self._context.login_delay_s):
+            maildrop.close()
+            self.engine.send_err("You logged in a moment ago; try again later", "LOGIN-DELAY")
+            return
+        self._maildrop = maildrop
         log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
         connection.account = account.id
         connection.supporter = outcome.supporter.id if outcome.supporter else 0
@@ -196,17 +212,28 @@ class Pop3Session:
         size = maildrop.size(number)
         if size <= READ_AHEAD_OCTETS:
             octets = await maildrop.message(number)
+            if not (self.engine.utf8 or octets.isascii()):
+                end = header_end(octets)
+                octets = await self._shown_header(octets[:end]) + octets[end:]
             self.engine.send_message(octets, has_crlf=maildrop.has_crlf(number))
         else:
             pieces = await maildrop.pieces(number)
             await self._stream(f"{size} octets", pieces, ALL_LINES)
 
+    async def _shown_header(self, header: bytes) -> bytes:
+        """RFC 6856 §2.1: without UTF-8 mode, none is sent that is not ASCII. DEVIATES: the size in LIST stays that of
+        the stored message (a SHOULD), and the fields of parts within the body are sent as they are."""
+        if self.engine.utf8 or header.isascii():
+            return header
+        return await self._context.store.compute_sized(len(header), lambda: ascii_header(header))
+
     async def _stream(self, text: str, pieces: Pieces, lines: int) -> None:
         """A message up to so many lines of its body, in pieces."""
         engine, stuffer = self.engine, Stuffer()
+        header = await self._shown_header(pieces.header)
         engine.start_multiline(text)
         self._streaming = True
-        engine.send_rendered([stuffer.feed(pieces.header)])
+        engine.send_rendered([stuffer.feed(header)])
         while lines > 0:
             piece = await pieces.read()
             part = first_lines(piece, lines)

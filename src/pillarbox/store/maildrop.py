@@ -27,3 +27,14 @@ def try_lock(folder: Path, account: int) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def note_login(descriptor: int, delay_s: int, now_s: float) -> bool:
+    """Remember a login in the lock's file, which all workers see: its one octet says that there was one, its time when.
+    False, and nothing is changed, if that is less than `delay_s` seconds ago."""
+    status = os.fstat(descriptor)
+    if status.st_size and 0 <= now_s - status.st_mtime < delay_s:
+        return False
+    os.pwrite(descriptor, b"1", 0)
+    os.utime(descriptor, (now_s, now_s))
+    return True

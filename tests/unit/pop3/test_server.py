@@ -225,6 +225,8 @@ ALWAYS = [
     "AUTH-RESP-CODE",
     "PIPELINING",
     "EXPIRE NEVER",
+    "UTF8",
+    "LANG",
     f"IMPLEMENTATION Pillarbox-{__version__}",
 ]
 
@@ -235,6 +237,34 @@ def test_capabilities_depend_on_tls_and_state() -> None:
     assert capabilities(Session(PUBLIC, tls=True)) == with_login
     assert capabilities(Session()) == with_login
     assert capabilities(logged_in()) == with_login
+
+
+def test_expire_and_login_delay_are_told_as_configured() -> None:
+    """RFC 2449 §6.5, §6.7"""
+    lines = capabilities(Session(ServerOptions(login_delay_s=900, expire_days=60)))
+    assert "LOGIN-DELAY 900" in lines
+    assert "EXPIRE 60" in lines
+
+
+def test_utf8_comes_before_the_login_and_after_stls() -> None:
+    """RFC 6856 §2, §2.1"""
+    session = Session(PUBLIC)
+    assert not session.engine.utf8
+    assert session.say(b"UTF8 x\r\n").startswith(b"-ERR")
+    assert session.say(b"utf8\r\n") == b"+OK UTF-8 enabled\r\n"
+    assert session.engine.utf8
+    assert session.say(b"STLS\r\n").startswith(b"-ERR")
+    assert not session.engine.wants_tls
+    assert logged_in().say(b"UTF8\r\n").startswith(b"-ERR")
+
+
+def test_lang_lists_and_chooses_the_one_language() -> None:
+    """RFC 6856 §3.2"""
+    for session in (Session(), logged_in()):
+        assert session.say(b"LANG\r\n") == b"+OK Language listing follows:\r\nen English\r\n.\r\n"
+        for wanted in (b"*", b"EN"):
+            assert session.say(b"LANG %b\r\n" % wanted).startswith(b"+OK en ")
+        assert session.say(b"LANG MUL\r\n").startswith(b"-ERR")
 
 
 def test_no_login_in_the_clear() -> None:
