@@ -25,6 +25,9 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 ALLOWANCE_S = 0.05
 """Of processor time, whatever the size: what may keep an event loop."""
 HANG_S = 60.0
+"""More than it was to take: then it hangs."""
+SHRINK_S = 400.0
+"""Hypothesis gives up making an input smaller after 300 s."""
 EXAMPLES_A_ROUND = 100
 MOST_EDITS = 8
 BLOCKS_LEFT = 200
@@ -108,10 +111,18 @@ def edited(draw: st.DrawFn, seeds: Sequence[bytes], largest: int) -> bytes:
 
 
 def fuzz(name: str, seconds: float, dice: random.Random) -> int:
-    """For so long; how many inputs it were. Raises what was found, with the smallest input in the corpus."""
+    """For so long; how many inputs it were. Raises what was found, with the smallest input in the corpus. A hang ends
+    the process, with the stack."""
+    faulthandler.dump_traceback_later(seconds + HANG_S, exit=True)
+    try:
+        return _fuzz(name, seconds, dice)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _fuzz(name: str, seconds: float, dice: random.Random) -> int:
     target = TARGETS[name]
     seeds = corpus_of(name) or [b""]
-    faulthandler.dump_traceback_later(seconds + HANG_S, exit=True)
     for octets in seeds:
         check(target, octets)
     check_growth(target, seeds)
@@ -128,6 +139,7 @@ def fuzz(name: str, seconds: float, dice: random.Random) -> int:
             check(target, octets)
         except BaseException:
             smallest[:] = [octets]
+            faulthandler.dump_traceback_later(SHRINK_S, exit=True)
             raise
 
     while time.monotonic() < end:
@@ -152,7 +164,6 @@ def fuzz(name: str, seconds: float, dice: random.Random) -> int:
                 raise
             smallest.clear()  # the machine was busy for a moment
     check_growth(target, seeds)
-    faulthandler.cancel_dump_traceback_later()
     return count
 
 
