@@ -19,3 +19,8 @@ def logging_as_before() -> Iterator[None]:
     logger.propagate = propagate
     logging._srcfile = source
     logging.logThreads, logging.logProcesses, logging.logMultiprocessing = extras
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, so that two processes end together."""
+    items.sort(key=lambda item: "robust" not in item.path.parts)

@@ -33,6 +33,7 @@ _HTTP_PREFIX = "/.well-known/acme-challenge/"  # RFC 8555 §8.3
 
 _MOST_PEERS = 16
 _PEER_S = 10.0
+_CLOSE_S = 5.0
 _MOST_OCTETS = 8192
 _HOOK_S = 120.0
 
@@ -83,10 +84,13 @@ class _Listener:
         self._serve = serve
         self._room = threading.Semaphore(_MOST_PEERS)
         self._sockets = list(bound)
+        self._threads: list[threading.Thread] = []
         for sock in self._sockets:
             sock.setblocking(True)
             sock.listen(_MOST_PEERS)
-            threading.Thread(target=self._accept, args=(sock,), daemon=True).start()
+            thread = threading.Thread(target=self._accept, args=(sock,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     @property
     def ports(self) -> list[int]:
@@ -112,9 +116,11 @@ class _Listener:
     def close(self) -> None:
         for sock in self._sockets:
             with contextlib.suppress(OSError):
-                sock.shutdown(
-                    socket.SHUT_RDWR
-                )  # nobody listens, whoever else has it; wakes `accept`
+                # Nobody listens, whoever else has it; that wakes `accept`, which must end before another listens.
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(_CLOSE_S)
+        for sock in self._sockets:
             sock.close()
 
 
