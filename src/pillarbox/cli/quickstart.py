@@ -16,6 +16,7 @@ import click
 from pillarbox.app import rights
 from pillarbox.app.unit_files import USUAL_USER, UnitNames, service_unit
 from pillarbox.auth.passwords import check_new_password, hash_password
+from pillarbox.certs.pair import read_pair
 from pillarbox.cli.common import ask_new_password, directory_of, ensure_terminal, password_option
 from pillarbox.cli.dns import show_records
 from pillarbox.cli.options import config_option
@@ -190,7 +191,13 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
     try:
         new.chmod(0o644)  # it has no secrets, and the server's user must be able to read it
         config = load_config(new)
+        for pair in config.tls.named_pairs:
+            read_pair(pair)
         new.rename(path)
+    except (Refused, OSError, ValueError) as error:
+        new.unlink()
+        text = error.text if isinstance(error, Refused) else f"tls: {error}"
+        raise Refused(text.replace(f"{new}: ", "")) from error
     except BaseException:
         new.unlink()
         raise

@@ -233,7 +233,8 @@ class Pop3Server:
         """Answer `Retrieve` or `Top` with a whole message, or the part asked for, as it is stored. `has_crlf`: every
         line is known to end with CRLF, which saves a look at all of them."""
         phase = self._end_wait(_Phase.TRANSACTION)
-        if not has_crlf:
+        # Whatever a damaged file says of a message: without the last CRLF, its end would be no line of its own.
+        if not (has_crlf and octets.endswith(b"\r\n")):
             octets = with_crlf(octets)
         self._output += (b"+OK %d octets\r\n" % len(octets), stuff(octets), END)
         self._after(phase)

@@ -40,7 +40,7 @@ def query(path: Path, sql: str) -> Iterator[tuple[list[str], Iterator[tuple[Any,
         ) from error
     except apsw.AuthError as error:
         raise Refused(f"only SELECT from the views {', '.join(VIEWS)} is possible") from error
-    except (apsw.SQLError, apsw.IncompleteExecutionError) as error:
+    except (apsw.SQLError, apsw.TooBigError, apsw.BindingsError) as error:
         raise Refused(f"SQL: {error}") from error
     except apsw.Error as error:
         raise database.unavailable(error, path) from error

@@ -27,6 +27,9 @@ RECOVERED = "Recovered"
 MOST_ATTEMPTS = 20_000
 """Reads of a table that fail."""
 
+FIRST_GUESSED = 16
+"""Mailboxes that are looked for though nothing names them any more: the first ones of an account."""
+
 _SMALL = (
     "subscription",
     "keyword_set",
@@ -123,11 +126,23 @@ def _copy(old: apsw.Connection, new: apsw.Connection, account: int) -> None:
         lowest = _LOWEST if table == "thread" else 0
         _insert(new, table, _read(old, table, key, lowest, _HIGHEST))
     known = {row[0] for row in new.execute("SELECT mailbox FROM mailbox")}
-    highest = new.execute("SELECT max(next_mailbox) FROM account_state").fetchone()
-    known |= set(range(min(int(highest[0] or 0), 10_000) if highest else 0))
+    known |= _mailboxes_with_messages(old, account) | set(range(1, FIRST_GUESSED + 1))
     for mailbox in sorted(known):
         rows = _read(old, "message", "uid", 1, messages.MOST_UIDS, account, mailbox)
         _insert(new, "message", rows)
+
+
+def _mailboxes_with_messages(connection: apsw.Connection, account: int) -> set[int]:
+    """As far as the table of messages leads to them: the lowest, the next, and so on, and likewise from the highest."""
+    found: set[int] = set()
+    for pick, beyond, start in (("min", ">", -1), ("max", "<", _HIGHEST)):
+        sql = f"SELECT {pick}(mailbox) FROM message WHERE account = ? AND mailbox {beyond} ?"
+        place = start
+        with suppress(apsw.Error):
+            while (row := connection.execute(sql, (account, place)).fetchone()) and row[0]:
+                place = int(row[0])
+                found.add(place)
+    return found
 
 
 def _insert(connection: apsw.Connection, table: str, rows: Iterator[Any]) -> None:

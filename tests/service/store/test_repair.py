@@ -20,6 +20,7 @@ from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.repair import Repaired, repair
+from pillarbox.store.salvage import salvage
 from pillarbox.store.store import Store
 
 PAGE = 4096
@@ -236,3 +237,21 @@ def test_nothing_waits_for_a_damaged_account(data: Path) -> None:  # noqa: F811
             assert await subjects(store, 2) == [0]
 
     with_store(data, second)
+
+
+def test_mailboxes_that_nothing_names_are_found_whatever_their_numbers(
+    filled: Path, tmp_path: Path
+) -> None:
+    """After a restore they are above a million, and none below is looked for in vain."""
+    _folder, path = copied(filled, tmp_path)
+    connection = apsw.Connection(str(path))
+    number = (1 << 20) + 7
+    connection.execute("UPDATE message SET mailbox = ? WHERE mailbox <> ?", (number, 1))
+    connection.execute("UPDATE account_state SET next_mailbox = ?", (number + 1,))
+    connection.execute("DELETE FROM mailbox WHERE mailbox <> 1")
+    connection.close()
+    target = tmp_path / "new.db"
+    begin = time.monotonic()
+    salvaged = salvage(path, target, 1, 1_790_000_000)
+    assert time.monotonic() - begin < 20
+    assert salvaged.saved + salvaged.recovered == 401

@@ -438,3 +438,12 @@ def test_shut_down() -> None:
     session = logged_in()
     session.engine.shut_down()
     assert session.engine.closing
+
+
+def test_a_message_without_its_last_line_end_still_ends() -> None:
+    """Whatever a damaged file says of its lines: else the client waits for ever (RFC 1939 §3)."""
+    engine = logged_in().engine
+    engine.receive(b"RETR 1\r\n")
+    engine.next_event()
+    engine.send_message(b"a\r\nb", has_crlf=True)
+    assert b"".join(engine.data_to_send()) == b"+OK 6 octets\r\na\r\nb\r\n.\r\n"
