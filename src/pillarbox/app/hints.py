@@ -127,9 +127,7 @@ class Hints:
             except BlockingIOError:
                 return False
             except OSError:
-                return (
-                    True  # whoever reads there is no more, or nobody is: the supervisor was killed
-                )
+                return True  # its reader is gone, or all are: the supervisor was killed
             waiting.difference_update(some)
         return True
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -76,12 +76,9 @@ def bind_all(addresses: Sequence[str]) -> list[socket.socket]:
 
 
 class _Listener:
-    """Calls `serve` in a thread for each connection, for some at a time."""
+    """Calls `_serve` in a thread for each connection, for some at a time."""
 
-    def __init__(
-        self, bound: Sequence[socket.socket], serve: Callable[[socket.socket], None]
-    ) -> None:
-        self._serve = serve
+    def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._room = threading.Semaphore(_MOST_PEERS)
         self._sockets = list(bound)
         self._threads: list[threading.Thread] = []
@@ -94,7 +91,14 @@ class _Listener:
 
     @property
     def ports(self) -> list[int]:
+        """Listened on."""
         return [sock.getsockname()[1] for sock in self._sockets]
+
+    def settle(self) -> None:
+        """It listens."""
+
+    def _serve(self, peer: socket.socket) -> None:
+        raise NotImplementedError
 
     def _accept(self, sock: socket.socket) -> None:
         while True:
@@ -124,24 +128,15 @@ class _Listener:
             sock.close()
 
 
-class HttpAnswers:
+class HttpAnswers(_Listener):
     """RFC 8555 §8.3: the key authorization under a path that has the token."""
 
     def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._found: dict[str, str] = {}
-        self._listener = _Listener(bound, self._serve)
-        self.close = self._listener.close
-
-    @property
-    def ports(self) -> list[int]:
-        """Listened on."""
-        return self._listener.ports
+        super().__init__(bound)
 
     def add(self, name: str, token: str, key_authorization: str) -> None:
         self._found[_HTTP_PREFIX + token] = key_authorization
-
-    def settle(self) -> None:
-        """It listens."""
 
     def _serve(self, peer: socket.socket) -> None:
         request = b""
@@ -162,20 +157,14 @@ class HttpAnswers:
         )
 
 
-class TlsAnswers:
+class TlsAnswers(_Listener):
     """RFC 8737 §3: a handshake for the name, with a certificate that has the digest of the key authorization."""
 
     def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.sni_callback = self._choose
-        self._listener = _Listener(bound, self._serve)
-        self.close = self._listener.close
-
-    @property
-    def ports(self) -> list[int]:
-        """Listened on."""
-        return self._listener.ports
+        super().__init__(bound)
 
     def add(self, name: str, token: str, key_authorization: str) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -187,9 +176,6 @@ class TlsAnswers:
             path.write_bytes(challenge_certificate(name, key_authorization))
             context.load_cert_chain(path)
         self._contexts[name] = context
-
-    def settle(self) -> None:
-        """It listens."""
 
     def _choose(
         self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext

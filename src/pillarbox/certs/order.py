@@ -47,6 +47,9 @@ _MORE_NONCES = 4
 class _Network(client.ClientNetwork):
     """Its own answer to a nonce that is refused is one more attempt; some CAs refuse several in a row."""
 
+    verify_ssl: Any
+    """Goes to `requests`, which also takes the path of a file of CAs."""
+
     def post(self, *args: Any, **kwargs: Any) -> requests.Response:
         for _ in range(_MORE_NONCES):
             try:
@@ -98,7 +101,8 @@ def _only_one(config: Config) -> Iterator[None]:
 
 
 def _obtain(config: Config, bound: Sequence[socket.socket]) -> None:
-    account = _register(config)
+    account_key = JWKEC(key=ComparableECKey(_account_key(config)))
+    account = _register(config, account_key)
     key = _new_key()
     csr = crypto_util.make_csr(key, list(wanted_names(config)))
     order = account.new_order(csr)
@@ -106,19 +110,19 @@ def _obtain(config: Config, bound: Sequence[socket.socket]) -> None:
     deadline = datetime.datetime.now() + datetime.timedelta(seconds=_ORDER_S)
     answers = make_answers(config.tls, bound)
     try:
-        _answer(account, order, answers, config.tls.acme_challenge)
+        thumbprint = encode_b64jose(account_key.thumbprint())
+        _answer(account, order, answers, config.tls.acme_challenge, thumbprint)
         order = account.poll_and_finalize(order, deadline)
     finally:
         answers.close()
     _keep(config, key + order.fullchain_pem.encode())
 
 
-def _register(config: Config) -> client.ClientV2:
+def _register(config: Config, key: JWKEC) -> client.ClientV2:
     """With the account of our key, made if need be (RFC 8555 §7.3)."""
-    key = JWKEC(key=ComparableECKey(_account_key(config)))
     net = _Network(key, alg=ES256, user_agent=f"pillarbox/{__version__}", timeout=_REQUEST_S)
     if config.tls.acme_ca_file:
-        net.verify_ssl = config.tls.acme_ca_file  # type: ignore[assignment]  # goes to requests, which takes a path
+        net.verify_ssl = config.tls.acme_ca_file
     account = client.ClientV2(client.ClientV2.get_directory(config.tls.acme_directory, net), net)
     contact = config.tls.acme_contact
     new = messages.NewRegistration.from_data(
@@ -153,10 +157,13 @@ def _new_key() -> bytes:
 
 
 def _answer(
-    account: client.ClientV2, order: messages.OrderResource, answers: Answers, kind: str
+    account: client.ClientV2,
+    order: messages.OrderResource,
+    answers: Answers,
+    kind: str,
+    thumbprint: str,
 ) -> None:
     """Let the CA look, once all answers are in place: names may share a record."""
-    thumbprint = encode_b64jose(account.net.key.thumbprint())  # type: ignore[union-attr]
     ready = []
     for authorization in order.authorizations:
         body = authorization.body

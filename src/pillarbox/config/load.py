@@ -60,10 +60,8 @@ def load_config(path: Path) -> Config:
         config = msgspec.convert(tomllib.loads(text), Config)
     except msgspec.ValidationError as error:
         raise Refused(f"{path}: {_in_plain_words(str(error))}") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # numbers of thousands of digits, brackets in brackets in brackets
+    except (ValueError, RecursionError) as error:
+        # Among them are numbers of thousands of digits, and brackets in brackets in brackets.
         raise Refused(f"{path} is not valid TOML: {error}") from error
     if not config.data_dir:
         raise Refused(f"{path}: data_dir: name a folder")

@@ -32,9 +32,11 @@ async def _all_since(client: Client, look: _Look, modseq: int) -> Ranges:
     found: Ranges = []
     place: Place | None = None
     while True:
-        part, place = await client.read_selected(
-            lambda tx, place=place: look(tx, mailbox, modseq, place)  # type: ignore[misc]
-        )
+
+        def work(tx: Tx, place: Place | None = place) -> tuple[Ranges, Place | None]:
+            return look(tx, mailbox, modseq, place)
+
+        part, place = await client.read_selected(work)
         found += part
         if place is None:
             return changes.merge(found)

@@ -200,7 +200,7 @@ def test_a_unit_names_what_stands_where() -> None:
     assert "ReadWritePaths=/var/lib/pillarbox\n" in text
     assert "@PROGRAM" not in text
     assert names.note() == ""
-    assert "home folder" in UnitNames(Path("/root/bin/pillarbox"), Path("/etc/x")).note()
+    assert "home folder" in UnitNames(Path("/home/ann/bin/pillarbox"), Path("/etc/x")).note()
     for bad in ("/opt/my mail/pillarbox", "/opt/%h", "/opt/a\nExecStartPre=/bin/x"):
         with pytest.raises(Refused):
             service_unit(CONFIGURED, UnitNames(Path(bad), Path("/etc/x")))
