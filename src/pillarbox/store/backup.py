@@ -47,7 +47,7 @@ ASIDE = "aside"
 _PAGES = 1024
 _SINGLE = ("directory.db", "logins.db", "queue.db")
 _NOT_SAVED = frozenset(
-    {"accounts", "journal", "spool", "run.db", "lock", "control", ASIDE, *_SINGLE}
+    {"accounts", "journal", "spool", "run.db", "lock", "control", ASIDE, UNFINISHED, *_SINGLE}
 )
 _ENDS_NOT_SAVED = ("-wal", "-shm", "-journal", ".new")
 
