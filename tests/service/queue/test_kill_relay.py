@@ -63,7 +63,11 @@ async def one_round(
 ) -> None:
     all_in = asyncio.Barrier(CLIENTS + 1)
     tasks = [asyncio.ensure_future(submitter(server, ledger, dice, all_in)) for _ in range(CLIENTS)]
-    await all_in.wait()  # logins take long on a busy machine
+    ready = asyncio.ensure_future(all_in.wait())  # logins take long on a busy machine
+    await asyncio.wait([ready, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        assert not task.done(), task.exception()
+    await ready
     await asyncio.sleep(dice.uniform(0.5, 1.0))
     await asyncio.to_thread(kill)
     queue = OutgoingQueue(server.folder / "data" / "queue.db", clock=time.time)

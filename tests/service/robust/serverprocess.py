@@ -45,6 +45,11 @@ def lives(pid: int) -> bool:
         return False
 
 
+def _is_open(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 class ServerProcess:
     """One server with accounts user0, user1 and so on; lab mode, no TLS needed."""
 
@@ -148,6 +153,9 @@ allow_cleartext_login = true
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         while any(lives(pid) for pid in workers):
+            time.sleep(0.001)
+        # A thread in a sync outlives the others for a moment, and keeps the ports open: who connects is cut off then.
+        while any(map(_is_open, (self.smtp, self.submission, self.imap, self.pop3))):
             time.sleep(0.001)
 
     def stop(self) -> int:
