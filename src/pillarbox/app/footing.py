@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pillarbox.app import rights
 from pillarbox.app.keeper import read_by, start_keeper
-from pillarbox.app.sockets import Sockets, bind_all
+from pillarbox.app.sockets import Sockets, bind_all, bind_metrics
 from pillarbox.app.status import is_answered
 from pillarbox.app.systemd import Manager, find_manager, take_passed
 from pillarbox.app.workplace import Read
@@ -36,6 +36,8 @@ class Footing:
     manager: Manager
     challenge: list[socket.socket]
     """Bound, to answer a CA on; none where an order can bind its own."""
+    metrics: list[socket.socket]
+    """Bound, to tell figures and health on."""
 
     @property
     def read(self) -> Read:
@@ -57,6 +59,7 @@ def take_footing(config: Config, workers: int) -> Footing:
     with rights.acting_as(user):
         lock = _take_lock(config.data_path)
     sockets = bind_all(config, workers, passed)
+    metrics = bind_metrics(config)
     loses_rights = user is not None or bool(os.geteuid() and rights.has_any())
     challenge = _bind_for_challenge(config) if loses_rights else []
     keeper = None
@@ -68,7 +71,7 @@ def take_footing(config: Config, workers: int) -> Footing:
         rights.become(user)
     if loses_rights:
         _give_up()
-    return Footing(sockets, lock, keeper, manager, challenge)
+    return Footing(sockets, lock, keeper, manager, challenge, metrics)
 
 
 def _bind_for_challenge(config: Config) -> list[socket.socket]:

@@ -1,9 +1,11 @@
 """What every kind of server process says of its life in the log, and its exit codes."""
 
+import ipaddress
 import logging
 
 from pillarbox.app.sockets import Sockets, addresses_of
 from pillarbox.config.schema import Config
+from pillarbox.core.endpoint import parse_endpoint
 
 STOPPED, FATAL = 0, 1
 """Exit codes."""
@@ -26,6 +28,12 @@ def warn(config: Config, sockets: Sockets | None) -> None:
         log.warning(
             "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
         )
+    for address in config.listen.metrics:
+        if not ipaddress.ip_address(parse_endpoint(address)[0]).is_loopback:
+            log.warning(
+                "listen.metrics: %s is not on loopback: whoever reaches it may read the figures",
+                address,
+            )
     if not sockets and not any(
         getattr(config.listen, name) for name in config.listen.__struct_fields__
     ):

@@ -18,6 +18,7 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.secret import Secret
+from pillarbox.core.tally import Tally
 from pillarbox.dns.mx import OwnHost
 from pillarbox.net.resolver import Resolver
 from pillarbox.net.tls import client_context
@@ -52,11 +53,16 @@ class Outbound:
         *,
         sends: bool,
         on_fatal: Callable[[BaseException], None],
+        tally: Tally,
     ) -> None:
         """`on_fatal` hears that mail cannot be made durable any more. Raises Refused when a password file cannot be
         read."""
         self.queue = OutgoingQueue(
-            config.data_path / "queue.db", clock=time.time, on_fatal=on_fatal, place=place
+            config.data_path / "queue.db",
+            clock=time.time,
+            on_fatal=on_fatal,
+            place=place,
+            times=tally.commits["queue"],
         )
         self.router = make_router(config)
         schedule = Schedule(
@@ -86,10 +92,9 @@ class Outbound:
         self.sends = sends
         self._worker: QueueWorker | None = None
         self._beginning: asyncio.Task[None] | None = None
-        self._reporter: QueueReporter | None = None
         if sends:
-            reporter = self._reporter = QueueReporter(
-                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
+            reporter = QueueReporter(
+                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random, tally
             )
             self._worker = QueueWorker(
                 self.queue,
@@ -102,11 +107,6 @@ class Outbound:
                 pressure=_share_of(Pressure(), place.workers),
             )
             self.enqueuer.courier = self._worker
-
-    @property
-    def sent(self) -> int:
-        """Recipients at other hosts that got their mail, since the start."""
-        return self._reporter.sent if self._reporter is not None else 0
 
     def _hint(self) -> None:
         if self._worker is not None:

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 
 from pillarbox import __version__
 from pillarbox.app import life
+from pillarbox.app.figures import Status
 from pillarbox.app.life import FATAL, STOPPED
+from pillarbox.app.monitoring import Monitoring
 from pillarbox.app.server import Server
-from pillarbox.app.status import Status, StatusSocket
+from pillarbox.app.status import StatusSocket
 from pillarbox.app.workplace import Workplace
 from pillarbox.config.schema import Config
 from pillarbox.store.store import Store
@@ -96,10 +98,13 @@ async def _serve(
     if is_alone:
         life.warn(config, workplace.sockets)
     await server.start()
-    status = StatusSocket(config.data_path, Status(workplace.shared, __version__), server.publish)
+    figures = Status(workplace.shared, __version__)
+    status = StatusSocket(config.data_path, figures, server.publish)
+    monitoring = Monitoring(config.data_path, figures, server.publish)
     try:
         if is_alone:
             await status.start()
+            await monitoring.start(workplace.metrics)
         announce(server)
         workplace.manager.ready(life.summary(server.sockets))
         workplace.manager.watch(lambda: True)
@@ -107,9 +112,11 @@ async def _serve(
         if is_alone:
             log.info("stopping")
         workplace.manager.stopping()
+        monitoring.readiness.stopping = True
     finally:
         status.close()
         await server.stop()
+        await monitoring.close()
         workplace.manager.close()
     if failures:
         log.critical("stopped: the store failed: %s", failures[0])

@@ -25,6 +25,7 @@ from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.tally import Tally
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.net.admission import Admission, Elsewhere
 from pillarbox.net.listener import Listeners
@@ -71,13 +72,14 @@ class Server:
         self._prepare = prepare
         self._sends = sends
         self._started = int(time.time())
+        self._tally = Tally()
         self._exit = AsyncExitStack()
         self._drain_s = DRAIN_S
+        self._serves = False
         self._admission: Admission | None = None
         self._maintenance: Maintenance | None = None
         self.sockets: Sockets = {}
         """What is listened on."""
-        self._outbound: Outbound | None = None
         self.store: Store | None = None
 
     @property
@@ -107,7 +109,11 @@ class Server:
                 workplace.hints.close
             )  # after the store, which tells of what it puts in at its end
         store = self.store = Store(
-            config.data_path, on_fatal=self._on_fatal, place=place, relay=workplace.hints
+            config.data_path,
+            on_fatal=self._on_fatal,
+            place=place,
+            relay=workplace.hints,
+            tally=self._tally,
         )
         self._exit.push_async_callback(store.close)
         if workplace.hints is not None:
@@ -132,10 +138,16 @@ class Server:
             exempt=parse_networks(config.security.never_throttled),
             doors=make_doors(config),
             failure_delay_s=self._failure_delay_s,
+            tally=self._tally,
         )
         self._exit.callback(authenticator.close)
-        outbound = self._outbound = Outbound(
-            config, store, place, sends=self._sends, on_fatal=self._on_fatal
+        outbound = Outbound(
+            config,
+            store,
+            place,
+            sends=self._sends,
+            on_fatal=self._on_fatal,
+            tally=self._tally,
         )
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
@@ -158,7 +170,7 @@ class Server:
         spool_folder = config.data_path / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
         room = SpoolRoom(spool_folder, TOTAL_OCTETS // place.workers)
-        smtp = make_smtp_context(config, store, authenticator, room, outbound, shared)
+        smtp = make_smtp_context(config, store, authenticator, room, outbound, shared, self._tally)
         if place.has_duty:
             self._take_duty(store, outbound, smtp)
             if config.tls.acme:
@@ -169,6 +181,7 @@ class Server:
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])
+        self._serves = True
         self.publish()
 
     def _take_duty(self, store: Store, outbound: Outbound, smtp: SmtpContext) -> None:
@@ -184,19 +197,18 @@ class Server:
 
     def publish(self) -> None:
         """Tell what this process does, for `pillarbox status`."""
-        if self._admission is None or self._outbound is None or self.store is None:
+        if self._admission is None or not self._serves:
             return
         connections = Counter(each.service.name for each in self._admission.connections)
         self._workplace.shared.publish(
             {
                 **connections,
-                "accepted": self._admission.accepted,
-                "stored": self.store.stored,
-                "sent": self._outbound.sent,
                 "pid": os.getpid(),
                 "started": self._started,
                 "beat": time.monotonic_ns() // 1_000_000,
-            }
+            },
+            self._tally.numbers(),
+            self._tally.slow.recent(time.time()),
         )
 
     async def stop(self, drain_s: float = DRAIN_S) -> None:

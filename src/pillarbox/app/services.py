@@ -1,6 +1,7 @@
 """The services by name: how a session of each is made."""
 
 from collections.abc import Callable
+from typing import Any
 
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.shared import Shared
@@ -10,19 +11,26 @@ from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.tally import PROTOCOL_OF, SERVICES, Tally
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
+from pillarbox.imapd.session import command_of as imap_command
 from pillarbox.net.connection import Connection, Service
 from pillarbox.net.session import Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
+from pillarbox.pop3d.session import command_of as pop3_command
 from pillarbox.smtpd.context import Rates, SmtpContext
 from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.smtpd.session import SmtpSession
+from pillarbox.smtpd.session import command_of as smtp_command
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})
 """RFC 8314 §3.3"""
+
+_Kind = tuple[Callable[[Connection], Session], bytes, Callable[[Any], str]]
+"""How a session is made, what a peer gets that cannot have one, and the names of its commands."""
 
 # What a peer gets that cannot be served now.
 SMTP_TURNED_AWAY = b"421 4.3.2 Too many connections; try again later\r\n"  # RFC 5321 §3.8
@@ -37,6 +45,7 @@ def make_smtp_context(
     spool_room: SpoolRoom,
     outbound: Outbound,
     shared: Shared,
+    tally: Tally,
 ) -> SmtpContext:
     """What all that takes mail in shares."""
     return SmtpContext(
@@ -57,6 +66,7 @@ def make_smtp_context(
             shared.rate(1, config.smtp.messages_per_minute),
             shared.rate(2, config.submission.messages_per_minute),
         ),
+        tally,
         # Who does not talk to other hosts has no use for their DNS either.
         SenderDomains(outbound.router.resolver.run) if outbound.sends else None,
     )
@@ -95,16 +105,10 @@ def make_services(
     def new_pop3(connection: Connection) -> Session:
         return Pop3Session(connection, pop3)
 
-    makers: dict[str, tuple[Callable[[Connection], Session], bytes]] = {
-        "smtp": (new_smtp, SMTP_TURNED_AWAY),
-        "submission": (new_smtp, SMTP_TURNED_AWAY),
-        "submissions": (new_smtp, SMTP_TURNED_AWAY),
-        "lmtp": (new_smtp, SMTP_TURNED_AWAY),
-        "imap": (new_imap, IMAP_TURNED_AWAY),
-        "imaps": (new_imap, IMAP_TURNED_AWAY),
-        "pop3": (new_pop3, POP3_TURNED_AWAY),
-        "pop3s": (new_pop3, POP3_TURNED_AWAY),
-    }
+    of_smtp: _Kind = (new_smtp, SMTP_TURNED_AWAY, smtp_command)
+    of_imap: _Kind = (new_imap, IMAP_TURNED_AWAY, imap_command)
+    of_pop3: _Kind = (new_pop3, POP3_TURNED_AWAY, pop3_command)
+    kinds = {"smtp": of_smtp, "lmtp": of_smtp, "imap": of_imap, "pop3": of_pop3}
     return {
         name: Service(
             name,
@@ -113,6 +117,10 @@ def make_services(
             name in IMPLICIT_TLS,
             # Other servers have certificates that mean nothing to us: none are asked for where mail comes in.
             certificates.context if name in ("smtp", "lmtp") else certificates.login_context,
+            command_of,
+            smtp.tally,
         )
-        for name, (new_session, turned_away) in makers.items()
+        for name, (new_session, turned_away, command_of) in (
+            (name, kinds[PROTOCOL_OF[name]]) for name in SERVICES
+        )
     }

@@ -3,25 +3,29 @@ for `pillarbox status`. Pages that nobody uses cost nothing."""
 
 import mmap
 import os
-from collections.abc import Mapping
+import struct
+from array import array
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from pillarbox.core import rate
 from pillarbox.core.rate import Rate
 from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
+from pillarbox.core.tally import MOST_SLOW, ROW_CELLS, SERVICES, SlowCommand
 from pillarbox.store.place import ALONE, Place
 
-SERVICES = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-FIGURES = (*SERVICES, "accepted", "stored", "sent", "pid", "started", "beat")
-"""What a worker tells of itself: connections now by service, connections since its start, messages stored, recipients
-at other hosts that got theirs, its process, when it started (epoch seconds), and when it told that (monotonic, ms)."""
+FIGURES = (*SERVICES, "pid", "started", "beat")
+"""What a worker tells of its present: connections by service, its process, when it started (epoch seconds), and when it
+told that (monotonic, ms). Its counts (`core.tally`) stand behind that."""
 
 ACCOUNT_SLOTS = 1 << 14
 ADDRESS_SLOTS = 1 << 16
 RATES = 3
 
 _SECRET_OCTETS = 64
-_FIGURES_OCTETS = 256
+_ROW_OCTETS = (len(FIGURES) + ROW_CELLS) * 8
+_SLOW = struct.Struct("<ddQ40s")
+_SLOW_OCTETS = MOST_SLOW * _SLOW.size
 
 
 class Shared:
@@ -32,9 +36,10 @@ class Shared:
         self.number = place.number
         octets = memoryview(memory)
         places = [0, *_ends(place.workers)]
-        secret, self._figures, watches, behind, addresses, *rates = (
+        secret, rows, self._slow, watches, behind, addresses, *rates = (
             octets[start:end] for start, end in pairwise(places)
         )
+        self._rows: memoryview[float] = rows.cast("d")
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
         """For keys of `addresses` and `rate`."""
         self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
@@ -45,32 +50,68 @@ class Shared:
         """By client address: connections."""
         self._own_blocks = [
             (block, len(block) // place.workers)
-            for block in (self._figures, watches, behind, addresses)
+            for block in (self._slow, watches, behind, addresses)
         ]
+        self._base = self._row(place.number)[len(FIGURES) :].tolist()
         self._rates = rates
 
     def rate(self, index: int, per_minute: int) -> Rate:
         """One of RATES that hold for all workers."""
         return Rate(per_minute, self._rates[index], self.mark)
 
-    def publish(self, figures: Mapping[str, int]) -> None:
-        """What this worker tells of itself."""
-        cells = self._figures.cast("Q")
-        start = (self._place.number - 1) * (_FIGURES_OCTETS // 8)
-        for index, name in enumerate(FIGURES):
-            cells[start + index] = figures.get(name, 0)
+    def publish(
+        self, figures: Mapping[str, int], counts: Sequence[float], slow: Sequence[SlowCommand]
+    ) -> None:
+        """What this worker tells of itself: its present, its counts since it started, its slowest commands. A worker
+        goes on where its predecessor ended, so that no count of a server ever falls."""
+        row = [float(figures.get(name, 0)) for name in FIGURES]
+        row += [base + count for base, count in zip(self._base, counts, strict=True)]
+        self._row(self.number)[:] = memoryview(array("d", row))
+        octets = b"".join(
+            _SLOW.pack(one.ended, one.seconds, one.account, one.what.encode()[:40]) for one in slow
+        )
+        start = (self.number - 1) * _SLOW_OCTETS
+        self._slow[start : start + _SLOW_OCTETS] = octets.ljust(_SLOW_OCTETS, b"\0")
+
+    def _row(self, number: int) -> "memoryview[float]":
+        cells = _ROW_OCTETS // 8
+        return self._rows[(number - 1) * cells : number * cells]
 
     def figures(self) -> list[dict[str, int]]:
-        """What each worker told last, in their order."""
-        cells = self._figures.cast("Q")
-        starts = range(0, len(cells), _FIGURES_OCTETS // 8)
-        return [dict(zip(FIGURES, cells[start:], strict=False)) for start in starts]
+        """What each worker told last of its present, in their order; all zero: it does not serve."""
+        return [
+            dict(zip(FIGURES, map(int, self._row(number)), strict=False))
+            for number in range(1, self._place.workers + 1)
+        ]
+
+    def counts(self) -> list[float]:
+        """A row of `core.tally`: all workers together, those that ended included."""
+        rows = [
+            self._row(number)[len(FIGURES) :].tolist()
+            for number in range(1, self._place.workers + 1)
+        ]
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+    def slow(self) -> list[SlowCommand]:
+        """The slow commands of all workers."""
+        entries = (_SLOW.unpack(entry) for entry in _pieces(self._slow))
+        return [
+            SlowCommand(ended, seconds, account, what.rstrip(b"\0").decode("utf-8", "replace"))
+            for ended, seconds, account, what in entries
+            if ended
+        ]
 
     def forget(self, number: int) -> None:
-        """A worker is no more: what it counted goes."""
+        """A worker is no more: what it held and did goes; what it counted in all stays."""
+        present = self._row(number)[: len(FIGURES)]
+        present[:] = memoryview(array("d", bytes(len(present) * 8)))
         for block, size in self._own_blocks:
             start = (number - 1) * size
             block[start : start + size] = bytes(size)
+
+
+def _pieces(entries: memoryview) -> list[memoryview]:
+    return [entries[start : start + _SLOW.size] for start in range(0, len(entries), _SLOW.size)]
 
 
 def make_memory(workers: int) -> int:
@@ -92,10 +133,11 @@ def shared_alone() -> Shared:
 
 
 def _ends(workers: int) -> list[int]:
-    """Where each part ends: secret, figures, watches, mail behind, addresses, rates."""
+    """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, rates."""
     sizes = [
         _SECRET_OCTETS,
-        workers * _FIGURES_OCTETS,
+        workers * _ROW_OCTETS,
+        workers * _SLOW_OCTETS,
         workers * ACCOUNT_SLOTS * 2,
         workers * ACCOUNT_SLOTS * 2,
         workers * ADDRESS_SLOTS * 2,

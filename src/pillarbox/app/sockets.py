@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pillarbox.config.schema import Config
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.core.tally import SERVICES
 from pillarbox.net.listener import bind
 
 Sockets = dict[str, list[socket.socket]]
@@ -28,7 +29,7 @@ def bind_all(
                 sockets[name] = [sock.dup() for sock in given]
             for sock in given:
                 sock.close()
-        for name in config.listen.__struct_fields__:
+        for name in SERVICES:
             for address in getattr(config.listen, name) if name not in passed else ():
                 try:
                     for sockets, sock in zip(made, _bind(address, workers), strict=True):
@@ -39,6 +40,19 @@ def bind_all(
         for sockets in made:
             close_all(sockets)
         raise
+    return made
+
+
+def bind_metrics(config: Config) -> list[socket.socket]:
+    """Where figures and health are told; once, however many workers there are. Raises Refused."""
+    made: list[socket.socket] = []
+    for address in config.listen.metrics:
+        try:
+            made.append(bind(address))
+        except OSError as error:
+            for sock in made:
+                sock.close()
+            raise Refused(_why_not_bound("metrics", address, error)) from error
     return made
 
 

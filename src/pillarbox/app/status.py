@@ -1,4 +1,4 @@
-"""What a running server tells of itself, through a socket in its data folder: `pillarbox status`.
+"""What a running server tells of itself, through a socket in its data folder: `pillarbox status`, `pillarbox top`.
 
 Whoever connects gets one JSON object. Only the server's user can.
 """
@@ -7,79 +7,16 @@ import asyncio
 import json
 import os
 import socket
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pillarbox.app.shared import SERVICES, Shared
+from pillarbox.app.figures import SAMPLE_EVERY_S, Status
 from pillarbox.core.errors import Refused, Unavailable
 
 NAME = "control"
-SAMPLE_EVERY_S = 5.0
-SAMPLES = 13
-"""About a minute."""
 ANSWER_S = 10.0
-
-COUNTED = ("accepted", "stored", "sent")
-
-
-class Status:
-    """Puts together what the workers published."""
-
-    def __init__(self, shared: Shared, version: str) -> None:
-        self._shared = shared
-        self._version = version
-        self._started = int(time.time())
-        self._gone = dict.fromkeys(COUNTED, 0)
-        """Of workers that ended."""
-        self._samples: deque[tuple[float, dict[str, int]]] = deque(maxlen=SAMPLES)
-        self.restarts: dict[int, int] = {}
-        """By worker."""
-        self.sample()
-
-    def ended(self, number: int) -> None:
-        """Worker `number` is no more; before its figures are forgotten."""
-        figures = self._shared.figures()[number - 1]
-        for name in COUNTED:
-            self._gone[name] += figures[name]
-
-    def sample(self) -> None:
-        """For the rates; once in SAMPLE_EVERY_S."""
-        self._samples.append((time.monotonic(), self._totals()))
-
-    def _totals(self) -> dict[str, int]:
-        figures = self._shared.figures()
-        return {name: self._gone[name] + sum(one[name] for one in figures) for name in COUNTED}
-
-    def report(self) -> dict[str, Any]:
-        """As JSON."""
-        workers = []
-        for number, figures in enumerate(self._shared.figures(), 1):
-            workers.append(
-                {
-                    "worker": number,
-                    "pid": figures["pid"] or None,
-                    "started": figures["started"] or None,
-                    "restarts": self.restarts.get(number, 0),
-                    "connections": {name: figures[name] for name in SERVICES},
-                }
-            )
-        totals = self._totals()
-        then, before = self._samples[0]
-        minutes = max(1.0, (time.monotonic() - then) / 60)  # less: what came since the start
-        return {
-            "version": self._version,
-            "pid": os.getpid(),
-            "started": self._started,
-            "workers": workers,
-            "totals": totals,
-            "per_minute": {
-                name: round((totals[name] - before[name]) / minutes) for name in COUNTED
-            },
-        }
 
 
 class StatusSocket:

@@ -17,19 +17,24 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pillarbox import __version__
+from pillarbox.app.figures import LONGEST_SILENCE_S, Status
 from pillarbox.app.footing import Footing
 from pillarbox.app.handover import CANNOT_START, STORE_FAILED, Orders, Ready, encode
 from pillarbox.app.life import FATAL, STOPPED, announce, summary, warn
 from pillarbox.app.shared import Shared, make_memory, open_memory
 from pillarbox.app.sockets import Sockets, close_all
-from pillarbox.app.status import Status, StatusSocket
+from pillarbox.app.status import StatusSocket
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.store.place import Place
+
+if TYPE_CHECKING:
+    from pillarbox.app.monitoring import Monitoring
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Before a worker that crashed is started again; doubled with every crash that comes within STEADY_S. Clients of its
@@ -38,9 +43,6 @@ STEADY_S = 10.0
 
 MOST_CRASHES_AT_START = 3
 """Of the first worker, before the server has begun."""
-
-LONGEST_SILENCE_S = 5.0
-"""Workers tell once a second that they live. Silence of one for so long is none of a busy loop."""
 
 STOP_S = 60.0
 """A worker that has not stopped after this is killed."""
@@ -84,6 +86,7 @@ class Supervisor:
     _why_not: str = ""
     _shared: Shared = field(init=False)
     _status: Status = field(init=False)
+    _monitoring: "Monitoring | None" = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> int:
@@ -103,15 +106,26 @@ class Supervisor:
         await control.start()
         try:
             self._spawn(self._workers[0])
+            await self._start_monitoring()
             await self._ended.wait()
         finally:
             control.close()
+            if self._monitoring is not None:
+                await self._monitoring.close()
             self._close()
         if self._why_not:
             raise Refused(self._why_not)
         if self._code == STOPPED:
             log.info("stopped")
         return self._code
+
+    async def _start_monitoring(self) -> None:
+        if not self.footing.metrics:
+            return
+        from pillarbox.app.monitoring import Monitoring  # what it imports takes memory
+
+        self._monitoring = Monitoring(self.config.data_path, self._status, lambda: None)
+        await self._monitoring.start(self.footing.metrics)
 
     # Workers
 
@@ -226,7 +240,6 @@ class Supervisor:
         loop.remove_reader(talk)
         talk.close()
         worker.process = worker.talk = None
-        self._status.ended(worker.number)
         self._shared.forget(worker.number)
         if self._stopping:
             if not any(each.process for each in self._workers):
@@ -274,6 +287,8 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             self.footing.manager.stopping()
+            if self._monitoring is not None:
+                self._monitoring.readiness.stopping = True
             if self._code == STOPPED:
                 log.info("stopping")
             for worker in self._workers:

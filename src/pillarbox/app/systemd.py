@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 
-from pillarbox.app.shared import SERVICES
 from pillarbox.core.errors import Refused
+from pillarbox.core.tally import SERVICES
 
 _FIRST_PASSED = 3
 

@@ -26,7 +26,7 @@ def main(descriptor: int) -> int:
     if not line:
         return CANNOT_START  # nobody wants us any more
     orders = msgspec.json.decode(line, type=Orders)
-    log_to_stderr()
+    log_to_stderr(orders.config.log_format)
 
     def announce(server: Server) -> None:
         assert server.store is not None

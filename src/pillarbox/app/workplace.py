@@ -28,6 +28,8 @@ class Workplace:
     """For the files of TLS, which only root may be able to read."""
     challenge: list[socket.socket] = field(default_factory=list)
     """Bound, to answer a CA on; none: whoever answers binds its own."""
+    metrics: list[socket.socket] = field(default_factory=list)
+    """Bound, to tell figures and health on; of several workers, the supervisor tells."""
     manager: Manager = field(default_factory=Manager)
     """Who wants to hear of us; of several workers, the supervisor tells."""
 

@@ -32,6 +32,7 @@ from pillarbox.auth.throttle import Claim, Throttle
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
+from pillarbox.core.tally import Tally
 from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
 from pillarbox.sasl.scram import Verifier
@@ -107,8 +108,10 @@ class Authenticator:
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
         failure_delay_s: float = 1.0,
+        tally: Tally | None = None,
     ) -> None:
         """`exempt` networks may fail as often as they like; `doors` are the other ways in."""
+        self._tally = tally or Tally()
         self.doors = doors
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
         self.directory = directory
@@ -345,10 +348,12 @@ class Authenticator:
         """The password was right; is what is wanted allowed?"""
         login = self._authorize(account, app_password, wanted)
         if login is None:
+            self._tally.login_failures[peer.protocol, "authorization"] += 1
             self._note(account, peer, mechanism, "may not act for others", "")
             log.info("%s may not act as %r (from %s)", account.address, wanted[:100], peer.address)
             await asyncio.sleep(self._failure_delay_s)
             return Denied("you cannot act for another user", is_authorization=True)
+        self._tally.logins[peer.protocol] += 1
         with_what = app_password.name if app_password is not None else ""
         self._note(account, peer, mechanism, OK, with_what)
         if login.supporter is not None:
@@ -380,6 +385,7 @@ class Authenticator:
     async def _fail(
         self, claim: Claim, password: bytes, peer: Peer, mechanism: str, why: str
     ) -> Denied:
+        self._tally.login_failures[peer.protocol, "credentials"] += 1
         delay = self._throttle.failed(claim, password)
         log.info(
             "login failed for %r from %s by %s: %s",
@@ -394,6 +400,7 @@ class Authenticator:
         return Denied(WRONG)
 
     async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
+        self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info("login refused for %r from %s: too many failures", claim.name[:100], peer.address)
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, "refused", "")

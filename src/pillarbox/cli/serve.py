@@ -21,7 +21,7 @@ def serve() -> int:
     Ctrl-C does not wait. Exit code 1: the server could not start, or its disk failed.
     """
     config = read_config(as_server=False)
-    log_to_stderr()
+    log_to_stderr(config.log_format)
     workers = config.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     footing = take_footing(config, workers)
     if workers > 1:
@@ -37,5 +37,6 @@ def serve() -> int:
         read=footing.read,
         manager=footing.manager,
         challenge=footing.challenge,
+        metrics=footing.metrics,
     )
     return run(config, announce_in_log, workplace=workplace)

@@ -5,6 +5,7 @@ import click
 from pillarbox.app.unit_files import UnitNames, service_unit, socket_unit
 from pillarbox.cli.options import config_option, config_path, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.core.tally import SERVICES
 
 
 @click.command(
@@ -26,9 +27,7 @@ def systemd_unit(service: str | None) -> None:
             click.echo(f"Note: {note}", err=True)
         click.echo(service_unit(config, names), nl=False)
         return
-    addresses = (
-        getattr(config.listen, service, []) if service in config.listen.__struct_fields__ else []
-    )
+    addresses = getattr(config.listen, service) if service in SERVICES else []
     if not addresses:
         raise Refused(f"[listen] names no address for {service}")
     click.echo(socket_unit(service, addresses), nl=False)

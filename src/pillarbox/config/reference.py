@@ -18,6 +18,9 @@ user = ""
 # answer; more are for many busy sessions, and need more than two cores.
 workers = 1
 
+# What the lines of the log look like: "text", or "json" with a field for each value.
+log_format = "text"
+
 # Addresses and ports. A missing or empty list: that service is off.
 [listen]
 smtp        = ["0.0.0.0:25", "[::]:25"]     # mail from other servers
@@ -28,6 +31,8 @@ imap        = ["0.0.0.0:143", "[::]:143"]   # STARTTLS
 imaps       = ["0.0.0.0:993", "[::]:993"]
 pop3        = ["0.0.0.0:110", "[::]:110"]   # STLS
 pop3s       = ["0.0.0.0:995", "[::]:995"]
+metrics     = []                            # /metrics for Prometheus, /healthz, /readyz by HTTP, without a password:
+                                            # for this machine only, like "127.0.0.1:9090"
 
 # PEM files, the certificate followed by those that signed it; new ones are taken up within some seconds. All empty:
 # a private CA (data_dir/tls/ca.pem) signs a certificate for hostname, localhost, 127.0.0.1 and ::1.

@@ -17,6 +17,8 @@ class Listen(msgspec.Struct, forbid_unknown_fields=True):
     imaps: list[str] = []
     pop3: list[str] = []
     pop3s: list[str] = []
+    metrics: list[str] = []
+    """No mail: figures and health by HTTP, for Prometheus and whoever looks after servers."""
 
 
 class CertificateFiles(msgspec.Struct, forbid_unknown_fields=True):
@@ -210,6 +212,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     user: str = ""
     """Whom a server that root starts becomes once it has its ports; empty: it stays root."""
     workers: int = 1
+    log_format: Literal["text", "json"] = "text"
     listen: Listen = msgspec.field(default_factory=Listen)
     tls: Tls = msgspec.field(default_factory=Tls)
     smtp: Smtp = msgspec.field(default_factory=Smtp)

@@ -32,6 +32,15 @@ TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
 
 log = logging.getLogger("pillarbox.imapd")
 
+_LOGINS = frozenset({"LOGIN", "AUTHENTICATE"})
+
+
+def command_of(event: Event) -> str:
+    """For `net.connection.Service`."""
+    if isinstance(event, Command):
+        return "" if event.name in _LOGINS else event.name
+    return "APPEND" if isinstance(event, AppendEnd) else ""
+
 
 class ImapSession:
     """Serves `imap` and `imaps`."""

@@ -55,8 +55,6 @@ class Admission:
     elsewhere: Elsewhere | None = None
     banned: Container[str] = ()
     """Addresses that are turned away."""
-    accepted: int = 0
-    """Since the start."""
 
     def admit(self, connection: Admitted, address: str) -> bool:
         """Count a new connection in, or say no."""
@@ -73,7 +71,6 @@ class Admission:
                 if held + others.counts.of_others(slot) >= self.most_per_address:
                     return False
                 others.counts.add(slot, 1)
-        self.accepted += 1
         self.by_address[address] = held + 1
         self.connections[connection] = address
         return True

@@ -12,10 +12,12 @@ import time
 import types
 import zlib
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pillarbox.core.engine import Wait
+from pillarbox.core.tally import PROTOCOL_OF, SLOW_COMMAND_S, Histogram, SlowCommand, Tally
 from pillarbox.net.admission import Admission
 from pillarbox.net.channel import Channel
 from pillarbox.net.proxy import parse_proxy_header
@@ -46,7 +48,15 @@ LONGEST_NAP_S = 60.0
 CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
 
+SESSION: ContextVar[str] = ContextVar("session", default="")
+"""For the log: the id of the connection whose event is being answered, also in what awaits something for it. Tasks that
+serve others and happen to begin there inherit it, so it means nothing in their lines."""
+
 log = logging.getLogger("pillarbox.net")
+
+
+def _nameless(_event: Any) -> str:
+    return ""
 
 
 @dataclass(slots=True)
@@ -61,6 +71,14 @@ class Service:
     implicit_tls: bool
     tls: Callable[[], ssl.SSLContext]
     """The present context, asked for at each handshake."""
+    command_of: Callable[[Any], str] = _nameless
+    """The name of the command that an event is, or ends; "": its time is not counted."""
+    tally: Tally = field(default_factory=Tally)
+    times: Histogram = field(init=False)
+    """Of its commands."""
+
+    def __post_init__(self) -> None:
+        self.times = self.tally.commands[PROTOCOL_OF[self.name]]
 
 
 @types.coroutine
@@ -242,6 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         """Who the client is, is known."""
+        self.service.tally.connections[self.service.name] += 1
         if self.service.implicit_tls:
             self.channel.start_tls()
         else:
@@ -260,6 +279,7 @@ class Connection(asyncio.Protocol):
             return True
         is_banned = self.peer[0] in self._admission.banned
         why = "is banned" if is_banned else "too many connections"
+        self.service.tally.turned_away["banned" if is_banned else "too_many"] += 1
         log.log(
             logging.INFO if is_banned else logging.WARNING,
             "%s %s: %s (%s)",
@@ -501,17 +521,29 @@ class Connection(asyncio.Protocol):
 
     def _step(self, session: Session, event: Any) -> bool:
         """Handle one event; False when a task goes on with it."""
-        self._slice_began = time.monotonic()
+        SESSION.set(self.id)
+        began = self._slice_began = time.monotonic()
         coroutine = session.handle(event)
         try:
             waiting = coroutine.send(None)
         except (StopIteration, ConnectionError):
+            self._note_time(event, began)
             return True
         except Exception:
             self._report(session, event)
             return True
-        self._task = self._loop.create_task(self._finish(session, event, coroutine, waiting))
+        self._task = self._loop.create_task(self._finish(session, event, coroutine, waiting, began))
         return False
+
+    def _note_time(self, event: Any, began: float) -> None:
+        service = self.service
+        name = service.command_of(event)
+        if name:
+            took = time.monotonic() - began
+            service.times.observe(took)
+            if took >= SLOW_COMMAND_S:
+                what = f"{PROTOCOL_OF[service.name]} {name}"
+                service.tally.slow.note(SlowCommand(time.time(), took, self.account, what))
 
     async def _finish(
         self,
@@ -519,9 +551,11 @@ class Connection(asyncio.Protocol):
         event: Any,
         coroutine: Coroutine[Any, Any, None],
         waiting: Any,
+        began: float,
     ) -> None:
         try:
             await _resume(coroutine, waiting)
+            self._note_time(event, began)
         except ConnectionError:
             pass  # the peer is gone; `connection_lost` knows
         except Exception:

@@ -36,6 +36,22 @@ ALL_LINES = 1 << 62
 
 log = logging.getLogger("pillarbox.pop3d")
 
+_COMMANDS: dict[type, str] = {
+    events.Stat: "STAT",
+    events.List: "LIST",
+    events.Uidl: "UIDL",
+    events.Retrieve: "RETR",
+    events.Top: "TOP",
+    events.Delete: "DELE",
+    events.Reset: "RSET",
+    events.Quit: "QUIT",
+}
+
+
+def command_of(event: events.Event) -> str:
+    """For `net.connection.Service`."""
+    return _COMMANDS.get(event.__class__, "")
+
 
 @dataclass(slots=True)
 class Pop3Context:

@@ -6,10 +6,11 @@ than never. Reports go out with the null path and are never answered by another 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Failure
+from pillarbox.core.tally import Tally
 from pillarbox.dsn.build import Reported
 from pillarbox.dsn.wishes import Action, wants
 from pillarbox.outbound.translate import gist, translate
@@ -36,8 +37,7 @@ class QueueReporter:
     schedule: Schedule
     clock: Callable[[], float]
     random: Random
-    sent: int = 0
-    """Recipients that got their mail."""
+    tally: Tally = field(default_factory=Tally)
 
     async def report(
         self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
@@ -55,21 +55,24 @@ class QueueReporter:
             if relayed:
                 await self._tell(relayed, host, Action.RELAYED)
             self.queue.finish_soon(owner, delivered)
-            self.sent += len(delivered)
+            self._note_delivered(delivered)
         failed: list[tuple[Row, Outcome]] = []
         delayed: list[tuple[Row, Outcome]] = []
         for row, outcome in results:
             if outcome.kind is not Kind.DELIVERED:
                 self._count(outcome)
             if outcome.kind is Kind.PERMANENT:
+                self.tally.attempts["failed"] += 1
                 self._log(row, "permanent", host, _explained(outcome))
                 failed.append((row, outcome))
             elif outcome.kind is Kind.TEMPORARY:
                 step = self._next_step(row)
                 if isinstance(step, GiveUp):
+                    self.tally.attempts["expired"] += 1
                     self._log(row, "expired", host, _explained(outcome))
                     failed.append((row, outcome))
                     continue
+                self.tally.attempts["deferred"] += 1
                 if step.warn:
                     delayed.append((row, outcome))
                 await self._defer(owner, row, step.at, host, outcome)
@@ -77,6 +80,12 @@ class QueueReporter:
             await self._fail(owner, failed, host)
         if delayed and await self._tell(delayed, host, Action.DELAYED):
             await self.queue.warned([row for row, _ in delayed])
+
+    def _note_delivered(self, rows: Sequence[Row]) -> None:
+        self.tally.attempts["delivered"] += len(rows)
+        now = self.clock()
+        for row in rows:
+            self.tally.queue_seconds.observe(max(0.0, now - row.created))
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.from_peer and translate(outcome.reply) is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pillarbox.auth.login import Authenticator
 from pillarbox.core.networks import NO_NETWORKS, Networks
 from pillarbox.core.rate import Rate
+from pillarbox.core.tally import Tally
 from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import Needs, offered
 from pillarbox.smtp.options import Limits, ServerOptions
@@ -62,6 +63,7 @@ class SmtpContext:
     error_delay_s: float = 0.0
     """How much longer each further error of a client waits for its answer (`smtp.options.Limits`)."""
     rates: Rates = field(default_factory=Rates)
+    tally: Tally = field(default_factory=Tally)
     sender_domains: SenderDomains | None = None
     """None: strangers' senders are not looked up."""
     clock: Callable[[], float] = time.time

@@ -151,6 +151,7 @@ class Pickup:
         transaction = Transaction(_mail(sender, envelope, message))
         failed = await self._resolve(transaction, envelope, queue_id)
         prepared = await self._prepare(transaction, envelope, message, caller, (queue_id, date))
+        result = "rejected"
         if isinstance(prepared, Reply):
             failed = [_failed(raw, prepared) for raw in envelope.recipients]
         elif transaction.recipients:
@@ -169,6 +170,9 @@ class Pickup:
                 may_repeat=True,
             )
             await make_durable(context, Accepted(delivery, transaction, None, own=True))
+            result = "accepted"
+            context.tally.message_octets["sendmail"] += len(message)
+        context.tally.messages["sendmail", result] += 1
         log.info(
             "id=%s from=<%s> to=%d refused=%d size=%d dropped by user %s",
             queue_id,

@@ -17,6 +17,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
+from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import Destination, owns, resolve
@@ -67,6 +68,22 @@ TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 
 log = logging.getLogger("pillarbox.smtpd")
+
+_COMMANDS: dict[type, str] = {
+    Hello: "EHLO",
+    Mail: "MAIL",
+    Rcpt: "RCPT",
+    DataStart: "DATA",
+    BodyEnd: "end of data",
+    Reset: "RSET",
+    Quit: "QUIT",
+    Xclient: "XCLIENT",
+}
+
+
+def command_of(event: Event) -> str:
+    """For `net.connection.Service`."""
+    return _COMMANDS.get(event.__class__, "")
 
 
 class SmtpSession:
@@ -280,6 +297,17 @@ class SmtpSession:
         return owns(self._directory, submitter, address)
 
     async def _rcpt(self, event: Rcpt) -> None:
+        reply = replies.LOCAL_ERROR
+        try:
+            reply = await self._recipient(event)
+        finally:
+            self._context.tally.recipients[result_of(reply.code)] += 1
+        if reply.positive or reply is replies.TOO_MANY_RECIPIENTS:
+            self.engine.send(reply)
+        else:
+            self._refuse(f"recipient <{event.raw}>", reply)
+
+    async def _recipient(self, event: Rcpt) -> Reply:
         transaction = self._transaction
         assert transaction is not None
         found = resolve(
@@ -289,17 +317,14 @@ class SmtpSession:
             relay=self._may_relay(event.forward_path.domain),
         )
         if isinstance(found, Reply):
-            self._refuse(f"recipient <{event.raw}>", found)
-            return
+            return found
         known = transaction.copies
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
-            self.engine.send(replies.TOO_MANY_RECIPIENTS)
-            return
+            return replies.TOO_MANY_RECIPIENTS
         if self._directory.quotas.exist() and await self._is_full(transaction, found):
-            self._refuse(f"recipient <{event.raw}>", replies.MAILBOX_FULL)
-            return
+            return replies.MAILBOX_FULL
         transaction.add(event, found)
-        self.engine.send(replies.RECIPIENT_OK)
+        return replies.RECIPIENT_OK
 
     async def _is_full(self, transaction: Transaction, found: Destination) -> bool:
         """Whether no mailbox behind a recipient has room for a message of the declared size, if there is one."""
@@ -353,13 +378,18 @@ class SmtpSession:
             transaction.close()
 
     async def _body_end(self, event: BodyEnd) -> None:
-        transaction = self._transaction
+        transaction, tally = self._transaction, self._context.tally
         assert transaction is not None
+        began = time.monotonic()
+        result = "deferred"
         try:
             reply = await self._accept(transaction, event)
+            result = result_of(reply.code)
         finally:
+            tally.messages[self._connection.service.name, result] += 1
             self._end_transaction()
         if reply.positive:
+            tally.deliveries.observe(time.monotonic() - began)
             self.engine.send(reply)
         else:
             self._refuse(f"message from <{transaction.sender}>", reply)
@@ -410,6 +440,7 @@ class SmtpSession:
             if await are_full(context.store, accounts, size):
                 return replies.MAILBOX_FULL
         pending = await make_durable(context, accepted)
+        context.tally.message_octets[self._connection.service.name] += size
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,

@@ -14,7 +14,7 @@ journal is fatal: the process must stop.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 import apsw
 
 from pillarbox.core.errors import Failure, Unavailable
+from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.intake import Intake, Taken
@@ -121,10 +122,13 @@ class Committer:
         left: Sequence[Path],
         mark_behind: Callable[[int, int], None],
         most_unsynced: int,
+        times: Mapping[str, Histogram],
     ) -> None:
         """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
         earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`.
-        `most_unsynced`: of `recovery.MOST_UNSYNCED`, the share of this process."""
+        `most_unsynced`: of `recovery.MOST_UNSYNCED`, the share of this process. `times`: how long commits take, by
+        "journal" and "account"."""
+        self._times = times
         runs = {run for path in left if (run := run_of(path))}
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
         self._arrivals: list[_Arrival] = []
@@ -361,8 +365,10 @@ class Committer:
         if records:
             accounts = {file.account for file, _ in applied}
             accounts.update(arrival.account for arrival in arrivals)
+            began = time.monotonic()
             try:
                 await self._write_journal(records, accounts)
+                self._times["journal"].observe(time.monotonic() - began)
             except BaseException:
                 for file, group in applied:
                     self._finish(file, fail_all(group.units, stopping()))
@@ -469,6 +475,7 @@ class Committer:
         loop = asyncio.get_running_loop()
         is_lazy = all(unit.journalled is nothing for unit in units)
         level = database.NORMAL if is_lazy and not self._must_sync(file) else database.FULL
+        began = time.monotonic()
         try:
             if not file.try_lock():
                 await loop.run_in_executor(self._lock_threads, file.lock)
@@ -482,6 +489,7 @@ class Committer:
             self._finish(file, fail_all(units, error))
             self._fail(error)
             raise
+        self._times["account"].observe(time.monotonic() - began)
         if level == database.FULL and any(unit.error is None for unit in group.units):
             file.unsynced = 0
         self._finish(file, group)

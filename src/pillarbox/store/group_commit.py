@@ -11,6 +11,7 @@ not known.
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.syncing import Syncs
 
@@ -66,8 +68,11 @@ class GroupCommit:
         *,
         sync: Callable[[int], None] = os.fdatasync,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
+        times: Histogram | None = None,
     ) -> None:
-        """`connection` is open, in WAL mode, and belongs to this object from now on."""
+        """`connection` is open, in WAL mode, and belongs to this object from now on. `times` gets how long syncs
+        take."""
+        self._times = times or Histogram()
         self._connection = connection
         self._sync_file = sync
         self._on_fatal = on_fatal
@@ -269,7 +274,13 @@ class GroupCommit:
         self._syncing = True
         self._dirty = False
         covered, self._unsynced = self._unsynced, []
-        self._syncs.sync(self._log).add_done_callback(lambda future: self._synced(future, covered))
+        began = time.monotonic()
+
+        def done(future: "asyncio.Future[None]") -> None:
+            self._times.observe(time.monotonic() - began)
+            self._synced(future, covered)
+
+        self._syncs.sync(self._log).add_done_callback(done)
 
     def _synced(
         self,

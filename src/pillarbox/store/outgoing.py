@@ -19,6 +19,7 @@ import apsw
 
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.group_commit import GroupCommit, Work
 from pillarbox.store.outgoing_row import (
@@ -93,13 +94,19 @@ class OutgoingQueue:
         sync: Callable[[int], None] = os.fdatasync,
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
         place: Place = ALONE,
+        times: Histogram | None = None,
     ) -> None:
-        """`sync` makes a file durable by its descriptor; `on_fatal` hears that it cannot: stop then."""
+        """`sync` makes a file durable by its descriptor; `on_fatal` hears that it cannot: stop then. `times` gets how
+        long syncs take."""
         self.owner = f"worker-{place.number}"
         """Whose leases, and whose mail that is not yet accepted, an earlier process of this place has left."""
         self._place = place
         self._commit = GroupCommit(
-            path, database.open_single(path, "queue", vfs=vfs), sync=sync, on_fatal=on_fatal
+            path,
+            database.open_single(path, "queue", vfs=vfs),
+            sync=sync,
+            on_fatal=on_fatal,
+            times=times,
         )
         self._reader = database.open_single(path, "queue", vfs=vfs)
         self._open = partial(database.open_single, path, "queue", vfs=vfs)

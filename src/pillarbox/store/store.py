@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import apsw
 
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.tally import Tally
 from pillarbox.store import (
     acl,
     database,
@@ -58,11 +59,13 @@ class Store:
         on_fatal: Callable[[BaseException], None] = lambda _error: None,
         place: Place = ALONE,
         relay: Relay | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes.
         Blocks. Raises Refused if another server uses `data_dir` and Unavailable if its files cannot be used."""
         self.data_dir = data_dir
         self.clock = clock
+        self.tally = tally or Tally()
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
@@ -74,8 +77,6 @@ class Store:
             journal_folder = data_dir / "journal"
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
-            self.stored = 0
-            """Messages that were given to `append`."""
             self.unusable = set(place.unusable)
             """Accounts that must not be opened, since their journal could not be replayed."""
             if place.is_first:
@@ -110,6 +111,7 @@ class Store:
                 left,
                 relay.mark_behind if relay is not None else _mark_nothing,
                 recovery.MOST_UNSYNCED // place.workers,
+                self.tally.commits,
             )
         except BaseException:
             os.close(self._lock)
@@ -240,7 +242,7 @@ class Store:
         """`append` for a caller that does several at once: they become durable together."""
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
-        self.stored += 1
+        self.tally.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock, run = self.clock, self._journal.run
 
@@ -265,7 +267,7 @@ class Store:
         if item.size <= LARGEST_JOURNALLED:
             taken = self._committer.take(account, item)
             if taken is not None:
-                self.stored += 1
+                self.tally.stored += 1
                 return taken
         return self.append_soon(account, item)
 
@@ -280,7 +282,7 @@ class Store:
 
         Raises as `append` does, and what `work` raises.
         """
-        self.stored += len(items)
+        self.tally.stored += len(items)
         staged: dict[int, int] = {}
 
         def append_staged(tx: Tx) -> list[Appended]:
@@ -322,7 +324,7 @@ class Store:
 
     async def _append_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
-        self.stored += 1
+        self.tally.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
                 account, lambda tx: messages.append(tx, item), item.size

@@ -129,7 +129,7 @@ class Rig:
         return made
 
     async def start(self, implicit_tls: bool = False) -> None:
-        service = Service("echo", self.session, b"too many\n", implicit_tls, lambda: self.context)
+        service = Service("imap", self.session, b"too many\n", implicit_tls, lambda: self.context)
         sock = bind("127.0.0.1:0")
         self.port = sock.getsockname()[1]
         await self.listeners.listen(sock, service)
