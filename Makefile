@@ -24,13 +24,14 @@ FUZZ ?=
 fuzz: $(VENV)/ready
 	$(BIN)/python -W ignore tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ)
 
-# Formatting, lint, types, floors and the RFC index; no tests.
+# Formatting, lint, types, floors, the RFC index and the page of metrics; no tests.
 check: $(VENV)/ready
 	$(BIN)/ruff format --check src tests bench tools
 	$(BIN)/ruff check src tests bench tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/rfcs.py
+	$(BIN)/python tools/metrics.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff format src tests bench tools

@@ -34,6 +34,7 @@ from pillarbox.mime.header import decode_header
 from pillarbox.mime.message import parse_message
 from pillarbox.mime.parameters import parse_content_type, parse_disposition
 from pillarbox.mime.searched import index_text
+from pillarbox.net.http import BadRequest, parse_request
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.pop3.options import ServerOptions as Pop3Options
 from pillarbox.pop3.server import Pop3Server
@@ -183,6 +184,10 @@ def proxy(data: bytes) -> None:
     parse_proxy_header(data)
 
 
+def http(data: bytes) -> None:
+    parse_request(data)
+
+
 @cache
 def _signer() -> Signer:
     return Signer("example.org", "fuzz", make_ed25519_key())
@@ -215,6 +220,7 @@ TARGETS = {
     "sasl": Target(sasl, 1 << 14),
     "configuration": Target(configuration, 1 << 16, (Refused,)),
     "proxy": Target(proxy, 1 << 12, (ValueError,)),
+    "http": Target(http, 1 << 13, (BadRequest,)),
     "dkim": Target(dkim, 1 << 20, (ValueError,)),
     "dkim-keys": Target(dkim_keys, 1 << 14, (ValueError,)),
 }

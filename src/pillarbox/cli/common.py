@@ -113,6 +113,17 @@ def show_many(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json:
         click.echo(some)
 
 
+def duration(seconds: float) -> str:
+    """For people: the two largest units."""
+    minutes = max(0, int(seconds)) // 60
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{max(0, int(seconds))} s"
+
+
 def one_line(text: str) -> str:
     """What a stranger wrote, with nothing in it that moves the cursor."""
     if text.isprintable():

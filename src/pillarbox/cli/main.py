@@ -14,6 +14,7 @@ REFUSED = 1
 MODULES = {
     "serve": "serve",
     "status": "status",
+    "top": "top",
     "demo": "demo",
     "domain": "domain",
     "account": "account",

@@ -6,10 +6,9 @@ from typing import Any
 import click
 
 from pillarbox.app.status import ask
-from pillarbox.cli.common import show_table
+from pillarbox.cli.common import duration, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
-from pillarbox.store.outgoing import OutgoingQueue
-from pillarbox.store.pending import Pending
+from pillarbox.store.queue_figures import QueueReader
 
 
 @click.command(epilog="Example: pillarbox status --json")
@@ -21,18 +20,16 @@ def status(as_json: bool) -> None:
     """
     config = read_config()
     report = ask(config.data_path)
-    queue = OutgoingQueue(config.data_path / "queue.db", clock=time.time)
-    pending = Pending(config.data_path / "queue.db", clock=time.time)
+    reader = QueueReader(config.data_path / "queue.db")
     try:
-        messages, recipients = queue.count()
-        report["queue"] = {
-            "messages": messages,
-            "recipients": recipients,
-            "local_deliveries": pending.count(),
-        }
+        queue = reader.read()
     finally:
-        pending.close()
-        queue.close()
+        reader.close()
+    report["queue"] = {
+        "messages": queue.messages,
+        "recipients": queue.recipients,
+        "local_deliveries": queue.local_deliveries,
+    }
     if as_json:
         import json
 
@@ -43,7 +40,7 @@ def status(as_json: bool) -> None:
 
 def _show(report: dict[str, Any]) -> None:
     now = time.time()
-    up = _duration(now - report["started"])
+    up = duration(now - report["started"])
     click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}.")
     queue, minute, total = report["queue"], report["per_minute"], report["totals"]
     click.echo(
@@ -65,20 +62,10 @@ def _show(report: dict[str, Any]) -> None:
         (
             worker["worker"],
             worker["pid"],
-            _duration(now - worker["started"]) if worker["started"] else None,
+            duration(now - worker["started"]) if worker["started"] else None,
             worker["restarts"],
             *(worker["connections"][name] for name in services),
         )
         for worker in workers
     ]
     show_table(["worker", "process", "runs_for", "restarts", *services], rows, as_json=False)
-
-
-def _duration(seconds: float) -> str:
-    minutes = max(0, int(seconds)) // 60
-    days, hours = minutes // 1440, minutes // 60 % 24
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{int(seconds)} s"

@@ -136,12 +136,12 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        is_full = len(self._server.peers) >= MOST_PEERS
-        self._server.peers.add(self)
-        if is_full:
+        if len(self._server.peers) >= MOST_PEERS:
             self._send(503, "too many connections\n")
-        else:
-            self._timer = self._loop.call_later(HEAD_S, self._send, 408, "too slow\n")
+            self._transport.close()  # type: ignore[union-attr]
+            return
+        self._server.peers.add(self)
+        self._timer = self._loop.call_later(HEAD_S, self._send, 408, "too slow\n")
 
     def data_received(self, data: bytes) -> None:
         if self._is_answered or self._task is not None:

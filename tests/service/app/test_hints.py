@@ -11,6 +11,7 @@ from pillarbox.app import hints as module
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, make_memory, open_memory
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.tally import ROW_CELLS, SlowCommand
 from pillarbox.store.place import Place
 
 WORKERS = 3
@@ -135,18 +136,30 @@ def test_a_worker_that_does_not_answer_is_not_waited_for(
     asyncio.run(main())
 
 
-def test_what_a_worker_counted_goes_with_it(shared: list[Shared]) -> None:
+def test_what_a_worker_holds_goes_with_it_and_what_it_counted_stays(shared: list[Shared]) -> None:
     first, second, third = shared
     slot = first.mark("192.0.2.1") % 1000
     for one in (first, second):
         one.addresses.add(slot, 1)
         one.watches.add(3, 1)
         one.behind.add(4, 1)
-        one.publish({"imap": 5, "pid": 77})
+        one.publish({"imap": 5, "pid": 77}, [2.0] * ROW_CELLS, [SlowCommand(9.0, 0.5, 3, "imap X")])
     third.forget(1)
     assert third.addresses.of_others(slot) == 1
     assert third.watches.holders(3) == third.behind.holders(4) == [2]
     assert [figures["imap"] for figures in third.figures()] == [0, 5, 0]
+    assert third.slow() == [SlowCommand(9.0, 0.5, 3, "imap X")]
+    assert third.counts() == [4.0] * ROW_CELLS
+
+
+def test_a_worker_goes_on_counting_where_its_predecessor_ended() -> None:
+    descriptor = make_memory(2)
+    for _ in range(3):
+        Shared(open_memory(descriptor), Place(1, 2)).publish({}, [1.5] * ROW_CELLS, [])
+    other = Shared(open_memory(descriptor), Place(2, 2))
+    other.forget(1)
+    assert other.counts() == [4.5] * ROW_CELLS
+    os.close(descriptor)
 
 
 def test_rates_hold_for_all_workers(shared: list[Shared]) -> None:

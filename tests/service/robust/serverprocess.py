@@ -62,8 +62,11 @@ class ServerProcess:
         watched: bool = False,
         workers: int = 1,
         tls: bool = False,
+        listen: str = "",
+        head: str = "",
     ) -> None:
-        """`watched`: with a `LoopWatch`, whose figures are in `record`; that is of one process. `tls`: `imaps` too."""
+        """`extra`, `listen` and `head` are lines of the configuration: its last, of [listen], and its first. `watched`:
+        with a `LoopWatch`, whose figures are in `record`; that is of one process. `tls`: `imaps` too."""
         self.folder = folder
         self.record: Record | None = None
         self.smtp, self.submission, self.imap, self.pop3, self.imaps = free_ports(5)
@@ -78,12 +81,14 @@ class ServerProcess:
 hostname = "mail.{DOMAIN}"
 data_dir = "data"
 workers = {workers}
+{head}
 [listen]
 smtp = ["127.0.0.1:{self.smtp}"]
 submission = ["127.0.0.1:{self.submission}"]
 imap = ["127.0.0.1:{self.imap}"]
 pop3 = ["127.0.0.1:{self.pop3}"]
 {f'imaps = ["127.0.0.1:{self.imaps}"]' if tls else ""}
+{listen}
 [security]
 allow_cleartext_login = true
 {extra}

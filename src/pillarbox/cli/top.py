@@ -1,0 +1,202 @@
+"""pillarbox top"""
+
+import os
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pillarbox.app.status import ask
+from pillarbox.cli.common import directory_of, duration, one_line
+from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.schema import Config
+from pillarbox.core.tally import PROTOCOL_OF, PROTOCOLS
+from pillarbox.store.queue_figures import QueueReader
+
+EVERY_S = 1.0
+WIDTH = 100
+"""Of a picture that is not for a terminal."""
+
+
+@click.command(epilog="Example: pillarbox top --once")
+@config_option
+@json_option
+@click.option("--once", is_flag=True, help="Print one picture and end.")
+def top(as_json: bool, once: bool) -> None:
+    """A live view of the running server: sessions, mail and commands in a second, the queue, the
+    slowest commands of the last five minutes, the workers. Key q or Ctrl-C ends it.
+
+    Without a terminal, and with --json, it prints one picture.
+    """
+    config = read_config()
+    source = _Source(config)
+    try:
+        if as_json:
+            import json
+
+            click.echo(json.dumps(source.look(), indent=2))
+        elif once or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            width = None if sys.stdout.isatty() else WIDTH
+            Console(width=width, highlight=False).print(picture(source.look(), time.time()))
+        else:
+            _show_live(source)
+    finally:
+        source.close()
+
+
+class _Source:
+    """What there is to show."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._queue = QueueReader(config.data_path / "queue.db")
+
+    def look(self) -> dict[str, Any]:
+        """The status of the server, with the queue and the names of accounts. Raises Refused, Unavailable."""
+        report = ask(self._config.data_path)
+        report["queue"] = asdict(self._queue.read())
+        slow = report["slow_commands"]
+        numbers = {command["account_id"] for command in slow} - {None}
+        names: dict[int, str] = {}
+        if numbers:
+            with directory_of(self._config) as directory:
+                found = map(directory.account_by_id, numbers)
+                names = {account.id: account.address for account in found if account is not None}
+        for command in slow:
+            command["account"] = names.get(command.pop("account_id"))
+        return report
+
+    def close(self) -> None:
+        self._queue.close()
+
+
+def _show_live(source: _Source) -> None:
+    console = Console(highlight=False)
+    with _keys() as is_end:
+        first = picture(source.look(), time.time())
+        with Live(first, console=console, screen=True, auto_refresh=False) as live:
+            live.refresh()
+            while not is_end(EVERY_S):
+                live.update(picture(source.look(), time.time()), refresh=True)
+
+
+@contextmanager
+def _keys() -> Iterator[Any]:
+    """Of a terminal, one by one and unseen: the function waits so long and says whether q was typed."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
+
+    def is_end(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([descriptor], [], [], left)[0]:
+                typed = os.read(descriptor, 1024)
+                if not typed or b"q" in typed.lower():
+                    return True
+        return False
+
+    try:
+        with suppress(KeyboardInterrupt):
+            yield is_end
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def picture(report: dict[str, Any], now: float) -> RenderableType:
+    """All of it, for a terminal of any width."""
+    workers, queue, rates = report["workers"], report["queue"], report["per_second"]
+    up = int(now - report["started"])
+    serving = sum(worker["serves"] for worker in workers)
+    head = Text.assemble(
+        ("Pillarbox ", "bold"),
+        f"{report['version']}, process {report['pid']}, runs for {duration(up)}, ",
+        (f"{serving} of {len(workers)} workers serve", "" if serving == len(workers) else "red"),
+    )
+    queued = (
+        f"Queue: {queue['messages']} messages, the oldest {duration(queue['oldest_s'])} old;"
+        f" {queue['active']} recipients active, {queue['deferred']} deferred, {queue['held']} held;"
+        f" {queue['local_deliveries']} deliveries here wait"
+    )
+    beside = Table.grid(padding=(0, 6, 0, 0))
+    beside.add_row(_protocols(workers, rates), _mail(report))
+    parts = (head, beside, queued, _workers(workers, now), _slow(report["slow_commands"], now))
+    lines: list[RenderableType] = []
+    for part in parts:
+        lines += [part, ""]
+    return Group(*lines[:-1])
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    return table
+
+
+def _protocols(workers: list[dict[str, Any]], rates: dict[str, float]) -> Table:
+    table = _table("protocol", "sessions", "commands/s")
+    for protocol in PROTOCOLS:
+        sessions = sum(
+            worker["connections"][service]
+            for worker in workers
+            for service, name in PROTOCOL_OF.items()
+            if name == protocol
+        )
+        table.add_row(protocol, str(sessions), f"{rates[f'{protocol}_commands']:.1f}")
+    return table
+
+
+def _mail(report: dict[str, Any]) -> Table:
+    rates, totals = report["per_second"], report["totals"]
+    table = _table("", "in a second", "in all")
+    for what, name in (
+        ("messages in", "received"),
+        ("messages refused", "refused"),
+        ("recipients elsewhere", "sent"),
+        ("connections", "accepted"),
+        ("logins", "logins"),
+        ("logins that failed", "login_failures"),
+    ):
+        table.add_row(what, f"{rates[name]:.1f}", f"{totals[name]:,}")
+    return table
+
+
+def _workers(workers: list[dict[str, Any]], now: float) -> Table:
+    table = _table("worker", "process", "CPU %", "memory MiB", "files", "restarts", "runs for")
+    for worker in workers:
+        table.add_row(
+            str(worker["worker"]),
+            str(worker["pid"] or "-"),
+            f"{worker['cpu_percent']:.1f}",
+            str(worker["resident_octets"] >> 20),
+            str(worker["open_files"]),
+            str(worker["restarts"]),
+            duration(int(now - worker["started"])) if worker["started"] else "-",
+        )
+    return table
+
+
+def _slow(commands: list[dict[str, Any]], now: float) -> RenderableType:
+    if not commands:
+        return "No command took a tenth of a second in the last five minutes."
+    table = _table("slow command", "seconds", "ago", "account")
+    for command in commands:
+        table.add_row(
+            f"{command['protocol']} {one_line(command['command'])}",
+            f"{command['seconds']:.3f}",
+            duration(max(0, int(now - command["ended"]))),
+            command["account"] or "-",
+        )
+    return table

@@ -1,0 +1,58 @@
+"""Makes docs/metrics.md from the tables of the code: names, kinds, labels and meanings of all metrics.
+
+    python tools/metrics.py [--write]
+
+Without --write it only looks, and exit code 1 says that the page is not what the code is.
+"""
+
+import sys
+from pathlib import Path
+
+from pillarbox.app.exposition import all_families
+from pillarbox.core.tally import Family
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+
+HEAD = """# Metrics
+
+Made by `python tools/metrics.py --write` from `core/tally.py` and `app/exposition.py`; `make check` holds it equal to them.
+
+`[listen] metrics` switches `/metrics` on ([operations.md](operations.md#metrics-and-health)). Each name, its labels and their values stay; more may come. A histogram `NAME` is
+`NAME_bucket` (with the label `le`), `NAME_sum` and `NAME_count`. Each answer tells of all workers and the supervisor together, unless there is a label `worker`.
+
+- Counters never fall while the server runs: a worker goes on where its predecessor ended. A worker that is killed takes what it counted in its last second with it. (Only
+  `pillarbox_worker_cpu_seconds_total` begins anew, as the process does.) With the server itself they begin at zero.
+- Workers tell their figures once a second; with one process they are those of the moment.
+- What cannot be looked at (a queue that cannot be read, a disk that does not answer) has no sample then, and `pillarbox_ready` is 0.
+
+| metric | kind | labels | what it is |
+| --- | --- | --- | --- |
+"""
+
+
+def page() -> str:
+    """As it should be."""
+    return HEAD + "".join(f"{_row(family)}\n" for family in all_families())
+
+
+def _row(family: Family) -> str:
+    labels = "; ".join(
+        f"`{name}`: {', '.join(values)}" if values else f"`{name}`"
+        for name, values in family.labels
+    )
+    limits = (
+        f" Limits: {', '.join(f'{limit:g}' for limit in family.limits)} s." if family.limits else ""
+    )
+    return f"| `{family.name}` | {family.kind} | {labels} | {family.help}{limits} |"
+
+
+def main() -> None:
+    """Look, or write."""
+    if "--write" in sys.argv[1:]:
+        PAGE.write_text(page(), "utf-8")
+    elif not PAGE.exists() or PAGE.read_text("utf-8") != page():
+        sys.exit("docs/metrics.md is not what the code is; run: python tools/metrics.py --write")
+
+
+if __name__ == "__main__":
+    main()
