@@ -5,6 +5,7 @@ what is about a session, with its id and the client's address. Whoever writes su
 """
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -72,7 +73,10 @@ class JsonLines:
         line["message"] = record.getMessage()
         if record.exc_info:
             line["stack"] = _FORMAT_STACK(record.exc_info)
-        return msgspec.json.encode(line).decode() + "\n"
+        try:
+            return msgspec.json.encode(line).decode() + "\n"
+        except UnicodeEncodeError:  # a lone surrogate: octets of a peer that were no UTF-8
+            return json.dumps(line) + "\n"
 
 
 def _text(record: logging.LogRecord, moment: str) -> str:

@@ -59,6 +59,9 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[imap]\nhierarchy_separator = "#"', "hierarchy_separator"),
         (GOOD.replace("mail.example.org", "-x-"), "hostname"),
         (GOOD + "[listen]\nftp = []", "ftp"),
+        (GOOD + '[listen]\nmetrics = ["9090"]', "listen.metrics"),
+        (GOOD + '[listen]\nimap = ["[::1]:9"]\nmetrics = ["[::1]:9"]', "taken by imap"),
+        (GOOD + 'log_format = "xml"', 'log_format: must be "text" or "json"'),
         (GOOD + '[outbound]\nsmarthost = "relay"', "outbound.smarthost"),
         (GOOD + '[outbound]\nsmarthost_username = "me"', "go together"),
         (
