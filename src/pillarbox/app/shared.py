@@ -12,6 +12,7 @@ from pillarbox.core import rate
 from pillarbox.core.rate import Rate
 from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
 from pillarbox.core.tally import MOST_SLOW, ROW_CELLS, SERVICES, SlowCommand
+from pillarbox.net.balance import NOW_OCTETS, passed_octets
 from pillarbox.store.place import ALONE, Place
 
 FIGURES = (*SERVICES, "pid", "started", "beat")
@@ -36,10 +37,10 @@ class Shared:
         self.number = place.number
         octets = memoryview(memory)
         places = [0, *_ends(place.workers)]
-        secret, rows, self._slow, watches, behind, addresses, *rates = (
+        secret, rows, self._slow, watches, behind, addresses, now, passed, *rates = (
             octets[start:end] for start, end in pairwise(places)
         )
-        self._rows: memoryview[float] = rows.cast("d")
+        self._rows: "memoryview[float]" = rows.cast("d")
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
         """For keys of `addresses` and `rate`."""
         self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
@@ -48,9 +49,11 @@ class Shared:
         """By account: mail that a worker holds and that is not yet in the account's file."""
         self.addresses = SlotCounts(addresses, ADDRESS_SLOTS, place.number)
         """By client address: connections."""
+        self.now, self.passed = now, passed
+        """For `net.balance`."""
         self._own_blocks = [
             (block, len(block) // place.workers)
-            for block in (self._slow, watches, behind, addresses)
+            for block in (self._slow, watches, behind, addresses, now)
         ]
         self._base = self._row(place.number)[len(FIGURES) :].tolist()
         self._rates = rates
@@ -133,7 +136,8 @@ def shared_alone() -> Shared:
 
 
 def _ends(workers: int) -> list[int]:
-    """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, rates."""
+    """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, connections now and
+    passed on, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _ROW_OCTETS,
@@ -141,6 +145,8 @@ def _ends(workers: int) -> list[int]:
         workers * ACCOUNT_SLOTS * 2,
         workers * ACCOUNT_SLOTS * 2,
         workers * ADDRESS_SLOTS * 2,
+        workers * NOW_OCTETS,
+        workers * passed_octets(workers),
         *[rate.TABLE_OCTETS] * RATES,
     ]
     return [sum(sizes[: count + 1]) for count in range(len(sizes))]
