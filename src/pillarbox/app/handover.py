@@ -11,9 +11,10 @@ import msgspec
 
 from pillarbox.app.footing import reader_by
 from pillarbox.app.hints import Hints
-from pillarbox.app.shared import SERVICES, Shared, open_memory
+from pillarbox.app.shared import Shared, open_memory
 from pillarbox.app.workplace import Workplace
 from pillarbox.config.schema import Config
+from pillarbox.core.tally import SERVICES
 from pillarbox.net.balance import Balance
 from pillarbox.store.place import Place
 

@@ -40,7 +40,7 @@ class Shared:
         secret, rows, self._slow, watches, behind, addresses, now, passed, *rates = (
             octets[start:end] for start, end in pairwise(places)
         )
-        self._rows: "memoryview[float]" = rows.cast("d")
+        self._rows: memoryview[float] = rows.cast("d")
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
         """For keys of `addresses` and `rate`."""
         self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
@@ -136,8 +136,8 @@ def shared_alone() -> Shared:
 
 
 def _ends(workers: int) -> list[int]:
-    """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, connections now and
-    passed on, rates."""
+    """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, connections now
+    and passed on, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _ROW_OCTETS,
