@@ -15,15 +15,18 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 
 HEAD = """# Metrics
 
-Made by `python tools/metrics.py --write` from `core/tally.py` and `app/exposition.py`; `make check` holds it equal to them.
+Made by `python tools/metrics.py --write` from `core/tally.py` and `app/exposition.py`; `make check` compares them.
 
-`[listen] metrics` switches `/metrics` on ([operations.md](operations.md#metrics-and-health)). Each name, its labels and their values stay; more may come. A histogram `NAME` is
-`NAME_bucket` (with the label `le`), `NAME_sum` and `NAME_count`. Each answer tells of all workers and the supervisor together, unless there is a label `worker`.
+`[listen] metrics` switches `/metrics` on ([operations.md](operations.md#metrics-and-health)). Each name, its
+labels and their values stay; more may come. A histogram `NAME` is `NAME_bucket` (with the label `le`), `NAME_sum` and
+`NAME_count`. Each answer tells of all workers and the supervisor together, unless there is a label `worker`.
 
-- Counters never fall while the server runs: a worker goes on where its predecessor ended. A worker that is killed takes what it counted in its last second with it. (Only
-  `pillarbox_worker_cpu_seconds_total` begins anew, as the process does.) With the server itself they begin at zero.
+- Counters never fall while the server runs: a worker goes on where its predecessor ended. A worker that is killed takes
+  what it counted in its last second with it. (Only `pillarbox_worker_cpu_seconds_total` begins anew, as the process
+  does.) When the server itself is started, all begin at zero.
 - Workers tell their figures once a second; with one process they are those of the moment.
-- What cannot be looked at (a queue that cannot be read, a disk that does not answer) has no sample then, and `pillarbox_ready` is 0.
+- What cannot be looked at (a queue that cannot be read, a disk that does not answer) has no sample then, and
+  `pillarbox_ready` is 0.
 
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |

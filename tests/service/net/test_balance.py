@@ -24,7 +24,7 @@ def on_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., N
     return run
 
 
-SERVICES = ("echo", "other")
+SERVICES = ("imap", "other")
 
 
 class Worker:
@@ -33,7 +33,7 @@ class Worker:
         self.admission.balance = balance
         self.balance = balance
         self.listeners = Listeners(self.admission, f"{number}-")
-        self.service = Service("echo", EchoSession, b"too many\n", False, lambda: None)
+        self.service = Service("imap", EchoSession, b"too many\n", False, lambda: None)
 
     @property
     def held(self) -> int:
@@ -189,7 +189,7 @@ async def test_what_is_on_its_way_counts(tmp_path: Path) -> None:
         )
         giver = office.workers[0].balance
         for _ in range(6):
-            giver.add("echo", 1)
+            giver.add("imap", 1)
         with (tmp_path / "descriptor").open("wb") as file:
-            given = [giver.hand_on("echo", file.fileno()) for _ in range(10)]
+            given = [giver.hand_on("imap", file.fileno()) for _ in range(10)]
         assert given == [True] * 6 + [False] * 4
