@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pillarbox.app.figures import Status
 from pillarbox.app.processes import cpu_s_of_all, most_descriptors, usage_of
 from pillarbox.app.readiness import DiskFigures
-from pillarbox.core.tally import FAMILIES, SERVICES, Family, cells
+from pillarbox.core.tally import FAMILIES, PLACES, SERVICES, Family
 from pillarbox.store.queue_figures import QueueFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -100,7 +100,7 @@ def expose(
     row = status.counts().row
     for attribute, family in FAMILIES.items():
         lines += _head(family)
-        for key, place in cells(attribute):
+        for key, place in PLACES[attribute]:
             if family.kind == "histogram":
                 lines += _histogram(family, key, row[place])
             else:

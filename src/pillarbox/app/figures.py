@@ -9,7 +9,7 @@ from typing import Any
 
 from pillarbox.app.processes import Usage, monotonic_ms, usage_of
 from pillarbox.app.shared import Shared
-from pillarbox.core.tally import FAMILIES, PROTOCOLS, SERVICES, cells
+from pillarbox.core.tally import FAMILIES, PLACES, PROTOCOLS, SERVICES
 
 SAMPLE_EVERY_S = 5.0
 SAMPLES = 13
@@ -28,10 +28,10 @@ class Counts:
         self.row = row
 
     def of(self, attribute: str, *labels: str) -> int:
-        """How many, of all that have these values for the first labels, or for the last one if it is named alone."""
+        """How many, of all whose labels have these values; of a histogram, how many were observed."""
         family = FAMILIES[attribute]
         total = 0.0
-        for key, place in cells(attribute):
+        for key, place in PLACES[attribute]:
             if all(label in key for label in labels):
                 numbers = self.row[place]
                 total += sum(numbers[:-1]) if family.kind == "histogram" else numbers[0]

@@ -5,7 +5,6 @@ numbers of a process are a row that `Tally.numbers` makes, and rows of several p
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -246,18 +245,22 @@ class Tally:
         return row
 
 
-ROW_CELLS = sum(family.cells * len(family.combinations()) for family in FAMILIES.values())
-"""Numbers in a row."""
-
-
-def cells(attribute: str) -> Iterator[tuple[tuple[str, ...], slice]]:
-    """Of a family: its label values, and where their numbers stand in a row."""
+def _places() -> dict[str, list[tuple[tuple[str, ...], slice]]]:
+    found: dict[str, list[tuple[tuple[str, ...], slice]]] = {}
     start = 0
-    for name, family in FAMILIES.items():
+    for attribute, family in FAMILIES.items():
+        places = found[attribute] = []
         for key in family.combinations():
-            if name == attribute:
-                yield key, slice(start, start + family.cells)
+            places.append((key, slice(start, start + family.cells)))
             start += family.cells
+    return found
+
+
+PLACES = _places()
+"""By attribute: the values of its labels, and where their numbers stand in a row."""
+
+ROW_CELLS = max(place.stop for places in PLACES.values() for _, place in places)
+"""Numbers in a row."""
 
 
 def result_of(code: int) -> str:

@@ -4,19 +4,19 @@ from pillarbox.core import tally
 from pillarbox.core.tally import (
     FAMILIES,
     MOST_SLOW,
+    PLACES,
     ROW_CELLS,
     SLOW_FOR_S,
     Histogram,
     SlowCommand,
     SlowCommands,
     Tally,
-    cells,
     result_of,
 )
 
 
 def test_a_row_has_a_place_for_each_number_of_each_family() -> None:
-    places = [place for attribute in FAMILIES for _, place in cells(attribute)]
+    places = [place for attribute in FAMILIES for _, place in PLACES[attribute]]
     covered = [cell for place in places for cell in range(place.start, place.stop)]
     assert covered == list(range(ROW_CELLS)) == list(range(len(Tally().numbers())))
 
@@ -27,13 +27,13 @@ def test_a_count_stands_where_its_labels_say() -> None:
     counted.commands["pop3"].observe(0.3)
     counted.stored += 7
     row = counted.numbers()
-    found = {key: row[place] for key, place in cells("messages")}
+    found = {key: row[place] for key, place in PLACES["messages"]}
     assert found[("lmtp", "rejected")] == [3]
     assert sum(sum(numbers) for numbers in found.values()) == 3
-    (numbers,) = (row[place] for key, place in cells("commands") if key == ("pop3",))
+    (numbers,) = (row[place] for key, place in PLACES["commands"] if key == ("pop3",))
     assert numbers[-1] == 0.3
     assert sum(numbers[:-1]) == 1
-    assert [row[place] for _, place in cells("stored")] == [[7]]
+    assert [row[place] for _, place in PLACES["stored"]] == [[7]]
 
 
 def test_names_and_labels_are_those_of_prometheus() -> None:
