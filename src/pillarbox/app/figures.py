@@ -107,7 +107,7 @@ class Status:
         counts = self.counts()
         now = time.monotonic()
         minute_ago = self._samples[0]
-        # Less than two looks ago, few of them would tell little.
+        # Of five to ten seconds: in a shorter time, too little happens to tell a rate.
         lately = self._samples[-2] if len(self._samples) > 1 else self._samples[-1]
         minutes = max(1.0, (now - minute_ago.at) / 60)  # less: what came since the start
         seconds = max(1.0, now - lately.at)
