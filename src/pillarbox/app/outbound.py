@@ -66,6 +66,7 @@ class Outbound:
         self.enqueuer = Enqueuer(
             self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
         )
+        self.enqueuer.recorder = store.recorder
         submission = config.submission
         self._counts = SentCounts(config.data_path / "run.db")
         self.enqueuer.limits = SendingLimits(
@@ -89,7 +90,12 @@ class Outbound:
         self._reporter: QueueReporter | None = None
         if sends:
             reporter = self._reporter = QueueReporter(
-                self.queue, self.notices, self.enqueuer.schedule, time.time, random.random
+                self.queue,
+                self.notices,
+                self.enqueuer.schedule,
+                time.time,
+                random.random,
+                store.recorder,
             )
             self._worker = QueueWorker(
                 self.queue,
@@ -100,6 +106,7 @@ class Outbound:
                 clock=time.time,
                 random=random.random,
                 pressure=_share_of(Pressure(), place.workers),
+                recorder=store.recorder,
             )
             self.enqueuer.courier = self._worker
 

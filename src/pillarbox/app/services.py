@@ -113,6 +113,7 @@ def make_services(
             name in IMPLICIT_TLS,
             # Other servers have certificates that mean nothing to us: none are asked for where mail comes in.
             certificates.context if name in ("smtp", "lmtp") else certificates.login_context,
+            store.recorder,
         )
         for name, (new_session, turned_away) in makers.items()
     }

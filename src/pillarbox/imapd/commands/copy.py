@@ -1,6 +1,6 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
@@ -9,6 +9,7 @@ from pillarbox.imap.syntax_message import Copy
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
+from pillarbox.imapd.told import tell_copied
 from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.messages import Ranges
 from pillarbox.store.quota import ensure_within
@@ -25,6 +26,10 @@ class _Copied:
     code: bytes
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
+    sources: Sequence[int] = ()
+    mailbox: int = 0
+    """Where they are now, under UIDs from `first` on."""
+    first: int = 0
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -68,9 +73,12 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
             acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
-        return _Copied(len(sources), code, modseq)
+        return _Copied(len(sources), code, modseq, sources, mailbox.id, first)
 
     copied = await client.write_selected(work)
+    if copied.sources:
+        moved = transfer is messages.move
+        tell_copied(client, copied.sources, place, copied.mailbox, copied.first, moved=moved)
     client.note_growth(place.account)
     return copied
 
@@ -84,4 +92,6 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     code = responses.copyuid(done[0].uidvalidity, sources, [appended.uid for appended in done])
     client.note_growth(place.account)
     modseq = await remove_moved(client, sources) if moves else 0
+    # All were appended in one transaction: their UIDs follow each other.
+    tell_copied(client, sources, place, done[0].mailbox, done[0].uid, moved=moves)
     return _Copied(len(sources), code, modseq)

@@ -9,7 +9,9 @@ from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import OTHERS
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.imapd.status import status_values
-from pillarbox.store import mailboxes
+from pillarbox.imapd.told import tell_expunged, tell_renamed
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
 
 
@@ -33,6 +35,7 @@ async def delete(client: Client, args: Mailbox) -> Answer:
         return mailbox.id if mailbox else 0
 
     deleted = await client.context.store.write(place.account, work)
+    tell_expunged(client, place.account, deleted, [(1, MOST_UIDS)], "its mailbox was deleted")
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
@@ -45,9 +48,18 @@ async def rename(client: Client, args: Rename) -> Answer:
     new = client.place(args.new_mailbox, new=True)
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
-    await client.context.store.write(
-        place.account, lambda tx: mailboxes.rename(tx, place.name, new.name)
-    )
+
+    def work(tx: Tx) -> tuple[list[int], int]:
+        """What RENAME moves: the messages of INBOX, under the UIDs that they have."""
+        mailbox = mailboxes.find(tx, place.name)
+        is_inbox = mailbox is not None and mailbox.id == mailboxes.INBOX
+        moved = list(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
+        mailboxes.rename(tx, place.name, new.name)
+        return moved, mailboxes.get(tx, new.name).id if moved else 0
+
+    moved, target = await client.context.store.write(place.account, work)
+    if moved:
+        tell_renamed(client, place.account, moved, (target, new))
     return Answer("Rename completed.")
 
 

@@ -15,6 +15,7 @@ from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import Place
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
+from pillarbox.imapd.told import tell_expunged
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
@@ -140,9 +141,11 @@ async def close(client: Client, args: None) -> Answer:
     if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
         row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
-            await client.write_selected(
+            gone = await client.write_selected(
                 lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
             )
+            place = (selected.account, selected.mailbox)
+            tell_expunged(client, *place, messages.to_ranges(gone), "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
 

@@ -1,0 +1,106 @@
+"""What IMAP sessions tell the trace: what becomes of messages that are in a mailbox."""
+
+from collections.abc import Sequence
+
+from pillarbox.core.flags import SYSTEM_FLAG_TEXT
+from pillarbox.imap.syntax_fetch import FetchItem
+from pillarbox.imapd.client import Client
+from pillarbox.imapd.places import Place
+from pillarbox.store.mailboxes import INBOX
+from pillarbox.store.messages import Append, Appended, Ranges, to_ranges
+from pillarbox.trace.events import Copied, Expunged, Flagged, Uploaded, place_of
+from pillarbox.trace.message_id import find_message_id
+from pillarbox.trace.recorder import Recorder, in_parts
+
+
+def gives_body(item: FetchItem) -> bool:
+    """Whether an item is what people read, and not only what stands in a list of messages."""
+    section = item.section
+    return section is not None and section.text in ("", "TEXT") and "SIZE" not in item.name
+
+
+def tell_fetched(client: Client, ranges: Ranges) -> None:
+    """The client got the bodies of messages in the selected mailbox."""
+    recorder = client.context.store.recorder
+    if recorder.is_on:
+        recorder.fetched(client.connection.introduce(), _selected(client), ranges)
+
+
+def tell_flags(
+    client: Client, ranges: Ranges, mode: str, system: int, keywords: Sequence[bytes]
+) -> None:
+    """Flags were changed in the selected mailbox."""
+    recorder = client.context.store.recorder
+    if recorder.is_on:
+        flags = SYSTEM_FLAG_TEXT[system].decode("ascii").split()
+        flags += [name.decode("utf-8", "replace") for name in keywords]
+        connection = client.connection.introduce()
+        for part in in_parts(ranges):
+            recorder.add(Flagged(connection, _selected(client), part, mode, flags))
+
+
+def tell_copied(
+    client: Client, sources: Sequence[int], place: Place, mailbox: int, first: int, *, moved: bool
+) -> None:
+    """Messages of the selected mailbox are in another one, under UIDs from `first` on."""
+    recorder = client.context.store.recorder
+    if not recorder.is_on:
+        return
+    connection, target = client.connection.introduce(), place_of(place.account, mailbox)
+    for part in in_parts(to_ranges(sources)):
+        recorder.add(
+            Copied(
+                connection,
+                _selected(client),
+                part,
+                target,
+                "/".join(place.name),
+                first,
+                moved,
+            )
+        )
+        first += sum(last - start + 1 for start, last in part)
+
+
+def tell_renamed(client: Client, account: int, uids: Sequence[int], new: tuple[int, Place]) -> None:
+    """Messages of INBOX are in another mailbox (number and name), under the UIDs that they had."""
+    recorder = client.context.store.recorder
+    if recorder.is_on:
+        connection, inbox = client.connection.introduce(), place_of(account, INBOX)
+        target, name = place_of(account, new[0]), "/".join(new[1].name)
+        for span in to_ranges(uids):
+            recorder.add(Copied(connection, inbox, [span], target, name, span[0], True))
+
+
+def tell_expunged(client: Client, account: int, mailbox: int, ranges: Ranges, how: str) -> None:
+    """Messages are gone from a mailbox."""
+    recorder = client.context.store.recorder
+    if recorder.is_on:
+        connection = client.connection.introduce()
+        for part in in_parts(ranges):
+            recorder.add(Expunged(connection, place_of(account, mailbox), part, how))
+
+
+def tell_uploaded(
+    client: Client, place: Place, items: Sequence[Append], done: Sequence[Appended]
+) -> None:
+    """Messages were put into a mailbox by the client."""
+    recorder: Recorder = client.context.store.recorder
+    if not recorder.is_on:
+        return
+    connection = client.connection.introduce()
+    for item, appended in zip(items, done, strict=True):
+        recorder.add(
+            Uploaded(
+                connection,
+                place_of(place.account, appended.mailbox),
+                "/".join(place.name),
+                appended.uid,
+                find_message_id(item.content.header),
+                item.size,
+            )
+        )
+
+
+def _selected(client: Client) -> str:
+    return place_of(client.selected.account, client.selected.mailbox)
