@@ -195,11 +195,13 @@ class Flagged(Event, tag="flagged"):
 
 
 class Fetched(Event, tag="fetched"):
-    """Bodies that went to a client."""
+    """Bodies that went to a client, gathered for about a second."""
 
     connection: str
     place: str
     ranges: Ranges
+    began: int
+    """When the first went, microseconds since 1970."""
 
 
 class Copied(Event, tag="copied"):

@@ -19,8 +19,8 @@ VERSION = 1
 """`user_version`. A file of another version is set aside."""
 
 _SCHEMA = (
-    # `run` is when the worker began, microseconds; ids of connections are unique in it. Times are of the first and the
-    # last line, in microseconds.
+    # `run` is when the worker began, microseconds: ids of connections are unique in it. `first` is when the first
+    # line happened, `last` when all were written.
     "CREATE TABLE batch (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, first INTEGER NOT NULL,"
     " last INTEGER NOT NULL, lines TEXT NOT NULL)",
     f"PRAGMA user_version = {VERSION}",
@@ -63,7 +63,7 @@ class TraceFile:
             connection = self._usable()
             with connection:
                 for part in _parts(lines):
-                    row = (self._run, _time_of(part[0]), _time_of(part[-1]))
+                    row = (self._run, _time_of(part[0]), now_us)
                     connection.execute(
                         "INSERT INTO batch (run, first, last, lines) VALUES (?, ?, ?, ?)",
                         (*row, b"\n".join(part).decode()),

@@ -4,6 +4,8 @@ import re
 
 _FIELD = re.compile(rb"^message-id[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
+_USUAL = b"\nMessage-ID:"
+
 LONGEST = 500
 """Characters."""
 
@@ -13,8 +15,11 @@ def find_message_id(header: bytes) -> str:
 
     Example: b"Message-ID: <1@a.example>\\r\\n\\r\\n" -> "<1@a.example>".
     """
-    start = header.find(b"\nMessage-ID:") + 1  # as nearly all write it: the pattern is slow
-    match = _FIELD.match(header, start) if start else _FIELD.search(header)
-    if match is None:
-        return ""
-    return match[1].strip().decode("utf-8", "replace")[:LONGEST]
+    start = header.find(_USUAL)  # as nearly all write it: the pattern is slow
+    if start >= 0:
+        start += len(_USUAL)
+        value = header[start : header.find(b"\r", start)].strip()
+        if value:
+            return value.decode("utf-8", "replace")[:LONGEST]
+    match = _FIELD.search(header)
+    return match[1].strip().decode("utf-8", "replace")[:LONGEST] if match is not None else ""

@@ -44,7 +44,8 @@ class Recorder:
         self._lines: list[bytes] = []
         self._octets = 0
         self._dropped = 0
-        self._fetched: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self._fetched: dict[tuple[str, str], tuple[int, list[tuple[int, int]]]] = {}
+        """By connection and place: since when, and what."""
         self._gathered = 0
 
     def now(self) -> int:
@@ -73,8 +74,8 @@ class Recorder:
             return
         known = self._fetched.get((connection, place))
         if known is None:
-            known = self._fetched[connection, place] = []
-        known.extend(ranges)
+            known = self._fetched[connection, place] = (self.now(), [])
+        known[1].extend(ranges)
         self._gathered += len(ranges)
         if self._gathered > MOST_FETCHED:
             self._end_fetched()
@@ -82,9 +83,9 @@ class Recorder:
     def _end_fetched(self) -> None:
         fetched, self._fetched = self._fetched, {}
         self._gathered = 0
-        for (connection, place), ranges in fetched.items():
+        for (connection, place), (began, ranges) in fetched.items():
             for part in in_parts(merged(ranges)):
-                self.add(Fetched(connection, place, part))
+                self.add(Fetched(connection, place, part, began))
 
     @property
     def is_behind(self) -> bool:
