@@ -176,7 +176,7 @@ class Words:
                 text = f"{event.count} events were not recorded"
                 yield Moment(at, "gap", text, [], event)
             case Flagged() | Fetched() | Copied() | Expunged():
-                account, _, mailbox = event.place.partition(".")
+                account, mailbox, _ = event.place.split(".")
                 count = sum(last - first + 1 for first, last in event.ranges)
                 many = "one message" if count == 1 else f"{count} messages"
                 many = "all messages" if count > 1 << 24 else many

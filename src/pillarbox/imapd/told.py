@@ -6,7 +6,6 @@ from pillarbox.core.flags import SYSTEM_FLAG_TEXT
 from pillarbox.imap.syntax_fetch import FetchItem
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.places import Place
-from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.messages import Append, Appended, Ranges, to_ranges
 from pillarbox.trace.events import Copied, Expunged, Flagged, Uploaded, place_of
 from pillarbox.trace.message_id import find_message_id
@@ -23,7 +22,7 @@ def tell_fetched(client: Client, ranges: Ranges) -> None:
     """The client got the bodies of messages in the selected mailbox."""
     recorder = client.context.store.recorder
     if recorder.is_on:
-        recorder.fetched(client.connection.introduce(), _selected(client), ranges)
+        recorder.fetched(client.connection.introduce(), selected_place(client), ranges)
 
 
 def tell_flags(
@@ -36,22 +35,22 @@ def tell_flags(
         flags += [name.decode("utf-8", "replace") for name in keywords]
         connection = client.connection.introduce()
         for part in in_parts(ranges):
-            recorder.add(Flagged(connection, _selected(client), part, mode, flags))
+            recorder.add(Flagged(connection, selected_place(client), part, mode, flags))
 
 
 def tell_copied(
-    client: Client, sources: Sequence[int], place: Place, mailbox: int, first: int, *, moved: bool
+    client: Client, sources: Sequence[int], place: Place, target: str, first: int, *, moved: bool
 ) -> None:
-    """Messages of the selected mailbox are in another one, under UIDs from `first` on."""
+    """Messages of the selected mailbox are in another one (a place), under UIDs from `first` on."""
     recorder = client.context.store.recorder
     if not recorder.is_on:
         return
-    connection, target = client.connection.introduce(), place_of(place.account, mailbox)
+    connection = client.connection.introduce()
     for part in in_parts(to_ranges(sources)):
         recorder.add(
             Copied(
                 connection,
-                _selected(client),
+                selected_place(client),
                 part,
                 target,
                 "/".join(place.name),
@@ -62,23 +61,22 @@ def tell_copied(
         first += sum(last - start + 1 for start, last in part)
 
 
-def tell_renamed(client: Client, account: int, uids: Sequence[int], new: tuple[int, Place]) -> None:
-    """Messages of INBOX are in another mailbox (number and name), under the UIDs that they had."""
+def tell_renamed(client: Client, uids: Sequence[int], places: Sequence[str], new: Place) -> None:
+    """Messages of INBOX, the first of `places`, are in the other one, under the UIDs that they had."""
     recorder = client.context.store.recorder
     if recorder.is_on:
-        connection, inbox = client.connection.introduce(), place_of(account, INBOX)
-        target, name = place_of(account, new[0]), "/".join(new[1].name)
+        connection, name = client.connection.introduce(), "/".join(new.name)
         for span in to_ranges(uids):
-            recorder.add(Copied(connection, inbox, [span], target, name, span[0], True))
+            recorder.add(Copied(connection, places[0], [span], places[1], name, span[0], True))
 
 
-def tell_expunged(client: Client, account: int, mailbox: int, ranges: Ranges, how: str) -> None:
+def tell_expunged(client: Client, place: str, ranges: Ranges, how: str) -> None:
     """Messages are gone from a mailbox."""
     recorder = client.context.store.recorder
     if recorder.is_on:
         connection = client.connection.introduce()
         for part in in_parts(ranges):
-            recorder.add(Expunged(connection, place_of(account, mailbox), part, how))
+            recorder.add(Expunged(connection, place, part, how))
 
 
 def tell_uploaded(
@@ -93,7 +91,7 @@ def tell_uploaded(
         recorder.add(
             Uploaded(
                 connection,
-                place_of(place.account, appended.mailbox),
+                place_of(place.account, appended.mailbox, appended.uidvalidity),
                 "/".join(place.name),
                 appended.uid,
                 find_message_id(item.content.header),
@@ -102,5 +100,7 @@ def tell_uploaded(
         )
 
 
-def _selected(client: Client) -> str:
-    return place_of(client.selected.account, client.selected.mailbox)
+def selected_place(client: Client) -> str:
+    """The selected mailbox, as the trace knows it."""
+    selected = client.selected
+    return place_of(selected.account, selected.mailbox, selected.uidvalidity)

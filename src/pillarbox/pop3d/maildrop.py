@@ -129,7 +129,7 @@ class Maildrop:
     @property
     def place(self) -> str:
         """Under which the trace knows it."""
-        return place_of(self._account, mailboxes.INBOX)
+        return place_of(self._account, mailboxes.INBOX, self._uidvalidity)
 
     def uidl(self, number: int) -> str:
         """The unique id: stable for ever (RFC 1939 §7)."""

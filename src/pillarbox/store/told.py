@@ -18,4 +18,5 @@ def tell_filed(
         if item.queue_id and appended.uid
     ]
     if filed:
-        recorder.add(Filed(place_of(account, INBOX), INBOX_NAME[0], filed))
+        uidvalidity = max(appended.uidvalidity for appended in done)
+        recorder.add(Filed(place_of(account, INBOX, uidvalidity), INBOX_NAME[0], filed))

@@ -3,8 +3,8 @@
 Bodies, subjects and secrets have no place here; addresses, replies and numbers do. An event is one line of JSON, a list
 that begins with its name. Only ever append a field, with a default: files of earlier runs are read, too.
 
-A place is "ACCOUNT.MAILBOX", both by number; ranges of UIDs are inclusive. `connection` is the id that the log has;
-it is unique in one run of one worker.
+A place is "ACCOUNT.MAILBOX.UIDVALIDITY", all by number; ranges of UIDs are inclusive. `connection` is the id that the
+log has; it is unique in one run of one worker.
 """
 
 import msgspec
@@ -256,6 +256,7 @@ Line = tuple[int, AnyEvent]
 """When it happened, in microseconds since 1970, and what."""
 
 
-def place_of(account: int, mailbox: int) -> str:
-    """Example: (7, 1) -> "7.1"."""
-    return f"{account}.{mailbox}"
+def place_of(account: int, mailbox: int, uidvalidity: int) -> str:
+    """Example: (7, 1, 1700000000) -> "7.1.1700000000". A UID there is never used for another message (RFC 9051
+    §2.3.1.1)."""
+    return f"{account}.{mailbox}.{uidvalidity}"

@@ -7,6 +7,7 @@ time. It holds at most so many octets and days: the oldest rows go first, and th
 
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,11 +38,18 @@ BUSY_TIMEOUT_MS = 2000
 
 DAY_US = 86400 * 1_000_000
 
+_NAME = re.compile(r"trace-[0-9]+\.db")
+
 log = logging.getLogger("pillarbox.trace")
 
 
 def trace_path(data_dir: Path, worker: int) -> Path:
     return data_dir / f"trace-{worker}.db"
+
+
+def is_trace(name: str) -> bool:
+    """Whether a file of the data folder is a trace, or what belongs to one."""
+    return _NAME.match(name) is not None
 
 
 class TraceFile:

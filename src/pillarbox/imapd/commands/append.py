@@ -9,7 +9,7 @@ from pillarbox.imap.syntax_append import NewMessage, Step, Target
 from pillarbox.imapd import access
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.extensions.catenate import url_octets
-from pillarbox.imapd.told import tell_expunged, tell_uploaded
+from pillarbox.imapd.told import selected_place, tell_expunged, tell_uploaded
 from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
@@ -93,8 +93,8 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
         client.note_growth(account)
         tell_uploaded(client, upload.place, items, done)
         if upload.replaced is not None:
-            mailbox, uid = upload.replaced
-            tell_expunged(client, account, mailbox, [(uid, uid)], "REPLACE")
+            uid = upload.replaced[1]
+            tell_expunged(client, selected_place(client), [(uid, uid)], "REPLACE")
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:

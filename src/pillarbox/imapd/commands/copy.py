@@ -14,6 +14,7 @@ from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.messages import Ranges
 from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
 
@@ -27,8 +28,8 @@ class _Copied:
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
     sources: Sequence[int] = ()
-    mailbox: int = 0
-    """Where they are now, under UIDs from `first` on."""
+    target: str = ""
+    """The place where they are now (`trace.events`), under UIDs from `first` on."""
     first: int = 0
 
 
@@ -73,12 +74,13 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
             acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
-        return _Copied(len(sources), code, modseq, sources, mailbox.id, first)
+        there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
+        return _Copied(len(sources), code, modseq, sources, there, first)
 
     copied = await client.write_selected(work)
     if copied.sources:
         moved = transfer is messages.move
-        tell_copied(client, copied.sources, place, copied.mailbox, copied.first, moved=moved)
+        tell_copied(client, copied.sources, place, copied.target, copied.first, moved=moved)
     client.note_growth(place.account)
     return copied
 
@@ -93,5 +95,6 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     client.note_growth(place.account)
     modseq = await remove_moved(client, sources) if moves else 0
     # All were appended in one transaction: their UIDs follow each other.
-    tell_copied(client, sources, place, done[0].mailbox, done[0].uid, moved=moves)
+    there = place_of(place.account, done[0].mailbox, done[0].uidvalidity)
+    tell_copied(client, sources, place, there, done[0].uid, moved=moves)
     return _Copied(len(sources), code, modseq)

@@ -3,7 +3,7 @@
 from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.syntax_message import Expunge
 from pillarbox.imapd.client import Answer, Client
-from pillarbox.imapd.told import tell_expunged
+from pillarbox.imapd.told import selected_place, tell_expunged
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
@@ -26,8 +26,7 @@ async def expunge(client: Client, args: Expunge) -> Answer:
 
     gone, modseq = await client.write_selected(work)
     if gone:
-        place = (selected.account, selected.mailbox)
-        tell_expunged(client, *place, messages.to_ranges(gone), "EXPUNGE")
+        tell_expunged(client, selected_place(client), messages.to_ranges(gone), "EXPUNGE")
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

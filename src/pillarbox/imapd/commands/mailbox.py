@@ -13,6 +13,7 @@ from pillarbox.imapd.told import tell_expunged, tell_renamed
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 
 async def create(client: Client, args: Create) -> Answer:
@@ -29,13 +30,17 @@ async def create(client: Client, args: Create) -> Answer:
 async def delete(client: Client, args: Mailbox) -> Answer:
     place = client.place(args.mailbox)
 
-    def work(tx: Tx) -> int:
+    def work(tx: Tx) -> tuple[int, str]:
         mailbox = mailboxes.find(tx, place.name)
         mailboxes.delete(tx, place.name)
-        return mailbox.id if mailbox else 0
+        return (
+            (mailbox.id, place_of(tx.account, mailbox.id, mailbox.uidvalidity))
+            if mailbox
+            else (0, "")
+        )
 
-    deleted = await client.context.store.write(place.account, work)
-    tell_expunged(client, place.account, deleted, [(1, MOST_UIDS)], "its mailbox was deleted")
+    deleted, what = await client.context.store.write(place.account, work)
+    tell_expunged(client, what, [(1, MOST_UIDS)], "its mailbox was deleted")
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
@@ -49,17 +54,20 @@ async def rename(client: Client, args: Rename) -> Answer:
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
 
-    def work(tx: Tx) -> tuple[list[int], int]:
-        """What RENAME moves: the messages of INBOX, under the UIDs that they have."""
+    def work(tx: Tx) -> tuple[list[int], list[str]]:
+        """What RENAME moves, from where and to where: the messages of INBOX, under the UIDs that they have."""
         mailbox = mailboxes.find(tx, place.name)
         is_inbox = mailbox is not None and mailbox.id == mailboxes.INBOX
         moved = list(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
         mailboxes.rename(tx, place.name, new.name)
-        return moved, mailboxes.get(tx, new.name).id if moved else 0
+        if mailbox is None or not moved:
+            return [], []
+        both = (mailbox, mailboxes.get(tx, new.name))
+        return moved, [place_of(tx.account, each.id, each.uidvalidity) for each in both]
 
-    moved, target = await client.context.store.write(place.account, work)
+    moved, places = await client.context.store.write(place.account, work)
     if moved:
-        tell_renamed(client, place.account, moved, (target, new))
+        tell_renamed(client, moved, places, new)
     return Answer("Rename completed.")
 
 
