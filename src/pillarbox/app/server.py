@@ -190,6 +190,7 @@ class Server:
             trace_path(config.data_path, place.number),
             keep_us=config.explain.keep_days * DAY_US,
             most_octets=config.explain.max_size // place.workers,
+            workers=place.workers if place.has_duty else 0,
         )
         writer = TraceWriter(recorder, file)
         writer.start()

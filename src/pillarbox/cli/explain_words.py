@@ -92,8 +92,12 @@ class Words:
         found = [*self._connections(story)]
         for entry in story.entries:
             found += self._of_message(story, entry)
+        seen: set[str] = set()
         for entry in story.fate.entries:
-            found += self._of_fate(story, entry)
+            for moment in self._of_fate(story, entry):
+                if moment.what != "fetched" or moment.text not in seen:
+                    found.append(moment)
+                seen.add(moment.text)
         found.sort(key=lambda moment: moment.at)
         return found
 
@@ -265,7 +269,7 @@ def _accepted(at: int, event: Accepted) -> Iterator[Moment]:
         route = ", ".join(f"<{address}>" for address in leads_to[:MOST_NAMES])
         if len(leads_to) > MOST_NAMES:
             route += f" and {len(leads_to) - MOST_NAMES} others"
-        is_same = leads_to == [recipient] or leads_to == [recipient.lower()]
+        is_same = not leads_to or leads_to == [recipient.lower()]
         text = f"<{recipient}>" + ("" if is_same else f", which leads to {route}")
         yield Moment(event.began + 1, "recipient", one_line(text), [])
     message_id = f", Message-ID {event.message_id}" if event.message_id else ""

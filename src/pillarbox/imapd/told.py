@@ -6,10 +6,12 @@ from pillarbox.core.flags import SYSTEM_FLAG_TEXT
 from pillarbox.imap.syntax_fetch import FetchItem
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.places import Place
-from pillarbox.store.messages import Append, Appended, Ranges, to_ranges
+from pillarbox.store.messages import Append, Appended, Ranges
 from pillarbox.trace.events import Copied, Expunged, Flagged, Uploaded, place_of
 from pillarbox.trace.message_id import find_message_id
-from pillarbox.trace.recorder import Recorder, in_parts
+
+MOST_RENAMED = 1000
+"""Runs of UIDs that a RENAME of INBOX tells of."""
 
 
 def gives_body(item: FetchItem) -> bool:
@@ -33,40 +35,38 @@ def tell_flags(
     if recorder.is_on:
         flags = SYSTEM_FLAG_TEXT[system].decode("ascii").split()
         flags += [name.decode("utf-8", "replace") for name in keywords]
-        connection = client.connection.introduce()
-        for part in in_parts(ranges):
-            recorder.add(Flagged(connection, selected_place(client), part, mode, flags))
+        connection, place = client.connection.introduce(), selected_place(client)
+        recorder.add_parts(ranges, lambda part: Flagged(connection, place, part, mode, flags))
 
 
 def tell_copied(
-    client: Client, sources: Sequence[int], place: Place, target: str, first: int, *, moved: bool
+    client: Client, sources: Ranges, place: Place, target: str, first: int, *, moved: bool
 ) -> None:
-    """Messages of the selected mailbox are in another one (a place), under UIDs from `first` on."""
+    """Messages of the selected mailbox are in another one (a place), under UIDs from `first` on, in the same order;
+    `sources` has just those that were copied."""
     recorder = client.context.store.recorder
     if not recorder.is_on:
         return
-    connection = client.connection.introduce()
-    for part in in_parts(to_ranges(sources)):
-        recorder.add(
-            Copied(
-                connection,
-                selected_place(client),
-                part,
-                target,
-                "/".join(place.name),
-                first,
-                moved,
-            )
-        )
-        first += sum(last - start + 1 for start, last in part)
+    connection, source, name = (
+        client.connection.introduce(),
+        selected_place(client),
+        "/".join(place.name),
+    )
+
+    def make(part: list[tuple[int, int]]) -> Copied:
+        nonlocal first
+        start, first = first, first + sum(last - start + 1 for start, last in part)
+        return Copied(connection, source, part, target, name, start, moved)
+
+    recorder.add_parts(sources, make)
 
 
-def tell_renamed(client: Client, uids: Sequence[int], places: Sequence[str], new: Place) -> None:
+def tell_renamed(client: Client, moved: Ranges, places: Sequence[str], new: Place) -> None:
     """Messages of INBOX, the first of `places`, are in the other one, under the UIDs that they had."""
     recorder = client.context.store.recorder
     if recorder.is_on:
         connection, name = client.connection.introduce(), "/".join(new.name)
-        for span in to_ranges(uids):
+        for span in moved[:MOST_RENAMED]:
             recorder.add(Copied(connection, places[0], [span], places[1], name, span[0], True))
 
 
@@ -75,15 +75,14 @@ def tell_expunged(client: Client, place: str, ranges: Ranges, how: str) -> None:
     recorder = client.context.store.recorder
     if recorder.is_on:
         connection = client.connection.introduce()
-        for part in in_parts(ranges):
-            recorder.add(Expunged(connection, place, part, how))
+        recorder.add_parts(ranges, lambda part: Expunged(connection, place, part, how))
 
 
 def tell_uploaded(
     client: Client, place: Place, items: Sequence[Append], done: Sequence[Appended]
 ) -> None:
     """Messages were put into a mailbox by the client."""
-    recorder: Recorder = client.context.store.recorder
+    recorder = client.context.store.recorder
     if not recorder.is_on:
         return
     connection = client.connection.introduce()

@@ -29,7 +29,6 @@ from pillarbox.pop3d.maildrop import (
 from pillarbox.sasl.exchange import Challenge, Credentials
 from pillarbox.store.store import Store
 from pillarbox.trace.events import Expunged
-from pillarbox.trace.recorder import in_parts
 
 LISTING_SLICE = 1000
 """Lines of a listing that are made in one go."""
@@ -260,9 +259,10 @@ class Pop3Session:
         maildrop = self._present_maildrop
         try:
             gone = await maildrop.update()
-            for part in in_parts(gone):
-                event = Expunged(self._connection.id, maildrop.place, part, "DELE and QUIT")
-                self._context.store.recorder.add(event)
+            number, place = self._connection.id, maildrop.place
+            self._context.store.recorder.add_parts(
+                gone, lambda part: Expunged(number, place, part, "DELE and QUIT")
+            )
         except Unavailable as error:
             log.error("%s: deletions were not made: %s", self._connection.id, error.text)
             self.engine.send_err("Some deleted messages not removed", _code_of(error))

@@ -45,7 +45,7 @@ class Transaction:
     normalizer: LineEndNormalizer | None = None
     """Line ends are mended."""
     routes: list[tuple[str, list[str]]] = field(default_factory=list)
-    """Each accepted recipient, as written, and the addresses that it leads to: for the trace."""
+    """Each accepted recipient, as written, and the addresses that it leads to, if these are others: for the trace."""
     began: int = 0
     """When MAIL came, microseconds since 1970: for the trace."""
     problem: Reply | None = None
@@ -84,7 +84,7 @@ class Transaction:
         """An accepted recipient and where its mail goes."""
         self.recipients.append(rcpt.raw)
         leads_to = [target.address for target in found.targets] + found.elsewhere
-        self.routes.append((rcpt.raw, leads_to))
+        self.routes.append((rcpt.raw, [] if leads_to == [rcpt.raw] else leads_to))
         wish = _wish(rcpt)
         if wish is not NO_WISH and wants(wish.notify, Action.DELIVERED):
             told = Wished(rcpt.raw, wish.orcpt)

@@ -89,7 +89,7 @@ class Accepted(Event, tag="accepted"):
     """Octets."""
     sender: str
     recipients: list[tuple[str, list[str]]]
-    """As written, and whom they lead to."""
+    """As written, and whom they lead to, if that is anybody else."""
     began: int
     """When MAIL came, microseconds since 1970."""
     user: str

@@ -38,7 +38,7 @@ BUSY_TIMEOUT_MS = 2000
 
 DAY_US = 86400 * 1_000_000
 
-_NAME = re.compile(r"trace-[0-9]+\.db")
+_NAME = re.compile(r"trace-([0-9]+)\.db")
 
 log = logging.getLogger("pillarbox.trace")
 
@@ -55,8 +55,10 @@ def is_trace(name: str) -> bool:
 class TraceFile:
     """The writer's side; all methods block, for a thread. Raises apsw.Error and OSError from `write` only."""
 
-    def __init__(self, path: Path, *, keep_us: int, most_octets: int) -> None:
+    def __init__(self, path: Path, *, keep_us: int, most_octets: int, workers: int = 0) -> None:
+        """`workers`: how many there are, for the one that removes old files of others; 0: it removes none."""
         self.path = path
+        self._workers = workers
         self._keep_us = keep_us
         self._most_octets = most_octets
         self._run = time.time_ns() // 1000
@@ -103,6 +105,28 @@ class TraceFile:
             return tuple(os.stat(f"{self.path}{suffix}").st_ino for suffix in ("", "-wal"))
         except FileNotFoundError:
             return ()
+
+    def tidy(self, now_us: int) -> None:
+        """Let go of what is too old, also where nothing new comes. Raises apsw.Error and OSError."""
+        if self.path.exists():
+            try:
+                self._trim(self._usable(), now_us)
+                self._identity = self._find_identity()
+            except (apsw.Error, OSError):
+                self.close()
+                raise
+        self._remove_left(now_us)
+
+    def _remove_left(self, now_us: int) -> None:
+        """Files of workers that are no more, and what was set aside, once nobody wrote to them for long."""
+        if not self._workers:
+            return
+        for path in self.path.parent.glob("trace-*.db*"):
+            match = _NAME.match(path.name)
+            if match is None or (int(match[1]) <= self._workers and path.suffix != ".old"):
+                continue
+            if path.stat().st_mtime * 1_000_000 < now_us - self._keep_us:
+                path.unlink(missing_ok=True)
 
     def _trim(self, connection: apsw.Connection, now_us: int) -> None:
         connection.execute("DELETE FROM batch WHERE last < ?", (now_us - self._keep_us,))

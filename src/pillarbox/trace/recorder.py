@@ -5,7 +5,7 @@ dropped and counted. Bodies that are fetched one by one come together in one eve
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -13,14 +13,16 @@ from pillarbox.trace.events import Dropped, Event, Fetched
 
 MOST_OCTETS = 4 << 20
 """That wait for the writer."""
-LARGEST_EVENT = 64 << 10
+LARGEST_EVENT = 256 << 10
 """Octets; larger ones are dropped."""
-MOST_FETCHED = 50_000
+MOST_FETCHED = 8_000
 """Ranges of UIDs that are gathered for the writer."""
 
 
 MOST_RANGES = 2000
 """Of one event."""
+MOST_EVENTS = 5
+"""That are made of the ranges of one command; what is more is dropped."""
 
 
 class Recorder:
@@ -84,8 +86,25 @@ class Recorder:
         fetched, self._fetched = self._fetched, {}
         self._gathered = 0
         for (connection, place), (began, ranges) in fetched.items():
-            for part in in_parts(merged(ranges)):
-                self.add(Fetched(connection, place, part, began))
+            self._add_fetched(connection, place, began, merged(ranges))
+
+    def _add_fetched(
+        self, connection: str, place: str, began: int, ranges: Sequence[tuple[int, int]]
+    ) -> None:
+        self.add_parts(ranges, lambda part: Fetched(connection, place, part, began))
+
+    def add_parts(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        make: Callable[[list[tuple[int, int]]], Event],
+    ) -> None:
+        """An event for so many of the ranges at a time as fit into it, in order."""
+        if not self.is_on:
+            return
+        for start in range(0, min(len(ranges), MOST_RANGES * MOST_EVENTS), MOST_RANGES):
+            self.add(make(list(ranges[start : start + MOST_RANGES])))
+        if len(ranges) > MOST_RANGES * MOST_EVENTS:
+            self._dropped += 1
 
     @property
     def is_behind(self) -> bool:
@@ -118,9 +137,3 @@ def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((first, last))
     return found
-
-
-def in_parts(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """As many ranges at a time as fit into an event."""
-    for start in range(0, len(ranges), MOST_RANGES):
-        yield list(ranges[start : start + MOST_RANGES])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 import apsw
 
@@ -9,6 +10,7 @@ from pillarbox.trace.file import TraceFile
 from pillarbox.trace.recorder import Recorder
 
 EVERY_S = 1.0
+TIDY_EVERY_S = 3600.0
 
 log = logging.getLogger("pillarbox.trace")
 
@@ -36,12 +38,22 @@ class TraceWriter:
         await asyncio.to_thread(self._file.close)
 
     async def _run(self) -> None:
+        tidied: float | None = None
         while True:
             await asyncio.sleep(self._every_s)
             try:
                 await self.flush()
+                if tidied is None or time.monotonic() > tidied + TIDY_EVERY_S:
+                    tidied = time.monotonic()
+                    await self._tidy()
             except Exception:
                 log.exception("a bug in the writer of the trace")
+
+    async def _tidy(self) -> None:
+        try:
+            await asyncio.to_thread(self._file.tidy, self._recorder.now())
+        except (apsw.Error, OSError) as error:
+            log.warning("%s cannot be tidied: %s", self._file.path, error)
 
     async def flush(self) -> None:
         """Write what waits; what cannot be written is lost, and counted."""

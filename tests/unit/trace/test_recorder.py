@@ -7,11 +7,11 @@ from pillarbox.trace.events import Dropped, Fetched, Identified, Line
 from pillarbox.trace.message_id import find_message_id
 from pillarbox.trace.recorder import (
     LARGEST_EVENT,
+    MOST_EVENTS,
     MOST_FETCHED,
     MOST_OCTETS,
     MOST_RANGES,
     Recorder,
-    in_parts,
     merged,
 )
 
@@ -99,7 +99,17 @@ def test_fetches_that_are_gathered_are_bounded() -> None:
 def test_ranges_are_merged_and_cut() -> None:
     assert merged([(5, 5), (1, 2), (3, 3), (2, 2)]) == [(1, 3), (5, 5)]
     assert merged([]) == []
-    assert [len(part) for part in in_parts([(1, 1)] * (MOST_RANGES + 1))] == [MOST_RANGES, 1]
+
+
+def test_many_ranges_become_some_events_and_no_more() -> None:
+    recorder = Recorder(is_on=True, clock=lambda: 1.0)
+    recorder.add_parts([(1, 1)] * (MOST_RANGES + 1), lambda part: Fetched("1", "1.1.1", part, 0))
+    assert [len(event.ranges) for _, event in taken(recorder)] == [MOST_RANGES, 1]
+    endless = [(1, 1)] * (MOST_RANGES * MOST_EVENTS + 1)
+    recorder.add_parts(endless, lambda part: Fetched("1", "1.1.1", part, 0))
+    events = [event for _, event in taken(recorder)]
+    assert len(events) == MOST_EVENTS + 1
+    assert events[-1] == Dropped(1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
@@ -27,7 +27,7 @@ class _Copied:
     code: bytes
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
-    sources: Sequence[int] = ()
+    sources: Ranges = ()
     target: str = ""
     """The place where they are now (`trace.events`), under UIDs from `first` on."""
     first: int = 0
@@ -75,7 +75,7 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
         there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
-        return _Copied(len(sources), code, modseq, sources, there, first)
+        return _Copied(len(sources), code, modseq, messages.to_ranges(sources), there, first)
 
     copied = await client.write_selected(work)
     if copied.sources:
@@ -96,5 +96,6 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     modseq = await remove_moved(client, sources) if moves else 0
     # All were appended in one transaction: their UIDs follow each other.
     there = place_of(place.account, done[0].mailbox, done[0].uidvalidity)
-    tell_copied(client, sources, place, there, done[0].uid, moved=moves)
+    copied = messages.to_ranges(sources)
+    tell_copied(client, copied, place, there, done[0].uid, moved=moves)
     return _Copied(len(sources), code, modseq)

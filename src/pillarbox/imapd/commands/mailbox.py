@@ -54,11 +54,11 @@ async def rename(client: Client, args: Rename) -> Answer:
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
 
-    def work(tx: Tx) -> tuple[list[int], list[str]]:
+    def work(tx: Tx) -> tuple[messages.Ranges, list[str]]:
         """What RENAME moves, from where and to where: the messages of INBOX, under the UIDs that they have."""
         mailbox = mailboxes.find(tx, place.name)
         is_inbox = mailbox is not None and mailbox.id == mailboxes.INBOX
-        moved = list(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
+        moved = messages.to_ranges(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
         mailboxes.rename(tx, place.name, new.name)
         if mailbox is None or not moved:
             return [], []

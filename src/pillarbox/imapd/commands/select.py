@@ -143,9 +143,11 @@ async def close(client: Client, args: None) -> Answer:
         row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
             gone = await client.write_selected(
-                lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
+                lambda tx: messages.to_ranges(
+                    messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
+                )
             )
-            tell_expunged(client, selected_place(client), messages.to_ranges(gone), "CLOSE")
+            tell_expunged(client, selected_place(client), gone, "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
 
