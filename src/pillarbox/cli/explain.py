@@ -22,6 +22,7 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
+from pillarbox.trace.events import Dropped
 from pillarbox.trace.reader import TraceReader
 from pillarbox.trace.story import Story, find_stories
 from pillarbox.trace.wanted import Kind, Wanted, parse_wanted
@@ -34,7 +35,6 @@ _STYLES = {
     "login failed": "red",
     "no session": "yellow",
     "deferred": "yellow",
-    "gap": "yellow",
     "accepted": "green",
     "delivered": "green",
     "filed": "green",
@@ -95,6 +95,7 @@ def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
         click.echo(f"pillarbox: {problem}; what it has is not told", err=True)
     if not found.stories:
         raise Refused(_why_nothing(config, reader, wanted, since))
+    _tell_gaps(reader, found.stories[0].at)
     with _account_names(config) as name_of:
         words = Words(name_of)
         if as_json:
@@ -107,6 +108,21 @@ def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
             _show(config, words, story)
     if found.more:
         click.echo(f"\n{found.more} older ones are not shown: see --limit and --since")
+
+
+def _tell_gaps(reader: TraceReader, since: int) -> None:
+    gaps = [
+        (entry.at, entry.event.count)
+        for entry in reader.find(["dropped"], whole=True, since=since)
+        if isinstance(entry.event, Dropped)
+    ]
+    if gaps:
+        count = sum(lost for _, lost in gaps)
+        click.echo(
+            f"pillarbox: {count} events were not recorded, the last until {show_time(gaps[-1][0])}:"
+            " something may be missing here",
+            err=True,
+        )
 
 
 def _why_nothing(config: Config, reader: TraceReader, wanted: Wanted, since: int) -> str:

@@ -14,7 +14,6 @@ from pillarbox.trace.events import (
     Accepted,
     Attempt,
     Copied,
-    Dropped,
     Event,
     Expunged,
     Fetched,
@@ -176,9 +175,6 @@ class Words:
                     yield _result(at, event, result)
             case Noticed():
                 yield _noticed(at, event, story.queue_id)
-            case Dropped():
-                text = f"{event.count} events were not recorded"
-                yield Moment(at, "gap", text, [], event)
             case Flagged() | Fetched() | Copied() | Expunged():
                 account, mailbox, _ = event.place.split(".")
                 count = sum(last - first + 1 for first, last in event.ranges)
@@ -299,7 +295,7 @@ def _result(at: int, event: Attempt, result: Result) -> Moment:
             more.append("these are our words: the host said nothing of it")
         meaning = translate(Reply(result.code, result.enhanced, result.text))
         if meaning is not None:
-            more += [meaning.cause.value, meaning.advice]
+            more += [meaning.cause.value, f"to do: {meaning.advice}"]
         if result.next_try:
             more.append(f"next try {show_time(result.next_try * 1_000_000)[:-5]}Z")
     return Moment(at, result.what, one_line(text), list(map(one_line, more)), event)

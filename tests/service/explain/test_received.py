@@ -235,6 +235,82 @@ def test_later_fate_is_followed_through_imap(server: ServerProcess) -> None:
     assert story["now"] == [f"{ANN}, Kept/2026, UID 1"]
 
 
+def test_renaming_inbox_closing_and_deleting_mailboxes_are_followed(server: ServerProcess) -> None:
+    user = f"user2@{DOMAIN}"
+    ids = [send(server, f"later{number}", user) for number in range(3)]
+    client = login(server, user)
+    assert client.rename("INBOX", "Old")[0] == "OK"
+    client.create("Gone")
+    client.select("Old")
+    client.uid("MOVE", "1", "Gone")
+    client.uid("STORE", "2", "+FLAGS", "\\Deleted")
+    client.close()
+    client.delete("Gone")
+    client.logout()
+    wait_for(server.folder, ids[2], has("moved"))
+    first, second, third = (stories(server.folder, queue_id)[0] for queue_id in ids)
+    by = f"by {user} from 127.0.0.1 by imap"
+    assert lines_of(first)[-3:] == [
+        f"moved: to Old of {user} {by}",
+        f"moved: to Gone of {user} {by}",
+        f"expunged: (its mailbox was deleted) {by}",
+    ]
+    assert lines_of(second)[-1] == f"expunged: (CLOSE) {by}"
+    assert [story["now"] for story in (first, second)] == [[], []]
+    assert third["now"] == [f"{user}, Old, UID 3"]
+
+
+def test_a_move_into_the_mailbox_of_somebody_else_is_followed(server: ServerProcess) -> None:
+    owner = login(server, BEN)
+    owner.create("Shared")
+    assert owner.setacl("Shared", ANN, "lrswitecda")[0] == "OK"
+    queue_id = send(server, "shared", ANN)
+    client = login(server)
+    client.select("INBOX")
+    (uids,) = client.uid("SEARCH", "HEADER", "Message-ID", "shared@")[1]
+    uid = uids.split()[-1].decode()
+    assert client.uid("MOVE", uid, f'"Other Users/{BEN}/Shared"')[0] == "OK"
+    client.logout()
+    owner.select("Shared")
+    owner.store("1:*", "+FLAGS", "\\Seen")
+    owner.logout()
+    (story,) = wait_for(server.folder, queue_id, has("moved", "read"))
+    assert lines_of(story)[-2:] == [
+        f"moved: to Shared of {BEN} by {ANN} from 127.0.0.1 by imap",
+        f"read: \\Seen set by {BEN} from 127.0.0.1 by imap",
+    ]
+    assert story["now"] == [f"{BEN}, Shared, UID 1"]
+
+
+def test_the_app_password_of_a_login_is_named(server: ServerProcess) -> None:
+    config = ["--config", str(server.folder / "pillarbox.toml")]
+    command = [sys.executable, "-m", "pillarbox", "account", "app-password", "add", ANN, "phone"]
+    made = subprocess.run([*command, *config], check=True, capture_output=True, text=True)
+    with smtp(server, server.submission) as client:
+        client.login(ANN, made.stdout.strip())
+        client.sendmail(ANN, [BEN], b"Message-ID: <app@a.example>\r\n\r\nx\r\n")
+    (story,) = wait_for(server.folder, "<app@a.example>", has("accepted"))
+    login = next(event for event in story["events"] if event["what"] == "login")
+    assert login["more"] == ["with phone"]
+
+
+def test_a_connection_that_comes_to_nothing_is_told(server: ServerProcess) -> None:
+    with socket.create_connection(
+        ("127.0.0.1", server.imaps), source_address=("127.0.0.21", 0)
+    ) as sock:
+        sock.sendall(b"no handshake\r\n")
+        sock.recv(100)
+    with socket.create_connection(
+        ("127.0.0.1", server.smtp), source_address=("127.0.0.7", 0)
+    ) as sock:
+        sock.sendall(b"EHLO without.a.header\r\n")
+        assert not sock.recv(100)
+    (story,) = wait_for(server.folder, "127.0.0.21", bool)
+    assert lines_of(story)[-1].startswith("refused: the connection: TLS: ")
+    (story,) = wait_for(server.folder, "127.0.0.7", bool)
+    assert lines_of(story)[-1] == "refused: the connection: a malformed PROXY line"
+
+
 def test_pop3_fetch_and_deletion_are_told(server: ServerProcess) -> None:
     queue_id = send(server, "pop", f"user3@{DOMAIN}")
     client = poplib.POP3("127.0.0.1", server.pop3)
@@ -347,6 +423,21 @@ def test_only_the_latest_are_shown_and_the_rest_is_counted(server: ServerProcess
     assert code == 0
     assert [queue_id in out for queue_id in ids] == [False, False, True, True]
     assert out.endswith("\n2 older ones are not shown: see --limit and --since\n")
+
+
+def test_what_could_not_be_recorded_is_said(tmp_path: Path) -> None:
+    (tmp_path / "pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
+    (tmp_path / "data").mkdir()
+    recorder = Recorder(is_on=True)
+    recorder.add(Accepted("1", "02H3LL3B00000001", "", 1, ANN, [(BEN, [])], 1, "", [], []))
+    recorder.lost(7)
+    file = TraceFile(trace_path(tmp_path / "data", 1), keep_us=DAY_US, most_octets=1 << 30)
+    file.write(recorder.take()[0], recorder.now())
+    file.close()
+    code, out, err = run_explain(tmp_path, ANN)
+    assert code == 0
+    assert "accepted" in out
+    assert err.startswith("pillarbox: 7 events were not recorded, the last until ")
 
 
 # A server of its own

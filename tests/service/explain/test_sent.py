@@ -126,7 +126,7 @@ def test_a_deferral_its_meaning_and_the_delivery_are_told(run) -> None:
             " 450 4.2.0 greylisted, come back later"
         )
         assert "makes strangers wait" in deferred["more"][0]
-        assert deferred["more"][1].startswith("Nothing: the next attempts")
+        assert deferred["more"][1].startswith("to do: Nothing: the next attempts")
         assert deferred["more"][2].startswith("next try 20")
         assert story["now"][0].startswith("in the queue for friend@example.com: next try 20")
         host.script.rcpt = "250 ok"
