@@ -90,6 +90,7 @@ def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
     """
     config = read_config()
     reader = TraceReader(config.data_path)
+    click.get_current_context().call_on_close(reader.close)
     found = find_stories(reader, wanted, since=since, most=limit)
     for problem in reader.problems:
         click.echo(f"pillarbox: {problem}; what it has is not told", err=True)
@@ -106,8 +107,8 @@ def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
             if number:
                 click.echo()
             _show(config, words, story)
-    if found.more:
-        click.echo(f"\n{found.more} older ones are not shown: see --limit and --since")
+    if found.has_more:
+        click.echo("\nOlder ones are not shown: see --limit")
 
 
 def _tell_gaps(reader: TraceReader, since: int) -> None:

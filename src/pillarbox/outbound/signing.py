@@ -111,15 +111,16 @@ class MailSigner:
 def describe(before: bytes, after: bytes) -> list[str]:
     """What `sign` has done to a message, for people."""
     notes = []
-    while after.startswith(_SIGNATURE):
-        match = _NAMES.match(after)
-        end = _FIELD_END.search(after)
+    start = 0
+    while after.startswith(_SIGNATURE, start):
+        match = _NAMES.match(after, start)
+        end = _FIELD_END.search(after, start)
         if match is None or end is None:
             break
         algorithm, domain, selector = (each.decode("ascii") for each in match.groups())
         notes.append(f"signed with DKIM: {algorithm}, d={domain}, s={selector}")
-        after = after[end.end() :]
-    if len(after) != len(before):
+        start = end.end()
+    if len(after) - start != len(before):
         notes.insert(0, "made 7-bit")
     return notes
 

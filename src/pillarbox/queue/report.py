@@ -90,7 +90,8 @@ class QueueReporter:
                     delayed.append((row, outcome))
                 await self._defer(owner, row, step.at, host, outcome)
                 told.append(_result(row, outcome, "deferred", int(step.at)))
-        self.recorder.add(Attempt(rows[0].queue_id, host, tls, told))
+        if told:
+            self.recorder.add(Attempt(rows[0].queue_id, host, tls, told))
         if failed:
             await self._fail(owner, failed, host)
         if delayed and await self._tell(delayed, host, Action.DELAYED):

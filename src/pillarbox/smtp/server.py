@@ -301,9 +301,9 @@ class SmtpServer:
         """Only addresses are shown with their command: what else stands behind one may be a secret."""
         if len(self.refused) < MOST_REFUSED and isinstance(line, bytes):
             shown = line.decode("utf-8", "replace")
-            verb = shown[:4].upper()
+            verb = shown.split(" ", 1)[0].upper()
             if verb not in ("MAIL", "RCPT"):
-                shown = verb if verb.isalpha() else "?"
+                shown = verb if verb.encode() in COMMANDS else "?"
             self.refused.append((shown[:LONGEST_REFUSED], reply))
 
     def _mail_data(self) -> Event | None:

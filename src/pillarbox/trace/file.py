@@ -1,7 +1,7 @@
 """`trace-WORKER.db`: what one worker recorded, in batches.
 
-A row has the lines of about a second, as text, so that writing costs one insert and reading one search in C. There are
-no syncs: a power cut may damage the file, which is then set aside, and a new one begun. The file may be deleted at any
+A row has the lines of about a second, so that writing costs one insert, and reading one search in C. There are no
+syncs: a power cut may damage the file, which is then set aside, and a new one begun. The file may be deleted at any
 time. It holds at most so many octets and days: the oldest rows go first, and their pages are used again.
 """
 
@@ -23,7 +23,7 @@ _SCHEMA = (
     # `run` is when the worker began, microseconds: ids of connections are unique in it. `first` is when the first
     # line happened, `last` when all were written.
     "CREATE TABLE batch (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, first INTEGER NOT NULL,"
-    " last INTEGER NOT NULL, lines TEXT NOT NULL)",
+    " last INTEGER NOT NULL, lines BLOB NOT NULL)",
     f"PRAGMA user_version = {VERSION}",
 )
 
@@ -76,7 +76,7 @@ class TraceFile:
                     row = (self._run, _time_of(part[0]), now_us)
                     connection.execute(
                         "INSERT INTO batch (run, first, last, lines) VALUES (?, ?, ?, ?)",
-                        (*row, b"\n".join(part).decode()),
+                        (*row, b"\n".join(part)),
                     )
             self._identity = self._find_identity()
             self._writes += 1

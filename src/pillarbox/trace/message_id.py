@@ -6,6 +6,8 @@ _FIELD = re.compile(rb"^message-id[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE | 
 
 _USUAL = b"\nMessage-ID:"
 
+LOOKED_THROUGH = 32 << 10
+"""Octets in which a field that is written in another way is looked for: that is slow."""
 LONGEST = 500
 """Characters."""
 
@@ -21,5 +23,5 @@ def find_message_id(header: bytes) -> str:
         value = header[start : header.find(b"\r", start)].strip()
         if value:
             return value.decode("utf-8", "replace")[:LONGEST]
-    match = _FIELD.search(header)
+    match = _FIELD.search(header, 0, LOOKED_THROUGH)
     return match[1].strip().decode("utf-8", "replace")[:LONGEST] if match is not None else ""

@@ -1,8 +1,9 @@
 """The story of a message, or of a session that brought none: what belongs together of all that was recorded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pillarbox.core.ids import time_of_queue_id
 from pillarbox.trace.events import (
     Accepted,
     Filed,
@@ -16,13 +17,18 @@ from pillarbox.trace.fate import Fate, Spot, follow
 from pillarbox.trace.reader import Entry, TraceReader
 from pillarbox.trace.wanted import Kind, Wanted, queue_ids_of
 
-MOST_CONNECTIONS = 60
-"""Of one client that are looked at, the latest."""
+MARGIN_US = 60 * 1_000_000
+"""A clock may have been set back so far."""
+LONGEST_SESSION_US = 86400 * 1_000_000
+"""How long before something happened it is looked for who that was."""
 MOST_MOVES = 50
 """Mailboxes that a message is followed through."""
 
 Connection = tuple[str, str]
 """The run and the id."""
+
+Key = str | tuple[str | int, ...]
+"""A queue id, a connection, or a connection with place and UID of what was uploaded on it."""
 
 
 @dataclass(slots=True)
@@ -67,90 +73,106 @@ class Story:
 
 @dataclass(slots=True)
 class Found:
-    """`stories` in order of time; `more`: how many older ones there are."""
+    """`stories` in order of time; `has_more`: there are older ones."""
 
     stories: list[Story]
-    more: int
+    has_more: bool
 
 
 def find_stories(reader: TraceReader, wanted: Wanted, *, since: int = 0, most: int = 20) -> Found:
     """The latest stories that have to do with what is wanted, at most so many, each told whole; of those that something
     happened in from `since` on (microseconds since 1970)."""
-    seeds = [
-        entry for entry in reader.find([wanted.needle], since=since) if wanted.fits(entry.event)
-    ]
-    if wanted.kind is Kind.CLIENT:
-        seeds = _all_of(reader, seeds)
-    latest: dict[object, Entry] = {}
-    for entry in seeds:
-        for key in _keys_of(entry, wanted):
-            latest[key] = entry
-    keys = sorted(latest, key=lambda key: latest[key].at)
-    chosen = keys[max(0, len(keys) - most) :]
-    stories = _tell(reader, chosen, seeds)
-    stories = [story for story in stories if story.entries]
-    stories.sort(key=lambda story: story.at)
-    return Found(stories, len(keys) - len(chosen))
-
-
-def _all_of(reader: TraceReader, seeds: Sequence[Entry]) -> list[Entry]:
-    """All that happened on the latest connections of these."""
-    connections = list(dict.fromkeys(entry.connection for entry in reversed(seeds)))
-    connections = [each for each in connections if each[1]][:MOST_CONNECTIONS]
-    found = reader.find([number for _, number in connections], whole=True)
-    kept = set(connections)
-    others = [entry for entry in seeds if not entry.connection[1]]
-    return sorted(
-        [*others, *(entry for entry in found if entry.connection in kept)],
-        key=lambda entry: entry.at,
-    )
-
-
-def _keys_of(entry: Entry, wanted: Wanted) -> list[object]:
-    """The stories that an entry is a part of: a queue id, a spot, or a connection."""
-    event = entry.event
     if wanted.kind is Kind.QUEUE_ID:
-        return [wanted.text]
+        since = max(since, time_of_queue_id(wanted.text) - MARGIN_US)
+        keys: dict[Key, int] = {wanted.text: since}
+        has_more = False
+    else:
+        keys, has_more = _latest_keys(reader, wanted, since, most)
+    stories = [story for story in _tell(reader, keys, wanted) if story.entries]
+    stories.sort(key=lambda story: story.at)
+    return Found(stories, has_more)
+
+
+def _latest_keys(
+    reader: TraceReader, wanted: Wanted, since: int, most: int
+) -> tuple[dict[Key, int], bool]:
+    """The latest stories, and since when to look for what belongs to them; and whether there are more."""
+    keys: dict[Key, int] = {}
+    for entry in reader.latest(wanted.needle, since=since):
+        if wanted.fits(entry.event):
+            for key in _keys_of(entry):
+                if key not in keys and len(keys) >= most:
+                    return keys, True
+                keys[key] = min(entry.at, keys.get(key, entry.at)) - MARGIN_US
+    return keys, False
+
+
+def _keys_of(entry: Entry) -> list[Key]:
+    """The stories that an entry is a part of: a queue id, an upload, or a connection."""
+    event = entry.event
     if isinstance(event, Uploaded):
-        return [(event.place, event.uid, entry.run)]
+        return [(entry.run, event.connection, event.place, event.uid)]
     if isinstance(event, Filed):
         return []
-    ids = queue_ids_of(event)
+    ids: list[Key] = [*queue_ids_of(event)]
     if ids:
-        return list(ids)
-    return [entry.connection] if isinstance(event, Refused | Login) else []
+        return ids
+    return [entry.connection] if isinstance(event, Refused | Login | Session) else []
 
 
-def _tell(reader: TraceReader, keys: Sequence[object], seeds: Sequence[Entry]) -> list[Story]:
-    ids = [key for key in keys if isinstance(key, str)]
-    by_id: dict[str, list[Entry]] = {queue_id: [] for queue_id in ids}
-    for entry in reader.find(ids, whole=True) if ids else ():
-        for queue_id in queue_ids_of(entry.event):
-            if queue_id in by_id:
-                by_id[queue_id].append(entry)
-    stories = [Story(queue_id, entries) for queue_id, entries in by_id.items()]
+def _tell(reader: TraceReader, keys: Mapping[Key, int], wanted: Wanted) -> list[Story]:
+    ids = {key: since for key, since in keys.items() if isinstance(key, str)}
+    if wanted.kind is Kind.CLIENT:  # its mail came on its connections
+        connections = {key: at for key, at in keys.items() if not isinstance(key, str)}
+        for entry in _on_connections(reader, connections):
+            if isinstance(entry.event, Accepted):
+                ids[entry.event.queue_id] = entry.at - MARGIN_US
+    stories = [Story(queue_id, entries) for queue_id, entries in _by_id(reader, ids).items()]
     taken = _add_refused(reader, stories)
-    for key in keys:
-        if isinstance(key, tuple) and len(key) == 3:
-            stories.append(Story("", [entry for entry in seeds if _is_upload(entry, key)]))
-        elif isinstance(key, tuple):
-            entries = [
-                entry
-                for entry in seeds
-                if entry.connection == key
-                and not isinstance(entry.event, Session | Identified | Accepted)
-                and (entry.at, entry.run) not in taken
-            ]
-            if entries:
-                stories.append(Story("", entries))
+    others = {key: since for key, since in keys.items() if not isinstance(key, str)}
+    told = {key: Story() for key in others}
+    for entry in _on_connections(reader, others):
+        for key, story in told.items():
+            if (entry.at, entry.run) not in taken and _belongs(entry, key, wanted):
+                story.entries.append(entry)
+    stories += [
+        story
+        for story in told.values()
+        if any(isinstance(entry.event, Refused | Login | Uploaded) for entry in story.entries)
+    ]
     _follow_all(reader, stories)
     _introduce_all(reader, stories)
     return stories
 
 
-def _is_upload(entry: Entry, key: tuple[object, ...]) -> bool:
+def _by_id(reader: TraceReader, ids: Mapping[str, int]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {queue_id: [] for queue_id in ids}
+    since = min(ids.values(), default=0)
+    for entry in reader.find(list(ids), whole=True, since=since):
+        for queue_id in queue_ids_of(entry.event):
+            if queue_id in found:
+                found[queue_id].append(entry)
+    return found
+
+
+def _on_connections(reader: TraceReader, keys: Mapping[tuple[str | int, ...], int]) -> list[Entry]:
+    """All that happened on connections (or with an upload on them)."""
+    numbers = [str(key[1]) for key in keys]
+    found = reader.find(
+        numbers, whole=True, since=min(keys.values(), default=0) - LONGEST_SESSION_US
+    )
+    kept = {(str(key[0]), str(key[1])) for key in keys}
+    return [entry for entry in found if entry.connection in kept]
+
+
+def _belongs(entry: Entry, key: tuple[str | int, ...], wanted: Wanted) -> bool:
+    """Whether something on a connection is a part of its story, or an upload is the one of the story."""
     event = entry.event
-    return isinstance(event, Uploaded) and (event.place, event.uid, entry.run) == key
+    if len(key) != 2:
+        return key in _keys_of(entry)
+    if entry.connection != key or isinstance(event, Session | Identified | Accepted):
+        return False
+    return wanted.kind is Kind.CLIENT or wanted.fits(event)
 
 
 def _add_refused(reader: TraceReader, stories: Sequence[Story]) -> set[tuple[int, str]]:
@@ -182,26 +204,26 @@ def _add_refused(reader: TraceReader, stories: Sequence[Story]) -> set[tuple[int
 
 
 def _follow_all(reader: TraceReader, stories: Sequence[Story]) -> None:
+    """All at once: each round looks for the mailboxes that messages came to in the last one."""
     known: dict[str, list[Entry]] = {}
-    for story in stories:
-        starts = _starts(story)
-        places = {place for place, _ in starts}
-        for _ in range(MOST_MOVES):
-            new = places - known.keys()
-            for place in new:
-                known[place] = []
-            for entry in reader.find(sorted(new), whole=True) if new else ():
-                place = getattr(entry.event, "place", "")
-                if place in new:
-                    known[place].append(entry)
+    starts = [_starts(story) for story in stories]
+    places = [{place for place, _ in spots} for spots in starts]
+    since = min((story.at for story in stories if story.entries), default=0) - MARGIN_US
+    for _ in range(MOST_MOVES):
+        new = set().union(*places) - known.keys()
+        if not new:
+            break
+        known.update({place: [] for place in new})
+        for entry in reader.find(sorted(new), whole=True, since=since):
+            place = getattr(entry.event, "place", "")
+            if place in new:
+                known[place].append(entry)
+        for story, spots, own in zip(stories, starts, places, strict=True):
             relevant = sorted(
-                (entry for place in places for entry in known[place]), key=lambda entry: entry.at
+                (entry for place in own for entry in known[place]), key=lambda entry: entry.at
             )
-            story.fate = follow(starts, relevant)
-            came_to = {getattr(entry.event, "target", "") for entry in story.fate.entries} - {""}
-            if came_to <= places:
-                break
-            places |= came_to
+            story.fate = follow(spots, relevant)
+            own |= {getattr(entry.event, "target", "") for entry in story.fate.entries} - {""}
 
 
 def _starts(story: Story) -> dict[Spot, str]:
@@ -220,7 +242,8 @@ def _starts(story: Story) -> dict[Spot, str]:
 def _introduce_all(reader: TraceReader, stories: Sequence[Story]) -> None:
     wanted = {entry.connection for story in stories for entry in _all_entries(story)}
     found: dict[Connection, list[Entry]] = {}
-    for entry in reader.introductions({each for each in wanted if each[1]}):
+    since = min((story.at for story in stories if story.entries), default=0) - LONGEST_SESSION_US
+    for entry in reader.introductions({each for each in wanted if each[1]}, since=since):
         found.setdefault(entry.connection, []).append(entry)
     for story in stories:
         story.introductions = {

@@ -416,13 +416,14 @@ def test_nothing_found_is_one_line_and_exit_code_1(server: ServerProcess) -> Non
     assert "since 2999-01-01 00:00Z" in err
 
 
-def test_only_the_latest_are_shown_and_the_rest_is_counted(server: ServerProcess) -> None:
+def test_only_the_latest_are_shown_and_that_there_are_more_is_said(server: ServerProcess) -> None:
     ids = [send(server, f"many{number}", ANN, sender="quin@many.example") for number in range(4)]
     wait_for(server.folder, "quin@many.example", lambda found: len(found) == 4)
     code, out, _ = run_explain(server.folder, "quin@many.example", "--limit", "2")
     assert code == 0
     assert [queue_id in out for queue_id in ids] == [False, False, True, True]
-    assert out.endswith("\n2 older ones are not shown: see --limit and --since\n")
+    assert out.endswith("\nOlder ones are not shown: see --limit\n")
+    assert "Older" not in run_explain(server.folder, "quin@many.example", "--limit", "4")[1]
 
 
 def test_what_could_not_be_recorded_is_said(tmp_path: Path) -> None:

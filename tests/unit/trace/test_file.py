@@ -200,11 +200,12 @@ def test_what_was_set_aside_is_not_read(tmp_path: Path) -> None:
 
 def test_lines_are_found_in_any_case_and_each_once() -> None:
     text = b'["a","One two"]\n["b","ONE"]\n["c","three"]'
-    assert lines_with(text, [b"one", b"two"]) == [b'["a","One two"]', b'["b","ONE"]']
-    assert lines_with(text, [b"three"]) == [b'["c","three"]']
-    assert lines_with(b"", [b"x"]) == []
+    assert lines_with(text, text.lower(), [b"one", b"two"]) == [b'["a","One two"]', b'["b","ONE"]']
+    assert lines_with(text, text, [b"One"]) == [b'["a","One two"]']
+    assert lines_with(text, text, [b"three"]) == [b'["c","three"]']
+    assert lines_with(b"", b"", [b"x"]) == []
     assert needle_of('a"b') == b'a\\"b'
-    assert needle_of("A", whole=True) == b'"a"'
+    assert needle_of("A", whole=True) == b'"A"'
 
 
 def test_dropped_events_are_kept_as_such(tmp_path: Path) -> None:
