@@ -43,6 +43,7 @@ class Selected:
     is_foreign: bool = False
     """Whether that is not the client's own account."""
     rights: str = RIGHTS
+    uidvalidity: int = 0
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
 

@@ -23,6 +23,9 @@ from pillarbox.net.channel import Channel
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.session import Session
 from pillarbox.net.turns import TURN_S, Turns
+from pillarbox.trace.events import Refused
+from pillarbox.trace.events import Session as Introduction
+from pillarbox.trace.recorder import Recorder
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -74,6 +77,7 @@ class Service:
     command_of: Callable[[Any], str] = _nameless
     """The name of the command that an event is, or ends; "": its time is not counted."""
     tally: Tally = field(default_factory=Tally)
+    recorder: Recorder = field(default_factory=Recorder)
     times: Histogram = field(init=False)
     """Of its commands."""
 
@@ -106,9 +110,11 @@ class Connection(asyncio.Protocol):
         "_drain_waiters",
         "_eof",
         "_held",
+        "_introduced",
         "_last_event",
         "_loop",
         "_opened",
+        "_opened_at",
         "_proxy_header",
         "_reading_paused",
         "_session",
@@ -123,9 +129,11 @@ class Connection(asyncio.Protocol):
         "_write_paused",
         "account",
         "channel",
+        "hello",
         "id",
         "local",
         "peer",
+        "proxy",
         "service",
         "supporter",
     )
@@ -137,12 +145,18 @@ class Connection(asyncio.Protocol):
         self.peer: tuple[str, int] = ("", 0)
         """Address and port of the client, also where a proxy speaks for it."""
         self.local: tuple[str, int] = ("", 0)
+        self.proxy = ""
+        """The address of who speaks for the client, "" for nobody."""
+        self.hello = ""
+        """What an SMTP client calls itself."""
         self.account = 0
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
         self.channel = Channel(service.tls)
         """TLS and compression."""
+        self._introduced: tuple[object, ...] = ()
+        self._opened_at = 0
         self._admission = admission
         self._proxy_header: bytes | None = None  # what came of it, while one is awaited
         self._turns = turns
@@ -161,6 +175,35 @@ class Connection(asyncio.Protocol):
         self._reading_paused = self._write_paused = self._turn_scheduled = False
 
     # What sessions use
+
+    def introduce(self) -> str:
+        """Let the trace know who is on this connection, unless it does; returns its id, for the events that follow."""
+        recorder, channel = self.service.recorder, self.channel
+        if recorder.is_on:
+            who = (self.peer, channel.tls_version, self.hello)
+            if who != self._introduced:
+                self._introduced = who
+                host, port = self.local
+                tls = f"{channel.tls_version} {channel.tls_cipher}" if channel.is_tls else ""
+                recorder.add(
+                    Introduction(
+                        self.id,
+                        self.service.name,
+                        *self.peer,
+                        f"{host}:{port}",
+                        self.proxy,
+                        tls,
+                        self.hello,
+                        self._opened_at,
+                    )
+                )
+        return self.id
+
+    def _tell_refused(self, text: str, code: int = 0) -> None:
+        """Nothing comes of this connection."""
+        if self.service.recorder.is_on:
+            refused = Refused(self.introduce(), "connection", "", "", code, "", text, "")
+            self.service.recorder.add(refused)
 
     def flush(self) -> None:
         """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
@@ -248,6 +291,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         self.peer = tuple(transport.get_extra_info("peername", ("", 0))[:2])
         self.local = tuple(transport.get_extra_info("sockname", ("", 0))[:2])
+        self._opened_at = self.service.recorder.now()
         if not self._admit():
             return
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
@@ -288,6 +332,7 @@ class Connection(asyncio.Protocol):
             why,
             self.service.name,
         )
+        self._tell_refused(why)
         assert self._transport is not None
         if not self.service.implicit_tls:
             self._transport.write(self.service.turned_away)
@@ -302,6 +347,7 @@ class Connection(asyncio.Protocol):
             header = parse_proxy_header(octets)
         except ValueError as error:
             log.warning("%s %s: %s; closed", self.id, self.peer[0], error)
+            self._tell_refused(str(error))
             self.abort()
             return b""
         if header is None:
@@ -310,6 +356,7 @@ class Connection(asyncio.Protocol):
         self._proxy_header = None
         if header.client is not None and header.server is not None:
             self._admission.leave(self)
+            self.proxy = self.peer[0]
             self.peer, self.local = header.client, header.server
             if not self._admit():
                 return b""
@@ -372,6 +419,7 @@ class Connection(asyncio.Protocol):
             return None
         except ssl.SSLError as error:
             log.info("%s %s: TLS: %s", self.id, self.peer[0], error.reason or error)
+            self._tell_refused(f"TLS: {error.reason or error}")
             transport.write(channel.outgoing())  # the alert
             transport.close()
             return None

@@ -9,6 +9,7 @@ from pillarbox.imap.syntax_append import NewMessage, Step, Target
 from pillarbox.imapd import access
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.extensions.catenate import url_octets
+from pillarbox.imapd.told import selected_place, tell_expunged, tell_uploaded
 from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
@@ -90,6 +91,10 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
                 account, items, lambda tx: _remove_replaced(tx, upload, limits)
             )
         client.note_growth(account)
+        tell_uploaded(client, upload.place, items, done)
+        if upload.replaced is not None:
+            uid = upload.replaced[1]
+            tell_expunged(client, selected_place(client), [(uid, uid)], "REPLACE")
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:

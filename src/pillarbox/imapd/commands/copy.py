@@ -9,10 +9,12 @@ from pillarbox.imap.syntax_message import Copy
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
+from pillarbox.imapd.told import tell_copied
 from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.messages import Ranges
 from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
 
@@ -25,6 +27,10 @@ class _Copied:
     code: bytes
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
+    sources: Ranges = ()
+    target: str = ""
+    """The place where they are now (`trace.events`), under UIDs from `first` on."""
+    first: int = 0
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -68,9 +74,13 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
             acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
-        return _Copied(len(sources), code, modseq)
+        there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
+        return _Copied(len(sources), code, modseq, messages.to_ranges(sources), there, first)
 
     copied = await client.write_selected(work)
+    if copied.sources:
+        moved = transfer is messages.move
+        tell_copied(client, copied.sources, place, copied.target, copied.first, moved=moved)
     client.note_growth(place.account)
     return copied
 
@@ -84,4 +94,8 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     code = responses.copyuid(done[0].uidvalidity, sources, [appended.uid for appended in done])
     client.note_growth(place.account)
     modseq = await remove_moved(client, sources) if moves else 0
+    # All were appended in one transaction: their UIDs follow each other.
+    there = place_of(place.account, done[0].mailbox, done[0].uidvalidity)
+    copied = messages.to_ranges(sources)
+    tell_copied(client, copied, place, there, done[0].uid, moved=moves)
     return _Copied(len(sources), code, modseq)

@@ -3,6 +3,7 @@
 from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.syntax_message import Expunge
 from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.told import selected_place, tell_expunged
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
@@ -19,11 +20,13 @@ async def expunge(client: Client, args: Expunge) -> Answer:
     if not (ranges and mailbox.deleted):
         return Answer("Expunge completed.")
 
-    def work(tx: Tx) -> int:
-        gone = messages.expunge(tx, selected.mailbox, ranges)
-        return mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
+    def work(tx: Tx) -> tuple[messages.Ranges, int]:
+        gone = messages.to_ranges(messages.expunge(tx, selected.mailbox, ranges))
+        return gone, mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
 
-    modseq = await client.write_selected(work)
+    gone, modseq = await client.write_selected(work)
+    if gone:
+        tell_expunged(client, selected_place(client), gone, "EXPUNGE")
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

@@ -9,8 +9,11 @@ from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import OTHERS
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.imapd.status import status_values
-from pillarbox.store import mailboxes
+from pillarbox.imapd.told import tell_expunged, tell_renamed
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 
 async def create(client: Client, args: Create) -> Answer:
@@ -27,12 +30,17 @@ async def create(client: Client, args: Create) -> Answer:
 async def delete(client: Client, args: Mailbox) -> Answer:
     place = client.place(args.mailbox)
 
-    def work(tx: Tx) -> int:
+    def work(tx: Tx) -> tuple[int, str]:
         mailbox = mailboxes.find(tx, place.name)
         mailboxes.delete(tx, place.name)
-        return mailbox.id if mailbox else 0
+        return (
+            (mailbox.id, place_of(tx.account, mailbox.id, mailbox.uidvalidity))
+            if mailbox
+            else (0, "")
+        )
 
-    deleted = await client.context.store.write(place.account, work)
+    deleted, what = await client.context.store.write(place.account, work)
+    tell_expunged(client, what, [(1, MOST_UIDS)], "its mailbox was deleted")
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
@@ -45,9 +53,21 @@ async def rename(client: Client, args: Rename) -> Answer:
     new = client.place(args.new_mailbox, new=True)
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
-    await client.context.store.write(
-        place.account, lambda tx: mailboxes.rename(tx, place.name, new.name)
-    )
+
+    def work(tx: Tx) -> tuple[messages.Ranges, list[str]]:
+        """What RENAME moves, from where and to where: the messages of INBOX, under the UIDs that they have."""
+        mailbox = mailboxes.find(tx, place.name)
+        is_inbox = mailbox is not None and mailbox.id == mailboxes.INBOX
+        moved = messages.to_ranges(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
+        mailboxes.rename(tx, place.name, new.name)
+        if mailbox is None or not moved:
+            return [], []
+        both = (mailbox, mailboxes.get(tx, new.name))
+        return moved, [place_of(tx.account, each.id, each.uidvalidity) for each in both]
+
+    moved, places = await client.context.store.write(place.account, work)
+    if moved:
+        tell_renamed(client, moved, places, new)
     return Answer("Rename completed.")
 
 

@@ -15,6 +15,7 @@ from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import Place
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
+from pillarbox.imapd.told import selected_place, tell_expunged
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
@@ -108,6 +109,7 @@ async def _load(
     view = View(uids, mailbox.uidnext, mailbox.modseq)
     selected = Selected(place.account, mailbox.id, view, read_only, [])
     selected.is_foreign, selected.rights = is_foreign, place.rights
+    selected.uidvalidity = mailbox.uidvalidity
     await claim_recent(client, selected, mailbox)
 
     def work(tx: Tx) -> tuple[mailboxes.Mailbox, int | None] | None:
@@ -140,9 +142,12 @@ async def close(client: Client, args: None) -> Answer:
     if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
         row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
-            await client.write_selected(
-                lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
+            gone = await client.write_selected(
+                lambda tx: messages.to_ranges(
+                    messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
+                )
             )
+            tell_expunged(client, selected_place(client), gone, "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
 
