@@ -25,13 +25,14 @@ KEPT_SNAPSHOTS = 1000
 
 
 class View:
-    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known, `told_modseq` up to where the
-    client was told of all of it, expunges too."""
+    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known, `flags_modseq` up to where its flags
+    are, `told_modseq` up to where the client was told of all of it, expunges too."""
 
     __slots__ = (
         "_recent",
         "_snapshot",
         "_vanished",
+        "flags_modseq",
         "modseq",
         "own_modseqs",
         "told_modseq",
@@ -42,7 +43,7 @@ class View:
     def __init__(self, uids: "array[int]", uidnext: int, modseq: int) -> None:
         self.uids = uids
         self.uidnext = uidnext
-        self.modseq = modseq
+        self.modseq = self.flags_modseq = modseq
         self.told_modseq = modseq
         self.own_modseqs: set[int] = set()
         """ModSeqs of flag changes that this session made and reports by itself."""

@@ -1,11 +1,12 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_message import Copy
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
@@ -23,6 +24,12 @@ class _Copied:
 
     count: int
     code: bytes
+    sources: Sequence[int] = ()
+    """UIDs of what was copied."""
+    target: int = 0
+    """The mailbox that it was copied to, where that is in the same account."""
+    first: int = 0
+    """The first UID there."""
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
 
@@ -37,6 +44,7 @@ async def move(client: Client, args: Copy) -> Answer:
     client.ensure_writable()
     copied = await _transfer(client, args, messages.move)
     if copied.count:
+        client.note_expunged(copied.sources)
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
         if client.modes.qresync:  # RFC 7162 §3.2.7, for what MOVE expunges
@@ -68,9 +76,11 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
             acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
-        return _Copied(len(sources), code, modseq)
+        return _Copied(len(sources), code, sources, mailbox.id, first, modseq)
 
-    copied = await client.write_selected(work)
+    copied = await own.write(client, selected.account, work, place.name)
+    if copied.count:
+        client.note_created(selected.account, copied.target, copied.first, copied.count)
     client.note_growth(place.account)
     return copied
 
@@ -84,4 +94,4 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     code = responses.copyuid(done[0].uidvalidity, sources, [appended.uid for appended in done])
     client.note_growth(place.account)
     modseq = await remove_moved(client, sources) if moves else 0
-    return _Copied(len(sources), code, modseq)
+    return _Copied(len(sources), code, sources, modseq=modseq)

@@ -19,11 +19,12 @@ async def expunge(client: Client, args: Expunge) -> Answer:
     if not (ranges and mailbox.deleted):
         return Answer("Expunge completed.")
 
-    def work(tx: Tx) -> int:
+    def work(tx: Tx) -> tuple[list[int], int]:
         gone = messages.expunge(tx, selected.mailbox, ranges)
-        return mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
+        return gone, mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
 
-    modseq = await client.write_selected(work)
+    gone, modseq = await client.write_selected(work)
+    client.note_expunged(gone)
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

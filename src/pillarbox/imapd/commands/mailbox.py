@@ -3,6 +3,7 @@
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import new_from_wire
 from pillarbox.imapd.objectid import mailboxid_code
@@ -18,8 +19,8 @@ async def create(client: Client, args: Create) -> Answer:
     special_use = parse_special_uses(args.special_use)
     if special_use and place.account != client.account.id:
         raise Refused("a mailbox of somebody else has no special use", "USEATTR")
-    made = await client.context.store.write(
-        place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
+    made = await own.write(
+        client, place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
     )
     return Answer("Create completed.", mailboxid_code(place.account, made.id))
 
@@ -32,7 +33,7 @@ async def delete(client: Client, args: Mailbox) -> Answer:
         mailboxes.delete(tx, place.name)
         return mailbox.id if mailbox else 0
 
-    deleted = await client.context.store.write(place.account, work)
+    deleted = await own.write(client, place.account, work, place.name)
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
@@ -45,8 +46,11 @@ async def rename(client: Client, args: Rename) -> Answer:
     new = client.place(args.new_mailbox, new=True)
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
-    await client.context.store.write(
-        place.account, lambda tx: mailboxes.rename(tx, place.name, new.name)
+    await own.write(
+        client,
+        place.account,
+        lambda tx: mailboxes.rename(tx, place.name, new.name),
+        place.name,
     )
     return Answer("Rename completed.")
 
@@ -54,6 +58,8 @@ async def rename(client: Client, args: Rename) -> Answer:
 async def subscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     await client.write(lambda tx: mailboxes.subscribe(tx, name))
+    if client.watch is not None:
+        client.watch.subscribed |= {mailboxes.normal_name(name)}
     return Answer("Subscribe completed.")
 
 
@@ -61,6 +67,8 @@ async def unsubscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     if not await client.write(lambda tx: mailboxes.unsubscribe(tx, name)):
         raise Refused("you are not subscribed to that name", "NONEXISTENT")
+    if client.watch is not None:
+        client.watch.subscribed -= {mailboxes.normal_name(name)}
     return Answer("Unsubscribe completed.")
 
 
