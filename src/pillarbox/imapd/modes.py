@@ -25,7 +25,7 @@ class Modes:
     @property
     def tells_uid(self) -> bool:
         """Whether FETCH responses that were not asked for carry the UID."""
-        return self.condstore or self.rev2 or self.notify  # RFC 9051 §7.5.2
+        return self.condstore or self.rev2  # RFC 9051 §7.5.2
 
     @property
     def tells_recent(self) -> bool:

@@ -181,11 +181,12 @@ class View:
     ) -> list[bytes]:
         """The untagged responses for (uid, flags, modseq) rows; `flag_text` gives the wire form of a flags value."""
         responses = []
+        tells_uid = modes.tells_uid or modes.notify
         for uid, flags, modseq in changed:
             number = self.number(uid)
             if number and modseq not in self.own_modseqs:
                 text = with_recent(flag_text(flags)) if self.is_recent(uid) else flag_text(flags)
-                uid_item = b"UID %d " % uid if modes.tells_uid else b""
+                uid_item = b"UID %d " % uid if tells_uid else b""
                 modseq_item = b" MODSEQ (%d)" % modseq if modes.condstore else b""
                 responses.append(
                     b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, uid_item, text, modseq_item)
