@@ -13,9 +13,10 @@ run: $(VENV)/ready
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# The model test of IMAP with new seeds for SOAK_S seconds; SOAK_SEED is the first of them.
-SOAK_S ?= 600
+# Clients of all protocols and SIGKILL for SOAK_S seconds, then as long of IMAP's model test with new seeds.
+SOAK_S ?= 1800
 soak: $(VENV)/ready
+	$(BIN)/python tests/service/robust/soak.py --seconds $(SOAK_S)
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/service/imapd/test_model.py -k soak
 
 # Every parser with inputs that grow from tests/corpus, FUZZ_SECONDS for each target; FUZZ names some only.

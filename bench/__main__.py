@@ -1,5 +1,6 @@
 """`python -m bench inbound|fetch|imap|pop3|relay [--peer postfix-dovecot]`: see the package."""
 
+import fcntl
 import json
 import os
 import platform
@@ -192,6 +193,19 @@ def _introduce(peer: str | None) -> None:
 @click.option("--workers", default=1, help="processes of Pillarbox; 0: one for each core")
 def main(workers: int) -> None:
     """Compare Pillarbox with Postfix + Dovecot on this machine, on loopback."""
+    wait_for_turn()
+
+
+def wait_for_turn() -> None:
+    """Two runs at once would use the same ports, and measure each other. Held until this process ends."""
+    descriptor = os.open(
+        Path(tempfile.gettempdir()) / "pillarbox-bench.lock", os.O_RDWR | os.O_CREAT, 0o600
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        console.print("another benchmark runs on this machine: waiting for its end")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _workers() -> int:

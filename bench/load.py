@@ -54,7 +54,7 @@ def make_message(
 
 
 class _Sender(asyncio.Protocol):
-    """One SMTP session that sends its messages one after another, waiting for every reply."""
+    """One SMTP session that sends its messages one after another, commands pipelined as mail servers do (RFC 2920)."""
 
     def __init__(
         self,
@@ -80,15 +80,11 @@ class _Sender(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
-        if not received.endswith(b"\r\n"):
-            self._received = received
-            return
-        last = received[received.rfind(b"\n", 0, -1) + 1 :]
-        if last[3:4] == b"-":
-            self._received = received
-            return
-        self._received = b""
-        self._reply(last)
+        lines = received.split(b"\r\n")
+        self._received = lines.pop()
+        for line in lines:
+            if line[3:4] != b"-":
+                self._reply(line)
 
     def begin(self) -> None:
         """Send the first message of a session that waits for it."""
@@ -98,30 +94,30 @@ class _Sender(asyncio.Protocol):
     def _next(self) -> None:
         assert self._transport is not None
         self._step = 2 if self._jobs else 6
-        self._transport.write(self._mail if self._jobs else b"QUIT\r\n")
+        self._transport.write(
+            self._mail + b"RCPT TO:<" + self._jobs[-1][0] + b">\r\nDATA\r\n"
+            if self._jobs
+            else b"QUIT\r\n"
+        )
 
     def _reply(self, line: bytes) -> None:
         assert self._transport is not None
         if line[:1] not in b"23":
-            self._done.set_exception(RuntimeError(line.decode()))
+            if not self._done.done():
+                self._done.set_exception(RuntimeError(line.decode()))
             return
-        write = self._transport.write
         step = self._step
         self._step = step + 1
         if step == 0:
-            write(b"EHLO load.example.net\r\n")
+            self._transport.write(b"EHLO load.example.net\r\n")
         elif step == 1 or step == 5:
             if self.greeted is not None:
                 self.greeted.set_result(None)
             else:
                 self._next()
-        elif step == 2:
-            write(b"RCPT TO:<" + self._jobs[-1][0] + b">\r\n")
-        elif step == 3:
-            write(b"DATA\r\n")
         elif step == 4:
-            write(self._jobs.pop()[1])
-        else:
+            self._transport.write(self._jobs.pop()[1])
+        elif step == 6:
             self._transport.close()
             if not self._done.done():
                 self._done.set_result(None)

@@ -34,7 +34,10 @@ class PillarboxServer:
     ) -> None:
         """`trusts_load`: the load may send to other hosts, without a login."""
         self._workers = workers
-        self.name = "Pillarbox, DKIM (RSA and Ed25519)" if dkim else "Pillarbox"
+        processes = workers or os.cpu_count() or 1
+        self.name = "Pillarbox" if processes == 1 else f"Pillarbox, {processes} workers"
+        if dkim:
+            self.name += ", DKIM (RSA and Ed25519)"
         self.folder = folder
         self._trusted = '["127.0.0.1"]' if trusts_load else "[]"
         self._dkim = dkim

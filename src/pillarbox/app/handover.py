@@ -11,9 +11,10 @@ import msgspec
 
 from pillarbox.app.footing import reader_by
 from pillarbox.app.hints import Hints
-from pillarbox.app.shared import Shared, open_memory
+from pillarbox.app.shared import SERVICES, Shared, open_memory
 from pillarbox.app.workplace import Workplace
 from pillarbox.config.schema import Config
+from pillarbox.net.balance import Balance
 from pillarbox.store.place import Place
 
 CANNOT_START, STORE_FAILED = 78, 70
@@ -33,6 +34,9 @@ class Orders(msgspec.Struct):
     sockets: dict[str, list[int]]
     hints_in: int
     hints_out: dict[int, int]
+    newcomers_in: int
+    newcomers_out: dict[int, int]
+    """Connections that one worker hands to another; likewise by the number of the worker that reads."""
     keeper: int = -1
     """Where the files of TLS are read; -1: as any other."""
     challenge: list[int] = []
@@ -42,17 +46,23 @@ class Orders(msgspec.Struct):
         """With what the descriptors stand for; they belong to it from now on."""
         place = Place(self.number, self.workers, self.is_first, frozenset(self.unusable), self.lock)
         shared = Shared(open_memory(self.memory), place)
-        hints = Hints(
-            shared,
-            socket.socket(fileno=self.hints_in),
-            {number: socket.socket(fileno=fd) for number, fd in self.hints_out.items()},
+        hints = Hints(shared, socket.socket(fileno=self.hints_in), _sockets(self.hints_out))
+        balance = Balance(
+            shared.now,
+            shared.passed,
+            SERVICES,
+            self.number,
+            socket.socket(fileno=self.newcomers_in),
+            _sockets(self.newcomers_out),
         )
         sockets = {
             name: [socket.socket(fileno=fd) for fd in bound] for name, bound in self.sockets.items()
         }
         keeper = socket.socket(fileno=self.keeper) if self.keeper >= 0 else None
         challenge = [socket.socket(fileno=fd) for fd in self.challenge]
-        return Workplace(place, shared, hints, sockets, reader_by(keeper), challenge=challenge)
+        return Workplace(
+            place, shared, hints, balance, sockets, reader_by(keeper), challenge=challenge
+        )
 
 
 class Ready(msgspec.Struct):
@@ -61,6 +71,10 @@ class Ready(msgspec.Struct):
     unusable: list[int]
     """Accounts whose journal could not be replayed."""
     why_not: str = ""
+
+
+def _sockets(descriptors: dict[int, int]) -> dict[int, socket.socket]:
+    return {number: socket.socket(fileno=descriptor) for number, descriptor in descriptors.items()}
 
 
 def encode(message: Orders | Ready) -> bytes:

@@ -147,6 +147,9 @@ class Server:
         admission.banned = Bans(store.directory, parse_networks(config.security.never_throttled))
         if place.workers > 1:
             admission.elsewhere = Elsewhere(shared.addresses, ADDRESS_SLOTS, shared.mark)
+        if workplace.balance is not None:
+            admission.balance = workplace.balance
+            self._exit.callback(workplace.balance.close)
         hostname = canonical_domain(config.hostname)
         maintenance = self._maintenance = Maintenance(
             store, admission, certificates, hostname, self.publish, logins, has_duty=place.has_duty
@@ -169,6 +172,7 @@ class Server:
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])
+        listeners.share()
         self.publish()
 
     def _take_duty(self, store: Store, outbound: Outbound, smtp: SmtpContext) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pillarbox.core import rate
 from pillarbox.core.rate import Rate
 from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
+from pillarbox.net.balance import NOW_OCTETS, passed_octets
 from pillarbox.store.place import ALONE, Place
 
 SERVICES = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -32,7 +33,7 @@ class Shared:
         self.number = place.number
         octets = memoryview(memory)
         places = [0, *_ends(place.workers)]
-        secret, self._figures, watches, behind, addresses, *rates = (
+        secret, self._figures, watches, behind, addresses, now, passed, *rates = (
             octets[start:end] for start, end in pairwise(places)
         )
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
@@ -43,9 +44,11 @@ class Shared:
         """By account: mail that a worker holds and that is not yet in the account's file."""
         self.addresses = SlotCounts(addresses, ADDRESS_SLOTS, place.number)
         """By client address: connections."""
+        self.now, self.passed = now, passed
+        """For `net.balance`."""
         self._own_blocks = [
             (block, len(block) // place.workers)
-            for block in (self._figures, watches, behind, addresses)
+            for block in (self._figures, watches, behind, addresses, now)
         ]
         self._rates = rates
 
@@ -92,13 +95,15 @@ def shared_alone() -> Shared:
 
 
 def _ends(workers: int) -> list[int]:
-    """Where each part ends: secret, figures, watches, mail behind, addresses, rates."""
+    """Where each part ends: secret, figures, watches, mail behind, addresses, connections now and passed on, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _FIGURES_OCTETS,
         workers * ACCOUNT_SLOTS * 2,
         workers * ACCOUNT_SLOTS * 2,
         workers * ADDRESS_SLOTS * 2,
+        workers * NOW_OCTETS,
+        workers * passed_octets(workers),
         *[rate.TABLE_OCTETS] * RATES,
     ]
     return [sum(sizes[: count + 1]) for count in range(len(sizes))]

@@ -54,7 +54,9 @@ class _Worker:
     sockets: Sockets
     hints_in: socket.socket
     hints_out: socket.socket
-    """Where the others write."""
+    newcomers_in: socket.socket
+    newcomers_out: socket.socket
+    """Where the others write; connections that they hand on, likewise."""
     process: subprocess.Popen[bytes] | None = None
     talk: socket.socket | None = None
     descriptor: int = -1
@@ -92,7 +94,9 @@ class Supervisor:
         self._shared = Shared(open_memory(self._memory), Place(1, self.workers))
         self._status = Status(self._shared, __version__)
         for number, sockets in enumerate(self.footing.sockets, 1):
-            self._workers.append(_Worker(number, sockets, *socket.socketpair()))
+            hints = socket.socketpair()
+            newcomers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._workers.append(_Worker(number, sockets, *hints, *newcomers))
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop)
@@ -118,12 +122,14 @@ class Supervisor:
     def _spawn(self, worker: _Worker) -> None:
         keeper = self.footing.keeper
         ours, theirs = socket.socketpair()
+        others = [other for other in self._workers if other is not worker]
         inherited = [
             theirs.fileno(),
             self.footing.lock,
             self._memory,
             worker.hints_in.fileno(),
-            *(other.hints_out.fileno() for other in self._workers if other is not worker),
+            worker.newcomers_in.fileno(),
+            *(sock.fileno() for other in others for sock in (other.hints_out, other.newcomers_out)),
             *(sock.fileno() for bound in worker.sockets.values() for sock in bound),
             *([keeper.fileno()] if keeper else []),
             *self._challenge(worker),
@@ -148,6 +154,7 @@ class Supervisor:
         ours.setblocking(False)
 
     def _orders(self, worker: _Worker) -> Orders:
+        others = [other for other in self._workers if other is not worker]
         return Orders(
             self.config,
             worker.number,
@@ -158,11 +165,9 @@ class Supervisor:
             self._memory,
             {name: [sock.fileno() for sock in bound] for name, bound in worker.sockets.items()},
             worker.hints_in.fileno(),
-            {
-                other.number: other.hints_out.fileno()
-                for other in self._workers
-                if other is not worker
-            },
+            {other.number: other.hints_out.fileno() for other in others},
+            worker.newcomers_in.fileno(),
+            {other.number: other.newcomers_out.fileno() for other in others},
             self.footing.keeper.fileno() if self.footing.keeper else -1,
             self._challenge(worker),
         )
@@ -294,8 +299,13 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.wait()
             close_all(worker.sockets)
-            worker.hints_in.close()
-            worker.hints_out.close()
+            for sock in (
+                worker.hints_in,
+                worker.hints_out,
+                worker.newcomers_in,
+                worker.newcomers_out,
+            ):
+                sock.close()
         for descriptor in (self._memory, self.footing.lock):
             os.close(descriptor)
         self.footing.manager.close()

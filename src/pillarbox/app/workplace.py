@@ -8,6 +8,7 @@ from pathlib import Path
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, shared_alone
 from pillarbox.app.systemd import Manager
+from pillarbox.net.balance import Balance
 from pillarbox.store.place import ALONE, Place
 
 Read = Callable[[Path], bytes]
@@ -21,6 +22,7 @@ class Workplace:
     place: Place = ALONE
     shared: Shared = field(default_factory=shared_alone)
     hints: Hints | None = None
+    balance: Balance | None = None
     """To the other workers, where there are any."""
     sockets: dict[str, list[socket.socket]] | None = None
     """Bound, by service; None: it binds its own."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pillarbox.auth.login import Authenticator
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imapd.orders import Orders
 from pillarbox.imapd.view import Snapshots
 from pillarbox.store.search_index import Hits
 from pillarbox.store.spool import SpoolRoom
@@ -30,6 +31,7 @@ class ImapContext:
     unauthenticate: bool = True
     """Whether a client may log out and in again on one connection (RFC 8437 §8 wants it to be configurable)."""
     snapshots: Snapshots = field(default_factory=Snapshots)
+    orders: Orders = field(default_factory=Orders)
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class SearchContext:
     """To be awaited between slices: lets others have their turn."""
     clips_numbers: bool = False
     """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""
+    orders: Orders = field(default_factory=Orders)
     _hits: dict[str, Hits | None] = field(default_factory=dict)
 
     async def hits(self, wanted: str) -> Hits | None:

@@ -178,8 +178,8 @@ def _tell_removed(client: Client, followed: Followed, gone: set[int]) -> None:
 
 async def _tell_added(client: Client, followed: Followed, added: set[int]) -> None:
     if followed.criteria:
-        uids = sorted(added.union(followed.found))
-        uids = await in_sorted_order(search_context(client), followed.criteria, uids)
+        both = sorted(added.union(followed.found))
+        uids = await in_sorted_order(search_context(client), followed.criteria, both)
         # What is gone has no place in the order any more, though EXPUNGE may have to wait.
         _tell_removed(client, followed, set(followed.found).difference(uids))
         pairs: list[tuple[int, list[int]]] = []

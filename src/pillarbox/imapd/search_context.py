@@ -14,4 +14,5 @@ def search_context(client: Client) -> SearchContext:
         selected.view.is_recent,
         selected.saved,
         client.pause,
+        orders=client.context.orders,
     )

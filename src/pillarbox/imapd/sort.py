@@ -1,9 +1,10 @@
 """SORT: what a search found, in order (RFC 5256 §3)."""
 
+from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from heapq import merge
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
@@ -42,7 +43,7 @@ async def sort(
     criteria: Sequence[SortKey],
     program: Program,
     scores: Mapping[int, int] | None = None,
-) -> list[int]:
+) -> Sequence[int]:
     """The UIDs that match, by `criteria`, equal ones in the order of the mailbox; messages that are gone are left out.
     `scores` are by UID, for RELEVANCY.
 
@@ -56,8 +57,26 @@ async def in_sorted_order(
     criteria: Sequence[SortKey],
     uids: Sequence[int],
     scores: Mapping[int, int] | None = None,
-) -> list[int]:
+) -> Sequence[int]:
     """`sort` for UIDs that ascend."""
+    key = None
+    if not scores:
+        what = tuple((each.name, each.reverse) for each in criteria)
+        key = context.orders.key(context.account, context.mailbox, what, uids)
+        kept = context.orders.find(key)
+        if kept is not None:
+            return cast(Sequence[int], kept)
+    found = await _in_order_of(context, criteria, uids, scores)
+    context.orders.keep(key, array("I", found), 8 * len(found))
+    return found
+
+
+async def _in_order_of(
+    context: SearchContext,
+    criteria: Sequence[SortKey],
+    uids: Sequence[int],
+    scores: Mapping[int, int] | None,
+) -> list[int]:
     columns = tuple(dict.fromkeys(name for key in criteria for name in _COLUMNS[key.name]))
     rows: list[tuple[Any, ...]] = []
     displays = tuple(dict.fromkeys(key.name for key in criteria if key.name in DISPLAYS))

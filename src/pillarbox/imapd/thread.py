@@ -8,7 +8,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import unpack
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pillarbox.imap.syntax_search import Program
 from pillarbox.imapd.context import SearchContext
@@ -71,26 +71,36 @@ class Thread:
 
 
 async def thread(
-    context: SearchContext, algorithm: str, program: Program, to_number: Callable[[int], int]
-) -> list[bytes]:
+    context: SearchContext, algorithm: str, program: Program, to_number: Callable[[int], int] | None
+) -> Sequence[bytes]:
     """The threads of the messages that match, `algorithm` being "REFERENCES" or "ORDEREDSUBJECT", as `format_threads`
-    gives them in slices. `to_number` may be called in a thread.
+    gives them in slices: by what `to_number` says, which may be called in a thread, or by UID.
 
     Raises RemoteError and Unavailable as `search` does.
     """
+    uids = await search(context, program)
+    orders = context.orders
+    key = orders.key(context.account, context.mailbox, (algorithm, to_number is None), uids)
+    if to_number is not None and len(uids) != len(context.uids):
+        key = None  # numbers depend on the rest of the mailbox, too
+    kept = orders.find(key)
+    if kept is not None:
+        return cast(Sequence[bytes], kept)
     found: list[tuple[Any, ...]] = []
-    async for part in read_columns(context, await search(context, program), _COLUMNS):
+    async for part in read_columns(context, uids, _COLUMNS):
         found += part
     make = references if algorithm == "REFERENCES" else ordered_subject
 
     def work() -> list[bytes]:
         """Rows and trees come and go here, since that takes long."""
         threads = make([_row(*columns) for columns in found])
-        return list(format_threads(threads, to_number, SLICE_MESSAGES))
+        return list(format_threads(threads, to_number or (lambda uid: uid), SLICE_MESSAGES))
 
     if len(found) <= INLINE_ROWS:
         return work()
-    return await context.store.compute(lambda: _without_collector(work))
+    pieces = await context.store.compute(lambda: _without_collector(work))
+    orders.keep(key, pieces, 4 * len(uids) + sum(map(len, pieces)))
+    return pieces
 
 
 def _without_collector(work: Callable[[], T]) -> T:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pillarbox.core.networks import NO_NETWORKS, Networks
 from pillarbox.core.slots import Mark, SlotCounts
+from pillarbox.net.balance import Balance
 
 
 class Named(Protocol):
@@ -53,6 +54,8 @@ class Admission:
     """With the address that each counts for."""
     by_address: dict[str, int] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
+    balance: Balance | None = None
+    """Where several workers share what comes."""
     banned: Container[str] = ()
     """Addresses that are turned away."""
     accepted: int = 0
@@ -74,6 +77,8 @@ class Admission:
                     return False
                 others.counts.add(slot, 1)
         self.accepted += 1
+        if self.balance is not None:
+            self.balance.add(connection.service.name, 1)
         self.by_address[address] = held + 1
         self.connections[connection] = address
         return True
@@ -83,6 +88,8 @@ class Admission:
         address = self.connections.pop(connection, None)
         if address is None:
             return
+        if self.balance is not None:
+            self.balance.add(connection.service.name, -1)
         if self.elsewhere is not None and address not in self.proxies:
             self.elsewhere.counts.add(self.elsewhere.slot(address), -1)
         held = self.by_address.get(address, 0) - 1

@@ -4,9 +4,12 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.net.admission import Admission
+from pillarbox.net.balance import Balance
 from pillarbox.net.connection import Connection, Service
 from pillarbox.net.turns import Turns
 
@@ -43,6 +46,7 @@ class Listeners:
         self._prefix = prefix
         self._turns: Turns | None = None
         self._servers: list[asyncio.Server] = []
+        self._factories: dict[str, Callable[[], Connection]] = {}
         self._numbers = itertools.count(1)
 
     async def listen(self, sock: socket.socket, service: Service) -> None:
@@ -50,24 +54,40 @@ class Listeners:
         loop = asyncio.get_running_loop()
         if self._turns is None:
             self._turns = Turns(loop)
-        server = await loop.create_server(
-            self._factory(service, self._turns), sock=sock, backlog=BACKLOG, start_serving=True
-        )
+        make = self._factories[service.name] = self._factory(service, self._turns)
+        balance = self._admission.balance
+
+        def accept() -> asyncio.Protocol:
+            return make() if balance is None else _Arrival(service.name, make, balance)
+
+        server = await loop.create_server(accept, sock=sock, backlog=BACKLOG, start_serving=True)
         self._servers.append(server)
+
+    def share(self) -> None:
+        """All services are listened to: take connections that other workers hand on, too."""
+        if self._admission.balance is not None:
+            self._admission.balance.begin(self._take)
+
+    async def _take(self, service: str, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # it is gone again
+            await loop.connect_accepted_socket(self._factories[service], sock)
 
     def _factory(self, service: Service, turns: Turns) -> Callable[[], Connection]:
         admission = self._admission
         prefix = self._prefix
 
-        def accept() -> Connection:
+        def make() -> Connection:
             return Connection(service, f"{prefix}{next(self._numbers):x}", admission, turns)
 
-        return accept
+        return make
 
     async def close(self, drain_s: float) -> None:
         """Accept no more, part from every peer after its present command, cut off what is left after `drain_s`."""
         for server in self._servers:
             server.close()
+        if self._admission.balance is not None:
+            self._admission.balance.end()
         for connection in list(self._admission.connections):
             connection.stop()
         deadline = asyncio.get_running_loop().time() + drain_s
@@ -76,3 +96,25 @@ class Listeners:
         for connection in list(self._admission.connections):
             connection.abort()
         await asyncio.sleep(0)
+
+
+class _Arrival(asyncio.Protocol):
+    """A connection of which it is not yet known which worker serves it."""
+
+    __slots__ = ("_balance", "_make", "_service")
+
+    def __init__(self, service: str, make: Callable[[], Connection], balance: Balance) -> None:
+        self._service = service
+        self._make = make
+        self._balance = balance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods but not the class.
+        transport = cast(asyncio.Transport, transport)
+        descriptor = transport.get_extra_info("socket").fileno()
+        if self._balance.hand_on(self._service, descriptor):
+            transport.abort()  # closes our descriptor alone
+            return
+        connection = self._make()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)

@@ -1,6 +1,7 @@
 """A server under systemd: what it says (sd_notify(3)), sockets that it is given (sd_listen_fds(3)), its unit."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -159,6 +160,25 @@ def test_who_connects_while_it_starts_again_waits_and_is_served(
     assert "Traceback" not in log
     port = listening.getsockname()[1]
     assert f"imap listens on 127.0.0.1:{port}" in log
+
+
+def test_two_workers_share_what_comes_to_one_socket(
+    start: Start, heard: Heard, listening: socket.socket, tmp_path: Path
+) -> None:
+    start(2, listening, LISTEN_FDS="1", LISTEN_FDNAMES="imap", NOTIFY_SOCKET=str(heard.path))
+    heard.until("READY=1")
+    clients = [socket.create_connection(listening.getsockname(), timeout=20) for _ in range(20)]
+    for client in clients:
+        assert client.recv(4096).startswith(b"* OK")
+    deadline = time.monotonic() + 20
+    held: list[int] = []
+    while sum(held) < 20 and time.monotonic() < deadline:
+        status = [sys.executable, "-m", "pillarbox", "status", "--json"]
+        report = json.loads(subprocess.check_output(status, cwd=tmp_path))
+        held = [worker["connections"].get("imap", 0) for worker in report["workers"]]
+    assert held == [10, 10]
+    for client in clients:
+        client.close()
 
 
 def test_a_socket_without_the_name_of_a_service_is_refused(

@@ -127,7 +127,7 @@ async def _tell_plainly(
 async def thread(client: Client, args: Thread) -> Answer:
     view = client.selected.view
     args.program = await resolved(client, args.program, args.codec)
-    to_number = (lambda uid: uid) if args.uid else view.number
+    to_number = None if args.uid else view.number
     pieces = await threading.thread(search_context(client), args.algorithm, args.program, to_number)
     engine = client.engine
     engine.send(b"* THREAD")
