@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         "_drain_waiters",
         "_eof",
         "_held",
+        "_interjection",
         "_introduced",
         "_last_event",
         "_loop",
@@ -169,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
         self._held = b""  # input as it came, that waits for its turn
+        self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_event = self._loop.time()
         self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
@@ -272,6 +274,17 @@ class Connection(asyncio.Protocol):
         if not self._turn_scheduled:
             self._turn_scheduled = True
             self._turns.add(self._scheduled_turn)
+
+    def interject(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` soon, once, in place of an event: when no handler is at work and the peer takes our output; the
+        next event waits for its end."""
+        self._interjection = work
+        self.wake()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether we wait for the peer to take our output."""
+        return self._write_paused
 
     def stop(self) -> None:
         """Part from the peer once the present command is done."""
@@ -543,12 +556,17 @@ class Connection(asyncio.Protocol):
                 self._pause_reading()
                 self.wake()
                 break
+            if self._interjection is not None:
+                work, self._interjection = self._interjection, None
+                if not self._step(session, None, work()):
+                    break
+                continue
             event = engine.next_event()
             if event.__class__ is Wait:
                 self._resume_reading()
                 break
             events += 1
-            if not self._step(session, event):
+            if not self._step(session, event, session.handle(event)):
                 break
             if self.channel.is_compressed:
                 self.flush()
@@ -567,11 +585,10 @@ class Connection(asyncio.Protocol):
         elif self._eof and self._task is None and not self._turn_scheduled:
             self._close()
 
-    def _step(self, session: Session, event: Any) -> bool:
-        """Handle one event; False when a task goes on with it."""
+    def _step(self, session: Session, event: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Begin what handles an event, or an interjection (None); False when a task goes on with it."""
         SESSION.set(self.id)
         began = self._slice_began = time.monotonic()
-        coroutine = session.handle(event)
         try:
             waiting = coroutine.send(None)
         except (StopIteration, ConnectionError):
@@ -611,7 +628,8 @@ class Connection(asyncio.Protocol):
         finally:
             self._task = None
             self._buffered = 0
-            self._last_event = self._loop.time()
+            if event is not None:
+                self._last_event = self._loop.time()
             if self._transport is None:
                 self._let_go()
             elif self._stopping:

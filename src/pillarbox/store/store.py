@@ -225,10 +225,12 @@ class Store:
             await self._note_share(account, grantee, shares=True)
         if await self.write(account, work):
             await self._note_share(account, grantee, shares=True)
-            return
-        await self._note_share(account, grantee, shares=False)
-        if await self.read(account, lambda tx: acl.has_any(tx, grantee)):
-            await self._note_share(account, grantee, shares=True)
+        else:
+            await self._note_share(account, grantee, shares=False)
+            if await self.read(account, lambda tx: acl.has_any(tx, grantee)):
+                await self._note_share(account, grantee, shares=True)
+        # Who is shared with may not have looked into this account yet. (0: anyone)
+        self._notifier.notify(grantee, {0})
 
     async def _note_share(self, account: int, grantee: int, *, shares: bool) -> None:
         if self.directory.shares(account, grantee) != shares:

@@ -1,11 +1,12 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_message import Copy
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
@@ -25,12 +26,16 @@ class _Copied:
 
     count: int
     code: bytes
+    sources: Sequence[int] = ()
+    """UIDs of what was copied."""
+    target: int = 0
+    """The mailbox that it was copied to, where that is in the same account."""
+    first: int = 0
+    """The first UID there."""
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
-    sources: Ranges = ()
-    target: str = ""
-    """The place where they are now (`trace.events`), under UIDs from `first` on."""
-    first: int = 0
+    place: str = ""
+    """The mailbox that it was copied to, for the trace (`trace.events`)."""
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -43,6 +48,7 @@ async def move(client: Client, args: Copy) -> Answer:
     client.ensure_writable()
     copied = await _transfer(client, args, messages.move)
     if copied.count:
+        client.note_expunged(copied.sources)
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
         if client.modes.qresync:  # RFC 7162 §3.2.7, for what MOVE expunges
@@ -75,12 +81,19 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
         there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
-        return _Copied(len(sources), code, modseq, messages.to_ranges(sources), there, first)
+        return _Copied(len(sources), code, sources, mailbox.id, first, modseq, there)
 
-    copied = await client.write_selected(work)
-    if copied.sources:
-        moved = transfer is messages.move
-        tell_copied(client, copied.sources, place, copied.target, copied.first, moved=moved)
+    copied = await own.write(client, selected.account, work, place.name)
+    if copied.count:
+        client.note_created(selected.account, copied.target, copied.first, copied.count)
+        tell_copied(
+            client,
+            messages.to_ranges(copied.sources),
+            place,
+            copied.place,
+            copied.first,
+            moved=transfer is messages.move,
+        )
     client.note_growth(place.account)
     return copied
 
@@ -96,6 +109,5 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     modseq = await remove_moved(client, sources) if moves else 0
     # All were appended in one transaction: their UIDs follow each other.
     there = place_of(place.account, done[0].mailbox, done[0].uidvalidity)
-    copied = messages.to_ranges(sources)
-    tell_copied(client, copied, place, there, done[0].uid, moved=moves)
-    return _Copied(len(sources), code, modseq)
+    tell_copied(client, messages.to_ranges(sources), place, there, done[0].uid, moved=moves)
+    return _Copied(len(sources), code, sources, modseq=modseq)

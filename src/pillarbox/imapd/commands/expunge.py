@@ -20,13 +20,14 @@ async def expunge(client: Client, args: Expunge) -> Answer:
     if not (ranges and mailbox.deleted):
         return Answer("Expunge completed.")
 
-    def work(tx: Tx) -> tuple[messages.Ranges, int]:
-        gone = messages.to_ranges(messages.expunge(tx, selected.mailbox, ranges))
+    def work(tx: Tx) -> tuple[list[int], int]:
+        gone = messages.expunge(tx, selected.mailbox, ranges)
         return gone, mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
 
     gone, modseq = await client.write_selected(work)
+    client.note_expunged(gone)
     if gone:
-        tell_expunged(client, selected_place(client), gone, "EXPUNGE")
+        tell_expunged(client, selected_place(client), messages.to_ranges(gone), "EXPUNGE")
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

@@ -5,7 +5,7 @@ from pillarbox.core.flags import SEEN
 from pillarbox.imap.responses import vanished
 from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.syntax_fetch import MODSEQ, Fetch
-from pillarbox.imap.syntax_return import Partial
+from pillarbox.imap.syntax_partial import Partial
 from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.store import Change, set_flags

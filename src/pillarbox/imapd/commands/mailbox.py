@@ -3,6 +3,7 @@
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import new_from_wire
 from pillarbox.imapd.objectid import mailboxid_code
@@ -21,8 +22,8 @@ async def create(client: Client, args: Create) -> Answer:
     special_use = parse_special_uses(args.special_use)
     if special_use and place.account != client.account.id:
         raise Refused("a mailbox of somebody else has no special use", "USEATTR")
-    made = await client.context.store.write(
-        place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
+    made = await own.write(
+        client, place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
     )
     return Answer("Create completed.", mailboxid_code(place.account, made.id))
 
@@ -39,7 +40,7 @@ async def delete(client: Client, args: Mailbox) -> Answer:
             else (0, "")
         )
 
-    deleted, what = await client.context.store.write(place.account, work)
+    deleted, what = await own.write(client, place.account, work, place.name)
     tell_expunged(client, what, [(1, MOST_UIDS)], "its mailbox was deleted")
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
@@ -65,7 +66,7 @@ async def rename(client: Client, args: Rename) -> Answer:
         both = (mailbox, mailboxes.get(tx, new.name))
         return moved, [place_of(tx.account, each.id, each.uidvalidity) for each in both]
 
-    moved, places = await client.context.store.write(place.account, work)
+    moved, places = await own.write(client, place.account, work, place.name)
     if moved:
         tell_renamed(client, moved, places, new)
     return Answer("Rename completed.")
@@ -74,6 +75,8 @@ async def rename(client: Client, args: Rename) -> Answer:
 async def subscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     await client.write(lambda tx: mailboxes.subscribe(tx, name))
+    if client.watch is not None:
+        client.watch.subscribed |= {mailboxes.normal_name(name)}
     return Answer("Subscribe completed.")
 
 
@@ -81,6 +84,8 @@ async def unsubscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     if not await client.write(lambda tx: mailboxes.unsubscribe(tx, name)):
         raise Refused("you are not subscribed to that name", "NONEXISTENT")
+    if client.watch is not None:
+        client.watch.subscribed -= {mailboxes.normal_name(name)}
     return Answer("Unsubscribe completed.")
 
 

@@ -33,7 +33,8 @@ class Change:
 
 @dataclass(slots=True)
 class Stored:
-    """`hidden`: flags that others had set before on the same messages, None where that is too much to know. `modseq` is
+    """`hidden`: flags that others had set before on the same messages, None where that is too much to know, or not
+    wanted. `modseq` is
     0 if all flags were so already."""
 
     hidden: FlagRows | None
@@ -123,8 +124,10 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         modseq = messages.store_flags(
             tx, selected.mailbox, wanted, change.mode, change.system, change.keywords
         )
-        if rest or not (found and before and modseq):
-            return Stored(None if rest else [], modseq, failed)
+        if rest or not client.wanted.flags:
+            return Stored(None, modseq, failed)
+        if not (found and before and modseq):
+            return Stored([], modseq, failed)
         after, _ = changes.flags_since(tx, selected.mailbox, found.flagged, modseq - 1)
         ours = {row[0] for row in after}
         return Stored([row for row in before if row[0] in ours], modseq, failed)
