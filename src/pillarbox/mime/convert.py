@@ -32,7 +32,7 @@ _BASE64_OCTETS = 57
 _SLICE_OCTETS = 256 * 1024
 
 _FOLD_AT = 78
-_FOLDING = re.compile(rb"[ \t]+(?=[^ \t\r\n])")
+_FOLDING = re.compile(rb"(?<![ \t])[ \t]++(?=[^ \t\r\n])")
 _IDENTITY = (b"7bit", b"8bit", b"binary")
 _SEALED = (b"signed", b"encrypted")
 _NEVER_ENCODED = (b"partial", b"external-body")
@@ -276,13 +276,15 @@ def fold_long_lines(header: bytes) -> bytes:
 def _fold(line: bytes) -> bytes:
     pieces: list[bytes] = []
     start = last = 0
+    has_text = False  # between `start` and `last`: no line has white space only (RFC 5322 §3.2.2)
     for match in _FOLDING.finditer(line, 1):
-        if match.start() - start > _FOLD_AT and last > start:
+        place = match.start()
+        if place - start > _FOLD_AT and has_text:
             pieces.append(line[start:last])
-            start = last
-        if line[start : match.start()].strip():  # no line of white space only (RFC 5322 §3.2.2)
-            last = match.start()
-    if len(line) - start > _FOLD_AT and last > start:
+            start, has_text = last, False
+        has_text = has_text or bool(line[last:place].strip())
+        last = place
+    if len(line) - start > _FOLD_AT and has_text:
         pieces.append(line[start:last])
         start = last
     return b"\r\n".join((*pieces, line[start:]))
