@@ -15,6 +15,7 @@ from pillarbox.imap.events import (
     AppendStart,
     AuthResponse,
     Command,
+    CommandRefused,
     Event,
     IdleDone,
 )
@@ -65,7 +66,7 @@ def respond(engine: Server, event: Event) -> None:
             engine.send_tagged(b"BAD", "expected DONE")
         case Command() | AuthResponse() | IdleDone() | AppendEnd():
             engine.send_tagged(b"OK", "done")
-        case AppendData() | AppendAborted():
+        case AppendData() | AppendAborted() | CommandRefused():
             pass
 
 

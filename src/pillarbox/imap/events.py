@@ -59,6 +59,12 @@ class AppendAborted:
 
 
 @dataclass(slots=True)
+class CommandRefused:
+    """The engine has said NO to a command by itself. Nothing is to be done; whoever counts events counts it, for a
+    client may send any number of such commands at once."""
+
+
+@dataclass(slots=True)
 class AuthResponse:
     """The client's response to `challenge`, decoded. With `data` None the exchange has failed: answer BAD with
     `problem` as the text. (RFC 3501 §6.2.2: so when the client cancels, too.)"""
@@ -81,6 +87,7 @@ Event = (
     | AppendData
     | AppendEnd
     | AppendAborted
+    | CommandRefused
     | AuthResponse
     | IdleDone
 )

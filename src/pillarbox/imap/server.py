@@ -4,8 +4,10 @@ The engine frames and parses, keeps the protocol's state, and refuses by itself 
 illegal in the present state. A `Command` it gives out is to be answered: any untagged responses, then `send_tagged`;
 until then `next_event` says PAUSED and pipelined commands wait. The tagged answer moves the state: OK to LOGIN,
 AUTHENTICATE, SELECT, CLOSE..., NO to SELECT (RFC 3501 §3); OK to STARTTLS sets `wants_tls`, OK to LOGOUT `closing`.
-A SELECT that the engine itself refuses with NO leaves the selected state also, without an event. The engine does not
-interpret commands, and does not know who the user is or what capabilities are announced.
+A SELECT that the engine itself refuses with NO leaves the selected state also. The engine does not interpret commands,
+and does not know who the user is or what capabilities are announced.
+
+No event costs more than one command, `Limits.bad_commands` bad ones before it and what else fits into their lines.
 
 Once `closing` is set, everything sent is ignored, so that a command may end after the connection.
 """
@@ -25,6 +27,7 @@ from pillarbox.imap.events import (
     AppendStart,
     AuthResponse,
     Command,
+    CommandRefused,
     Event,
     IdleDone,
 )
@@ -196,8 +199,7 @@ class Server:
             args = row.parse(cursor)
             cursor.end()
         except Failure as failure:
-            self._refuse(failure, row)
-            return None
+            return self._refuse(failure, row)
         self._accept(row, _Expects.ANSWER)
         return Command(self._tag, row.name, args)
 
@@ -232,13 +234,14 @@ class Server:
         self._bad_commands = 0
         self._expects = expects
 
-    def _refuse(self, failure: Failure, row: Row) -> None:
+    def _refuse(self, failure: Failure, row: Row) -> CommandRefused | None:
         """Answer the command being read: BAD if it is wrong, NO if it only cannot be."""
         if isinstance(failure, RemoteError):
             self._bad(failure.text)
-        else:
-            self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
-            self.state = _STATE_AFTER.get((row.name, b"NO"), self.state)
+            return None
+        self._queue_status(self._tag, b"NO", failure.text, failure.code.encode("ascii"))
+        self.state = _STATE_AFTER.get((row.name, b"NO"), self.state)
+        return CommandRefused()
 
     def _bad(self, text: str, code: bytes = b"") -> None:
         self._queue_status(self._tag, b"BAD", text, code)
@@ -304,10 +307,10 @@ class Server:
             self._accept_argument(header)
             return None
         except Failure as failure:
-            self._refuse(failure, row)
+            refused = self._refuse(failure, row)
             if header is not None:
                 self._drop_literal(header)
-            return None
+            return refused
         self._accept(row, _Expects.APPEND_GO)
         self._append = syntax
         self._await_message(piece)

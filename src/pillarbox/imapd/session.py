@@ -15,6 +15,7 @@ from pillarbox.imap.events import (
     AppendStart,
     AuthResponse,
     Command,
+    CommandRefused,
     Event,
     IdleDone,
 )
@@ -82,6 +83,8 @@ class ImapSession:
                 await self._answer(append.finish(client, event))
             case AppendAborted():
                 append.drop(client)
+            case CommandRefused():
+                pass
             case AuthResponse():
                 await self._answer(login.respond(client, event))
             case IdleDone():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from clients import Imap, Smtp
-from serverprocess import DOMAIN, ServerProcess
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
 from pillarbox.testing.loopwatch import STALL_S, Figures
 
@@ -282,6 +282,24 @@ def test_large_uploads_and_parts_stall_nobody(server: ServerProcess) -> None:
             await longest_stall(server, lambda command=command: ok(imap, command))
 
     asyncio.run(scenario())
+
+
+def test_commands_that_are_refused_stall_nobody(server: ServerProcess) -> None:
+    """As many as a connection reads ahead while a password is verified: none of them is bad, so none ends it."""
+    count = 12_000
+    flood = b"b SELECT {1+}\r\n\xff\r\n" * count
+    accounts = iter(range(ACCOUNTS))  # each password is hashed once only
+
+    async def load() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.imap)
+        await reader.readline()
+        writer.write(f"a LOGIN user{next(accounts)}@{DOMAIN} {PASSWORD}\r\n".encode() + flood)
+        assert (await reader.readline()).startswith(b"a OK ")
+        for _ in range(count):
+            assert (await reader.readline()).startswith(b"b NO [CANNOT] ")
+        writer.close()
+
+    asyncio.run(longest_stall(server, load))
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pillarbox.imap.events import (
     AppendStart,
     AuthResponse,
     Command,
+    CommandRefused,
     Event,
     IdleDone,
 )
@@ -49,9 +50,9 @@ def event_of(engine: Server, data: bytes) -> Event:
 
 
 def answer_to(engine: Server, data: bytes) -> bytes:
-    """What the engine answers by itself to input that gives no event."""
+    """What the engine answers by itself to input of which a service has nothing to do."""
     engine.receive(data)
-    assert engine.next_event() in (NEED_DATA, PAUSED)
+    assert engine.next_event() in (NEED_DATA, PAUSED, CommandRefused())
     return sent(engine)
 
 
@@ -722,3 +723,16 @@ def test_a_mailbox_name_that_is_not_utf8_cannot_be() -> None:
         engine = server()
         engine.utf8 = utf8
         assert answer_to(engine, b"a SELECT {1+}\r\n\xff\r\n").startswith(b"a NO [CANNOT] ")
+
+
+def test_what_the_engine_refuses_is_an_event_each() -> None:
+    """A driver takes but some events in a turn: a client may send thousands of such commands at once."""
+    engine = server(State.SELECTED)
+    engine.receive(b"a SORT (DATE) KLINGON ALL\r\n" * 3 + b"b SELECT {1+}\r\n\xff\r\n")
+    for _ in range(3):
+        assert engine.next_event() == CommandRefused()
+        assert sent(engine).startswith(b"a NO [BADCHARSET ")
+    assert engine.next_event() == CommandRefused()
+    assert sent(engine).startswith(b"b NO [CANNOT] ")
+    assert engine.state is State.AUTHENTICATED
+    assert engine.next_event() is NEED_DATA
