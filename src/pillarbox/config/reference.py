@@ -183,4 +183,8 @@ expire_days = 0
 drop_dir      = ""
 # Users who may send as anybody, like "www-data"; root and the server's user always may.
 trusted_users = []
+
+[doctor]
+# Lists of spam senders that `pillarbox doctor --block-lists` asks about this host's addresses. Nothing else asks them.
+block_lists = ["zen.spamhaus.org", "bl.spamcop.net"]
 """

@@ -204,6 +204,13 @@ class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
     """Users of this machine who may send as anybody; root and the server's user always may."""
 
 
+class Doctor(msgspec.Struct, forbid_unknown_fields=True):
+    block_lists: list[str] = msgspec.field(
+        default_factory=lambda: ["zen.spamhaus.org", "bl.spamcop.net"]
+    )
+    """Zones that `pillarbox doctor --block-lists` asks about our addresses."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file. Paths are relative to the folder of the file until `load` makes them absolute."""
 
@@ -225,6 +232,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     imap: Imap = msgspec.field(default_factory=Imap)
     pop3: Pop3 = msgspec.field(default_factory=Pop3)
     sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
+    doctor: Doctor = msgspec.field(default_factory=Doctor)
 
     @property
     def data_path(self) -> Path:
