@@ -28,6 +28,7 @@ MODULES = {
     "sendmail": "sendmail",
     "tls": "tls",
     "config": "configuration",
+    "explain": "explain",
     "check": "check",
     "sql": "sql",
     "backup": "backup",

@@ -184,6 +184,13 @@ drop_dir      = ""
 # Users who may send as anybody, like "www-data"; root and the server's user always may.
 trusted_users = []
 
+# What becomes of each message, refused ones too, for `pillarbox explain`: addresses and replies, never texts.
+[explain]
+enabled   = true
+keep_days = 14
+# Octets of the files (data_dir/trace-*.db) together; the oldest goes first.
+max_size  = 268435456
+
 [doctor]
 # Lists of spam senders that `pillarbox doctor --block-lists` asks about this host's addresses. Nothing else asks them.
 block_lists = ["zen.spamhaus.org", "bl.spamcop.net"]

@@ -172,11 +172,10 @@ class _Evaluation:
 
     async def _is_named(self, term: _Term, domain: str) -> bool:
         """RFC 7208 §5.3, §5.4, with the lengths of prefixes of §5.6."""
-        name, _, lengths = term.value.partition("/")
-        four, _, six = lengths.partition("//") if "//" in f"/{lengths}" else (lengths, "", "")
-        if lengths.startswith("/"):
-            four, six = "", lengths[1:]
-        length = (four or "32") if self._address.version == 4 else (six or "128")
+        name, slash, rest = term.value.partition("/")
+        lengths = slash + rest  # like "/24", "//64" or "/24//64"
+        four, _, six = lengths.partition("//")
+        length = four[1:] or "32" if self._address.version == 4 else six or "128"
         name = _plain(name) if name else domain
         hosts = [name]
         if term.name == "mx":
@@ -189,7 +188,7 @@ class _Evaluation:
                 try:
                     network = ipaddress.ip_network(f"{value}/{length}", strict=False)
                 except ValueError as error:
-                    text = f'"/{lengths}" is no length of a prefix'
+                    text = f'"{lengths}" is no length of a prefix'
                     raise SpfFailed("permerror", text) from error
                 if self._address in network:
                     return True

@@ -119,7 +119,20 @@ class _Talk:
         except (OSError, ValueError, EOFError) as failure:
             return [error("port", self._subject, f"connected, then: {failure}", advice)]
         port = ok("port", self._subject, greeting[:60] or "takes connections")
-        return [port, await self._handshake()]
+        others = [await self._named(name) for name in self._other_names()]
+        return [port, await self._handshake(), *others]
+
+    def _other_names(self) -> list[str]:
+        """One of each further certificate, which clients get that ask for it."""
+        pairs = [each.pair for each in self._case.certificates[1:] if each.pair is not None]
+        return [pair.names[0].replace("*", "any", 1) for pair in pairs if pair.names]
+
+    async def _named(self, name: str) -> Finding:
+        subject = f"{self._subject} {name}"
+        why = await self._distrust(name)
+        if not why:
+            return ok("tls", subject, "trusted")
+        return error("tls", subject, f"clients that ask for {name} do not trust it: {why}", _RENEW)
 
     async def _line(self) -> str:
         line = await self._reader.readline()
@@ -173,12 +186,12 @@ class _Talk:
             return error(
                 "tls", self._subject, "it shows another certificate than the files", advice
             )
-        why = await self._distrust()
+        why = await self._distrust(self._case.host)
         if not why:
             return ok("tls", self._subject, f"{version}, {self._case.host}, trusted")
         private = self._case.config.data_path / "tls" / "ca.pem"
         with suppress(OSError, ValueError):
-            if not await self._distrust(str(private)):
+            if not await self._distrust(self._case.host, str(private)):
                 advice = "get one that all trust: tls.acme = true, or tls.certificate"
                 found = f"{version}, by the private CA, which only your own clients trust"
                 return warning("tls", self._subject, found, advice)
@@ -187,8 +200,9 @@ class _Talk:
         )
         return error("tls", self._subject, f"clients do not trust it: {why}", advice)
 
-    async def _distrust(self, ca_file: str | None = None) -> str:
-        """Why clients that trust a CA (None: those of this system) refuse what a second connection shows; '' if not."""
+    async def _distrust(self, name: str, ca_file: str | None = None) -> str:
+        """Why clients that ask for a name and trust a CA (None: those of this system) refuse what another connection
+        shows; '' if they do not."""
         host, port = parse_endpoint(self._subject.split(" ")[1])
         context = ssl.create_default_context(cafile=ca_file)
         try:
@@ -200,7 +214,7 @@ class _Talk:
                     if not implicit:
                         await again._line()
                         await again._ask_for_tls()
-                    await writer.start_tls(context, server_hostname=self._case.host)
+                    await writer.start_tls(context, server_hostname=name)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
