@@ -7,11 +7,13 @@ import io
 import json
 import os
 import socket
+import ssl
 import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,64 @@ def test_a_listener_that_is_another_program_is_told(
     level, found, _ = findings(run("doctor", "--json")[1])[check, f"imap 127.0.0.1:{port}"]
     assert level == "error"
     assert words in found
+
+
+@pytest.fixture
+def two_names(tmp_path: Path) -> Iterator[tuple[str, int, trustme.CA]]:
+    """Configuration and port of a listener with two certificates that all trust: for the host, and for others;
+    it shows the first to everybody."""
+    ca = trustme.CA()
+    for label, name in (("a", "mail.example.test"), ("b", "*.other.example")):
+        issued = ca.issue_cert(name)
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{label}.pem")
+        issued.private_key_pem.write_to_path(tmp_path / f"{label}-key.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "a.pem", tmp_path / "a-key.pem")
+    pairs = [
+        f'certificate = "{tmp_path}/{it}.pem"{{}}key = "{tmp_path}/{it}-key.pem"' for it in "ab"
+    ]
+    tls = "[tls]\n{}\ncertificates = [{{ {} }}]".format(
+        pairs[0].format("\n"), pairs[1].format(", ")
+    )
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = sock.accept()
+            except OSError:
+                return
+            threading.Thread(target=show, args=(peer,), daemon=True).start()
+
+    def show(peer: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(peer, server_side=True) as shown:
+            shown.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield tls, int(sock.getsockname()[1]), ca
+    sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def test_each_certificate_is_asked_for_by_its_name(
+    net: SmallDns,
+    run: Run,
+    two_names: tuple[str, int, trustme.CA],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    tls, port, ca = two_names
+    ca.cert_pem.write_to_path(tmp_path / "trusted.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+    configure(net, "data", {"imaps": port}, tls)
+    run("domain", "add", "example.test")
+    found = findings(run("doctor", "--json")[1])
+    assert found["tls", f"imaps 127.0.0.1:{port}"][0] == "ok"
+    level, words, _ = found["tls", f"imaps 127.0.0.1:{port} any.other.example"]
+    assert (level, "Hostname mismatch" in words) == ("error", True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+    level, words, _ = findings(run("doctor", "--json")[1])["tls", f"imaps 127.0.0.1:{port}"]
+    assert (level, "clients do not trust it" in words) == ("error", True)
 
 
 # Mail that goes out
