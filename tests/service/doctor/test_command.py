@@ -230,6 +230,41 @@ def test_into_a_pipe_findings_are_plain_lines(net: SmallDns, run: Run) -> None:
     assert "\x1b" not in out
 
 
+def test_on_a_terminal_findings_have_symbols(
+    net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(net, "data", {"imaps": free_port()})
+    run("domain", "add", "example.test")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    out = run("doctor")[1]
+    assert "✘" in out
+    assert "→ set: example.test. IN MX 10 mail.example.test." in out
+
+
+def test_what_strangers_wrote_does_not_move_the_cursor(net: SmallDns, run: Run) -> None:
+    net.zone["example.test", "TXT"] = ['"v=spf1 \\027[2J -all"']
+    configure(net, "data", {"imaps": free_port()})
+    run("domain", "add", "example.test")
+    out = run("doctor")[1]
+    assert "[2J" in out
+    assert "\x1b" not in out
+
+
+def test_a_check_that_fails_itself_does_not_keep_the_others(
+    net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise ValueError("what is this")
+
+    monkeypatch.setattr(machine, "probe", fail)
+    configure(net, "data", {"imaps": free_port()})
+    run("domain", "add", "example.test")
+    found = findings(run("doctor", "--json")[1])
+    assert "ValueError: what is this" in found["disk", "this check"][1]
+    assert found["mx", "example.test"][0] == "error"
+
+
 def test_wrong_usage_is_exit_code_2(net: SmallDns, run: Run) -> None:
     configure(net, "data", {"imaps": free_port()})
     assert run("doctor", "--round-trip", ALICE)[0] == 2

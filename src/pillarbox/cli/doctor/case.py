@@ -1,6 +1,7 @@
 """What the checks are given, and how they wait for others."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,13 @@ class Case:
     @property
     def host(self) -> str:
         return canonical_domain(self.config.hostname)
+
+
+def words_of(failure: OSError) -> str:
+    """Why a connection failed. Example: ConnectionRefusedError -> "Connection refused"."""
+    if failure.errno is not None and failure.errno > 0:
+        return os.strerror(failure.errno)
+    return str(failure.strerror or failure)
 
 
 async def in_thread(work: Callable[[], T], timeout_s: float) -> T:

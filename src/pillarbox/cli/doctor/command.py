@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths
 from pillarbox.certs.report import Entry, report
-from pillarbox.cli.common import directory_of, password_option
+from pillarbox.cli.common import directory_of, one_line, password_option
 from pillarbox.cli.doctor.block_lists import check_block_lists
 from pillarbox.cli.doctor.case import WAIT_S, Case
 from pillarbox.cli.doctor.dns_domain import check_dkim, check_dmarc, check_mx, check_srv
@@ -145,9 +146,18 @@ async def _bounded(check: Check) -> list[Finding]:
     name = getattr(check, "__name__", "").removeprefix("check_").replace("_", " ")
     try:
         async with asyncio.timeout(ALL_S):
-            return await check
+            return [_clean(each) for each in await check]
     except TimeoutError:
         return [error(name, "this check", f"not over within {ALL_S:g} s", "run it again")]
+    except Exception as failure:  # a fault of ours: the others still have much to say
+        found = f"the check itself failed: {type(failure).__name__}: {failure}"
+        return [_clean(error(name, "this check", found, "tell us: this is a fault of Pillarbox"))]
+
+
+def _clean(finding: Finding) -> Finding:
+    """Records and greetings are what strangers wrote."""
+    found, advice = one_line(finding.found), one_line(finding.advice)
+    return replace(finding, subject=one_line(finding.subject), found=found, advice=advice)
 
 
 def _domains(config: Config, name: str | None) -> dict[str, list[DkimKey]]:

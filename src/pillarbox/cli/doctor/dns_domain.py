@@ -3,6 +3,7 @@
 SPF has a module of its own. Whether the zone is signed (DNSSEC) is not looked at.
 """
 
+import asyncio
 import re
 
 from pillarbox.cli.doctor.case import Case
@@ -46,7 +47,7 @@ async def check_dkim(case: Case, domain: str) -> list[Finding]:
         for key in case.domains[domain]
         if key.state is not KeyState.RETIRED or case.now < key.changed + RETIRED_RECORD_S
     ]
-    findings = [await _check_key(case, key) for key in keys]
+    findings = list(await asyncio.gather(*(_check_key(case, key) for key in keys)))
     if not any(key.state is KeyState.ACTIVE for key in keys):
         advice = f"make keys: pillarbox domain rotate-keys {domain}"
         if keys:
@@ -148,14 +149,14 @@ async def check_srv(case: Case, domain: str) -> list[Finding]:
         for record in domain_records(case.config, domain, (), int(case.now))
         if record.type == "SRV"
     }
+    names = [f"_{service}._tcp.{domain}" for service in SERVICES]
+    answers = await asyncio.gather(*(case.lookup.ask(name, "SRV") for name in names))
     findings = []
-    for service in SERVICES:
-        name = f"_{service}._tcp.{domain}"
-        answer = await case.lookup.ask(name, "SRV")
+    for name, answer in zip(names, answers, strict=True):
         if name in wanted:
             findings.append(_check_offered(name, wanted[name], answer))
         elif any(value.split()[3] == case.host for value in answer.values):
-            advice = f'remove it, or set: {name}. IN SRV 0 0 0 "."'.replace('"', "")
+            advice = f"remove it, or set: {name}. IN SRV 0 0 0 ."
             found = f"{answer.values[0]} is named, but that is not offered here"
             findings.append(error("srv", name, found, advice))
     return findings

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from pillarbox.certs.present import words
 from pillarbox.certs.report import listeners
-from pillarbox.cli.doctor.case import WAIT_S, Case
+from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
@@ -73,7 +73,7 @@ async def _check_listener(case: Case, service: str, address: str) -> list[Findin
     except TimeoutError:
         return [error("port", subject, f"no connection within {WAIT_S:g} s", advice)]
     except OSError as failure:
-        return [error("port", subject, f"no connection: {failure.strerror or failure}", advice)]
+        return [error("port", subject, f"no connection: {words_of(failure)}", advice)]
     try:
         if service == "metrics":
             return [ok("port", subject, "takes connections")]

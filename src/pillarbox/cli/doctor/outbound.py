@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from pillarbox.app.outbound import own_host
-from pillarbox.cli.doctor.case import WAIT_S, Case
+from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.dns.mx import NoRoute, find_route
@@ -56,7 +56,7 @@ async def _greeting(host: str, port: int) -> tuple[str, str]:
     except TimeoutError:
         return "", f"no connection within {WAIT_S:g} s"
     except OSError as failure:
-        return "", str(failure.strerror or failure)
+        return "", words_of(failure)
     try:
         async with asyncio.timeout(WAIT_S):
             line = (await reader.readline()).decode("latin-1")

@@ -97,10 +97,10 @@ class _Trip:
         implicit, host, port = place
         if implicit:
             client: smtplib.SMTP = smtplib.SMTP_SSL(
-                host, port, timeout=WAIT_S, context=self._context()
+                host, port, self._case.host, timeout=WAIT_S, context=self._context()
             )
         else:
-            client = smtplib.SMTP(host, port, timeout=WAIT_S)
+            client = smtplib.SMTP(host, port, self._case.host, timeout=WAIT_S)
         with client:
             if not implicit:
                 client.starttls(context=self._context())
