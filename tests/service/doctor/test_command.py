@@ -22,7 +22,7 @@ import trustme
 from small_dns import SmallDns
 
 from pillarbox.cli import main
-from pillarbox.cli.doctor import case, listeners, machine
+from pillarbox.cli.doctor import case, listeners, machine, round_trip
 from pillarbox.cli.doctor.finding import error, ok
 from pillarbox.cli.doctor.memory import KEPT_S, Memory
 from pillarbox.store import database
@@ -156,6 +156,19 @@ def test_a_round_trip_without_imap_removes_by_pop3(
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
     found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
     assert [level for level, *_ in of(found, "round trip")] == ["ok"] * 3
+
+
+def test_a_message_that_does_not_arrive_is_told(
+    server: MailServer, net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(round_trip, "WAIT_S", 0.5)
+    monkeypatch.setattr(round_trip._Trip, "_uids", lambda *_: "")
+    configure(net, server.folder, server.ports)
+    arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
+    found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
+    assert found["round trip", f"{ALICE} submission"][0] == "ok"
+    assert "not in INBOX" in found["round trip", f"{ALICE} imap"][1]
+    assert "may still come" in found["round trip", f"{ALICE} removal"][1]
 
 
 def test_a_wrong_password_ends_the_round_trip_at_its_first_stage(
@@ -358,7 +371,7 @@ def two_names(tmp_path: Path) -> Iterator[tuple[str, int, trustme.CA]]:
     it shows the first to everybody."""
     ca = trustme.CA()
     for label, name in (("a", "mail.example.test"), ("b", "*.other.example")):
-        issued = ca.issue_cert(name)
+        issued = ca.issue_cert(name, "127.0.0.1")
         issued.cert_chain_pems[0].write_to_path(tmp_path / f"{label}.pem")
         issued.private_key_pem.write_to_path(tmp_path / f"{label}-key.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -381,6 +394,7 @@ def two_names(tmp_path: Path) -> Iterator[tuple[str, int, trustme.CA]]:
 
     def show(peer: socket.socket) -> None:
         with suppress(OSError), context.wrap_socket(peer, server_side=True) as shown:
+            shown.sendall(b"220 hello\r\n")
             shown.recv(1)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -408,6 +422,22 @@ def test_each_certificate_is_asked_for_by_its_name(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
     level, words, _ = findings(run("doctor", "--json")[1])["tls", f"imaps 127.0.0.1:{port}"]
     assert (level, "clients do not trust it" in words) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("port", "more", "words"),
+    [
+        (0, "", "the system chooses this port"),
+        (1, '[security]\nproxy_protocol_from = ["127.0.0.0/8"]', "wants a PROXY header"),
+    ],
+)
+def test_a_listener_that_cannot_be_tried_is_no_error(
+    net: SmallDns, run: Run, port: int, more: str, words: str
+) -> None:
+    configure(net, "data", {"imaps": port}, more)
+    run("domain", "add", "example.test")
+    level, found, _ = of(findings(run("doctor", "--json")[1]), "port")[0]
+    assert (level, words in found) == ("warning", True)
 
 
 # Mail that goes out
@@ -448,6 +478,28 @@ def test_outbound_tells_what_the_peer_says(
     found = findings(run("doctor", "--json", "--outbound")[1])
     assert found["outbound", f"127.0.0.1:{port}"][0] == level
     assert words in found["outbound", f"127.0.0.1:{port}"][1]
+
+
+def test_a_smarthost_with_tls_from_the_start_is_verified(
+    net: SmallDns,
+    run: Run,
+    two_names: tuple[str, int, trustme.CA],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    _, port, ca = two_names
+    ca.cert_pem.write_to_path(tmp_path / "trusted.pem")
+    monkeypatch.setattr("pillarbox.cli.doctor.outbound.IMPLICIT_TLS_PORT", port)
+    configure(net, "data", {"imaps": free_port()}, f'[outbound]\nsmarthost = "127.0.0.1:{port}"')
+    run("domain", "add", "example.test")
+    for file, level, words in (
+        ("trusted.pem", "ok", "220 hello"),
+        ("nothing.pem", "error", "its certificate is not trusted"),
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / file))
+        found = findings(run("doctor", "--json", "--outbound")[1])
+        assert found["outbound", f"127.0.0.1:{port}"][0] == level
+        assert words in found["outbound", f"127.0.0.1:{port}"][1]
 
 
 def test_a_port_25_that_is_blocked_is_an_error(net: SmallDns, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 
 from pillarbox.app.outbound import own_host
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
@@ -9,6 +10,7 @@ from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.dns.mx import NoRoute, find_route
 from pillarbox.net.resolver import Resolver
+from pillarbox.outbound.route import IMPLICIT_TLS_PORT
 
 SMARTHOST = "smarthost"
 _MOST_ADDRESSES = 4
@@ -50,11 +52,14 @@ async def _check_hosts(subject: str, hosts: list[str], port: int) -> Finding:
 
 async def _greeting(host: str, port: int) -> tuple[str, str]:
     """(first line, why there is none)"""
+    context = ssl.create_default_context() if port == IMPLICIT_TLS_PORT else None
     try:
         async with asyncio.timeout(WAIT_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
     except TimeoutError:
         return "", f"no connection within {WAIT_S:g} s"
+    except ssl.SSLCertVerificationError as failure:
+        return "", f"its certificate is not trusted: {failure.verify_message}"
     except OSError as failure:
         return "", words_of(failure)
     try:
