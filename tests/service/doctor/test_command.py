@@ -53,7 +53,6 @@ def net() -> Iterator[SmallDns]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
-    monkeypatch.setattr(case, "WAIT_S", 1.0)
 
     def run_command(*arguments: str, given: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
@@ -622,6 +621,15 @@ def test_a_certificate_that_ends_soon_or_has_ended_is_told(
         issued.private_key_pem.write_to_path("a-key.pem")
         run("domain", "add", "example.test")
         assert of(findings(run("doctor", "--json")[1]), "certificate")[0][0] == level
+
+
+def test_a_file_that_vanishes_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    os.utime(tmp_path / "a", (5, 5))
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter([tmp_path / "gone", tmp_path / "a"]))
+    assert machine._newest(tmp_path) == 5
 
 
 # What is remembered

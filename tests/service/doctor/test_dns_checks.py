@@ -154,6 +154,7 @@ def test_a_domain_that_does_not_exist_is_told(net: SmallDns) -> None:
         (["v=spf1 include:nothing.example mx -all"], "error", "has 0 SPF records"),  # §5.2
         (["v=spf1 include:example.org -all"], "error", "more than 10 look-ups"),  # §4.6.4
         (["v=spf1 exists:%{i}.example -all"], "warning", "depends on the message"),
+        (["v=spf1 a:x.example a:y.example a:z.example mx -all"], "error", "find nothing"),  # §4.6.4
         (["v=spf1 mx/abc -all"], "error", "no length of a prefix"),
     ],
 )

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -63,6 +63,20 @@ _SYMBOLS = {
 }
 _ORDER = list(Level)
 
+_Files = tuple[list[Entry], list[list[x509.Certificate]]]
+"""Of certificates: what `tls status` says, and what stands in those that can be used."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Wishes:
+    """Checks that others notice, so they are done only when told to."""
+
+    block_lists: bool
+    outbound: str | None
+    round_trip: str | None
+    """The account."""
+    password: Secret | None
+
 
 @click.command(
     short_help="Look at DNS, TLS, ports, disk and queue, and say what to do.",
@@ -102,7 +116,7 @@ def doctor(
         raise click.UsageError("--round-trip and --password-stdin go together")
     password = Secret(sys.stdin.readline().rstrip("\r\n")) if round_trip else None
     config = read_config(as_server=False)  # only root may be able to read keys
-    entries, chains = _read_certificates(config)
+    files = _read_certificates(config)
     if config.user:
         act_as_server(config)
     folder = config.data_path
@@ -111,20 +125,8 @@ def doctor(
     domains = _domains(config, domain)
     memory = Memory(folder)
 
-    async def run() -> list[Finding]:
-        case = Case(config, domains, make_lookup(config), entries, chains)
-        checks: list[Check] = [check(case) for check in _HOST_CHECKS]
-        checks += [check(case, each) for each in domains for check in _DOMAIN_CHECKS]
-        if block_lists:
-            checks.append(check_block_lists(case))
-        if outbound:
-            checks.append(check_outbound(case, outbound))
-        if round_trip and password is not None:
-            checks.append(check_round_trip(case, round_trip, password))
-        found = await asyncio.gather(*map(_bounded, checks))
-        return [finding for findings in found for finding in findings]
-
-    findings = asyncio.run(run())
+    wishes = _Wishes(block_lists, outbound, round_trip, password)
+    findings = asyncio.run(_look(config, domains, files, wishes))
     if not domains:
         advice = "add one: pillarbox domain add example.org"
         findings.append(error("domain", config.hostname, "no domain lives here", advice))
@@ -139,6 +141,23 @@ def doctor(
         click.echo(f"pillarbox: this run cannot be remembered: {failure.strerror}", err=True)
     if any(each.level is Level.ERROR for each in findings):
         sys.exit(1)
+
+
+async def _look(
+    config: Config, domains: dict[str, list[DkimKey]], files: _Files, wishes: _Wishes
+) -> list[Finding]:
+    """What all checks find, which run side by side, in their order."""
+    case = Case(config, domains, make_lookup(config), *files)
+    checks: list[Check] = [check(case) for check in _HOST_CHECKS]
+    checks += [check(case, each) for each in domains for check in _DOMAIN_CHECKS]
+    if wishes.block_lists:
+        checks.append(check_block_lists(case))
+    if wishes.outbound:
+        checks.append(check_outbound(case, wishes.outbound))
+    if wishes.round_trip and wishes.password is not None:
+        checks.append(check_round_trip(case, wishes.round_trip, wishes.password))
+    found = await asyncio.gather(*map(_bounded, checks))
+    return [finding for findings in found for finding in findings]
 
 
 async def _bounded(check: Check) -> list[Finding]:
@@ -171,8 +190,7 @@ def _domains(config: Config, name: str | None) -> dict[str, list[DkimKey]]:
         return {each: directory.dkim_keys.of(each) for each in names}
 
 
-def _read_certificates(config: Config) -> tuple[list[Entry], list[list[x509.Certificate]]]:
-    """What `tls status` says of the files, and what stands in those that can be used."""
+def _read_certificates(config: Config) -> _Files:
     paths = configured_paths(config)
     if not paths or (config.tls.acme and paths[0] != acme_paths(config)):
         private = private_paths(config.data_path / "tls")

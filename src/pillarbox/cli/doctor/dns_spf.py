@@ -14,6 +14,9 @@ from pillarbox.cli.doctor.lookup import DNS_ADVICE, DNS_SILENT, Lookup
 MOST_LOOKUPS = 10
 """RFC 7208 §4.6.4 limit"""
 
+MOST_VOID = 2
+"""RFC 7208 §4.6.4 limit: of look-ups that find nothing."""
+
 _RESULTS = {"+": "pass", "-": "fail", "~": "softfail", "?": "neutral"}
 
 
@@ -126,6 +129,7 @@ class _Evaluation:
         self._lookup = lookup
         self._address = ipaddress.ip_address(address)
         self._lookups = 0
+        self._void = 0
 
     async def run(self, domain: str) -> str:
         answer = await self._lookup.ask(domain, "TXT")
@@ -198,6 +202,11 @@ class _Evaluation:
         answer = await self._lookup.ask(name, kind)
         if answer.failed:
             raise SpfFailed("temperror", f"the {kind} records of {name}: {DNS_SILENT}")
+        if not answer.values:
+            self._void += 1
+            if self._void > MOST_VOID:
+                text = f"more than {MOST_VOID} look-ups find nothing, so it counts for nobody"
+                raise SpfFailed("permerror", text)
         return answer.values
 
     def _count(self) -> None:

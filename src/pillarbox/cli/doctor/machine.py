@@ -6,6 +6,7 @@ and we ask no server of time: a clock that is wrong and said to be right is not 
 
 import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pillarbox.app.readiness import LEAST_FREE_OCTETS, STUCK_S, disk_of, probe
@@ -89,7 +90,11 @@ async def check_clock(case: Case) -> list[Finding]:
 
 
 def _newest(folder: Path) -> float:
-    return max((each.stat().st_mtime for each in folder.iterdir()), default=0.0)
+    newest = 0.0
+    for each in folder.iterdir():
+        with suppress(FileNotFoundError):  # it was there for a moment
+            newest = max(newest, each.stat().st_mtime)
+    return newest
 
 
 def is_synchronized() -> bool:
