@@ -24,6 +24,7 @@ MODULES = {
     "queue": "queue",
     "mx": "mx",
     "dns": "dns",
+    "doctor": "doctor.command",
     "sendmail": "sendmail",
     "tls": "tls",
     "config": "configuration",

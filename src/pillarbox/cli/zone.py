@@ -18,7 +18,7 @@ from pillarbox.store.dkim_keys import RETIRED_RECORD_S, DkimKey, KeyState
 TTL_S = 3600
 
 # Service -> priority. TLS from the start comes first (RFC 8314 §3), IMAP before POP3 (RFC 6186 §3.4).
-_SRV = {"submissions": 0, "submission": 10, "imaps": 0, "imap": 10, "pop3s": 20, "pop3": 30}
+SERVICES = {"submissions": 0, "submission": 10, "imaps": 0, "imap": 10, "pop3s": 20, "pop3": 30}
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ def domain_records(
         f"v=DMARC1; p=none; rua=mailto:postmaster@{domain}",
         "DMARC: only reports at first; when they show your mail alone, p=quarantine, then p=reject.",
     )
-    for service, priority in _SRV.items():
+    for service, priority in SERVICES.items():
         port = _public_port(config.listen, service)
         if port:
             yield Record(

@@ -175,6 +175,11 @@ def find_problems(config: Config) -> Iterator[str]:
     if not 1 <= config.outbound.mx_port <= 65535:
         yield "outbound.mx_port: must be 1 to 65535"
     yield from _outbound_problems(config)
+    for zone in config.doctor.block_lists:
+        try:
+            canonical_host(zone)
+        except ValueError:
+            yield f'doctor.block_lists: "{zone}" is not a zone; use one like "zen.spamhaus.org"'
     for domain, route in config.outbound.routes.items():
         yield from _route_problems(domain, route)
     for name in ("greeting_delay", "error_delay"):

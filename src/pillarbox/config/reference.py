@@ -190,4 +190,8 @@ enabled   = true
 keep_days = 14
 # Octets of the files (data_dir/trace-*.db) together; the oldest goes first.
 max_size  = 268435456
+
+[doctor]
+# Lists of spam senders that `pillarbox doctor --block-lists` asks about this host's addresses. Nothing else asks them.
+block_lists = ["zen.spamhaus.org", "bl.spamcop.net"]
 """

@@ -213,6 +213,13 @@ class Explain(msgspec.Struct, forbid_unknown_fields=True):
     """Octets of the files, of all workers together."""
 
 
+class Doctor(msgspec.Struct, forbid_unknown_fields=True):
+    block_lists: list[str] = msgspec.field(
+        default_factory=lambda: ["zen.spamhaus.org", "bl.spamcop.net"]
+    )
+    """Zones that `pillarbox doctor --block-lists` asks about our addresses."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file. Paths are relative to the folder of the file until `load` makes them absolute."""
 
@@ -235,6 +242,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     pop3: Pop3 = msgspec.field(default_factory=Pop3)
     sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
     explain: Explain = msgspec.field(default_factory=Explain)
+    doctor: Doctor = msgspec.field(default_factory=Doctor)
 
     @property
     def data_path(self) -> Path:

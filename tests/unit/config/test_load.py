@@ -72,6 +72,7 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[outbound]\ngive_up_after = "0s"', "some time"),
         (GOOD + '[outbound]\ncopy_bounces_to = "postmaster"', "is not a mail address"),
         (GOOD + '[dns]\nservers = ["dns.example:53"]', "dns.servers"),
+        (GOOD + '[doctor]\nblock_lists = ["no zone"]', "is not a zone"),
         (GOOD + '[listen]\nimap = ["localhost:143"]', "not an IP address"),
         (GOOD + '[listen]\nimap = ["[::1]:143"]\npop3 = ["[::1]:143"]', "taken by imap"),
         (GOOD.replace('"data"', '""'), "data_dir"),

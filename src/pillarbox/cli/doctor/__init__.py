@@ -1,0 +1,1 @@
+"""`pillarbox doctor`: looks at everything that a mail server depends on, and says what to do."""

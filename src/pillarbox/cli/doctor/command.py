@@ -1,0 +1,254 @@
+"""pillarbox doctor [DOMAIN]"""
+
+import asyncio
+import datetime
+import json
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from cryptography import x509
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pillarbox.certs.present import configured_paths
+from pillarbox.certs.private_ca import private_paths
+from pillarbox.certs.renewal import acme_paths
+from pillarbox.certs.report import Entry, report
+from pillarbox.cli.common import directory_of, one_line, password_option
+from pillarbox.cli.doctor.block_lists import check_block_lists
+from pillarbox.cli.doctor.case import WAIT_S, Case
+from pillarbox.cli.doctor.dns_domain import check_dkim, check_dmarc, check_mx, check_srv
+from pillarbox.cli.doctor.dns_host import check_addresses, check_pointers, check_tlsa
+from pillarbox.cli.doctor.dns_spf import check_spf
+from pillarbox.cli.doctor.finding import Finding, Level, error
+from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
+from pillarbox.cli.doctor.lookup import make_lookup
+from pillarbox.cli.doctor.machine import check_clock, check_disk, check_queue, check_server
+from pillarbox.cli.doctor.memory import Memory
+from pillarbox.cli.doctor.outbound import SMARTHOST, check_outbound
+from pillarbox.cli.doctor.round_trip import check_round_trip
+from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
+from pillarbox.config.schema import Config
+from pillarbox.core.errors import Refused
+from pillarbox.core.secret import Secret
+from pillarbox.store.dkim_keys import DkimKey
+
+Check = Coroutine[Any, Any, list[Finding]]
+
+ALL_S = 20 * WAIT_S
+"""For one check, whatever it waits for."""
+
+_DOMAIN_CHECKS = (check_mx, check_spf, check_dkim, check_dmarc, check_srv)
+_HOST_CHECKS = (
+    check_server,
+    check_disk,
+    check_clock,
+    check_queue,
+    check_addresses,
+    check_pointers,
+    check_certificates,
+    check_listeners,
+    check_tlsa,
+)
+
+_SYMBOLS = {
+    Level.OK: ("✔", "green"),
+    Level.WARNING: ("!", "yellow"),
+    Level.ERROR: ("✘", "bold red"),
+}
+_ORDER = list(Level)
+
+_Files = tuple[list[Entry], list[list[x509.Certificate]]]
+"""Of certificates: what `tls status` says, and what stands in those that can be used."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Wishes:
+    """Checks that others notice, so they are done only when told to."""
+
+    block_lists: bool
+    outbound: str | None
+    round_trip: str | None
+    """The account."""
+    password: Secret | None
+
+
+@click.command(
+    short_help="Look at DNS, TLS, ports, disk and queue, and say what to do.",
+    epilog="Example: pillarbox doctor example.org --outbound example.com --block-lists",
+)
+@click.argument("domain", required=False)
+@click.option("--block-lists", is_flag=True, help="Ask doctor.block_lists about our addresses.")
+@click.option(
+    "--outbound",
+    metavar="[DOMAIN]",
+    is_flag=False,
+    flag_value=SMARTHOST,
+    help="Connect to the MX of DOMAIN, to see whether port 25 is open; without DOMAIN, to the smarthost.",
+)
+@click.option(
+    "--round-trip",
+    metavar="ACCOUNT",
+    help="Send a message from ACCOUNT to itself, read it by IMAP and POP3, and remove it.",
+)
+@password_option
+@json_option
+@config_option
+def doctor(
+    domain: str | None,
+    block_lists: bool,
+    outbound: str | None,
+    round_trip: str | None,
+    password_stdin: bool,
+    as_json: bool,
+) -> None:
+    """Look at everything that mail depends on: the DNS records of DOMAIN, or of all domains that live here, the host's
+    addresses and their names, certificates, listeners, clock, disk and queue.
+
+    Each finding says what to do. Exit code 1 when there is an error; warnings are none.
+    """
+    if bool(round_trip) != password_stdin:
+        raise click.UsageError("--round-trip and --password-stdin go together")
+    password = Secret(sys.stdin.readline().rstrip("\r\n")) if round_trip else None
+    config = read_config(as_server=False)  # only root may be able to read keys
+    files = _read_certificates(config)
+    if config.user:
+        act_as_server(config)
+    folder = config.data_path
+    if not folder.is_dir():
+        raise Refused(f"{folder}: there is no such folder; begin with: pillarbox quickstart")
+    domains = _domains(config, domain)
+    memory = Memory(folder)
+
+    wishes = _Wishes(block_lists, outbound, round_trip, password)
+    findings = asyncio.run(_look(config, domains, files, wishes))
+    if not domains:
+        advice = "add one: pillarbox domain add example.org"
+        findings.append(error("domain", config.hostname, "no domain lives here", advice))
+    before = [memory.before(each) for each in findings]
+    if as_json:
+        _print_json(findings, before, memory.last)
+    else:
+        _print(findings, before, memory.last)
+    try:
+        memory.save(findings, int(time.time()))
+    except OSError as failure:
+        click.echo(f"pillarbox: this run cannot be remembered: {failure.strerror}", err=True)
+    if any(each.level is Level.ERROR for each in findings):
+        sys.exit(1)
+
+
+async def _look(
+    config: Config, domains: dict[str, list[DkimKey]], files: _Files, wishes: _Wishes
+) -> list[Finding]:
+    """What all checks find, which run side by side, in their order."""
+    case = Case(config, domains, make_lookup(config), *files)
+    checks: list[Check] = [check(case) for check in _HOST_CHECKS]
+    checks += [check(case, each) for each in domains for check in _DOMAIN_CHECKS]
+    if wishes.block_lists:
+        checks.append(check_block_lists(case))
+    if wishes.outbound:
+        checks.append(check_outbound(case, wishes.outbound))
+    if wishes.round_trip and wishes.password is not None:
+        checks.append(check_round_trip(case, wishes.round_trip, wishes.password))
+    found = await asyncio.gather(*map(_bounded, checks))
+    return [finding for findings in found for finding in findings]
+
+
+async def _bounded(check: Check) -> list[Finding]:
+    """Others go on when one check takes too long."""
+    name = getattr(check, "__name__", "").removeprefix("check_").replace("_", " ")
+    try:
+        async with asyncio.timeout(ALL_S):
+            return [_clean(each) for each in await check]
+    except TimeoutError:
+        return [error(name, "this check", f"not over within {ALL_S:g} s", "run it again")]
+    except Exception as failure:  # a fault of ours: the others still have much to say
+        found = f"the check itself failed: {type(failure).__name__}: {failure}"
+        return [_clean(error(name, "this check", found, "tell us: this is a fault of Pillarbox"))]
+
+
+def _clean(finding: Finding) -> Finding:
+    """Records and greetings are what strangers wrote."""
+    found, advice = one_line(finding.found), one_line(finding.advice)
+    return replace(finding, subject=one_line(finding.subject), found=found, advice=advice)
+
+
+def _domains(config: Config, name: str | None) -> dict[str, list[DkimKey]]:
+    """The domain that is named, else all, with their keys. Raises Refused."""
+    if not (config.data_path / "directory.db").exists():
+        if name is not None:
+            raise Refused(f"{name} is not a domain of this server: there is none yet")
+        return {}
+    with directory_of(config) as directory:
+        names = [directory.known_domain(name)] if name is not None else directory.domains()
+        return {each: directory.dkim_keys.of(each) for each in names}
+
+
+def _read_certificates(config: Config) -> _Files:
+    paths = configured_paths(config)
+    if not paths or (config.tls.acme and paths[0] != acme_paths(config)):
+        private = private_paths(config.data_path / "tls")
+        paths = [private, *paths] if private[0].exists() else paths
+    entries = report(config, paths, datetime.datetime.now(datetime.UTC))
+    chains = [
+        x509.load_pem_x509_certificates(entry.paths[0].read_bytes())
+        for entry in entries
+        if entry.pair is not None
+    ]
+    return entries, chains
+
+
+def _print_json(findings: list[Finding], before: list[Level | None], last: int | None) -> None:
+    rows = [
+        {
+            "check": each.check,
+            "subject": each.subject,
+            "level": each.level,
+            "found": each.found,
+            "advice": each.advice,
+            "before": was,
+        }
+        for each, was in zip(findings, before, strict=True)
+    ]
+    click.echo(json.dumps({"last_run": last, "findings": rows}, indent=2, ensure_ascii=False))
+
+
+def _print(findings: list[Finding], before: list[Level | None], last: int | None) -> None:
+    console = Console(highlight=False, markup=False)
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for column in ("", "check", "found"):
+            table.add_column(column, overflow="fold", no_wrap=column != "found")
+        for each in findings:
+            symbol, style = _SYMBOLS[each.level]
+            text = Text(f"{each.subject}: {each.found}")
+            if each.advice:
+                text.append(f"\n→ {each.advice}", style="bold")
+            table.add_row(Text(symbol, style=style), each.check, text)
+        console.print(table)
+    else:
+        for each in findings:
+            click.echo(f"{each.level:7}  {each.check}  {each.subject}: {each.found}")
+            if each.advice:
+                click.echo(f"         do: {each.advice}")
+    counts = [sum(each.level is level for each in findings) for level in reversed(_ORDER)]
+    click.echo("\n{} errors, {} warnings, {} fine.".format(*counts))
+    if last is not None:
+        _print_changes(findings, before, last)
+
+
+def _print_changes(findings: list[Finding], before: list[Level | None], last: int) -> None:
+    changed = [
+        f"  {each.check} {each.subject}: {was} before, {each.level} now"
+        for each, was in zip(findings, before, strict=True)
+        if was is not None and was is not each.level
+    ]
+    when = datetime.datetime.fromtimestamp(last, datetime.UTC)
+    since = f"Since the last run ({when:%Y-%m-%d %H:%M} UTC)"
+    click.echo("\n".join([f"{since}, changed:", *changed]) if changed else f"{since}: no change.")

@@ -1,0 +1,143 @@
+"""The machine and the data folder: is a server running, room on the disk, the clock, the queue.
+
+The clock is held against the kernel's word and the times of files only. No peer of mail tells the time at its greeting,
+and we ask no server of time: a clock that is wrong and said to be right is not found out.
+"""
+
+import ctypes
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pillarbox.app.readiness import LEAST_FREE_OCTETS, STUCK_S, disk_of, probe
+from pillarbox.app.status import ask
+from pillarbox.cli.common import duration
+from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
+from pillarbox.cli.doctor.finding import Finding, error, ok, warning
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.errors import Failure
+from pillarbox.store.queue_figures import QueueFigures, QueueReader
+
+LITTLE = 0.1
+"""Of the disk, and of its files."""
+FUTURE_S = 60
+_TIMEX_OCTETS = 512
+"""More than struct timex has."""
+_TIME_ERROR = 5
+"""What adjtimex(2) returns when the clock is not synchronized."""
+
+
+async def check_server(case: Case) -> list[Finding]:
+    """Whether a server runs on the data folder."""
+    folder = case.config.data_path
+    try:
+        report = await in_thread(lambda: ask(folder), WAIT_S)
+    except TimeoutError:
+        advice = "look at its log; pillarbox status asks again"
+        return [error("server", str(folder), f"it does not answer within {WAIT_S:g} s", advice)]
+    except Failure as failure:
+        advice = "start it: pillarbox serve (or systemctl start pillarbox)"
+        return [error("server", str(folder), failure.text, advice)]
+    up = duration(case.now - report["started"])
+    found = f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}"
+    return [ok("server", str(folder), found)]
+
+
+async def check_disk(case: Case) -> list[Finding]:
+    """Room for mail, and whether the disk takes any."""
+    folder = case.config.data_path
+    try:
+        return [await in_thread(lambda: _disk(folder), WAIT_S)]
+    except TimeoutError:
+        advice = "look at the disk: dmesg"
+        return [error("disk", str(folder), f"no answer within {WAIT_S:g} s", advice)]
+    except OSError as failure:
+        advice = "see that the file system is mounted, writable, and not full"
+        found = f"it cannot be written: {failure.strerror}"
+        return [error("disk", str(folder), found, advice)]
+
+
+def _disk(folder: Path) -> Finding:
+    figures, found = disk_of(folder), os.statvfs(folder)
+    shown = f"{figures.free_octets >> 20} MiB of {figures.all_octets >> 20} MiB are free"
+    advice = "make room, or move data_dir to a larger disk"
+    if figures.free_octets < LEAST_FREE_OCTETS:
+        return error("disk", str(folder), f"{shown}; mail is refused soon", advice)
+    probe(folder)
+    if figures.free_octets < LITTLE * figures.all_octets:
+        return warning("disk", str(folder), shown, advice)
+    if found.f_files and found.f_favail < LITTLE * found.f_files:
+        shown = f"only {found.f_favail} more files can be made (inodes)"
+        return warning("disk", str(folder), shown, advice)
+    return ok("disk", str(folder), shown)
+
+
+async def check_clock(case: Case) -> list[Finding]:
+    """What can be known without asking others: see the module."""
+    folder = case.config.data_path
+    advice = "set the clock, and let something keep it: systemctl enable --now systemd-timesyncd"
+    try:
+        newest = await in_thread(lambda: _newest(folder), WAIT_S)
+    except (TimeoutError, OSError):
+        newest = 0.0  # the finding about the disk says so
+    ahead_s = newest - case.now
+    if ahead_s > FUTURE_S:
+        found = f"files of the data folder are {duration(ahead_s)} ahead of it: it went back"
+        return [error("clock", "this machine", found, advice)]
+    if not is_synchronized():
+        return [warning("clock", "this machine", "the kernel says nothing keeps it right", advice)]
+    return [ok("clock", "this machine", "the kernel says it is kept right")]
+
+
+def _newest(folder: Path) -> float:
+    newest = 0.0
+    for each in folder.iterdir():
+        with suppress(FileNotFoundError):  # it was there for a moment
+            newest = max(newest, each.stat().st_mtime)
+    return newest
+
+
+def is_synchronized() -> bool:
+    """What the kernel says of the clock; True where it cannot be asked."""
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return True
+    return bool(adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)) != _TIME_ERROR)
+
+
+async def check_queue(case: Case) -> list[Finding]:
+    """Whether mail moves, and how old the oldest is."""
+    path = case.config.data_path / "queue.db"
+    if not path.exists():
+        return [ok("queue", str(path), "there is none yet")]
+    try:
+        figures = await in_thread(lambda: _figures(path), WAIT_S)
+    except TimeoutError:
+        return [error("queue", str(path), f"no answer within {WAIT_S:g} s", "look at the disk")]
+    except Failure as failure:
+        advice = "see what is wrong: pillarbox check"
+        return [error("queue", str(path), failure.text, advice)]
+    return [_judge(str(path), figures, parse_duration(case.config.outbound.warn_after))]
+
+
+def _figures(path: Path) -> QueueFigures:
+    reader = QueueReader(path)
+    try:
+        return reader.read()
+    finally:
+        reader.close()
+
+
+def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
+    look = "see why: pillarbox queue list"
+    shown = f"{figures.messages} messages, the oldest came {duration(figures.oldest_s)} ago"
+    if max(figures.overdue_s, figures.local_overdue_s) > STUCK_S:
+        late = duration(max(figures.overdue_s, figures.local_overdue_s))
+        return error("queue", path, f"mail has been due for {late}, and nobody sends it", look)
+    if figures.held:
+        advice = "look at them: pillarbox queue list; then queue release or queue remove"
+        return warning("queue", path, f"{figures.held} recipients are held", advice)
+    if old_s and figures.oldest_s > old_s:
+        return warning("queue", path, shown, look)
+    return ok("queue", path, shown if figures.messages else "empty")

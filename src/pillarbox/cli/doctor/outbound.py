@@ -1,0 +1,74 @@
+"""Whether mail gets out: a connection to another host's port 25, or to the smarthost. Only when told to."""
+
+import asyncio
+import random
+import ssl
+
+from pillarbox.app.outbound import own_host
+from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
+from pillarbox.cli.doctor.finding import Finding, error, ok, warning
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.dns.mx import NoRoute, find_route
+from pillarbox.net.resolver import Resolver
+from pillarbox.outbound.route import IMPLICIT_TLS_PORT
+
+SMARTHOST = "smarthost"
+_MOST_ADDRESSES = 4
+
+
+async def check_outbound(case: Case, target: str) -> list[Finding]:
+    """`target` is a domain, whose MX hosts are tried (a host is its own), or SMARTHOST."""
+    outbound = case.config.outbound
+    if target == SMARTHOST:
+        if not outbound.smarthost:
+            advice = "name a domain that takes mail: --outbound example.com"
+            return [warning("outbound", target, "there is no outbound.smarthost", advice)]
+        host, port = parse_endpoint(outbound.smarthost)
+        return [await _check_hosts(f"{host}:{port}", [host], port)]
+    resolver = Resolver([parse_endpoint(server) for server in case.config.dns.servers])
+    route = await resolver.run(find_route(target, own_host(case.config), random.random))
+    if isinstance(route, NoRoute):
+        advice = "name a domain that takes mail"
+        return [error("outbound", target, route.text, advice)]
+    addresses = [address for host in route.hosts for address in host.addresses]
+    return [await _check_hosts(target, addresses[:_MOST_ADDRESSES], outbound.mx_port)]
+
+
+async def _check_hosts(subject: str, hosts: list[str], port: int) -> Finding:
+    found = await asyncio.gather(*(_greeting(host, port) for host in hosts))
+    good = [(host, text) for host, (text, why) in zip(hosts, found, strict=True) if not why]
+    if not good:
+        reasons = ", ".join(f"{host}: {why}" for host, (_, why) in zip(hosts, found, strict=True))
+        advice = (
+            f"ask your provider to open port {port}, or send by a smarthost (outbound.smarthost)"
+        )
+        return error("outbound", subject, f"port {port} is not reached ({reasons})", advice)
+    host, text = good[0]
+    if not text.startswith("220"):
+        advice = "read what it says: it may not like our address"
+        return warning("outbound", subject, f"{host} port {port} says {text}", advice)
+    return ok("outbound", subject, f"{host} port {port} says {text}")
+
+
+async def _greeting(host: str, port: int) -> tuple[str, str]:
+    """(first line, why there is none)"""
+    context = ssl.create_default_context() if port == IMPLICIT_TLS_PORT else None
+    try:
+        async with asyncio.timeout(WAIT_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    except TimeoutError:
+        return "", f"no connection within {WAIT_S:g} s"
+    except ssl.SSLCertVerificationError as failure:
+        return "", f"its certificate is not trusted: {failure.verify_message}"
+    except OSError as failure:
+        return "", words_of(failure)
+    try:
+        async with asyncio.timeout(WAIT_S):
+            line = (await reader.readline()).decode("latin-1")
+        return "".join(filter(str.isprintable, line))[:80], "" if line else "it hung up"
+    except TimeoutError:
+        return "", f"no greeting within {WAIT_S:g} s"
+    except (OSError, ValueError) as failure:
+        return "", str(failure)
+    finally:
+        writer.transport.abort()

@@ -1,0 +1,234 @@
+"""A message from an account to itself: by submission, then read by IMAP and POP3, timed, and removed again.
+
+The password goes only to a server that has the key of one of the configured certificates.
+"""
+
+import imaplib
+import poplib
+import secrets
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email.message import EmailMessage
+from email.utils import formatdate
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
+from pillarbox.cli.doctor.finding import Finding, error, ok
+from pillarbox.cli.doctor.listeners import reachable
+from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.secret import Secret
+
+ALL_S = 12 * WAIT_S
+LOOK_EVERY_S = 0.05
+_NEWEST = 20
+"""Of the messages by POP3, this many are looked at."""
+
+
+async def check_round_trip(case: Case, account: str, password: Secret) -> list[Finding]:
+    """A finding for each stage, up to the first that fails."""
+    findings: list[Finding] = []
+    trip = _Trip(case, account, password, findings)
+    try:
+        await in_thread(trip.run, ALL_S)
+    except TimeoutError:
+        advice = "look at the server's log"
+        findings.append(error("round trip", account, f"not over within {ALL_S:g} s", advice))
+    return list(findings)
+
+
+class _Trip:
+    """In a thread."""
+
+    def __init__(self, case: Case, account: str, password: Secret, findings: list[Finding]) -> None:
+        self._case = case
+        self._account = account
+        self._password = password
+        self._findings = findings
+        self._may_be_there = False
+        self._message_id = f"<doctor-{secrets.token_hex(8)}@{case.host}>"
+
+    def run(self) -> None:
+        if not self._case.chains:
+            advice = "see the findings on certificates first"
+            self._findings.append(error("round trip", self._account, "no certificate", advice))
+            return
+        if self._stage("submission", self._send) and self._stage("imap", self._find_by_imap):
+            self._stage("pop3", self._find_by_pop3)
+        if self._may_be_there:
+            self._stage("removal", self._remove)
+
+    def _stage(self, name: str, work: Callable[[], str]) -> bool:
+        begun = time.monotonic()
+        subject = f"{self._account} {name}"
+        try:
+            found = work()
+        except (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error) as failure:
+            self._findings.append(self._failed(subject, failure))
+            return False
+        except poplib.error_proto as failure:
+            self._findings.append(self._failed(subject, failure))
+            return False
+        if found:
+            took_ms = (time.monotonic() - begun) * 1000
+            self._findings.append(ok("round trip", subject, f"{found} ({took_ms:.0f} ms)"))
+        return True
+
+    def _failed(self, subject: str, failure: Exception) -> Finding:
+        text = "".join(filter(str.isprintable, str(failure)))[:160] or type(failure).__name__
+        return error("round trip", subject, text, "look at the server's log at this moment")
+
+    def _send(self) -> str:
+        message = EmailMessage()
+        message["From"] = message["To"] = self._account
+        message["Subject"] = "pillarbox doctor: a test that removes itself"
+        message["Date"] = formatdate()
+        message["Message-ID"] = self._message_id
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content("If you read this, its removal failed: delete it.\n")
+        place = self._place("submissions", "submission")
+        if place is None:
+            raise OSError("neither submissions nor submission listens")
+        implicit, host, port = place
+        if implicit:
+            client: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, port, self._case.host, timeout=WAIT_S, context=self._context()
+            )
+        else:
+            client = smtplib.SMTP(host, port, self._case.host, timeout=WAIT_S)
+        with client:
+            if not implicit:
+                client.starttls(context=self._context())
+            client.login(self._account, self._password.reveal())
+            self._may_be_there = True  # whatever becomes of the reply
+            client.send_message(message)
+        return "taken"
+
+    def _open_imap(self) -> imaplib.IMAP4 | None:
+        place = self._place("imaps", "imap")
+        if place is None:
+            return None
+        implicit, host, port = place
+        if implicit:
+            client: imaplib.IMAP4 = imaplib.IMAP4_SSL(
+                host, port, ssl_context=self._context(), timeout=WAIT_S
+            )
+        else:
+            client = imaplib.IMAP4(host, port, timeout=WAIT_S)
+            client.starttls(self._context())
+        client.login(self._account, self._password.reveal())
+        return client
+
+    def _open_pop3(self) -> poplib.POP3 | None:
+        place = self._place("pop3s", "pop3")
+        if place is None:
+            return None
+        implicit, host, port = place
+        if implicit:
+            client: poplib.POP3 = poplib.POP3_SSL(
+                host, port, timeout=WAIT_S, context=self._context()
+            )
+        else:
+            client = poplib.POP3(host, port, timeout=WAIT_S)
+            client.stls(self._context())
+        client.user(self._account)
+        client.pass_(self._password.reveal())
+        return client
+
+    def _find_by_imap(self) -> str:
+        client = self._open_imap()
+        if client is None:
+            return ""
+        with client:
+            client.select("INBOX", readonly=True)
+            deadline = time.monotonic() + WAIT_S
+            while not self._uids(client):
+                if time.monotonic() > deadline:
+                    raise OSError(f"the message is not in INBOX after {WAIT_S:g} s")
+                time.sleep(LOOK_EVERY_S)
+                client.noop()
+        return "found in INBOX"
+
+    def _uids(self, client: imaplib.IMAP4) -> str:
+        """Of the message, as a set for commands; '' when it is not there."""
+        _, (found, *_) = client.uid("SEARCH", "HEADER", "Message-ID", f'"{self._message_id}"')
+        return ",".join((found or b"").decode().split())
+
+    def _find_by_pop3(self) -> str:
+        client = self._open_pop3()
+        if client is None:
+            return ""
+        try:
+            if not self._number(client):
+                raise OSError("the message is not in the maildrop")
+        finally:
+            with suppress(OSError, poplib.error_proto):
+                client.quit()
+        return "found"
+
+    def _number(self, client: poplib.POP3) -> int:
+        """Of the message by POP3; 0: it is not there."""
+        count, _ = client.stat()
+        wanted = f"Message-ID: {self._message_id}".encode()
+        for number in range(count, max(0, count - _NEWEST), -1):
+            if wanted in client.top(number, 0)[1]:
+                return number
+        return 0
+
+    def _remove(self) -> str:
+        if (imap := self._open_imap()) is not None:
+            removed = self._remove_by_imap(imap)
+        elif (pop3 := self._open_pop3()) is not None:
+            removed = self._remove_by_pop3(pop3)
+        else:
+            raise OSError("no IMAP, no POP3: the message stays")
+        if not removed:
+            raise OSError(f"the message {self._message_id} was not found, and may still come")
+        return "the message is gone"
+
+    def _remove_by_imap(self, client: imaplib.IMAP4) -> bool:
+        with client:
+            client.select("INBOX")
+            uids = self._uids(client)
+            if uids:
+                client.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")
+                client.uid("EXPUNGE", uids)  # RFC 4315 §2.1: nothing else that is marked
+                if self._uids(client):
+                    raise OSError("the message is still there: delete it")
+            return bool(uids)
+
+    def _remove_by_pop3(self, client: poplib.POP3) -> bool:
+        """A message that has just come may need a moment, and the maildrop is as it was at the login."""
+        deadline = time.monotonic() + WAIT_S
+        while not (number := self._number(client)) and time.monotonic() < deadline:
+            client.quit()
+            time.sleep(LOOK_EVERY_S)
+            again = self._open_pop3()
+            assert again is not None
+            client = again
+        if number:
+            client.dele(number)
+        client.quit()
+        return number > 0
+
+    def _place(self, *services: str) -> tuple[bool, str, int] | None:
+        """(TLS from the start, host, port) of the first of two services that listens."""
+        for service in services:
+            for address in getattr(self._case.config.listen, service):
+                host, port = parse_endpoint(address)
+                return service == services[0], reachable(host), port
+        return None
+
+    def _context(self) -> ssl.SSLContext:
+        """Trusts the certificates of this server alone, whatever their names: we connect to its own addresses."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        pem = "".join(
+            chain[0].public_bytes(Encoding.PEM).decode() for chain in self._case.chains if chain
+        )
+        context.load_verify_locations(cadata=pem)
+        return context
