@@ -59,8 +59,9 @@ class Outbound:
         tls: TlsContexts | None = None,
     ) -> None:
         """`on_fatal` hears that mail cannot be made durable any more. `clock` says when mail is tried and given up;
-        `find_route` replaces configuration and DNS, `tls` what is trusted. Raises Refused when a password file cannot be
-        read."""
+        `find_route` replaces configuration and DNS, `tls` what is trusted.
+
+        Raises Refused when a password file cannot be read."""
         self.queue = OutgoingQueue(
             config.data_path / "queue.db",
             clock=clock,
