@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from email.message import EmailMessage
 from types import TracebackType
+from typing import Any
 
 from pillarbox.testing.server import MailServer
 
@@ -11,8 +12,9 @@ from pillarbox.testing.server import MailServer
 class AsyncMailServer:
     """Use it in an `async with`. `sync` is the server itself: its faults, ports, accounts and what never waits."""
 
-    def __init__(self, server: MailServer | None = None) -> None:
-        """With a server that runs, closing that is left to whoever made it."""
+    def __init__(self, server: MailServer | None = None, **options: Any) -> None:
+        """`options` as for `MailServer`. With a server that runs, closing that is left to whoever made it."""
+        self._options = options
         self._server = server
         self._is_own = server is None
 
@@ -61,7 +63,7 @@ class AsyncMailServer:
 
     async def __aenter__(self) -> "AsyncMailServer":
         if self._server is None:
-            self._server = await asyncio.to_thread(MailServer)
+            self._server = await asyncio.to_thread(MailServer, **self._options)
         return self
 
     async def __aexit__(

@@ -103,6 +103,7 @@ class MailServer:
         self.elsewhere = Faults()
         """What goes wrong when this server sends mail to other hosts."""
         self._relay = relay
+        self._is_full = False
         self._ahead_s = 0.0
         self._outbox: list[tuple[str, EmailMessage]] = []
         self._next_uid: dict[int, int] = {}
@@ -189,9 +190,13 @@ class MailServer:
 
     @contextmanager
     def disk_full(self) -> Iterator[Fault]:
-        """Within the `with`, nothing can be stored: SMTP answers 452, IMAP NO. What is there can be read."""
+        """Within the `with`, no message can be stored, moved or flagged: SMTP answers 452 behind the dot, IMAP NO. What
+        is there can be read. Raises RuntimeError within another."""
         store = self._server.store
         assert store is not None
+        if self._is_full:
+            raise RuntimeError("the disk is full already")
+        self._is_full = True
         with self.faults.refuse(reply=STORAGE_FULL, at="dot") as fault:
             for name in _STORING:
                 setattr(store, name, _fail_full)
@@ -200,6 +205,7 @@ class MailServer:
             finally:
                 for name in _STORING:
                     delattr(store, name)
+                self._is_full = False
 
     @property
     def now(self) -> float:
@@ -300,14 +306,15 @@ class MailServer:
             await self._others.start()
             await self._server.start()
         except BaseException as error:
+            await self._others.stop()
             self._started.set_exception(error)
             return
         addresses = self._server.addresses
         self.ports = {service: bound[0][1] for service, bound in addresses.items()}
         self._started.set_result(None)
         await self._stopping.wait()
+        await self._others.stop()  # first, for the queue would wait for its slow answers
         await self._server.stop(_DRAIN_S)
-        await self._others.stop()
 
     def _make_services(
         self, config: Config, smtp: SmtpContext, certificates: Certificates

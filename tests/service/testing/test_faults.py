@@ -158,7 +158,7 @@ def test_days_of_attempts_pass_one_after_the_other(mailserver: MailServer) -> No
 
 def test_waits_of_the_async_server_do_not_hold_up_the_loop() -> None:
     async def scenario() -> None:
-        async with AsyncMailServer() as server:
+        async with AsyncMailServer(hostname="mx.example.test") as server:
             waiting = asyncio.create_task(server.wait_for(subject="later"))
             await asyncio.sleep(0.05)
             assert not waiting.done()
@@ -180,3 +180,53 @@ def test_the_async_fixture_is_the_same_server(
 ) -> None:
     assert async_mailserver.sync is mailserver
     assert async_mailserver.ports == mailserver.ports
+
+
+def test_a_host_that_takes_no_session_is_given_a_rest_that_passes_too(
+    mailserver: MailServer,
+) -> None:
+    fault = mailserver.elsewhere.refuse(reply="421 4.3.2 Not now", at="mail", times=3)
+    send(mailserver, [ELSEWHERE, "other@shop.example"])
+    mailserver.advance(hours=12)
+    assert fault.hits == 3
+    assert len(mailserver.wait_for(to=ELSEWHERE)["Subject"]) == 1
+
+
+def test_a_connection_to_another_host_that_ends_at_the_dot_is_tried_again(
+    mailserver: MailServer,
+) -> None:
+    mailserver.elsewhere.drop(stored=True)
+    send(mailserver, [ELSEWHERE])
+    assert len(mailserver.outbox) == 1
+    mailserver.advance(hours=1)
+    assert len(mailserver.outbox) == 2, "nobody can know that it was there already"
+
+
+def test_slow_hosts_do_not_hold_up_the_end() -> None:
+    with MailServer() as server:
+        server.elsewhere.slow(60)
+        send(server, [ELSEWHERE])
+        with pytest.raises(TimeoutError, match="on its way"):
+            server.settle(timeout=0.2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+def test_users_send_with_a_login_and_meet_the_same_faults(mailserver: MailServer) -> None:
+    context = mailserver.client_context()
+    mailserver.faults.refuse("*@shop.example", "450 4.2.0 Later", times=1)
+    with smtplib.SMTP_SSL(
+        "localhost", mailserver.ports["submissions"], context=context, timeout=10
+    ) as client:
+        client.login(ALICE, "pillarbox")
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            client.sendmail(ALICE, ELSEWHERE, "Subject: a\r\n\r\n")
+        client.sendmail(ALICE, ELSEWHERE, "Subject: b\r\n\r\n")
+    assert mailserver.wait_for(to=ELSEWHERE)["Subject"] == "b"
+
+
+def test_a_disk_is_not_full_twice(mailserver: MailServer) -> None:
+    with mailserver.disk_full(), pytest.raises(RuntimeError), mailserver.disk_full():
+        pass
+    send(mailserver, [BOB])
+    assert len(mailserver.outbox) == 1
