@@ -7,6 +7,7 @@ import asyncio
 import datetime
 import email
 import email.policy
+import os
 import re
 import ssl
 import tempfile
@@ -52,7 +53,8 @@ _CALL_S = 30.0
 _DRAIN_S = 1.0
 _SETTLE_LOOK_S = 0.005
 _STEP_S = 60.0
-_STEP_WAIT_S = 2.0
+_MEMORY = "/dev/shm"
+_ENOUGH_OCTETS = 512 * 1024 * 1024
 _STORING = ("append", "append_all", "write")
 """Methods of the store that need room on the disk; mail by SMTP is refused before."""
 STORAGE_FULL = "452 4.3.1 Insufficient system storage"
@@ -84,7 +86,7 @@ class MailServer:
         """By service: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
         self.accounts: dict[str, str] = {}
         """Passwords by address."""
-        self._temporary = tempfile.TemporaryDirectory(prefix="pillarbox-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="pillarbox-", dir=_find_folder())
         self.folder = Path(self._temporary.name)
         """Where the server keeps its data; gone after `close`."""
         self.ca_file = self.folder / "tls" / "ca.pem"
@@ -219,10 +221,14 @@ class MailServer:
         target = self.now + datetime.timedelta(**duration).total_seconds()
         self.settle()
         while (due := self.run(self._next_due)) is not None and due <= target:
-            self._go_to(due if due > self.now else min(target, self.now + _STEP_S))
-            self._try_now()
-            if not self._is_settled(_STEP_WAIT_S) and self.now >= target:
+            if due > self.now:
+                self._go_to(due)
+            elif self.now < target:  # its destination is given a rest
+                self._go_to(min(target, self.now + _STEP_S))
+            else:
                 break
+            self._try_now()
+            self.settle()
         self._go_to(target)
         self._try_now()
         self.settle()
@@ -230,8 +236,11 @@ class MailServer:
     def settle(self, timeout: float = 10.0) -> None:
         """Wait until the queue has tried all that is to be tried now; what is deferred waits for `advance`. Raises
         TimeoutError."""
-        if not self._is_settled(timeout):
-            raise TimeoutError(f"mail for other hosts is still on its way after {timeout:g} s")
+        deadline = time.monotonic() + timeout
+        while self.run(self._has_work):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"mail for other hosts is still on its way after {timeout:g} s")
+            time.sleep(_SETTLE_LOOK_S)
 
     def _go_to(self, moment: float) -> None:
         self._ahead_s = max(self._ahead_s, moment - time.time())
@@ -239,20 +248,16 @@ class MailServer:
     def _try_now(self) -> None:
         self._loop.call_soon_threadsafe(self._enqueuer.hint)
 
-    def _is_settled(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        while self.run(self._has_work):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_SETTLE_LOOK_S)
-        return True
-
     async def _has_work(self, _store: Store) -> bool:
-        """Whether something is due or under way in the queue."""
-        return any(
-            row.held == FREE and (row.owner or row.next_try <= self.now)
-            for row in self._enqueuer.queue.each_row(Selection())
-        )
+        """Whether something is under way in the queue, or due for a destination that is not given a rest."""
+        queue, courier, now = self._enqueuer.queue, self._enqueuer.courier, self.now
+        assert courier is not None
+        looked = courier.has_room(0, [])  # else there may be rows that it has not seen yet
+        for row in queue.each_row(Selection()):
+            is_due = row.held == FREE and not row.owner and row.next_try <= now
+            if row.owner or (is_due and not (looked and not courier.has_room(0, [row.next_hop]))):
+                return True
+        return False
 
     async def _next_due(self, _store: Store) -> int | None:
         return self._enqueuer.queue.next_due()
@@ -359,6 +364,16 @@ class MailServer:
                 number = queue_id[1] if queue_id else ""
                 found.append((received.at, number, _known_as(recipient), message))
         return found
+
+
+def _find_folder() -> str | None:
+    """Memory where there is enough: nothing has to survive, and syncs to a busy disk take most of the time of a start.
+    None: as Python chooses, or TMPDIR says."""
+    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
+        room = os.statvfs(_MEMORY)
+        if room.f_bavail * room.f_frsize >= _ENOUGH_OCTETS:
+            return _MEMORY
+    return None
 
 
 async def _fail_full(*_values: object) -> None:

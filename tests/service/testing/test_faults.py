@@ -4,6 +4,7 @@ import asyncio
 import imaplib
 import smtplib
 import time
+from pathlib import Path
 
 import pytest
 
@@ -230,3 +231,20 @@ def test_a_disk_is_not_full_twice(mailserver: MailServer) -> None:
         pass
     send(mailserver, [BOB])
     assert len(mailserver.outbox) == 1
+
+
+def test_mail_for_a_host_that_is_given_a_rest_counts_as_deferred(mailserver: MailServer) -> None:
+    mailserver.elsewhere.refuse(reply="421 4.3.2 Not now", at="mail", times=1)
+    send(mailserver, [ELSEWHERE], "first")
+    assert mailserver.outbox == []
+    send(mailserver, [ELSEWHERE], "second")
+    assert mailserver.outbox == []
+    mailserver.advance(hours=1)
+    assert {mail["Subject"] for mail in mailserver.outbox} == {"first", "second"}
+
+
+def test_the_folder_is_where_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with MailServer() as server:
+        assert server.folder.parent == tmp_path
