@@ -33,6 +33,7 @@ from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp, Submis
 from pillarbox.core.errors import DiskFull, Refused
 from pillarbox.core.secret import Secret
 from pillarbox.net.connection import Service
+from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.directory import Directory, canonical_address
@@ -250,14 +251,20 @@ class MailServer:
 
     async def _has_work(self, _store: Store) -> bool:
         """Whether something is under way in the queue, or due for a destination that is not given a rest."""
-        queue, courier, now = self._enqueuer.queue, self._enqueuer.courier, self.now
-        assert courier is not None
-        looked = courier.has_room(0, [])  # else there may be rows that it has not seen yet
-        for row in queue.each_row(Selection()):
-            is_due = row.held == FREE and not row.owner and row.next_try <= now
-            if row.owner or (is_due and not (looked and not courier.has_room(0, [row.next_hop]))):
-                return True
-        return False
+        queue, worker, now = self._enqueuer.queue, self._enqueuer.courier, self.now
+        assert isinstance(worker, QueueWorker)
+        if worker.in_hand:
+            return True
+        looked = worker.has_room(0, [])  # else there may be rows that it has not seen yet
+        return any(
+            row.owner
+            or (
+                row.held == FREE
+                and row.next_try <= now
+                and not (looked and not worker.has_room(0, [row.next_hop]))
+            )
+            for row in queue.each_row(Selection())
+        )
 
     async def _next_due(self, _store: Store) -> int | None:
         return self._enqueuer.queue.next_due()
