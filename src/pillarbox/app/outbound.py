@@ -77,6 +77,7 @@ class Outbound:
         self.enqueuer = Enqueuer(
             self.queue, self.router.next_hop_of, schedule, self._hint, MailSigner(store)
         )
+        self.enqueuer.recorder = store.recorder
         submission = config.submission
         self._counts = SentCounts(config.data_path / "run.db")
         self.enqueuer.limits = SendingLimits(
@@ -99,7 +100,13 @@ class Outbound:
         self._beginning: asyncio.Task[None] | None = None
         if sends:
             reporter = QueueReporter(
-                self.queue, self.notices, self.enqueuer.schedule, clock, random.random, tally
+                self.queue,
+                self.notices,
+                self.enqueuer.schedule,
+                clock,
+                random.random,
+                tally,
+                store.recorder,
             )
             self._worker = QueueWorker(
                 self.queue,
@@ -110,6 +117,7 @@ class Outbound:
                 clock=clock,
                 random=random.random,
                 pressure=_share_of(Pressure(), place.workers),
+                recorder=store.recorder,
             )
             self.enqueuer.courier = self._worker
 

@@ -34,9 +34,13 @@ from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop, run
 from pillarbox.store.logins import Logins
+from pillarbox.store.place import Place
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import TOTAL_OCTETS, SpoolRoom
 from pillarbox.store.store import Store
+from pillarbox.trace.file import DAY_US, TraceFile, trace_path
+from pillarbox.trace.recorder import Recorder
+from pillarbox.trace.writer import TraceWriter
 
 MOST_CONNECTIONS = 10_000
 """Fewer where the system allows fewer open files."""
@@ -111,13 +115,17 @@ class Server:
             self._exit.callback(
                 workplace.hints.close
             )  # after the store, which tells of what it puts in at its end
+        recorder = Recorder(is_on=config.explain.enabled)
         store = self.store = Store(
             config.data_path,
             on_fatal=self._on_fatal,
             place=place,
             relay=workplace.hints,
             tally=self._tally,
+            recorder=recorder,
         )
+        if recorder.is_on:
+            self._record(recorder, place)  # until the store is closed: that files mail, too
         self._exit.push_async_callback(store.close)
         if workplace.hints is not None:
             workplace.hints.listen(store.hinted, store.catch_up)
@@ -142,6 +150,7 @@ class Server:
             doors=make_doors(config),
             failure_delay_s=self._failure_delay_s,
             tally=self._tally,
+            recorder=recorder,
         )
         self._exit.callback(authenticator.close)
         outbound = Outbound(
@@ -193,6 +202,19 @@ class Server:
         listeners.share()
         self._serves = True
         self.publish()
+
+    def _record(self, recorder: Recorder, place: Place) -> None:
+        """Take to a file what happens, for `pillarbox explain`."""
+        config = self._config
+        file = TraceFile(
+            trace_path(config.data_path, place.number),
+            keep_us=config.explain.keep_days * DAY_US,
+            most_octets=config.explain.max_size // place.workers,
+            workers=place.workers if place.has_duty else 0,
+        )
+        writer = TraceWriter(recorder, file)
+        writer.start()
+        self._exit.push_async_callback(writer.stop)
 
     def _take_duty(self, store: Store, outbound: Outbound, smtp: SmtpContext) -> None:
         """What one worker does for all."""

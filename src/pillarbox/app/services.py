@@ -119,6 +119,7 @@ def make_services(
             certificates.context if name in ("smtp", "lmtp") else certificates.login_context,
             command_of,
             smtp.tally,
+            store.recorder,
         )
         for name, (new_session, turned_away, command_of) in (
             (name, kinds[PROTOCOL_OF[name]]) for name in SERVICES

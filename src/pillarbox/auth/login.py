@@ -40,6 +40,8 @@ from pillarbox.store.credentials import AppPassword
 from pillarbox.store.directory import Account, Directory, canonical_address
 from pillarbox.store.logins import OK, Attempt, Logins
 from pillarbox.store.run import LoginFailures
+from pillarbox.trace.events import Login as LoginEvent
+from pillarbox.trace.recorder import Recorder
 
 HASHING_THREADS = 2
 MOST_WAITING = 200
@@ -54,6 +56,9 @@ ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
 
 NONCE_OCTETS = 18
+
+LONGEST_NAME = 300
+"""Characters of a user's name that the trace gets."""
 
 WRONG = "authentication failed"
 TOO_MANY = "too many failed logins; try again later"
@@ -109,12 +114,14 @@ class Authenticator:
         clock: Callable[[], float] = time.time,
         failure_delay_s: float = 1.0,
         tally: Tally | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """`exempt` networks may fail as often as they like; `doors` are the other ways in."""
         self._tally = tally or Tally()
         self.doors = doors
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
         self.directory = directory
+        self._recorder = recorder or Recorder()
         self._logins = logins
         self._monotonic = monotonic
         self._clock = clock
@@ -350,6 +357,8 @@ class Authenticator:
         if login is None:
             self._tally.login_failures[peer.protocol, "authorization"] += 1
             self._note(account, peer, mechanism, "may not act for others", "")
+            claim = self._claim(account.address, account, peer)
+            self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
             log.info("%s may not act as %r (from %s)", account.address, wanted[:100], peer.address)
             await asyncio.sleep(self._failure_delay_s)
             return Denied("you cannot act for another user", is_authorization=True)
@@ -365,7 +374,29 @@ class Authenticator:
                 peer.protocol,
                 peer.address,
             )
+        if self._recorder.is_on:
+            with_whom = login.supporter.address if login.supporter is not None else with_what
+            target = login.account
+            self._recorder.add(
+                LoginEvent(
+                    peer.connection,
+                    peer.protocol,
+                    peer.address,
+                    target.address,
+                    target.id,
+                    mechanism,
+                    OK,
+                    with_whom,
+                )
+            )
         return login
+
+    def _tell(self, claim: Claim, peer: Peer, mechanism: str, result: str) -> None:
+        """A login that did not work, to the trace."""
+        if self._recorder.is_on:
+            name = claim.name[:LONGEST_NAME]
+            where = (peer.connection, peer.protocol, peer.address)
+            self._recorder.add(LoginEvent(*where, name, claim.account, mechanism, result, ""))
 
     def _authorize(
         self, account: Account, app_password: AppPassword | None, wanted: str
@@ -394,6 +425,7 @@ class Authenticator:
             peer.protocol,
             why,
         )
+        self._tell(claim, peer, mechanism, why)
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, why, "")
         await asyncio.sleep(self._failure_delay_s * delay)
@@ -402,6 +434,7 @@ class Authenticator:
     async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info("login refused for %r from %s: too many failures", claim.name[:100], peer.address)
+        self._tell(claim, peer, mechanism, "too many failed logins")
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, "refused", "")
         await asyncio.sleep(self._failure_delay_s)

@@ -20,12 +20,15 @@ class Peer:
     binding: ChannelBinding | None = None
     certificate: bytes | None = field(default=None, repr=False)
     """DER, verified in the handshake."""
+    connection: str = ""
+    """The id of the connection, for the trace."""
 
 
 def peer_of(connection: Connection, protocol: str) -> Peer:
     """Who wants to log in over a connection."""
     channel = connection.channel
-    return Peer(connection.peer[0], protocol, channel.binding, channel.client_certificate)
+    binding, certificate = channel.binding, channel.client_certificate
+    return Peer(connection.peer[0], protocol, binding, certificate, connection.id)
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ MODULES = {
     "sendmail": "sendmail",
     "tls": "tls",
     "config": "configuration",
+    "explain": "explain",
     "check": "check",
     "sql": "sql",
     "backup": "backup",

@@ -24,6 +24,8 @@ SMALLEST_MESSAGE_LIMIT = 65_536
 """RFC 5321 §4.5.3.1.7 demands 64 KiB."""
 LARGEST_MESSAGE_LIMIT = 1 << 30
 
+SMALLEST_TRACE = 1 << 20
+
 MOST_WORKERS = 64
 """`store.place` says why."""
 
@@ -188,6 +190,10 @@ def find_problems(config: Config) -> Iterator[str]:
         yield f"pop3.login_delay: {error}"
     if config.pop3.expire_days < 0:
         yield "pop3.expire_days: must be 0 (for ever) or more"
+    if not 1 <= config.explain.keep_days <= 3650:
+        yield "explain.keep_days: must be 1 to 3650; to record nothing, set enabled = false"
+    if config.explain.max_size < SMALLEST_TRACE:
+        yield f"explain.max_size: must be {SMALLEST_TRACE} or more (bytes)"
     if config.security.connections_per_address < 1:
         yield "security.connections_per_address: must be 1 or more"
     for section in ("smtp", "submission"):

@@ -183,4 +183,11 @@ expire_days = 0
 drop_dir      = ""
 # Users who may send as anybody, like "www-data"; root and the server's user always may.
 trusted_users = []
+
+# What becomes of each message, refused ones too, for `pillarbox explain`: addresses and replies, never texts.
+[explain]
+enabled   = true
+keep_days = 14
+# Octets of the files (data_dir/trace-*.db) together; the oldest goes first.
+max_size  = 268435456
 """

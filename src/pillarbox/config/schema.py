@@ -204,6 +204,15 @@ class Sendmail(msgspec.Struct, forbid_unknown_fields=True):
     """Users of this machine who may send as anybody; root and the server's user always may."""
 
 
+class Explain(msgspec.Struct, forbid_unknown_fields=True):
+    """What is recorded of mail and sessions for `pillarbox explain`."""
+
+    enabled: bool = True
+    keep_days: int = 14
+    max_size: int = 268_435_456
+    """Octets of the files, of all workers together."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file. Paths are relative to the folder of the file until `load` makes them absolute."""
 
@@ -225,6 +234,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     imap: Imap = msgspec.field(default_factory=Imap)
     pop3: Pop3 = msgspec.field(default_factory=Pop3)
     sendmail: Sendmail = msgspec.field(default_factory=Sendmail)
+    explain: Explain = msgspec.field(default_factory=Explain)
 
     @property
     def data_path(self) -> Path:

@@ -18,6 +18,17 @@ def format_queue_id(epoch_us: int, entropy: int) -> str:
     return "".join(pairs)
 
 
+def time_of_queue_id(queue_id: str) -> int:
+    """When a queue id was made, in microseconds since 1970. Raises ValueError for what is none.
+
+    Example: time_of_queue_id(format_queue_id(1_700_000_000_000_000, 7)) -> 1_700_000_000_000_000.
+    """
+    number = 0
+    for character in queue_id:
+        number = number * len(_ALPHABET) + _ALPHABET.index(character)
+    return number >> 20
+
+
 def object_id(kind: str, account: int, number: int) -> bytes:
     """`kind` is "M" for a mailbox, "E" for a message's content, "T" for a thread (RFC 8474 §4, §5)."""
     return f"{kind}{account:x}-{number:x}".encode()

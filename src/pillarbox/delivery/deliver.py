@@ -16,8 +16,9 @@ from pillarbox.delivery.quota import note_growth
 from pillarbox.delivery.trace import delivery_fields
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
+from pillarbox.store.messages import Append, Appended
 from pillarbox.store.store import Store
+from pillarbox.store.told import tell_filed
 
 LONGEST_WAIT_S = 20.0
 """For one account of several, until its copy is left to the pending table."""
@@ -75,7 +76,7 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
     if len(targets) == 1 and not has_no_client:
         try:
             item = _append(delivery, targets[0], keyed=delivery.may_repeat)
-            await store.deliver(targets[0].account, item)
+            _tell_filed(store, targets[0], item, await store.deliver(targets[0].account, item))
         except Failure as failure:
             log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
             raise _temporary(failure) from failure
@@ -106,11 +107,11 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
 
 async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Target, BaseException]]:
     """All at once, so that they become durable together; returns what failed or took too long."""
-    tasks: dict[asyncio.Future[Any], Target] = {}
+    tasks: dict[asyncio.Future[Any], tuple[Target, Append]] = {}
     for target in delivery.targets:
         # What is given up here for being late may still be done: the key keeps it from being there twice.
         item = _append(delivery, target, keyed=True)
-        tasks[store.deliver_soon(target.account, item)] = target
+        tasks[store.deliver_soon(target.account, item)] = target, item
         if len(tasks) % TARGETS_A_SLICE == 0:
             await asyncio.sleep(0)
     try:
@@ -122,18 +123,33 @@ async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Targe
     if late:
         await asyncio.wait(late)
     failures: list[tuple[Target, BaseException]] = []
-    for task, target in tasks.items():
+    for task, (target, item) in tasks.items():
         if task.cancelled():
             failures.append((target, _LATE))
         elif (error := task.exception()) is not None:
             failures.append((target, error))
+        else:
+            _tell_filed(store, target, item, task.result())
     return failures
+
+
+def _tell_filed(store: Store, target: Target, item: Append, done: Appended | None) -> None:
+    """What was only taken has no UID yet: the store tells of it later."""
+    if done is not None:
+        tell_filed(store.recorder, target.account, (item,), (done,))
 
 
 def _append(delivery: Delivery, target: Target, *, keyed: bool) -> Append:
     key = f"{delivery.queue_id}/{target.address}" if keyed else ""
     prefix = delivery_fields(delivery.reverse_path, target.address, delivery.received)
-    return Append(INBOX, delivery.content, delivery.internaldate, prefix=prefix, delivery_key=key)
+    return Append(
+        INBOX,
+        delivery.content,
+        delivery.internaldate,
+        prefix=prefix,
+        delivery_key=key,
+        queue_id=delivery.queue_id,
+    )
 
 
 async def _leave_pending(store: Store, delivery: Delivery, targets: list[Target]) -> None:

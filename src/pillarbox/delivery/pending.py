@@ -12,6 +12,7 @@ from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.messages import Append
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
+from pillarbox.store.told import tell_filed
 
 LOOK_EVERY_S = 1.0
 LONGEST_WAIT_S = 20.0
@@ -82,10 +83,12 @@ class PendingWorker:
             delivery.internaldate,
             prefix=delivery.prefix,
             delivery_key=delivery.key,
+            queue_id=delivery.queue_id,
         )
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
-                await self._store.append(delivery.account, item)
+                done = await self._store.append(delivery.account, item)
+            tell_filed(self._store.recorder, delivery.account, (item,), (done,))
             if delivery.wishes:
                 await self._tell_success(delivery)
         except (

@@ -74,6 +74,11 @@ def childinfo(selection: Iterable[str]) -> bytes:
     return b'"CHILDINFO" (%b)' % names
 
 
+def oldname(name: str, utf8: bool = False) -> bytes:
+    """The extended data item for a mailbox that was renamed (RFC 5465 §5.4)."""
+    return b'"OLDNAME" (%b)' % mailbox(name, utf8)
+
+
 def status(name: str, items: Mapping[str, int | bytes], utf8: bool = False) -> bytes:
     """Values that are octets are in wire form."""
     values = b" ".join(
@@ -137,6 +142,13 @@ def metadata(
         b"%b %b" % (astring(entry.encode("ascii")), _value(value)) for entry, value in entries
     )
     return b"* METADATA %b (%b)\r\n" % (name, pairs)
+
+
+def metadata_changed(mailbox_name: str, entries: Iterable[str], utf8: bool = False) -> bytes:
+    """The METADATA response that only names entries (RFC 5464 §4.4.2); a mailbox "" is the server."""
+    name = mailbox(mailbox_name, utf8) if mailbox_name else b'""'
+    words = b" ".join(astring(entry.encode("ascii")) for entry in entries)
+    return b"* METADATA %b %b\r\n" % (name, words)
 
 
 def _value(value: bytes | None) -> bytes:

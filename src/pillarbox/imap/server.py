@@ -509,6 +509,16 @@ class Server:
         return self._tag
 
     @property
+    def is_idling(self) -> bool:
+        """Whether the client is in IDLE."""
+        return self._expects is _Expects.DONE
+
+    @property
+    def is_free(self) -> bool:
+        """Whether untagged responses come between whole commands now, or in IDLE."""
+        return self._expects in (_Expects.COMMAND, _Expects.DONE)
+
+    @property
     def has_input(self) -> bool:
         """Whether something came behind the command given out."""
         return self._framer.buffered > 0

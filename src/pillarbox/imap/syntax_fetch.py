@@ -8,7 +8,7 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
 from pillarbox.imap.responses import astring
 from pillarbox.imap.seqset import SeqSet
-from pillarbox.imap.syntax_return import Partial, parse_partial
+from pillarbox.imap.syntax_partial import Partial, parse_partial
 
 MAX_ITEMS = 1000
 """Our limit for the items of one FETCH, each counted once."""
@@ -128,9 +128,18 @@ def _parse_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
             items += macro
         else:
             items.append(_parse_item(cursor))
+    return _unique(items)
+
+
+def parse_fetch_atts(cursor: Cursor) -> tuple[FetchItem, ...]:
+    """A list in parentheses of single items, as other commands take it; no macros."""
+    return _unique(cursor.parenthesised(lambda: _parse_item(cursor), "data items"))
+
+
+def _unique(items: list[FetchItem]) -> tuple[FetchItem, ...]:
     unique = tuple(dict.fromkeys(items))
     if len(unique) > MAX_ITEMS:
-        raise RemoteError(f"FETCH takes at most {MAX_ITEMS} data items")
+        raise RemoteError(f"At most {MAX_ITEMS} data items are told at once")
     return unique
 
 

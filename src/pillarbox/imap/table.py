@@ -39,6 +39,7 @@ from pillarbox.imap.syntax_metadata import (
     parse_set_metadata,
 )
 from pillarbox.imap.syntax_multisearch import MultiSearch, parse_multisearch
+from pillarbox.imap.syntax_notify import Notify, parse_notify
 from pillarbox.imap.syntax_quota import QuotaRoot, parse_get_quota, parse_set_quota
 from pillarbox.imap.syntax_search import (
     CancelUpdate,
@@ -90,6 +91,7 @@ Arguments = (
     | Thread
     | CancelUpdate
     | MultiSearch
+    | Notify
 )
 
 
@@ -161,6 +163,7 @@ COMMANDS: Mapping[bytes, Row] = {
         LISTRIGHTS=parse_identifier,
         GETACL=parse_mailbox,
         MYRIGHTS=parse_mailbox,
+        NOTIFY=parse_notify,
     ),
     **_rows(
         SELECTED,

@@ -51,6 +51,7 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"PARTIAL",  # RFC 9394
     b"MULTISEARCH",  # RFC 7377
     b"FILTERS",  # RFC 5466
+    b"NOTIFY",  # RFC 5465
     b"WITHIN",  # RFC 5032
     b"SORT=DISPLAY",  # RFC 5957
     b"SEARCH=FUZZY",  # RFC 6203

@@ -1,6 +1,6 @@
 """One client, as commands see it: who it is, what it has selected."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,8 +19,11 @@ from pillarbox.imapd.places import Place, is_foreign
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.upload import Upload
+from pillarbox.imapd.watch import Watch
+from pillarbox.imapd.wishes import EVERYTHING, OfSelected
 from pillarbox.net.connection import Connection
 from pillarbox.store.directory import Account
+from pillarbox.store.messages import to_ranges
 from pillarbox.store.quota import Quota
 from pillarbox.store.tx import Tx
 
@@ -51,6 +54,8 @@ class Client:
         "push",
         "selected_mailbox",
         "upload",
+        "wanted",
+        "watch",
     )
 
     def __init__(self, connection: Connection, context: ImapContext) -> None:
@@ -74,7 +79,11 @@ class Client:
         self.upload: Upload | None = None
         """APPEND in progress."""
         self.push: Push | None = None
-        """IDLE in progress, with a mailbox selected."""
+        """IDLE in progress, with a mailbox selected and without NOTIFY."""
+        self.wanted: OfSelected = EVERYTHING
+        """What is told of changes in the selected mailbox."""
+        self.watch: Watch | None = None
+        """What is told at any time, by NOTIFY."""
 
     @property
     def account(self) -> Account:
@@ -115,6 +124,7 @@ class Client:
 
     def reset(self) -> None:
         """Forget who the client is and all that it asked for (RFC 8437 §3, §4.1)."""
+        self.stop_watching(EVERYTHING)
         self._account = None
         self.connection.account = self.connection.supporter = 0
         self.selected_mailbox = None
@@ -122,6 +132,25 @@ class Client:
         self.modes = Modes()
         self.engine.utf8 = False
         self.engine.takes_charset = True
+
+    def stop_watching(self, wanted: OfSelected) -> None:
+        """Tell nothing between commands, nor of other mailboxes, from now on."""
+        self.wanted = wanted
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
+
+    def note_expunged(self, uids: Sequence[int]) -> None:
+        """This client expunged these in its mailbox, and will be told so even if it wants to know of nothing else."""
+        if not self.wanted.messages:
+            self.selected.view.vanish(to_ranges(uids))
+
+    def note_created(self, account: int, mailbox: int, first: int, count: int) -> None:
+        """This client put messages with consecutive UIDs into a mailbox: it need not be told what they are
+        (RFC 5465 §5.2)."""
+        selected = self.selected_mailbox
+        if selected is not None and (selected.account, selected.mailbox) == (account, mailbox):
+            selected.created.append((first, first + count - 1))
 
     # The store
 

@@ -1,4 +1,5 @@
-"""Searches whose result the client follows: UPDATE of SEARCH and SORT (RFC 5267 §4.3).
+"""Searches whose result the client follows: UPDATE of SEARCH and SORT (RFC 5267 §4.3; what is told of new
+messages: RFC 5465 §7).
 
 A context keeps what the client knows of its result. Whenever the client is told of changes in its mailbox, the
 messages that came or changed are looked at again, and the difference is told: ADDTO and REMOVEFROM.
@@ -6,21 +7,27 @@ messages that came or changed are looked at again, and the difference is told: A
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import Runs, SeqSet
+from pillarbox.imap.syntax_fetch import MODSEQ, FetchItem
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.client import Client
+from pillarbox.imapd.fetch_items import UID, Plan
+from pillarbox.imapd.fetch_slices import send_items
 from pillarbox.imapd.search import search
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import Followed
 from pillarbox.imapd.sort import in_sorted_order
 from pillarbox.imapd.view import View
 from pillarbox.mime.wire import string
+from pillarbox.store.messages import to_ranges
 
 MOST_CONTEXTS = 16
 """Of one session."""
+MESSAGES_A_SLICE = 1000
 MOST_SORTED = 5000
 """Results of a SORT that is followed; it is sorted anew at each change."""
 
@@ -73,20 +80,64 @@ async def tell_vanishing(client: Client) -> None:
         await client.pause()
 
 
-async def tell_changed(client: Client, uids: Iterable[int]) -> None:
-    """After EXISTS and FETCH: what these messages, that came or changed, change in the results."""
+async def tell_changed(
+    client: Client,
+    came: Sequence[int],
+    flagged: Sequence[int],
+    items: tuple[FetchItem, ...] = (),
+) -> None:
+    """After EXISTS and FETCH: what messages that came, and known ones whose flags changed, change in the results.
+
+    FETCH of what is wanted of new messages comes before that where only searches ask for it (RFC 5465 §7), and behind
+    where NOTIFY does: then it has `items`, and what searches ask for (§5.2).
+    """
     selected = client.selected
-    looked_at = array("I", sorted({uid for uid in uids if selected.view.number(uid)}))
-    if not looked_at:
-        return
-    for followed in list(selected.contexts.values()):
+    new = came
+    if selected.created:
+        new = [uid for uid in came if not any(a <= uid <= b for a, b in selected.created)]
+    looked_at = array("I")
+    if selected.contexts:
+        known = {uid for uid in (*came, *flagged) if selected.view.number(uid)}
+        looked_at = array("I", sorted(known))
+    asked: dict[int, tuple[FetchItem, ...]] = {}
+    found: list[tuple[Followed, set[int]]] = []
+    for followed in list(selected.contexts.values()) if looked_at else ():
         context = search_context(client)
         context.uids = looked_at
         matching = set(await search(context, followed.program))
+        found.append((followed, matching))
+        if followed.items:
+            for uid in matching.intersection(new):
+                asked[uid] = asked.get(uid, ()) + followed.items
+        await client.pause()
+    if not items:
+        await _tell_items(client, sorted(asked), (), asked)
+    for followed, matching in found:
         _tell_removed(client, followed, set(looked_at) - matching)
         added = _new_to(followed, matching)
         if added:
             await _tell_added(client, followed, added)
+        await client.pause()
+    if items:
+        await _tell_items(client, new, items, asked)
+
+
+async def _tell_items(
+    client: Client,
+    uids: Sequence[int],
+    items: tuple[FetchItem, ...],
+    asked: Mapping[int, tuple[FetchItem, ...]],
+) -> None:
+    """One FETCH for each message, without setting \\Seen, of `items` and what is `asked` for of it."""
+    view = client.selected.view
+    modes = client.modes
+    added = ((UID,) if modes.tells_uid else ()) + ((MODSEQ,) if modes.condstore else ())
+    for start in range(0, len(uids), MESSAGES_A_SLICE):
+        part = uids[start : start + MESSAGES_A_SLICE]
+        for wanted, group in groupby(part, lambda uid: asked.get(uid, ())):
+            plan = Plan(tuple(dict.fromkeys((*items, *wanted, *added))))
+            ranges = SeqSet(tuple(to_ranges(group)))
+            await send_items(client, plan, view.slices(ranges, uid=True))
         await client.pause()
 
 

@@ -19,6 +19,8 @@ class Modes:
     """VANISHED in place of EXPUNGE (RFC 7162 §3.2.3)."""
     utf8: bool = False
     """Mailbox names are UTF-8 (RFC 6855 §3)."""
+    notify: bool = False
+    """The client used NOTIFY: flags that changed are told with the UID (RFC 5465 §5.1)."""
 
     @property
     def tells_uid(self) -> bool:

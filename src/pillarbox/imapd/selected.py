@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pillarbox.core.flags import SYSTEM_FLAG_TEXT, SYSTEM_MASK
 from pillarbox.imap.responses import flag_list, permanentflags
 from pillarbox.imap.seqset import SeqSet
+from pillarbox.imap.syntax_fetch import FetchItem
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.view import View
 from pillarbox.store import keywords
@@ -25,6 +26,8 @@ class Followed:
     criteria: tuple[SortKey, ...]
     uid: bool
     found: "array[int]"
+    items: tuple[FetchItem, ...] = ()
+    """What is told of new messages that are found (RFC 5465 §7)."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Selected:
     is_foreign: bool = False
     """Whether that is not the client's own account."""
     rights: str = RIGHTS
+    uidvalidity: int = 0
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
 
@@ -51,6 +55,9 @@ class Selected:
 
     contexts: dict[bytes, Followed] = field(default_factory=dict)
     """Searches that the client follows, by tag."""
+
+    created: list[tuple[int, int]] = field(default_factory=list)
+    """UIDs of messages that this session put here since changes were last told."""
 
     def slices(self, messages: SeqSet, uid: bool) -> list[range]:
         """What a set of UIDs or message numbers, or `$`, means: see `View.slices`."""

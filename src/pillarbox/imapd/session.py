@@ -25,6 +25,7 @@ from pillarbox.imapd.commands import append, idle, login
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.program import has_numbers
 from pillarbox.imapd.table import COMMANDS, Handler, Row
+from pillarbox.imapd.wishes import NOTHING
 from pillarbox.net.connection import Connection
 
 TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
@@ -85,6 +86,8 @@ class ImapSession:
                 await self._answer(login.respond(client, event))
             case IdleDone():
                 await self._answer(idle.done(client, event))
+        if client.watch is not None:
+            client.watch.resume(client.selected_mailbox)
 
     async def _serve_admitted(self, row: Row, client: Client, args: Any) -> Answer | None:
         """A command that has to do with mailboxes of others."""
@@ -120,6 +123,8 @@ class ImapSession:
         self._client.exchange = None
         if self.engine.owes_answer:
             self.engine.send_tagged(b"NO", "Internal error; it has been logged", b"SERVERBUG")
+        if self._client.watch is not None:
+            self._client.watch.resume(self._client.selected_mailbox)
 
     def stop(self) -> None:
         # Told also to an account that was disabled or removed.
@@ -130,6 +135,7 @@ class ImapSession:
         append.drop(client)
         if client.push is not None:
             client.push.cancel()
+        client.stop_watching(NOTHING)
         client.selected_mailbox = None
 
 

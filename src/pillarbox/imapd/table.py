@@ -23,7 +23,7 @@ from pillarbox.imapd.commands import (
     select,
     store,
 )
-from pillarbox.imapd.extensions import acl, layers, metadata, quota
+from pillarbox.imapd.extensions import acl, layers, metadata, notify, quota
 
 Handler = Callable[[Client, Any], Awaitable[Answer | None]]
 """Gives the tagged answer; None: it comes with a later event."""
@@ -84,6 +84,7 @@ COMMANDS: Mapping[str, Row] = {
     "GETACL": Row(acl.get_acl, needs=Needs(named="a")),
     "LISTRIGHTS": Row(acl.list_rights, needs=Needs(named="a")),
     "MYRIGHTS": Row(acl.my_rights, needs=Needs(any_of=ANY)),
+    "NOTIFY": Row(notify.notify, tells=False),
     "COMPRESS": Row(layers.compress),
     "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }

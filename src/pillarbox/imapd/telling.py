@@ -13,6 +13,7 @@ from pillarbox.imap.responses import vanished
 from pillarbox.imapd import access, contexts
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.selected import Selected
+from pillarbox.imapd.wishes import OfSelected
 from pillarbox.store import changes, mailboxes, messages
 from pillarbox.store.changes import Changes, FlagRows, Ranges
 from pillarbox.store.mailboxes import Mailbox
@@ -22,19 +23,25 @@ UIDS_A_SLICE = 4000
 """UIDs that are read, or numbers that are told, in one go: a few milliseconds."""
 
 
-async def sync(client: Client, *, expunge: bool) -> None:
-    """Tell the client what changed in its mailbox; EXPUNGE only where the command allows it.
+async def sync(client: Client, *, expunge: bool, wanted: OfSelected | None = None) -> None:
+    """Tell the client what changed in its mailbox, of that what it wants (None: as by NOTIFY); EXPUNGE only where the
+    command allows it.
 
     Raises Refused when the mailbox was deleted, or is not shared with the client any more.
     """
     selected = client.selected
     if selected.is_foreign:
         await access.refresh(client)
+    wanted = wanted or client.wanted
+    if not wanted.messages:
+        await _tell_own_expunges(client, expunge=expunge)
+        return
     view = selected.view
     # What is followed depends on this session's own changes, too
     own = () if selected.contexts else view.own_modseqs
+    since = view.flags_modseq if wanted.flags else view.modseq
     found = await client.read_selected(
-        lambda tx: changes.since(tx, selected.mailbox, view.modseq, view.uidnext, own)
+        lambda tx: changes.since(tx, selected.mailbox, since, view.uidnext, own)
     )
     if found is not None:
         await claim_recent(client, selected, found.mailbox)
@@ -46,17 +53,35 @@ async def sync(client: Client, *, expunge: bool) -> None:
         await tell_expunged(client)
     if found is not None:
         came = await _tell_new(client, found.mailbox)
-        flagged = await _tell_flags(client, found)
-        if selected.contexts:
-            await contexts.tell_changed(client, [*came, *flagged])
+        flagged = []
+        if wanted.flags or selected.contexts:
+            flagged = await _tell_flags(client, found, since, is_wanted=wanted.flags)
+        if selected.contexts or (came and wanted.items):
+            await contexts.tell_changed(client, came, flagged, wanted.items)
         view.modseq = found.mailbox.modseq
+        if wanted.flags:
+            view.flags_modseq = view.modseq
         view.share(client.context.snapshots, selected.account, selected.mailbox)
     view.own_modseqs.clear()
+    selected.created.clear()
     if not view.has_vanished:
-        view.told_modseq = view.modseq
-    elif client.modes.condstore:
+        view.told_modseq = view.flags_modseq
+    is_behind = view.has_vanished or (found is not None and view.told_modseq < view.modseq)
+    if client.modes.condstore and is_behind:
         # RFC 7162 §3.2, §6: what is told by now has higher mod-sequences than what is not
         client.tell_modseq()
+
+
+async def _tell_own_expunges(client: Client, *, expunge: bool) -> None:
+    """The client wants to know nothing (RFC 5465 §3.1): its mailbox is as it was, but for what it expunged itself."""
+    selected = client.selected
+    await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+    if expunge and selected.view.has_vanished:
+        if selected.contexts:
+            await contexts.tell_vanishing(client)
+        await tell_expunged(client)
+    selected.view.own_modseqs.clear()
+    selected.created.clear()
 
 
 async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> None:
@@ -167,11 +192,10 @@ async def load_uids(
     return uids
 
 
-async def _tell_flags(client: Client, found: Changes) -> list[int]:
-    """The UIDs of the messages that changed."""
+async def _tell_flags(client: Client, found: Changes, modseq: int, *, is_wanted: bool) -> list[int]:
+    """The UIDs of the messages whose flags changed above `modseq`, of which the client is told where it wants that."""
     selected = client.selected
     changed: list[int] = []
-    modseq = selected.view.modseq
     ranges = found.flagged
     while ranges:
 
@@ -181,7 +205,8 @@ async def _tell_flags(client: Client, found: Changes) -> list[int]:
             return rows, rest
 
         rows, ranges = await client.read_selected(work)
-        tell_flags(client, rows)
+        if is_wanted:
+            tell_flags(client, rows)
         changed += [row[0] for row in rows]
         if ranges:
             await client.pause()

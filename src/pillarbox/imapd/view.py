@@ -25,13 +25,14 @@ KEPT_SNAPSHOTS = 1000
 
 
 class View:
-    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known, `told_modseq` up to where the
-    client was told of all of it, expunges too."""
+    """`uids` ascend; `uidnext` and `modseq` say up to where the store is known, `flags_modseq` up to where its flags
+    are, `told_modseq` up to where the client was told of all of it, expunges too."""
 
     __slots__ = (
         "_recent",
         "_snapshot",
         "_vanished",
+        "flags_modseq",
         "modseq",
         "own_modseqs",
         "told_modseq",
@@ -42,7 +43,7 @@ class View:
     def __init__(self, uids: "array[int]", uidnext: int, modseq: int) -> None:
         self.uids = uids
         self.uidnext = uidnext
-        self.modseq = modseq
+        self.modseq = self.flags_modseq = modseq
         self.told_modseq = modseq
         self.own_modseqs: set[int] = set()
         """ModSeqs of flag changes that this session made and reports by itself."""
@@ -180,11 +181,12 @@ class View:
     ) -> list[bytes]:
         """The untagged responses for (uid, flags, modseq) rows; `flag_text` gives the wire form of a flags value."""
         responses = []
+        tells_uid = modes.tells_uid or modes.notify
         for uid, flags, modseq in changed:
             number = self.number(uid)
             if number and modseq not in self.own_modseqs:
                 text = with_recent(flag_text(flags)) if self.is_recent(uid) else flag_text(flags)
-                uid_item = b"UID %d " % uid if modes.tells_uid else b""
+                uid_item = b"UID %d " % uid if tells_uid else b""
                 modseq_item = b" MODSEQ (%d)" % modseq if modes.condstore else b""
                 responses.append(
                     b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, uid_item, text, modseq_item)

@@ -23,6 +23,9 @@ from pillarbox.net.channel import Channel
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.session import Session
 from pillarbox.net.turns import TURN_S, Turns
+from pillarbox.trace.events import Refused
+from pillarbox.trace.events import Session as Introduction
+from pillarbox.trace.recorder import Recorder
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -74,6 +77,7 @@ class Service:
     command_of: Callable[[Any], str] = _nameless
     """The name of the command that an event is, or ends; "": its time is not counted."""
     tally: Tally = field(default_factory=Tally)
+    recorder: Recorder = field(default_factory=Recorder)
     times: Histogram = field(init=False)
     """Of its commands."""
 
@@ -106,9 +110,12 @@ class Connection(asyncio.Protocol):
         "_drain_waiters",
         "_eof",
         "_held",
+        "_interjection",
+        "_introduced",
         "_last_event",
         "_loop",
         "_opened",
+        "_opened_at",
         "_proxy_header",
         "_reading_paused",
         "_session",
@@ -123,9 +130,11 @@ class Connection(asyncio.Protocol):
         "_write_paused",
         "account",
         "channel",
+        "hello",
         "id",
         "local",
         "peer",
+        "proxy",
         "service",
         "supporter",
     )
@@ -137,12 +146,18 @@ class Connection(asyncio.Protocol):
         self.peer: tuple[str, int] = ("", 0)
         """Address and port of the client, also where a proxy speaks for it."""
         self.local: tuple[str, int] = ("", 0)
+        self.proxy = ""
+        """The address of who speaks for the client, "" for nobody."""
+        self.hello = ""
+        """What an SMTP client calls itself."""
         self.account = 0
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
         self.channel = Channel(service.tls)
         """TLS and compression."""
+        self._introduced: tuple[object, ...] = ()
+        self._opened_at = 0
         self._admission = admission
         self._proxy_header: bytes | None = None  # what came of it, while one is awaited
         self._turns = turns
@@ -155,12 +170,42 @@ class Connection(asyncio.Protocol):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
         self._held = b""  # input as it came, that waits for its turn
+        self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_event = self._loop.time()
         self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
         self._reading_paused = self._write_paused = self._turn_scheduled = False
 
     # What sessions use
+
+    def introduce(self) -> str:
+        """Let the trace know who is on this connection, unless it does; returns its id, for the events that follow."""
+        recorder, channel = self.service.recorder, self.channel
+        if recorder.is_on:
+            who = (self.peer, channel.tls_version, self.hello)
+            if who != self._introduced:
+                self._introduced = who
+                host, port = self.local
+                tls = f"{channel.tls_version} {channel.tls_cipher}" if channel.is_tls else ""
+                recorder.add(
+                    Introduction(
+                        self.id,
+                        self.service.name,
+                        *self.peer,
+                        f"{host}:{port}",
+                        self.proxy,
+                        tls,
+                        self.hello,
+                        self._opened_at,
+                    )
+                )
+        return self.id
+
+    def _tell_refused(self, text: str, code: int = 0) -> None:
+        """Nothing comes of this connection."""
+        if self.service.recorder.is_on:
+            refused = Refused(self.introduce(), "connection", "", "", code, "", text, "")
+            self.service.recorder.add(refused)
 
     def flush(self) -> None:
         """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
@@ -230,6 +275,17 @@ class Connection(asyncio.Protocol):
             self._turn_scheduled = True
             self._turns.add(self._scheduled_turn)
 
+    def interject(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` soon, once, in place of an event: when no handler is at work and the peer takes our output; the
+        next event waits for its end."""
+        self._interjection = work
+        self.wake()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether we wait for the peer to take our output."""
+        return self._write_paused
+
     def stop(self) -> None:
         """Part from the peer once the present command is done."""
         self._stopping = True
@@ -248,6 +304,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         self.peer = tuple(transport.get_extra_info("peername", ("", 0))[:2])
         self.local = tuple(transport.get_extra_info("sockname", ("", 0))[:2])
+        self._opened_at = self.service.recorder.now()
         if not self._admit():
             return
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
@@ -288,6 +345,7 @@ class Connection(asyncio.Protocol):
             why,
             self.service.name,
         )
+        self._tell_refused(why)
         assert self._transport is not None
         if not self.service.implicit_tls:
             self._transport.write(self.service.turned_away)
@@ -302,6 +360,7 @@ class Connection(asyncio.Protocol):
             header = parse_proxy_header(octets)
         except ValueError as error:
             log.warning("%s %s: %s; closed", self.id, self.peer[0], error)
+            self._tell_refused(str(error))
             self.abort()
             return b""
         if header is None:
@@ -310,6 +369,7 @@ class Connection(asyncio.Protocol):
         self._proxy_header = None
         if header.client is not None and header.server is not None:
             self._admission.leave(self)
+            self.proxy = self.peer[0]
             self.peer, self.local = header.client, header.server
             if not self._admit():
                 return b""
@@ -372,6 +432,7 @@ class Connection(asyncio.Protocol):
             return None
         except ssl.SSLError as error:
             log.info("%s %s: TLS: %s", self.id, self.peer[0], error.reason or error)
+            self._tell_refused(f"TLS: {error.reason or error}")
             transport.write(channel.outgoing())  # the alert
             transport.close()
             return None
@@ -495,12 +556,17 @@ class Connection(asyncio.Protocol):
                 self._pause_reading()
                 self.wake()
                 break
+            if self._interjection is not None:
+                work, self._interjection = self._interjection, None
+                if not self._step(session, None, work()):
+                    break
+                continue
             event = engine.next_event()
             if event.__class__ is Wait:
                 self._resume_reading()
                 break
             events += 1
-            if not self._step(session, event):
+            if not self._step(session, event, session.handle(event)):
                 break
             if self.channel.is_compressed:
                 self.flush()
@@ -519,11 +585,10 @@ class Connection(asyncio.Protocol):
         elif self._eof and self._task is None and not self._turn_scheduled:
             self._close()
 
-    def _step(self, session: Session, event: Any) -> bool:
-        """Handle one event; False when a task goes on with it."""
+    def _step(self, session: Session, event: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Begin what handles an event, or an interjection (None); False when a task goes on with it."""
         SESSION.set(self.id)
         began = self._slice_began = time.monotonic()
-        coroutine = session.handle(event)
         try:
             waiting = coroutine.send(None)
         except (StopIteration, ConnectionError):
@@ -563,7 +628,8 @@ class Connection(asyncio.Protocol):
         finally:
             self._task = None
             self._buffered = 0
-            self._last_event = self._loop.time()
+            if event is not None:
+                self._last_event = self._loop.time()
             if self._transport is None:
                 self._let_go()
             elif self._stopping:

@@ -8,6 +8,7 @@ A directory that cannot be read is a temporary failure, here as for everything e
 """
 
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -32,6 +33,11 @@ from pillarbox.store.store import Store
 
 MOST_DOMAINS_REMEMBERED = 1000
 """Who is trusted may send as anybody."""
+
+_SIGNATURE = b"DKIM-Signature: v=1; "
+_NAMES = re.compile(rb"[^\r]* a=([a-z0-9-]+);[^\r]*\r\n d=([^;]+);\r\n s=([^;]+);")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+"""Of `dkim.sign`."""
 
 log = logging.getLogger("pillarbox.dkim")
 
@@ -100,6 +106,23 @@ class MailSigner:
                 self._signers.clear()
             self._signers[domain] = signers
         return signers
+
+
+def describe(before: bytes, after: bytes) -> list[str]:
+    """What `sign` has done to a message, for people."""
+    notes = []
+    start = 0
+    while after.startswith(_SIGNATURE, start):
+        match = _NAMES.match(after, start)
+        end = _FIELD_END.search(after, start)
+        if match is None or end is None:
+            break
+        algorithm, domain, selector = (each.decode("ascii") for each in match.groups())
+        notes.append(f"signed with DKIM: {algorithm}, d={domain}, s={selector}")
+        start = end.end()
+    if len(after) - start != len(before):
+        notes.insert(0, "made 7-bit")
+    return notes
 
 
 def _prepare(message: bytes, *, find_domain: bool) -> tuple[bytes, str | None]:

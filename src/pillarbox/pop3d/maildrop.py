@@ -14,6 +14,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.store import mailboxes, maildrop, messages
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 SNAPSHOT_SLICE = 1000
 """Narrow rows: about a millisecond."""
@@ -121,6 +122,15 @@ class Maildrop:
         """Whether every line of it ends with CRLF as it is stored."""
         return self._uids[number - 1] not in self._mended
 
+    def uid(self, number: int) -> int:
+        """Its UID in INBOX."""
+        return self._uids[number - 1]
+
+    @property
+    def place(self) -> str:
+        """Under which the trace knows it."""
+        return place_of(self._account, mailboxes.INBOX, self._uidvalidity)
+
     def uidl(self, number: int) -> str:
         """The unique id: stable for ever (RFC 1939 §7)."""
         uid = self._uids[number - 1]
@@ -142,15 +152,16 @@ class Maildrop:
         self._octets += sum(self._sizes[number - 1] for number in self._deleted)
         self._deleted.clear()
 
-    async def update(self) -> None:
-        """Remove the marked messages, all of them or none (RFC 1939 §6). Raises Unavailable."""
+    async def update(self) -> messages.Ranges:
+        """Remove the marked messages, all of them or none (RFC 1939 §6); returns their UIDs. Raises Unavailable."""
         if not self._deleted:
-            return
+            return ()
         ranges = messages.to_ranges(self._uids[number - 1] for number in sorted(self._deleted))
         await self._store.write(
             self._account,
             lambda tx: messages.expunge(tx, mailboxes.INBOX, ranges, only_deleted=False),
         )
+        return ranges
 
     # Reading
 

@@ -28,6 +28,7 @@ from pillarbox.pop3d.maildrop import (
 )
 from pillarbox.sasl.exchange import Challenge, Credentials
 from pillarbox.store.store import Store
+from pillarbox.trace.events import Expunged
 
 LISTING_SLICE = 1000
 """Lines of a listing that are made in one go."""
@@ -167,6 +168,7 @@ class Pop3Session:
         log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
         connection.account = account.id
         connection.supporter = outcome.supporter.id if outcome.supporter else 0
+        connection.introduce()
         self.engine.send_ok("Logged in.")
 
     # TRANSACTION
@@ -235,6 +237,8 @@ class Pop3Session:
         else:
             pieces = await maildrop.pieces(number)
             await self._stream(f"{size} octets", pieces, ALL_LINES)
+        uid = maildrop.uid(number)
+        self._context.store.recorder.fetched(self._connection.id, maildrop.place, [(uid, uid)])
 
     async def _shown_header(self, header: bytes) -> bytes:
         """RFC 6856 §2.1: without UTF-8 mode, none is sent that is not ASCII. DEVIATES: the size in LIST stays that of
@@ -270,7 +274,11 @@ class Pop3Session:
         """RFC 1939 §6: the UPDATE state."""
         maildrop = self._present_maildrop
         try:
-            await maildrop.update()
+            gone = await maildrop.update()
+            number, place = self._connection.id, maildrop.place
+            self._context.store.recorder.add_parts(
+                gone, lambda part: Expunged(number, place, part, "DELE and QUIT")
+            )
         except Unavailable as error:
             log.error("%s: deletions were not made: %s", self._connection.id, error.text)
             self.engine.send_err("Some deleted messages not removed", _code_of(error))

@@ -4,11 +4,11 @@ Where the worker has room, it gets new mail from here, leased to it from the beg
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pillarbox.dsn.wishes import NO_WISH, Wish
-from pillarbox.outbound.signing import MailSigner
+from pillarbox.outbound.signing import MailSigner, describe
 from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.schedule import Schedule
 from pillarbox.store.outgoing import OutgoingQueue
@@ -20,6 +20,8 @@ from pillarbox.store.outgoing_row import (
     OutgoingRecipient,
     Row,
 )
+from pillarbox.trace.events import Queued
+from pillarbox.trace.recorder import Recorder
 
 
 class Courier(Protocol):
@@ -54,6 +56,7 @@ class Enqueuer:
     courier: Courier | None = None
     """Whom new mail may be given to without a look into the table."""
     limits: SendingLimits | None = None
+    recorder: Recorder = field(default_factory=Recorder)
 
     async def enqueue(
         self,
@@ -70,7 +73,7 @@ class Enqueuer:
         made 7-bit and signed; what is forwarded stays as it is. `utf8`: it came with SMTPUTF8. Returns FREE, or
         OVER_LIMIT if its account has sent to too many; not yet `accepted`, it waits for `accept` with that. `once`: see
         `OutgoingQueue.was_taken_up`. Raises Unavailable."""
-        octets = message.octets
+        octets = came = message.octets
         if own:
             octets = await self.signer.sign(octets)
         needs = await self.signer.needs(octets, utf8=utf8)
@@ -101,6 +104,16 @@ class Enqueuer:
             lease_s=lease_s,
             once=once,
         )
+        if self.recorder.is_on:
+            self.recorder.add(
+                Queued(
+                    message.queue_id,
+                    message.reverse_path,
+                    [(one.recipient, one.next_hop) for one in recipients],
+                    describe(came, octets) if own else [],
+                    "over its limit of recipients" if state == OVER_LIMIT else "",
+                )
+            )
         if rows and courier is not None:
             courier.take(rows)
         elif accepted:

@@ -24,6 +24,7 @@ from pillarbox.store.directory import Account, canonical_address
 from pillarbox.store.outgoing_row import OutgoingMessage
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
+from pillarbox.trace.events import Noticed
 
 HELD_TEXT = """\
 {account} has sent mail to more recipients at other hosts than it may in an hour
@@ -89,6 +90,7 @@ class Notices:
         if built is not None:
             await self._send(report.id, about.reverse_path, built)
             log.info("id=%s report=%s to=<%s>", about.queue_id, report.id, about.reverse_path)
+            self._note(about.queue_id, report)
         elif not about.reverse_path:
             log.warning("id=%s: nobody can be told: it came with the null path", about.queue_id)
         await self._copy(about, report)
@@ -117,6 +119,13 @@ class Notices:
         built = build_report(copy)
         assert built is not None  # it has a recipient that wants it
         await self._send(copy.id, self.copy_to, built)
+        self._note(about.queue_id, copy)
+
+    def _note(self, queue_id: str, report: Report) -> None:
+        """Tell the trace which message a report is about."""
+        action = report.recipients[0].action.value
+        told = [one.address for one in report.recipients]
+        self.store.recorder.add(Noticed(queue_id, report.id, report.reverse_path, action, told))
 
     async def tell_success(
         self, about: About, delivered: Sequence[Wished], expanded: Sequence[Wished] = ()

@@ -19,11 +19,16 @@ from pillarbox.queue.schedule import GiveUp, Random, Retry, Schedule, after_fail
 from pillarbox.smtp.client_events import Kind, Outcome
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Row
+from pillarbox.trace.events import Attempt, Result
+from pillarbox.trace.recorder import Recorder
 
 TRIED_IN_VAIN = (
     "It was tried again and again until now, and is not tried any more."
     " Send it again later, or reach the recipient in another way."
 )
+
+LONGEST_TOLD = 1000
+"""Characters of a reply, for the trace."""
 
 log = logging.getLogger("pillarbox.queue")
 
@@ -38,16 +43,25 @@ class QueueReporter:
     clock: Callable[[], float]
     random: Random
     tally: Tally = field(default_factory=Tally)
+    recorder: Recorder = field(default_factory=Recorder)
 
     async def report(
-        self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
+        self,
+        owner: str,
+        rows: Sequence[Row],
+        outcomes: Sequence[Outcome],
+        host: str,
+        tls: str = "",
     ) -> None:
-        """`rows` are of one message. Raises Unavailable: then the leases end by themselves."""
+        """`rows` are of one message; `tls` is the version under which they went. Raises Unavailable: then the leases
+        end by themselves."""
         results = list(zip(rows, outcomes, strict=True))
+        told: list[Result] = []
         delivered = [row for row, outcome in results if outcome.kind is Kind.DELIVERED]
         for row, outcome in results:
             if outcome.kind is Kind.DELIVERED:
                 self._log(row, "delivered", host, _text(outcome))
+                told.append(_result(row, outcome, "delivered"))
         if delivered:
             # First of all, but for the one report that needs the message: whether it can be made or not, what went
             # out must not go again.
@@ -65,17 +79,22 @@ class QueueReporter:
                 self.tally.attempts["failed"] += 1
                 self._log(row, "permanent", host, _explained(outcome))
                 failed.append((row, outcome))
+                told.append(_result(row, outcome, "failed"))
             elif outcome.kind is Kind.TEMPORARY:
                 step = self._next_step(row)
                 if isinstance(step, GiveUp):
                     self.tally.attempts["expired"] += 1
                     self._log(row, "expired", host, _explained(outcome))
                     failed.append((row, outcome))
+                    told.append(_result(row, outcome, "expired"))
                     continue
                 self.tally.attempts["deferred"] += 1
                 if step.warn:
                     delayed.append((row, outcome))
                 await self._defer(owner, row, step.at, host, outcome)
+                told.append(_result(row, outcome, "deferred", int(step.at)))
+        if told:
+            self.recorder.add(Attempt(rows[0].queue_id, host, tls, told))
         if failed:
             await self._fail(owner, failed, host)
         if delayed and await self._tell(delayed, host, Action.DELAYED):
@@ -172,6 +191,22 @@ class QueueReporter:
             what,
             text,
         )
+
+
+def _result(row: Row, outcome: Outcome, what: str, next_try: int = 0) -> Result:
+    """For the trace."""
+    reply = outcome.reply
+    return Result(
+        row.recipient,
+        what,
+        outcome.stage.value,
+        reply.code,
+        reply.enhanced,
+        reply.text[:LONGEST_TOLD],
+        outcome.from_peer,
+        row.attempts + 1,
+        next_try,
+    )
 
 
 def _is_relayed(row: Row, outcome: Outcome) -> bool:

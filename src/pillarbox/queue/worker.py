@@ -37,6 +37,8 @@ from pillarbox.smtp.client_events import (
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
 from pillarbox.store.outgoing_row import AT_ONCE, SEVEN_BIT, UTF8_HEADER, Row
+from pillarbox.trace.events import HostFailed
+from pillarbox.trace.recorder import Recorder
 
 MOST_SESSIONS = 1000
 MOST_FOR_REPORTS = 200
@@ -90,9 +92,15 @@ class Reporter(Protocol):
     """What is done with results: rows leave the table or are deferred, senders are told."""
 
     async def report(
-        self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
+        self,
+        owner: str,
+        rows: Sequence[Row],
+        outcomes: Sequence[Outcome],
+        host: str,
+        tls: str = "",
     ) -> None:
-        """`outcomes` has one entry for each row. Raises Unavailable: then the leases end by themselves."""
+        """`outcomes` has one entry for each row; `tls` is the version that the session had. Raises Unavailable: then
+        the leases end by themselves."""
 
 
 class QueueWorker:
@@ -109,6 +117,7 @@ class QueueWorker:
         clock: Callable[[], float],
         random: Random,
         pressure: Pressure = DEFAULT_PRESSURE,
+        recorder: Recorder | None = None,
     ) -> None:
         self.owner = owner
         self.lease_s = LEASE_S
@@ -119,6 +128,7 @@ class QueueWorker:
         self._clock = clock
         self._random = random
         self._pressure = pressure
+        self._recorder = recorder or Recorder()
         self._hops: dict[str, Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._for_reports: set[asyncio.Task[None]] = set()
@@ -398,7 +408,7 @@ class QueueWorker:
                 if session is None or not session.is_usable():
                     hop.opening += 1
                     try:
-                        opened = await self._open(line)
+                        opened = await self._open(line, rows[0].queue_id)
                     finally:
                         hop.opening -= 1
                     if isinstance(opened, Outcome):
@@ -433,22 +443,23 @@ class QueueWorker:
         await self._report(
             [row for row, more in zip(rows, again, strict=True) if not more],
             [one for one, more in zip(outcomes, again, strict=True) if not more],
-            str(session.host),
+            session,
         )
         if not delivered and session.messages == 1 and (closing := _said_421(outcomes)):
             await self._no_session(hop, [], closing)
         return [row for row, more in zip(rows, again, strict=True) if more]
 
-    async def _report(self, rows: list[Row], outcomes: list[Outcome], host: str) -> None:
+    async def _report(self, rows: list[Row], outcomes: list[Outcome], session: HostSession) -> None:
         """Nobody else knows what became of these rows, and without a report they are sent again: so a disk that is
         full for a moment is waited for. Raises Unavailable."""
+        host, tls = str(session.host), session.tls_version
         for pause_s in REPORT_AGAIN_S:
             try:
-                return await self._reporter.report(self.owner, rows, outcomes, host)
+                return await self._reporter.report(self.owner, rows, outcomes, host, tls)
             except Failure as failure:
                 log.error("id=%s: the result waits: %s", rows[0].queue_id, failure.text)
                 await asyncio.sleep(pause_s)
-        return await self._reporter.report(self.owner, rows, outcomes, host)
+        return await self._reporter.report(self.owner, rows, outcomes, host, tls)
 
     async def _no_session(self, hop: Hop, rows: list[Row], outcome: Outcome) -> bool:
         """The destination takes no session, for now or at all. True: other sessions with it work, or may yet, so
@@ -510,7 +521,7 @@ class QueueWorker:
             except Failure as failure:
                 log.error("leases cannot be renewed: %s", failure.text)
 
-    async def _open(self, line: Line) -> HostSession | Outcome:
+    async def _open(self, line: Line, queue_id: str) -> HostSession | Outcome:
         """A session with the first host of the route that takes one (RFC 5321 §5.1), in place of the last."""
         hop = line.hop
         await line.hang_up()
@@ -524,7 +535,10 @@ class QueueWorker:
                 line.pick_up(result)
                 return result
             outcome = result
-            log.info("hop=%s host=%s: %d %s", hop.name, host, result.reply.code, result.reply.text)
+            reply = result.reply
+            log.info("hop=%s host=%s: %d %s", hop.name, host, reply.code, reply.text)
+            failed = HostFailed(queue_id, str(host), reply.code, reply.enhanced, reply.text)
+            self._recorder.add(failed)
         if outcome is None:
             reply = Reply(
                 451, "4.4.4", "no server of the destination has an address that can be used"

@@ -27,6 +27,11 @@ from pillarbox.smtp.server_phase import READS, STARTS, Phase
 from pillarbox.smtp.server_state import State
 from pillarbox.smtp.server_transaction import Transaction
 
+MOST_REFUSED = 20
+"""Commands that are noted as refused until the service asks."""
+LONGEST_REFUSED = 400
+"""Characters that are noted of one."""
+
 
 class SmtpServer:
     """One connection. `tls` says whether it began with a handshake (RFC 8314 §3.3)."""
@@ -41,12 +46,15 @@ class SmtpServer:
         "_shutting_down",
         "_state",
         "closing",
+        "refused",
     )
 
     def __init__(self, options: ServerOptions, *, tls: bool = False, xclient: bool = False) -> None:
         """`xclient`: the client may speak for others."""
         self._state = State(options, tls=tls, xclient=xclient)
         self.closing = False
+        self.refused: list[tuple[str, Reply]] = []
+        """What was refused without a question to the service, lately: the command, as far as it may be shown."""
         self._lines = self._state.lines
         self._data = DataDecoder()
         self._output = Output()
@@ -95,6 +103,7 @@ class SmtpServer:
     def next_event(self) -> Event | Wait:
         state, lines = self._state, self._lines
         outcome: Outcome
+        line: bytes | BadLine | None
         while not self.closing:
             phase = state.phase
             if phase is Phase.COMMAND:
@@ -126,6 +135,8 @@ class SmtpServer:
             if outcome is None:
                 continue
             if isinstance(outcome, Reply):
+                if outcome.code >= 400 and phase is Phase.COMMAND:
+                    self._note_refused(line, outcome)
                 self._answer(outcome)
             elif isinstance(outcome, Said):
                 self._answer(outcome.reply)
@@ -285,6 +296,15 @@ class SmtpServer:
         if problem := command.problem(state, argument):
             return problem
         return command.run(state, argument)
+
+    def _note_refused(self, line: bytes | BadLine | None, reply: Reply) -> None:
+        """Only addresses are shown with their command: what else stands behind one may be a secret."""
+        if len(self.refused) < MOST_REFUSED and isinstance(line, bytes):
+            shown = line.decode("utf-8", "replace")
+            verb = shown.split(" ", 1)[0].upper()
+            if verb not in ("MAIL", "RCPT"):
+                shown = verb if verb.encode() in COMMANDS else "?"
+            self.refused.append((shown[:LONGEST_REFUSED], reply))
 
     def _mail_data(self) -> Event | None:
         data = self._data

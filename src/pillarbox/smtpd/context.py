@@ -15,6 +15,7 @@ from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
+from pillarbox.trace.recorder import Recorder
 
 SERVICES = ("smtp", "submission", "submissions", "lmtp")
 SUBMISSION = ("submission", "submissions")
@@ -69,10 +70,13 @@ class SmtpContext:
     clock: Callable[[], float] = time.time
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""
+    recorder: Recorder = field(init=False)
+    """The store's."""
     options: dict[str, ServerOptions] = field(init=False)
     """By name of the service."""
 
     def __post_init__(self) -> None:
+        self.recorder = self.store.recorder
         self.options = {name: self._options(name) for name in SERVICES}
 
     def _options(self, service: str) -> ServerOptions:

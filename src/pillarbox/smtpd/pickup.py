@@ -33,6 +33,7 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
+from pillarbox.smtpd.told import tell_accepted, tell_refused
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store import drop
 
@@ -148,7 +149,7 @@ class Pickup:
         sender = caller.address
         if caller.is_trusted and envelope.sender is not None:
             sender = envelope.sender and self._qualified(envelope.sender)
-        transaction = Transaction(_mail(sender, envelope, message))
+        transaction = Transaction(_mail(sender, envelope, message), began=context.recorder.now())
         failed = await self._resolve(transaction, envelope, queue_id)
         prepared = await self._prepare(transaction, envelope, message, caller, (queue_id, date))
         result = "rejected"
@@ -169,7 +170,19 @@ class Pickup:
                 transaction.wishes,
                 may_repeat=True,
             )
-            await make_durable(context, Accepted(delivery, transaction, None, own=True))
+            pending = await make_durable(context, Accepted(delivery, transaction, None, own=True))
+            if context.recorder.is_on:
+                tell_accepted(
+                    context.recorder,
+                    transaction,
+                    prepared.content,
+                    connection="",
+                    queue_id=queue_id,
+                    sender=sender,
+                    user=f"user {caller.user} by sendmail",
+                    pending=pending,
+                    came_octets=0,
+                )
             result = "accepted"
             context.tally.message_octets["sendmail"] += len(message)
         context.tally.messages["sendmail", result] += 1
@@ -183,6 +196,10 @@ class Pickup:
             caller.user,
         )
         if failed:
+            for one in failed:
+                what = ("recipient", sender, one.address)
+                said = Reply(0, one.status, one.diagnostic)
+                tell_refused(context.recorder, "", what, said, f"user {caller.user}", queue_id)
             about = About(queue_id, sender, message, date, envelope.envid, envelope.ret)
             # If that cannot be done now, all of it is done again: what is stored already is found then.
             await context.notices.tell(about, failed)

@@ -47,6 +47,7 @@ from pillarbox.smtpd.context import SUBMISSION, SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
+from pillarbox.smtpd.told import tell_accepted, tell_refused
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
@@ -56,6 +57,8 @@ MOST_LOGIN_FAILURES = 3
 """On one connection."""
 MOST_TARGETS = 2000
 """Copies of one message."""
+MOST_TOLD = 50
+"""Recipients of a message that was refused, for the trace."""
 
 TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
 """For `net.connection.Service`."""
@@ -66,6 +69,14 @@ TOO_MANY_LOGIN_FAILURES = Reply(
 NULL_MX = Reply(550, "5.7.27", "The sender's domain takes no mail (null MX), so it sends none")
 TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
+
+_WHY = {
+    replies.BARE_CR_OR_LF_IN_DATA: "a CR or LF stood alone, by which others could be made to see two messages in one",
+    replies.SENDER_NOT_YOURS: "an address in From or Sender is not one of whoever logged in",
+    replies.MAILBOX_FULL: "it is larger than the room within the quotas",
+    replies.MAIL_LOOP: "Received or Delivered-To says that it was here before, or on too many hosts",
+}
+"""What a message was refused by."""
 
 log = logging.getLogger("pillarbox.smtpd")
 
@@ -117,6 +128,9 @@ class SmtpSession:
             network_of(self._connection.peer[0]), time.monotonic()
         ):
             self._log("too many connections in a minute")
+            most = self._context.rates.connections.per_minute
+            why = f"over {most} connections a minute from {network_of(self._connection.peer[0])}"
+            self._tell("connection", "", replies.TOO_MANY_CONNECTIONS, why)
             self.engine.send(replies.TOO_MANY_CONNECTIONS)
             return
         delay_s = self._context.greeting_delay_s
@@ -136,6 +150,7 @@ class SmtpSession:
             return
         if self.engine.has_input:
             self._log("spoke before the greeting")
+            self._tell("connection", "", replies.SPOKE_EARLY, "it did not wait for the greeting")
             self.engine.refuse(replies.SPOKE_EARLY)
         else:
             self.engine.send(self._greet())
@@ -145,6 +160,8 @@ class SmtpSession:
         """What the client may do now, it learns from EHLO."""
 
     async def handle(self, event: Event) -> None:
+        if self.engine.refused:
+            self._tell_of_engine()
         try:
             match event:
                 case BodyChunk():
@@ -161,6 +178,7 @@ class SmtpSession:
                 case Hello():
                     self._end_transaction()
                     self._hello = self._spoken_for.hello(event)
+                    self._connection.hello = self._hello.domain
                     self._origin = None
                     # Port 25 offers logins in a laboratory only, and there no others than PLAIN and LOGIN.
                     if self._connection.service.name in SUBMISSION:
@@ -185,9 +203,11 @@ class SmtpSession:
                     self._authenticated(await self._exchange.respond(event.data))
         except Unavailable as failure:
             self._log("temporary failure at %s: %s", type(event).__name__, failure.text)
+            self._tell_failed(event, _temporary(event, failure), failure.text)
             self.engine.send(_temporary(event, failure))
 
     def failed(self, event: Event) -> None:
+        self._tell_failed(event, replies.LOCAL_ERROR, "a bug: the log has it")
         if isinstance(event, BodyChunk):
             self._refuse_message(replies.LOCAL_ERROR)
             return
@@ -200,6 +220,11 @@ class SmtpSession:
     def closed(self) -> None:
         if self._greeting is not None:
             self._greeting.cancel()
+        self._tell_of_engine()
+        transaction = self._transaction
+        if transaction is not None and transaction.recipients:
+            what = "the connection ended before the message was whole"
+            self._tell("message", "", Reply(0, "", what), "")
         self._end_transaction()
 
     def _speak_for(self, event: Xclient) -> None:
@@ -212,6 +237,7 @@ class SmtpSession:
             return
         connection = self._connection
         self._log("speaks for %s", event.attributes)
+        connection.proxy = connection.proxy or connection.peer[0]
         connection.peer = spoken.client or connection.peer
         connection.local = spoken.server or connection.local
         self._is_trusted = connection.peer[0] in self._context.trusted
@@ -262,18 +288,20 @@ class SmtpSession:
         submitter = self._submitter
         if submitter is not None:
             if self._was_changed(submitter):
-                self.engine.send(ACCOUNT_CHANGED)
+                self._refuse("sender", str(path or ""), ACCOUNT_CHANGED)
                 return
             if path is not None and not self._is_own(submitter, f"{path.local}@{path.domain}"):
-                self._refuse(f"sender <{path}>", replies.SENDER_NOT_YOURS)
+                why = f"it does not lead to {submitter.address}, and is no identity of it"
+                self._refuse("sender", str(path), replies.SENDER_NOT_YOURS, why)
                 return
         if self._is_too_fast():
-            self._refuse(f"sender <{path or ''}>", TOO_FAST)
+            self._refuse("sender", str(path or ""), TOO_FAST, "messages_per_minute")
             return
         if path is not None and self._is_stranger and await self._cannot_be_answered(path.domain):
-            self._refuse(f"sender <{path}>", NULL_MX)  # RFC 7505 §4.2
+            why = f"the MX record of {path.domain} is null"
+            self._refuse("sender", str(path), NULL_MX, why)  # RFC 7505 §4.2
             return
-        self._transaction = Transaction(event)
+        self._transaction = Transaction(event, began=self._context.recorder.now())
         self.engine.send(replies.SENDER_OK)
 
     async def _cannot_be_answered(self, domain: str) -> bool:
@@ -297,17 +325,18 @@ class SmtpSession:
         return owns(self._directory, submitter, address)
 
     async def _rcpt(self, event: Rcpt) -> None:
-        reply = replies.LOCAL_ERROR
+        reply, why = replies.LOCAL_ERROR, ""
         try:
-            reply = await self._recipient(event)
+            reply, why = await self._recipient(event)
         finally:
             self._context.tally.recipients[result_of(reply.code)] += 1
-        if reply.positive or reply is replies.TOO_MANY_RECIPIENTS:
+        if reply.positive:
             self.engine.send(reply)
         else:
-            self._refuse(f"recipient <{event.raw}>", reply)
+            self._refuse("recipient", event.raw, reply, why)
 
-    async def _recipient(self, event: Rcpt) -> Reply:
+    async def _recipient(self, event: Rcpt) -> tuple[Reply, str]:
+        """The reply, and why it refuses."""
         transaction = self._transaction
         assert transaction is not None
         found = resolve(
@@ -317,14 +346,15 @@ class SmtpSession:
             relay=self._may_relay(event.forward_path.domain),
         )
         if isinstance(found, Reply):
-            return found
+            return found, self._why_not(event, found)
         known = transaction.copies
         if known and known + len(found.targets) + len(found.elsewhere) > MOST_TARGETS:
-            return replies.TOO_MANY_RECIPIENTS
+            return replies.TOO_MANY_RECIPIENTS, f"over {MOST_TARGETS} copies"
         if self._directory.quotas.exist() and await self._is_full(transaction, found):
-            return replies.MAILBOX_FULL
+            why = f"no room for {transaction.mail.size_bytes or 0} octets within its quota"
+            return replies.MAILBOX_FULL, why
         transaction.add(event, found)
-        return replies.RECIPIENT_OK
+        return replies.RECIPIENT_OK, ""
 
     async def _is_full(self, transaction: Transaction, found: Destination) -> bool:
         """Whether no mailbox behind a recipient has room for a message of the declared size, if there is one."""
@@ -333,9 +363,54 @@ class SmtpSession:
         accounts = [target.account for target in found.targets]
         return await are_full(self._context.store, accounts, transaction.mail.size_bytes or 0)
 
-    def _refuse(self, what: str, reply: Reply) -> None:
-        self._log("refused %s: %d %s", what, reply.code, reply.text)
+    def _refuse(self, what: str, address: str, reply: Reply, why: str = "") -> None:
+        """`what` is "sender", "recipient" or "message"; the address is what was refused, or the message's sender."""
+        said = "message from" if what == "message" else what
+        self._log("refused %s <%s>: %d %s", said, address, reply.code, reply.text)
+        self._tell(what, address, reply, why)
         self.engine.send(reply)
+
+    def _why_not(self, event: Rcpt, reply: Reply) -> str:
+        """What a recipient was refused by."""
+        domain = event.forward_path.domain
+        if reply == replies.RELAY_DENIED:
+            who = "LMTP is for accounts here only" if self._is_lmtp else "nobody is logged in"
+            trusted = "" if self._is_lmtp else f", {self._connection.peer[0]} is not trusted"
+            return f"{domain} is no domain of ours, {who}{trusted}"
+        if reply == replies.MAILBOX_UNKNOWN:
+            return f"{domain} has no account, alias or catch-all for it"
+        return ""
+
+    # The trace
+
+    def _tell(self, what: str, address: str, reply: Reply, why: str) -> None:
+        recorder, transaction = self._context.recorder, self._transaction
+        if not recorder.is_on:
+            return
+        sender = transaction.sender if transaction is not None else ""
+        recipient = address if what == "recipient" else ""
+        if what == "sender":
+            sender = address
+        if what == "message" and transaction is not None:
+            recipient = " ".join(transaction.recipients[:MOST_TOLD])
+        tell_refused(recorder, self._connection.introduce(), (what, sender, recipient), reply, why)
+
+    def _tell_of_engine(self) -> None:
+        """What the engine refused by itself."""
+        refused, self.engine.refused = self.engine.refused, []
+        for command, reply in refused:
+            self._tell("command", "", reply, command)
+
+    def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:
+        match event:
+            case Mail():
+                self._tell("sender", str(event.reverse_path or ""), reply, why)
+            case Rcpt():
+                self._tell("recipient", event.raw, reply, why)
+            case DataStart() | BodyChunk():
+                self._tell("message", "", reply, why)
+
+    # Message data
 
     def _data_start(self) -> None:
         transaction = self._transaction
@@ -385,14 +460,23 @@ class SmtpSession:
         try:
             reply = await self._accept(transaction, event)
             result = result_of(reply.code)
+            if not reply.positive:
+                why = (
+                    f"{event.size_bytes} octets came, at most {self._context.max_message_size} may"
+                )
+                why = why if reply == replies.TOO_BIG else _WHY.get(reply, "")
+                self._refuse("message", transaction.sender, reply, why)
+                return
+        except Exception as error:  # afterwards nobody knows what message it was
+            failure = error if isinstance(error, Unavailable) else None
+            why = failure.text if failure is not None else "a bug: the log has it"
+            self._tell("message", "", _temporary(event, failure), why)
+            raise
         finally:
             tally.messages[self._connection.service.name, result] += 1
             self._end_transaction()
-        if reply.positive:
-            tally.deliveries.observe(time.monotonic() - began)
-            self.engine.send(reply)
-        else:
-            self._refuse(f"message from <{transaction.sender}>", reply)
+        tally.deliveries.observe(time.monotonic() - began)
+        self.engine.send(reply)
 
     async def _accept(self, transaction: Transaction, event: BodyEnd) -> Reply:
         """Everything between the end of the data and its reply."""
@@ -454,6 +538,18 @@ class SmtpSession:
             self._connection.id,
             submitter.address if submitter is not None else "-",
         )
+        if context.recorder.is_on:
+            tell_accepted(
+                context.recorder,
+                transaction,
+                prepared.content,
+                connection=self._connection.introduce(),
+                queue_id=queue_id,
+                sender=sender,
+                user=submitter.address if submitter is not None else "",
+                pending=pending,
+                came_octets=event.size_bytes,
+            )
         return replies.queued(queue_id)
 
     async def _prepare(

@@ -44,6 +44,10 @@ class Transaction:
     spool: Spool | None = None
     normalizer: LineEndNormalizer | None = None
     """Line ends are mended."""
+    routes: list[tuple[str, list[str]]] = field(default_factory=list)
+    """Each accepted recipient, as written, and the addresses that it leads to, if these are others: for the trace."""
+    began: int = 0
+    """When MAIL came, microseconds since 1970: for the trace."""
     problem: Reply | None = None
     """The message cannot be taken; what is left of it is dropped as it comes."""
 
@@ -79,6 +83,8 @@ class Transaction:
     def add(self, rcpt: Rcpt, found: Destination) -> None:
         """An accepted recipient and where its mail goes."""
         self.recipients.append(rcpt.raw)
+        leads_to = [target.address for target in found.targets] + found.elsewhere
+        self.routes.append((rcpt.raw, [] if leads_to == [rcpt.raw] else leads_to))
         wish = _wish(rcpt)
         if wish is not NO_WISH and wants(wish.notify, Action.DELIVERED):
             told = Wished(rcpt.raw, wish.orcpt)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, SYSTEM_MASK
-from pillarbox.store import keywords, messages
+from pillarbox.store import keywords, mailboxes, messages
 from pillarbox.store.tx import Tx
 
 RIGHTS = "lrswipkxtea"
@@ -101,6 +101,7 @@ def change(tx: Tx, mailbox: int, grantee: int, mode: str, rights: str) -> None:
     elif mode == "-":
         rights = "".join(set(old).difference(rights))
     rights = in_order(rights)
+    mailboxes.next_modseq(tx)
     tx.changed.add(mailbox)  # sessions of others look whether they may still be there
     if not rights:
         tx.execute("DELETE FROM acl WHERE account = ? AND mailbox = ? AND grantee = ?", key)

@@ -7,7 +7,8 @@ then the accounts; mail that moves on meanwhile is in the backup once or twice, 
 replayed into the copies, which tell what they have already, as at a start after an unclean stop. A message that a user
 moves from one account's file to another's during the backup is the exception: each file has its own moment.
 
-The search index is derived data, `run.db` of the present run: they are left out. Nothing in the data folder is changed.
+The search index is derived data, `run.db` of the present run, and nobody needs the trace: they are left out. Nothing in
+the data folder is changed.
 """
 
 import os
@@ -37,6 +38,7 @@ from pillarbox.store.manifest import (
     present_schemas,
     write_manifest,
 )
+from pillarbox.trace.file import is_trace
 
 UNFINISHED = ".unfinished"
 """Where a backup is until all of it is on the disk."""
@@ -197,7 +199,7 @@ class _Backup:
         """Plain files: keys, certificates, what was dropped. What goes away meanwhile has moved on to where is looked
         later."""
         for entry in sorted(source.iterdir()):
-            if target == self.data and entry.name in _NOT_SAVED:
+            if target == self.data and (entry.name in _NOT_SAVED or is_trace(entry.name)):
                 continue
             if entry.name.endswith(_ENDS_NOT_SAVED):
                 continue

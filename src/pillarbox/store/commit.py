@@ -37,6 +37,7 @@ from pillarbox.store.messages import Append, Appended
 from pillarbox.store.quota import Usage
 from pillarbox.store.retirement import Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
+from pillarbox.store.told import tell_filed
 from pillarbox.store.tx import Tx
 from pillarbox.store.unit import (
     Applied,
@@ -49,6 +50,7 @@ from pillarbox.store.unit import (
     settle,
     stopping,
 )
+from pillarbox.trace.recorder import Recorder
 
 MOST_UNITS_A_GROUP = 32
 """Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
@@ -123,6 +125,7 @@ class Committer:
         mark_behind: Callable[[int, int], None],
         most_unsynced: int,
         times: Mapping[str, Histogram],
+        recorder: Recorder,
     ) -> None:
         """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
         earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`.
@@ -160,6 +163,7 @@ class Committer:
         """Groups of appends that were applied in a thread and wait for the next sync of the journal."""
         self._left = left
         self._most_unsynced = most_unsynced
+        self._recorder = recorder
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
@@ -503,7 +507,7 @@ class Committer:
         for unit in group.units:
             if unit.batch is not None:
                 file.unsynced += len(unit.batch)
-                self._end_put(file.account, unit.batch, unit.error)
+                self._end_put(file.account, unit.batch, unit)
             else:
                 settle(unit)
         if group.changed:
@@ -513,11 +517,15 @@ class Committer:
         if file.account in self._waiting:
             self._wake()
 
-    def _end_put(self, account: int, batch: list[Taken], error: BaseException | None) -> None:
+    def _end_put(self, account: int, batch: list[Taken], unit: Unit) -> None:
         if not self._intake.is_behind(account):
             return  # the account was removed
+        error = unit.error
         if error is None:
             self._intake.put(account, batch, time.monotonic())
+            if self._recorder.is_on:
+                items = [taken.item for taken in batch]
+                tell_filed(self._recorder, account, items, unit.result)
         else:
             log.error("account %d takes no mail: %s", account, error)
             self._intake.failed(account, time.monotonic())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pillarbox.store import messages
 from pillarbox.store.content import make_content
 from pillarbox.store.journal import Record
-from pillarbox.store.messages import Append
+from pillarbox.store.messages import Append, Appended
 from pillarbox.store.quota import Usage
 from pillarbox.store.tx import Tx
 
@@ -153,9 +153,9 @@ class Intake:
             self._mark_behind(account, -1)
             self._octets -= sum(taken.item.size for taken in known.taken)
 
-    def append_batch(self, tx: Tx, batch: list[Taken]) -> None:
+    def append_batch(self, tx: Tx, batch: list[Taken]) -> list[Appended]:
         """Put a batch into the file, in its transaction."""
-        append_all(tx, self.worker, self.run, batch)
+        done = append_all(tx, self.worker, self.run, batch)
         if tx.account not in self._begun:
             runs = [self.run, *self._earlier_runs]
             marks = ",".join("?" * len(runs))
@@ -163,19 +163,22 @@ class Intake:
                 f"DELETE FROM taken WHERE account = ? AND worker = ? AND run NOT IN ({marks})",
                 (tx.account, self.worker, *runs),
             )
+        return done
 
 
-def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> None:
+def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> list[Appended]:
     """Add messages to the file and note that it has them."""
     last = 0
+    done = []
     for taken in batch:
-        messages.append(tx, taken.item)
+        done.append(messages.append(tx, taken.item))
         last = taken.sequence
     tx.execute(
         "INSERT INTO taken VALUES (?, ?, ?, ?)"
         " ON CONFLICT (account, worker, run) DO UPDATE SET sequence = excluded.sequence",
         (tx.account, worker, run, last),
     )
+    return done
 
 
 def last_put(tx: Tx, worker: str, run: int) -> int:

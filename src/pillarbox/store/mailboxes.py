@@ -113,6 +113,14 @@ def raise_modseq(tx: Tx, mailbox: int) -> None:
         "UPDATE mailbox SET modseq = ? WHERE account = ? AND mailbox = ?",
         (next_modseq(tx), tx.account, mailbox),
     )
+    tx.changed.add(mailbox)
+
+
+def note_account_changed(tx: Tx) -> None:
+    """Something changed that belongs to no single mailbox: subscriptions, annotations of the account. Hints tell of
+    it under a number that no mailbox has."""
+    next_modseq(tx)
+    tx.changed.add(metadata.ACCOUNT)
 
 
 def all_mailboxes(tx: Tx) -> list[Mailbox]:
@@ -203,6 +211,7 @@ def _insert(tx: Tx, name: Name, special_use: str) -> None:
         "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, ?, ?)",
         (tx.account, number, _SEPARATOR.join(name), uidvalidity, modseq, modseq, special_use),
     )
+    tx.changed.add(number)
     if len(name) > 1:  # RFC 4314 §4: SHOULD inherit the ACL of the one above it
         tx.execute(
             "INSERT INTO acl SELECT a.account, ?, a.grantee, a.rights FROM acl AS a"
@@ -276,6 +285,7 @@ def rename(tx: Tx, name: Name, new_name: Name) -> None:
                 "UPDATE mailbox SET name = ? WHERE account = ? AND mailbox = ?",
                 (_SEPARATOR.join(moved), tx.account, other.id),
             )
+            tx.changed.add(other.id)
     next_modseq(tx)
 
 
@@ -357,6 +367,7 @@ def set_special_use(tx: Tx, mailbox: int, special_use: str) -> None:
         "UPDATE mailbox SET special_use = ? WHERE account = ? AND mailbox = ?",
         (special_use, tx.account, mailbox),
     )
+    tx.changed.add(mailbox)
 
 
 def subscribe(tx: Tx, name: Name) -> None:
@@ -368,6 +379,7 @@ def subscribe(tx: Tx, name: Name) -> None:
         "INSERT OR IGNORE INTO subscription VALUES (?, ?)",
         (tx.account, _SEPARATOR.join(normal_name(name))),
     )
+    note_account_changed(tx)
 
 
 def unsubscribe(tx: Tx, name: Name) -> bool:
@@ -377,6 +389,8 @@ def unsubscribe(tx: Tx, name: Name) -> bool:
         "SELECT 1 FROM subscription WHERE account = ? AND name = ?", (tx.account, joined)
     )
     tx.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (tx.account, joined))
+    if found is not None:
+        note_account_changed(tx)
     return found is not None
 
 

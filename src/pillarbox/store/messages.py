@@ -41,6 +41,8 @@ class Append:
     """With a key, the same delivery done again adds nothing."""
     quota: Quota | None = None
     """With one, the message is only taken while the account stays within it."""
+    queue_id: str = ""
+    """Under which the trace knows it, "" for none."""
 
     @property
     def size(self) -> int:

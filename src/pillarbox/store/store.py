@@ -39,6 +39,7 @@ from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.tx import Tx
 from pillarbox.store.unit import Unit, nothing
+from pillarbox.trace.recorder import Recorder
 
 T = TypeVar("T")
 
@@ -60,12 +61,16 @@ class Store:
         place: Place = ALONE,
         relay: Relay | None = None,
         tally: Tally | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes.
+        """Open; the first of the workers recovers from an unclean stop before. `relay` tells the others of changes;
+        `recorder` hears what becomes of messages.
         Blocks. Raises Refused if another server uses `data_dir` and Unavailable if its files cannot be used."""
         self.data_dir = data_dir
         self.clock = clock
         self.tally = tally or Tally()
+        self.recorder = recorder or Recorder()
+        """For all who work with the store."""
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
@@ -112,6 +117,7 @@ class Store:
                 relay.mark_behind if relay is not None else _mark_nothing,
                 recovery.MOST_UNSYNCED // place.workers,
                 self.tally.commits,
+                self.recorder,
             )
         except BaseException:
             os.close(self._lock)
@@ -219,10 +225,12 @@ class Store:
             await self._note_share(account, grantee, shares=True)
         if await self.write(account, work):
             await self._note_share(account, grantee, shares=True)
-            return
-        await self._note_share(account, grantee, shares=False)
-        if await self.read(account, lambda tx: acl.has_any(tx, grantee)):
-            await self._note_share(account, grantee, shares=True)
+        else:
+            await self._note_share(account, grantee, shares=False)
+            if await self.read(account, lambda tx: acl.has_any(tx, grantee)):
+                await self._note_share(account, grantee, shares=True)
+        # Who is shared with may not have looked into this account yet. (0: anyone)
+        self._notifier.notify(grantee, {0})
 
     async def _note_share(self, account: int, grantee: int, *, shares: bool) -> None:
         if self.directory.shares(account, grantee) != shares:
@@ -255,12 +263,14 @@ class Store:
         self._committer.submit(account, unit)
         return future
 
-    async def deliver(self, account: int, item: Append) -> None:
-        """Add a message to INBOX for somebody who needs no numbers; it is durable when this returns.
+    async def deliver(self, account: int, item: Append) -> Appended | None:
+        """Add a message to INBOX for somebody who needs no numbers; it is durable when this returns. None: it has none
+        yet, and the trace is told when it has.
 
         Raises as `append` does.
         """
-        await self.deliver_soon(account, item)
+        done: Appended | None = await self.deliver_soon(account, item)
+        return done
 
     def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
         """`deliver` for a caller that does several at once."""

@@ -1,6 +1,7 @@
 """2 to 4 sessions that do anything at all: each client's picture, kept from what it is told alone, equals the store
 after NOOP (RFC 3501 §5.2, §7.4); a client that was away is resynchronised by CONDSTORE or QRESYNC
-(RFC 7162 §3.1.4.1, §3.2.5).
+(RFC 7162 §3.1.4.1, §3.2.5), and one with NOTIFY knows what it was not told by any command, of its other mailbox, too
+(RFC 5465 §5).
 
 `SOAK_S` seconds of it by `make soak`; in the suite a fixed number of rounds with fixed seeds.
 """
@@ -38,6 +39,12 @@ def in_order(text: bytes) -> list[int]:
     return [uid for first, last in pairs for uid in range(int(first), int(last) + 1)]
 
 
+NOTIFY = (
+    b"NOTIFY SET STATUS (selected-delayed (MessageNew%b MessageExpunge FlagChange))"
+    b" (mailboxes (%b) (MessageNew MessageExpunge FlagChange))"
+)
+
+
 class Picture:
     """What a client makes of the responses. `messages` has [UID, flags], by number; either is None if not known."""
 
@@ -48,6 +55,8 @@ class Picture:
         self.uidvalidity = self.modseq = 0
         self.seen_modseq = 0
         self.told_modseq: int | None = None
+        self.standing: dict[bytes, dict[bytes, int]] = {}
+        """By mailbox that is not selected, as far as it was told."""
         self.followed: dict[bytes, list[int]] = {}
         """UIDs in order, by the tag of the search that is followed (RFC 5267 §4.3)."""
 
@@ -65,6 +74,10 @@ class Picture:
                 self.vanished(uid)
         elif match := re.match(rb"\* (\d+) FETCH \((.*)\)$", line, re.DOTALL):
             self.fetched(int(match[1]), match[2])
+        elif match := re.match(rb"\* STATUS (\S+) \((.*)\)$", line):
+            words = match[2].split()
+            told = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+            self.standing.setdefault(match[1], {}).update(told)
         elif match := re.match(rb'\* ESEARCH \(TAG "(t\d+)"\) UID(.*)', line):
             self.results(match[1], match[2])
         elif match := re.match(rb"\* OK \[HIGHESTMODSEQ (\d+)\]", line):
@@ -132,6 +145,7 @@ class Client:
 
     def __init__(self, imap: Imap, kind: str, dice: random.Random) -> None:
         self.imap, self.kind, self.dice = imap, kind, dice
+        self.notifies = False
         self.picture = Picture(kind)
         self.line: Line | None = None
         self.searches: dict[bytes, bytes] = {}
@@ -141,8 +155,12 @@ class Client:
         assert self.line is not None
         *lines, last = await self.line.command(command)
         assert not last.startswith((b"BAD", b"<closed>")), (command, last)
+        is_closed = any(line.startswith(b"* OK [CLOSED]") for line in lines)
         for line in lines:
-            self.picture.hear(line)
+            if line.startswith(b"* OK [CLOSED]"):
+                is_closed = False
+            if not is_closed or line.startswith(b"* STATUS"):  # else it is of the mailbox before
+                self.picture.hear(line)
         self.picture.ended(last)
         return last
 
@@ -155,6 +173,7 @@ class Client:
                 await self.run(b"ENABLE QRESYNC")
             elif self.kind == "condstore":
                 await self.run(b"ENABLE CONDSTORE")
+            self.notifies = self.dice.random() < 0.5
         self.picture = Picture(self.kind)
         self.picture.mailbox = mailbox
         known = self.cache.get(mailbox)
@@ -165,6 +184,9 @@ class Client:
             await self.open_condstore(mailbox, *known)
         else:
             await self.open_qresync(mailbox, *known)
+        if self.notifies:
+            items = self.dice.choice((b"", b" (UID FLAGS)", b" (BODY.PEEK[])"))
+            await self.run(NOTIFY % (items, b" ".join(MAILBOXES)))
         self.searches = {}
         for search in SEARCHES:
             if self.dice.random() < 0.5:
@@ -176,7 +198,8 @@ class Client:
         tag = b"t%d" % (self.line._tag + 1)
         self.picture.followed[tag] = []
         self.searches[tag] = search
-        await self.run(b"UID " + search % b"UPDATE ALL")
+        items = self.dice.choice((b"", b" (FLAGS UID)"))
+        await self.run(b"UID " + search % (b"UPDATE%b ALL" % items))
 
     async def open_condstore(self, mailbox: bytes, validity: int, modseq: int, flags: dict) -> None:
         await self.run(b"SELECT " + mailbox)
@@ -253,9 +276,31 @@ class Client:
         assert self.picture.messages == await store.read(self.imap.account, work)
         for tag, search in self.searches.items():
             assert self.line is not None
-            (line,) = await self.line.ok(b"UID " + search % b"ALL")
+            line = b""
+            for told in await self.line.ok(b"UID " + search % b"ALL"):
+                if told.startswith(b'* ESEARCH (TAG "t%d")' % self.line._tag):
+                    line = told
+                else:
+                    self.picture.hear(told)
             match = re.search(rb" ALL (\S+)", line)
             assert self.picture.followed[tag] == (in_order(match[1]) if match else []), search
+
+        await self.check_others()
+
+    async def check_others(self) -> None:
+        """What was told of the other mailbox is how it stands."""
+        names = [name for name in self.picture.standing if name != self.picture.mailbox]
+        for name in names if self.notifies else ():
+            await self.run(b"NOOP")
+            mailbox = await self.imap.store.read(
+                self.imap.account, lambda tx, name=name: mailboxes.get(tx, (name.decode(),))
+            )
+            told = self.picture.standing[name]
+            assert told[b"MESSAGES"] == mailbox.messages
+            assert told[b"UIDNEXT"] == mailbox.uidnext
+            assert told[b"UNSEEN"] == mailbox.unseen
+            if self.kind != "plain":
+                assert told[b"HIGHESTMODSEQ"] == mailbox.modseq
 
     async def leave(self) -> None:
         """Go away, with or without a word."""
@@ -306,6 +351,9 @@ class Client:
                 await self.run(
                     b"%b%b %b %b" % (prefix, dice.choice((b"COPY", b"MOVE")), some, target)
                 )
+                if self.picture.standing.pop(target, None) is not None:
+                    # what it did itself, it is not told (RFC 5465 §5)
+                    await self.run(NOTIFY % (b"", b" ".join(MAILBOXES)))
             case 9:
                 await self.run(b"%bSEARCH RETURN (SAVE ALL) DELETED" % prefix)
             case 10:

@@ -40,7 +40,7 @@ class Recorder:
         self.news = chief.news if chief else asyncio.Event()
 
     async def report(
-        self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str
+        self, owner: str, rows: Sequence[Row], outcomes: Sequence[Outcome], host: str, tls: str = ""
     ) -> None:
         for row, outcome in zip(rows, outcomes, strict=True):
             self.results.append((row.queue_id, row.recipient, outcome.kind, outcome.reply.text))

@@ -195,6 +195,52 @@ def test_commands_over_a_large_mailbox_stall_nobody(server: ServerProcess) -> No
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
+def test_news_of_thousands_of_mailboxes_stall_nobody(server: ServerProcess) -> None:
+    """RFC 5465: ten sessions with NOTIFY, of an account with 4,000 mailboxes."""
+    every = "NOTIFY SET STATUS (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge FlagChange))"
+    every += " (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange"
+    every += " MailboxMetadataChange ServerMetadataChange))"
+    deep = "/".join(f"mailbox{depth}" for depth in range(1, 40))
+
+    async def scenario() -> None:
+        imap = await Imap.connect(server.imap, 0)
+        for number in range(100):
+            await ok(imap, f"CREATE top/x{number}/{deep}")
+        others = [await Imap.connect(server.imap, 0) for _ in range(10)]
+        for each in others:
+            await ok(each, "SELECT INBOX")
+        await longest_stall(server, lambda: ok(others[0], every))
+        for each in others:
+            await ok(each, every)
+        readers = [asyncio.ensure_future(each.reader.read(-1)) for each in others]
+        names = iter(range(100))
+        message = b"Subject: x\r\n\r\ntext\r\n"
+
+        async def rename() -> None:
+            number = next(names)
+            await ok(imap, f"RENAME top{number or ''} top{number + 1}")
+            await asyncio.sleep(2)
+
+        async def come() -> None:
+            for _ in range(200):
+                await imap.command("APPEND INBOX", message)
+            await ok(imap, "SELECT INBOX")
+            for _ in range(4):
+                await ok(imap, "COPY 1:* INBOX")
+            await ok(imap, "STORE 1:* +FLAGS.SILENT (\\Deleted)")
+            await ok(imap, "CLOSE")
+            await asyncio.sleep(2)
+
+        await longest_stall(server, rename)
+        await longest_stall(server, come)
+        for each in others:
+            each.close()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 def encoded_message(encoding: bytes, body: bytes) -> bytes:
     head = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: image/png\r\n"
     return head + b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body + b"\r\n"

@@ -72,6 +72,41 @@ def test_idle_in_one_worker_sees_at_once_what_came_through_another(shared: Serve
     asyncio.run(scenario())
 
 
+def test_notify_in_one_worker_tells_at_once_what_came_through_another(
+    shared: ServerProcess,
+) -> None:
+    """RFC 5465: mail, names, subscriptions and annotations, not at the next look of 30 s."""
+
+    async def scenario() -> None:
+        watching = [await Imap.connect(shared.imap, 0) for _ in range(12)]
+        events = "MessageNew MessageExpunge MailboxName SubscriptionChange"
+        for imap in watching:
+            await imap.command(f"NOTIFY SET (personal ({events} ServerMetadataChange))")
+        senders = [await Smtp.connect(shared.smtp) for _ in range(8)]
+        acting = await Imap.connect(shared.imap, 0)
+        await asyncio.sleep(1.2)
+        assert all(connections(shared, "imap")), "12 connections reach both but once in 2,000"
+
+        async def all_hear(word: bytes) -> None:
+            for imap in watching:
+                while word not in await asyncio.wait_for(imap.reader.readline(), 5):
+                    pass
+
+        for smtp in senders:
+            assert (await smtp.send([ANN], MESSAGE)).startswith("250")
+            await all_hear(b"* STATUS INBOX (UIDNEXT ")
+        await acting.command("CREATE told")
+        await all_hear(b'" told')
+        await acting.command("SUBSCRIBE told")
+        await all_hear(b"\\Subscribed")
+        await acting.command('SETMETADATA "" (/private/comment "x")')
+        await all_hear(b'* METADATA "" /private/comment')
+        for one in (*watching, *senders, acting):
+            one.close()
+
+    asyncio.run(scenario())
+
+
 def test_mail_that_has_its_250_is_there_for_whoever_looks_whichever_worker_it_is(
     shared: ServerProcess,
 ) -> None:

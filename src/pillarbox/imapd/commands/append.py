@@ -3,12 +3,14 @@ all of them or none."""
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.flags import SEEN
 from pillarbox.imap import responses
 from pillarbox.imap.events import AppendData, AppendEnd, AppendNext, AppendStart
 from pillarbox.imap.syntax_append import NewMessage, Step, Target
-from pillarbox.imapd import access
+from pillarbox.imapd import access, own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.extensions.catenate import url_octets
+from pillarbox.imapd.told import selected_place, tell_expunged, tell_uploaded
 from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
@@ -82,6 +84,7 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
             items.append(await _item(client, upload, message))
             await client.pause()
         store, account = client.context.store, upload.place.account
+        before = await own.before_append(client, account, upload.mailbox)
         if len(items) == 1 and upload.replaced is None:
             done = [await store.append(account, items[0])]
         else:
@@ -89,7 +92,15 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
             done = await store.append_all(
                 account, items, lambda tx: _remove_replaced(tx, upload, limits)
             )
+        own.note_appended(before, done, sum(not item.flags & SEEN for item in items))
+        client.note_created(account, upload.mailbox, done[0].uid, len(done))
+        if upload.replaced is not None:
+            client.note_expunged(upload.replaced[1:])
         client.note_growth(account)
+        tell_uploaded(client, upload.place, items, done)
+        if upload.replaced is not None:
+            uid = upload.replaced[1]
+            tell_expunged(client, selected_place(client), [(uid, uid)], "REPLACE")
     except OSError as error:
         raise Unavailable("there is no room for the message", "UNAVAILABLE") from error
     finally:

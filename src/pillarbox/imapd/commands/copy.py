@@ -1,18 +1,21 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 6851, COPYUID: RFC 4315 §3). Either is done whole or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_message import Copy
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
+from pillarbox.imapd.told import tell_copied
 from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.messages import Ranges
 from pillarbox.store.quota import ensure_within
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 _Transfer = Callable[[Tx, int, Ranges, int], tuple[list[int], int]]
 
@@ -23,8 +26,16 @@ class _Copied:
 
     count: int
     code: bytes
+    sources: Sequence[int] = ()
+    """UIDs of what was copied."""
+    target: int = 0
+    """The mailbox that it was copied to, where that is in the same account."""
+    first: int = 0
+    """The first UID there."""
     modseq: int = 0
     """Of the mailbox that they were copied from, afterwards."""
+    place: str = ""
+    """The mailbox that it was copied to, for the trace (`trace.events`)."""
 
 
 async def copy(client: Client, args: Copy) -> Answer:
@@ -37,6 +48,7 @@ async def move(client: Client, args: Copy) -> Answer:
     client.ensure_writable()
     copied = await _transfer(client, args, messages.move)
     if copied.count:
+        client.note_expunged(copied.sources)
         # RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which `sync` sends
         client.engine.send_untagged(b"OK", "Moved.", copied.code)
         if client.modes.qresync:  # RFC 7162 §3.2.7, for what MOVE expunges
@@ -68,9 +80,20 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
             acl.clear_forbidden(tx, mailbox.id, (first, new[-1]), place.rights)
         code = responses.copyuid(mailbox.uidvalidity, sources, new)
         modseq = mailboxes.by_id(tx, selected.mailbox).modseq
-        return _Copied(len(sources), code, modseq)
+        there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
+        return _Copied(len(sources), code, sources, mailbox.id, first, modseq, there)
 
-    copied = await client.write_selected(work)
+    copied = await own.write(client, selected.account, work, place.name)
+    if copied.count:
+        client.note_created(selected.account, copied.target, copied.first, copied.count)
+        tell_copied(
+            client,
+            messages.to_ranges(copied.sources),
+            place,
+            copied.place,
+            copied.first,
+            moved=transfer is messages.move,
+        )
     client.note_growth(place.account)
     return copied
 
@@ -84,4 +107,7 @@ async def _transfer_between(client: Client, args: Copy, ranges: Ranges, *, moves
     code = responses.copyuid(done[0].uidvalidity, sources, [appended.uid for appended in done])
     client.note_growth(place.account)
     modseq = await remove_moved(client, sources) if moves else 0
-    return _Copied(len(sources), code, modseq)
+    # All were appended in one transaction: their UIDs follow each other.
+    there = place_of(place.account, done[0].mailbox, done[0].uidvalidity)
+    tell_copied(client, messages.to_ranges(sources), place, there, done[0].uid, moved=moves)
+    return _Copied(len(sources), code, sources, modseq=modseq)

@@ -3,6 +3,7 @@
 from pillarbox.imap.responses import highestmodseq
 from pillarbox.imap.syntax_message import Expunge
 from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.told import selected_place, tell_expunged
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
@@ -19,11 +20,14 @@ async def expunge(client: Client, args: Expunge) -> Answer:
     if not (ranges and mailbox.deleted):
         return Answer("Expunge completed.")
 
-    def work(tx: Tx) -> int:
+    def work(tx: Tx) -> tuple[list[int], int]:
         gone = messages.expunge(tx, selected.mailbox, ranges)
-        return mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
+        return gone, mailboxes.by_id(tx, selected.mailbox).modseq if gone else 0
 
-    modseq = await client.write_selected(work)
+    gone, modseq = await client.write_selected(work)
+    client.note_expunged(gone)
+    if gone:
+        tell_expunged(client, selected_place(client), messages.to_ranges(gone), "EXPUNGE")
     if modseq and client.modes.qresync:  # RFC 7162 §3.2.7, §3.2.9
         return Answer("Expunge completed.", highestmodseq(modseq))
     return Answer("Expunge completed.")

@@ -5,12 +5,13 @@ from pillarbox.core.flags import SEEN
 from pillarbox.imap.responses import vanished
 from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.syntax_fetch import MODSEQ, Fetch
-from pillarbox.imap.syntax_return import Partial
+from pillarbox.imap.syntax_partial import Partial
 from pillarbox.imapd import resync
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.store import Change, set_flags
 from pillarbox.imapd.fetch_items import UID, Plan
 from pillarbox.imapd.fetch_slices import LIGHT_ROWS, Positions, cut, send_items
+from pillarbox.imapd.told import gives_body, tell_fetched
 from pillarbox.store import mailboxes, messages
 
 
@@ -38,6 +39,8 @@ async def fetch(client: Client, args: Fetch) -> Answer:
         items = tuple(dict.fromkeys((*items, *added)))
     plan = Plan(items, seen_modseq)
     told = await send_items(client, plan, positions)
+    if any(map(gives_body, plan.sections)):
+        tell_fetched(client, selected.view.uid_ranges(positions))
     if not args.uid and told < sum(map(len, positions)):
         # RFC 2180 §4.1.2, RFC 5530 §3: gone elsewhere, and EXPUNGE may not be sent now
         raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")

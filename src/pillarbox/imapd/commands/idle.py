@@ -13,7 +13,9 @@ log = logging.getLogger("pillarbox.imapd")
 
 async def idle(client: Client, args: None) -> None:
     selected = client.selected_mailbox
-    if selected is not None:
+    if selected is not None and client.watch is not None:
+        await look(client)  # what else is told, NOTIFY has said (RFC 5465 §4)
+    elif selected is not None:
         # Hints first, then a look: nothing falls between.
         client.push = Push(
             client.connection,

@@ -54,7 +54,7 @@ class _Matcher:
 
 
 @dataclass(slots=True)
-class _Names:
+class Names:
     """What there is to list."""
 
     special_uses: dict[Name, str]
@@ -75,12 +75,14 @@ class _Names:
         return "SPECIAL-USE" not in selection or bool(self.special_uses.get(name))
 
     def exists(self, name: Name) -> bool:
+        """Whether it is a mailbox."""
         return name in self.special_uses or name in self.shared
 
-    def attributes(self, name: Name, args: List) -> list[bytes]:
+    def attributes(self, name: Name, *, extended: bool) -> list[bytes]:
+        """`extended`: for a client that knows RFC 5258."""
         words = []
         if not self.exists(name):
-            words.append(b"\\NonExistent" if args.extended else b"\\Noselect")
+            words.append(b"\\NonExistent" if extended else b"\\Noselect")
         words.append(b"\\HasChildren" if name in self.parents else b"\\HasNoChildren")
         if name in self.subscribed:
             words.append(b"\\Subscribed")
@@ -110,7 +112,7 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
         slice_length = 1
     for number, name in enumerate(_in_order(list(matching)), 1):
         more = b""
-        words = names.attributes(name, args)
+        words = names.attributes(name, extended=args.extended)
         if status_items and name in meeting and names.exists(name):
             place = names.shared.get(name) or Place(client.account.id, name)
             if "r" in place.rights:  # RFC 5819 §2: else it is left out
@@ -134,21 +136,21 @@ async def list_mailboxes(client: Client, args: List) -> Answer:
     return Answer("List completed.")
 
 
-async def _read_names(client: Client, args: List) -> _Names:
+async def _read_names(client: Client, args: List) -> Names:
     special_uses = dict(await client.read(mailboxes.special_uses))
     await client.pause()
     subscribed: frozenset[Name] = frozenset()
     if "SUBSCRIBED" in args.selection or "SUBSCRIBED" in args.returns:
         subscribed = frozenset(await client.read(mailboxes.subscriptions))
         await client.pause()
-    shared = await _read_shared(client)
-    parents = await _parents(client, special_uses)
+    shared = await read_shared(client)
+    parents = await parents_of(client, special_uses)
     if shared:
-        parents |= await _parents(client, shared)
-    return _Names(special_uses, subscribed, shared, parents)
+        parents |= await parents_of(client, shared)
+    return Names(special_uses, subscribed, shared, parents)
 
 
-async def _read_shared(client: Client) -> dict[Name, Place]:
+async def read_shared(client: Client) -> dict[Name, Place]:
     """What other accounts let this one look up, by its name here (RFC 4314 §4)."""
     store, me = client.context.store, client.account.id
     found: dict[Name, Place] = {}
@@ -179,7 +181,7 @@ async def _shared_by(client: Client, owner: int, me: int) -> AsyncIterator[acl.S
 
 
 async def _choose(
-    client: Client, args: List, names: _Names, selection: frozenset[str]
+    client: Client, args: List, names: Names, selection: frozenset[str]
 ) -> tuple[dict[Name, None], Container[Name]]:
     """The names to list, mostly in order, and those that meet the selection criteria; without any, all that there is
     does."""
@@ -257,7 +259,7 @@ async def list_subscribed(client: Client, args: List) -> Answer:
     return Answer("Lsub completed.")
 
 
-async def _parents(client: Client, names: Iterable[Name]) -> set[Name]:
+async def parents_of(client: Client, names: Iterable[Name]) -> set[Name]:
     """Every name that has others below it."""
     found: set[Name] = set()
     for number, name in enumerate(names, 1):

@@ -13,9 +13,13 @@ from pillarbox.imap.table import State
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.sasl.exchange import Challenge, Credentials
 from pillarbox.sasl.mechanisms import MECHANISMS
+from pillarbox.trace.events import Identified
 
 MOST_LOGIN_FAILURES = 10
 """Of one connection, before it is closed."""
+
+LONGEST_NAME = 200
+"""Characters of a client's name that the trace gets."""
 
 log = logging.getLogger("pillarbox.imapd")
 
@@ -30,9 +34,18 @@ async def noop(client: Client, args: None) -> Answer:
 
 
 async def identify(client: Client, args: Id) -> Answer:
-    """RFC 2971. What the client says is not used; it must change nothing (§3)."""
+    """RFC 2971. What the client says is for the trace; it must change nothing (§3)."""
+    recorder = client.context.store.recorder
+    if recorder.is_on and args.parameters:
+        recorder.add(Identified(client.connection.introduce(), _name_of(args.parameters)))
     client.engine.send(responses.identity({"name": "Pillarbox"}))
     return Answer("ID completed.")
+
+
+def _name_of(parameters: dict[str, str | None]) -> str:
+    """What a client calls itself: name and version."""
+    said = [parameters.get(key) or "" for key in ("name", "version")]
+    return " ".join(filter(None, said))[:LONGEST_NAME] or "a client without a name"
 
 
 async def enable(client: Client, args: Enable) -> Answer:
@@ -117,5 +130,6 @@ def _finish(client: Client, outcome: LoggedIn | Denied) -> Answer:
     log.info(
         "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
     )
+    client.connection.introduce()
     names = client.capabilities(State.AUTHENTICATED)
     return Answer("Logged in", b"CAPABILITY " + b" ".join(names))

@@ -3,14 +3,18 @@
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_mailbox import Create, Mailbox, Rename, Status
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.names import new_from_wire
 from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import OTHERS
 from pillarbox.imapd.special_use import parse_special_uses
 from pillarbox.imapd.status import status_values
-from pillarbox.store import mailboxes
+from pillarbox.imapd.told import tell_expunged, tell_renamed
+from pillarbox.store import mailboxes, messages
+from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.tx import Tx
+from pillarbox.trace.events import place_of
 
 
 async def create(client: Client, args: Create) -> Answer:
@@ -18,8 +22,8 @@ async def create(client: Client, args: Create) -> Answer:
     special_use = parse_special_uses(args.special_use)
     if special_use and place.account != client.account.id:
         raise Refused("a mailbox of somebody else has no special use", "USEATTR")
-    made = await client.context.store.write(
-        place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
+    made = await own.write(
+        client, place.account, lambda tx: mailboxes.create(tx, place.name, special_use)
     )
     return Answer("Create completed.", mailboxid_code(place.account, made.id))
 
@@ -27,12 +31,17 @@ async def create(client: Client, args: Create) -> Answer:
 async def delete(client: Client, args: Mailbox) -> Answer:
     place = client.place(args.mailbox)
 
-    def work(tx: Tx) -> int:
+    def work(tx: Tx) -> tuple[int, str]:
         mailbox = mailboxes.find(tx, place.name)
         mailboxes.delete(tx, place.name)
-        return mailbox.id if mailbox else 0
+        return (
+            (mailbox.id, place_of(tx.account, mailbox.id, mailbox.uidvalidity))
+            if mailbox
+            else (0, "")
+        )
 
-    deleted = await client.context.store.write(place.account, work)
+    deleted, what = await own.write(client, place.account, work, place.name)
+    tell_expunged(client, what, [(1, MOST_UIDS)], "its mailbox was deleted")
     selected = client.selected_mailbox
     if selected is not None and (selected.account, selected.mailbox) == (place.account, deleted):
         client.engine.deselect()
@@ -45,15 +54,29 @@ async def rename(client: Client, args: Rename) -> Answer:
     new = client.place(args.new_mailbox, new=True)
     if place.account != new.account:
         raise Refused("a mailbox cannot be moved to another account", "CANNOT")
-    await client.context.store.write(
-        place.account, lambda tx: mailboxes.rename(tx, place.name, new.name)
-    )
+
+    def work(tx: Tx) -> tuple[messages.Ranges, list[str]]:
+        """What RENAME moves, from where and to where: the messages of INBOX, under the UIDs that they have."""
+        mailbox = mailboxes.find(tx, place.name)
+        is_inbox = mailbox is not None and mailbox.id == mailboxes.INBOX
+        moved = messages.to_ranges(messages.uids(tx, mailboxes.INBOX)) if is_inbox else []
+        mailboxes.rename(tx, place.name, new.name)
+        if mailbox is None or not moved:
+            return [], []
+        both = (mailbox, mailboxes.get(tx, new.name))
+        return moved, [place_of(tx.account, each.id, each.uidvalidity) for each in both]
+
+    moved, places = await own.write(client, place.account, work, place.name)
+    if moved:
+        tell_renamed(client, moved, places, new)
     return Answer("Rename completed.")
 
 
 async def subscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     await client.write(lambda tx: mailboxes.subscribe(tx, name))
+    if client.watch is not None:
+        client.watch.subscribed |= {mailboxes.normal_name(name)}
     return Answer("Subscribe completed.")
 
 
@@ -61,6 +84,8 @@ async def unsubscribe(client: Client, args: Mailbox) -> Answer:
     name = new_from_wire(args.mailbox, client.context.separator)
     if not await client.write(lambda tx: mailboxes.unsubscribe(tx, name)):
         raise Refused("you are not subscribed to that name", "NONEXISTENT")
+    if client.watch is not None:
+        client.watch.subscribed -= {mailboxes.normal_name(name)}
     return Answer("Unsubscribe completed.")
 
 

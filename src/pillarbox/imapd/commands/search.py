@@ -69,7 +69,9 @@ def remember(
         ensure_new(client, client.engine.tag)
         criteria = args.criteria if isinstance(args, Sort) else ()
         program = frozen(client, args.program)
-        followed = Followed(client.engine.tag, program, criteria, args.uid, array("I", found))
+        followed = Followed(
+            client.engine.tag, program, criteria, args.uid, array("I", found), returns.items
+        )
     if "SAVE" in returns:
         client.selected.saved = esearch.saved(returns, found)
     return followed

@@ -1,5 +1,7 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691; QRESYNC: RFC 7162 §3.2.5)."""
 
+from functools import partial
+
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.responses import vanished
@@ -15,6 +17,7 @@ from pillarbox.imapd.objectid import mailboxid_code
 from pillarbox.imapd.places import Place
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import UIDS_A_SLICE, claim_recent, exists, load_uids
+from pillarbox.imapd.told import selected_place, tell_expunged
 from pillarbox.imapd.view import View
 from pillarbox.store import changes, keywords, mailboxes, messages
 from pillarbox.store.messages import MOST_UIDS
@@ -108,6 +111,7 @@ async def _load(
     view = View(uids, mailbox.uidnext, mailbox.modseq)
     selected = Selected(place.account, mailbox.id, view, read_only, [])
     selected.is_foreign, selected.rights = is_foreign, place.rights
+    selected.uidvalidity = mailbox.uidvalidity
     await claim_recent(client, selected, mailbox)
 
     def work(tx: Tx) -> tuple[mailboxes.Mailbox, int | None] | None:
@@ -120,7 +124,7 @@ async def _load(
             view.expunge()
             view.add(messages.uids(tx, mailbox.id, view.uidnext), now.uidnext)
             view.modseq = now.modseq
-        view.told_modseq = view.modseq
+        view.told_modseq = view.flags_modseq = view.modseq
         if not is_foreign:  # keywords in other mailboxes of the owner are not for this client
             selected.keywords = keywords.all_names(tx)
         return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
@@ -140,11 +144,21 @@ async def close(client: Client, args: None) -> Answer:
     if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
         row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
-            await client.write_selected(
-                lambda tx: messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)])
-            )
+            gone = await client.write_selected(partial(_expunge_all, selected=selected))
+            tell_expunged(client, selected_place(client), gone, "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
+
+
+def _expunge_all(tx: Tx, selected: Selected) -> messages.Ranges:
+    before = mailboxes.by_id(tx, selected.mailbox).modseq
+    gone = messages.to_ranges(messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)]))
+    view = selected.view
+    view.vanish(gone)
+    view.expunge()
+    if view.told_modseq == before:
+        view.told_modseq = mailboxes.by_id(tx, selected.mailbox).modseq
+    return gone
 
 
 async def unselect(client: Client, args: None) -> Answer:

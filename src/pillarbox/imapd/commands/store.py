@@ -7,7 +7,7 @@ from pillarbox.core.flags import SYSTEM_MASK
 from pillarbox.imap.seqset import SeqSet, format_ranges
 from pillarbox.imap.syntax_fetch import MODSEQ
 from pillarbox.imap.syntax_message import Store
-from pillarbox.imapd import resync
+from pillarbox.imapd import resync, told
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_items
@@ -33,7 +33,8 @@ class Change:
 
 @dataclass(slots=True)
 class Stored:
-    """`hidden`: flags that others had set before on the same messages, None where that is too much to know. `modseq` is
+    """`hidden`: flags that others had set before on the same messages, None where that is too much to know, or not
+    wanted. `modseq` is
     0 if all flags were so already."""
 
     hidden: FlagRows | None
@@ -59,14 +60,14 @@ async def store(client: Client, args: Store) -> Answer:
     if args.silent and not client.modes.condstore:
         # RFC 2180 §4.2.1: OK, even if some messages are gone
         return Answer("Store completed.")
-    told = 0
+    count = 0
     if args.silent and stored.failed:
         # RFC 7162 §3.1.3: so that the client need not ask what had changed
         failed = view.slices(SeqSet(tuple(stored.failed)), uid=True)
-        told = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
+        count = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
         positions = view.slices(SeqSet(tuple(resync.subtract(ranges, stored.failed))), uid=True)
-    told += await send_items(client, _plan(client, args), positions)
-    if not (args.uid or args.silent) and told < sum(map(len, positions)):
+    count += await send_items(client, _plan(client, args), positions)
+    if not (args.uid or args.silent) and count < sum(map(len, positions)):
         # RFC 2180 §4.2.2, §4.2.3
         raise Refused("some of the messages no longer exist", code or "EXPUNGEISSUED")
     if code:
@@ -123,13 +124,18 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         modseq = messages.store_flags(
             tx, selected.mailbox, wanted, change.mode, change.system, change.keywords
         )
-        if rest or not (found and before and modseq):
-            return Stored(None if rest else [], modseq, failed)
+        if rest or not client.wanted.flags:
+            return Stored(None, modseq, failed)
+        if not (found and before and modseq):
+            return Stored([], modseq, failed)
         after, _ = changes.flags_since(tx, selected.mailbox, found.flagged, modseq - 1)
         ours = {row[0] for row in after}
         return Stored([row for row in before if row[0] in ours], modseq, failed)
 
     stored = await client.write_selected(work)
+    if stored.modseq:
+        wanted = resync.subtract(ranges, stored.failed) if stored.failed else ranges
+        told.tell_flags(client, wanted, change.mode, change.system, change.keywords)
     hidden = stored.hidden
     if hidden is not None:
         if stored.modseq:

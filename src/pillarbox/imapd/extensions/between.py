@@ -4,7 +4,8 @@ once and durable before MOVE removes them here. So a failure leaves them where t
 from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
-from pillarbox.core.flags import SYSTEM_MASK
+from pillarbox.core.flags import SEEN, SYSTEM_MASK
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.octets import read_piece
 from pillarbox.imapd.places import Place
@@ -49,7 +50,10 @@ async def copy_between(
         await client.pause()
     if not items:
         return [], []
+    before = await own.before_append(client, place.account, target.id)
     done = await store.append_all(place.account, items)
+    own.note_appended(before, done, sum(not item.flags & SEEN for item in items))
+    client.note_created(place.account, target.id, done[0].uid, len(done))
     return [message.uid for message in found], done
 
 

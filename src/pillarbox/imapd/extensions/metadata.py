@@ -9,6 +9,7 @@ from functools import partial
 from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_metadata import GetMetadata, SetMetadata
+from pillarbox.imapd import own
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.filters import ensure_search
 from pillarbox.imapd.places import Place
@@ -94,6 +95,7 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
                     "annotations of the server itself are set by the administrator", "NOPERM"
                 )
             metadata.set_all(tx, metadata.ACCOUNT, args.values)
+            mailboxes.note_account_changed(tx)
             return
         mailbox = mailboxes.get(tx, place.name)
         plain = [(entry, value) for entry, value in args.values if entry != SPECIAL_USE]
@@ -104,5 +106,5 @@ async def set_metadata(client: Client, args: SetMetadata) -> Answer:
                 mailboxes.set_special_use(tx, mailbox.id, uses)
         mailboxes.raise_modseq(tx, mailbox.id)
 
-    await client.context.store.write(place.account, work)
+    await own.write(client, place.account, work, place.name)
     return Answer("Setmetadata completed.")

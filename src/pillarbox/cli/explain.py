@@ -1,0 +1,218 @@
+"""pillarbox explain"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pillarbox.cli.common import directory_of
+from pillarbox.cli.explain_words import Moment, Words, moment_as_json, show_time
+from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.schema import Config
+from pillarbox.core.duration import parse_duration
+from pillarbox.core.errors import Refused
+from pillarbox.store.outgoing import OutgoingQueue
+from pillarbox.store.outgoing_row import Selection
+from pillarbox.trace.events import Dropped
+from pillarbox.trace.reader import TraceReader
+from pillarbox.trace.story import Story, find_stories
+from pillarbox.trace.wanted import Kind, Wanted, parse_wanted
+
+_STYLES = {
+    "refused": "red",
+    "failed": "red",
+    "expired": "red",
+    "bounce": "red",
+    "login failed": "red",
+    "no session": "yellow",
+    "deferred": "yellow",
+    "accepted": "green",
+    "delivered": "green",
+    "filed": "green",
+}
+
+
+def _since(_context: click.Context, _option: click.Parameter, value: str | None) -> int:
+    """Microseconds since 1970."""
+    if value is None:
+        return 0
+    try:
+        return int((time.time() - parse_duration(value)) * 1_000_000)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f'"{value}" must look like 90m, 2h, 3d, 2026-11-27 or "2026-11-27 14:30" (UTC)'
+        ) from None
+
+
+def _wanted(_context: click.Context, _argument: click.Parameter, value: str) -> Wanted:
+    try:
+        return parse_wanted(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(epilog="Example: pillarbox explain alice@example.org --since 2h")
+@click.argument("wanted", metavar="WHAT", callback=_wanted)
+@click.option(
+    "--since", callback=_since, metavar="TIME", help="Like 90m, 2h, 3d, 2026-11-27 (UTC)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Stories at most, the latest.",
+)
+@json_option
+@config_option
+def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
+    """Tell what became of mail, from the connection on which it came to its deletion.
+
+    WHAT is a queue id (from the log, a reply, or Received), a Message-ID, an address or a domain (of
+    a sender or recipient), or the IP address of a client. What was refused is told, too, and why. The
+    server may run; what happened in the last second may be missing.
+    """
+    config = read_config()
+    reader = TraceReader(config.data_path)
+    click.get_current_context().call_on_close(reader.close)
+    found = find_stories(reader, wanted, since=since, most=limit)
+    for problem in reader.problems:
+        click.echo(f"pillarbox: {problem}; what it has is not told", err=True)
+    if not found.stories:
+        raise Refused(_why_nothing(config, reader, wanted, since))
+    _tell_gaps(reader, found.stories[0].at)
+    with _account_names(config) as name_of:
+        words = Words(name_of)
+        if as_json:
+            shown = [_as_json(config, words, story) for story in found.stories]
+            click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+            return
+        for number, story in enumerate(found.stories):
+            if number:
+                click.echo()
+            _show(config, words, story)
+    if found.has_more:
+        click.echo("\nOlder ones are not shown: see --limit")
+
+
+def _tell_gaps(reader: TraceReader, since: int) -> None:
+    gaps = [
+        (entry.at, entry.event.count)
+        for entry in reader.find(["dropped"], whole=True, since=since)
+        if isinstance(entry.event, Dropped)
+    ]
+    if gaps:
+        count = sum(lost for _, lost in gaps)
+        click.echo(
+            f"pillarbox: {count} events were not recorded, the last until {show_time(gaps[-1][0])}:"
+            " something may be missing here",
+            err=True,
+        )
+
+
+def _why_nothing(config: Config, reader: TraceReader, wanted: Wanted, since: int) -> str:
+    """One line that says what to do."""
+    if not config.explain.enabled:
+        return "nothing is recorded: the configuration has [explain] enabled = false"
+    if not reader.paths:
+        return f"nothing was recorded yet in {config.data_path}: a server records from its start on"
+    shown = wanted.text.lstrip("@") if wanted.kind is Kind.DOMAIN else wanted.text
+    when = f"since {show_time(since)[:16]}Z" if since else f"in {config.explain.keep_days} days"
+    return f"nothing is recorded of {shown} {when}"
+
+
+@contextmanager
+def _account_names(config: Config) -> Iterator[Callable[[int], str]]:
+    path: Path = config.data_path / "directory.db"
+    if not path.exists():
+        yield lambda number: f"account {number}"
+        return
+    with directory_of(config) as directory:
+
+        @lru_cache(maxsize=1024)
+        def name_of(number: int) -> str:
+            account = directory.account_by_id(number)
+            return account.address if account is not None else f"account {number} (removed)"
+
+        yield name_of
+
+
+def _waits(config: Config, story: Story) -> list[tuple[str, str]]:
+    """What of a message is in the queue now: (recipient, what for)."""
+    path = config.data_path / "queue.db"
+    if not story.queue_id or not path.exists():
+        return []
+    queue = OutgoingQueue(path, clock=time.time)
+    try:
+        rows = queue.rows(Selection(queue_id=story.queue_id))
+        return [
+            (
+                row.recipient,
+                "held" if row.held else f"next try {show_time(row.next_try * 1_000_000)[:19]}Z",
+            )
+            for row in rows
+        ]
+    finally:
+        queue.close()
+
+
+def _as_json(config: Config, words: Words, story: Story) -> dict[str, Any]:
+    return {
+        "queue_id": story.queue_id,
+        "title": words.title(story),
+        "events": [moment_as_json(moment) for moment in words.moments(story)],
+        "now": [
+            *words.whereabouts(story),
+            *(f"in the queue for {recipient}: {why}" for recipient, why in _waits(config, story)),
+        ],
+    }
+
+
+def _show(config: Config, words: Words, story: Story) -> None:
+    """A timeline."""
+    moments = words.moments(story)
+    now = [("now", place) for place in words.whereabouts(story)]
+    now += [("now", f"in the queue for <{each}>, {why}") for each, why in _waits(config, story)]
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        _show_plain(words.title(story), moments, now)
+        return
+    console.print(Text(words.title(story), style="bold"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for moment in moments:
+        text = Text(moment.text)
+        for line in moment.more:
+            text.append(f"\n{line}", style="dim")
+        table.add_row(show_time(moment.at), Text(moment.what, _STYLES.get(moment.what, "")), text)
+    for what, line in now:
+        table.add_row("", Text(what, "bold"), line)
+    console.print(table)
+
+
+def _show_plain(title: str, moments: Sequence[Moment], now: Sequence[tuple[str, str]]) -> None:
+    width = max([len(moment.what) for moment in moments] + [3])
+    lines = [title]
+    for moment in moments:
+        lines.append(f"  {show_time(moment.at)}  {moment.what:{width}}  {moment.text}")
+        lines += [f"{'':28}{'':{width}}  {line}" for line in moment.more]
+    lines += [f"{'':28}{what:{width}}  {line}" for what, line in now]
+    click.echo("\n".join(lines))
