@@ -27,16 +27,16 @@ fuzz: $(VENV)/ready
 
 # Formatting, lint, types, floors, the RFC index and the page of metrics; no tests.
 check: $(VENV)/ready
-	$(BIN)/ruff format --check src tests bench tools
-	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools docs/examples
+	$(BIN)/ruff check src tests bench tools docs/examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/rfcs.py
 	$(BIN)/python tools/metrics.py
 
 format: $(VENV)/ready
-	$(BIN)/ruff format src tests bench tools
-	$(BIN)/ruff check --fix src tests bench tools
+	$(BIN)/ruff format src tests bench tools docs/examples
+	$(BIN)/ruff check --fix src tests bench tools docs/examples
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Pillarbox needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -30,7 +30,7 @@ from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Pressure, Schedule
-from pillarbox.queue.worker import QueueWorker
+from pillarbox.queue.worker import FindRoute, QueueWorker
 from pillarbox.smtp.client_events import Credentials, TlsMode
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.place import Place
@@ -54,12 +54,17 @@ class Outbound:
         sends: bool,
         on_fatal: Callable[[BaseException], None],
         tally: Tally,
+        clock: Callable[[], float] = time.time,
+        find_route: FindRoute | None = None,
+        tls: TlsContexts | None = None,
     ) -> None:
-        """`on_fatal` hears that mail cannot be made durable any more. Raises Refused when a password file cannot be
-        read."""
+        """`on_fatal` hears that mail cannot be made durable any more. `clock` says when mail is tried and given up;
+        `find_route` replaces configuration and DNS, `tls` what is trusted.
+
+        Raises Refused when a password file cannot be read."""
         self.queue = OutgoingQueue(
             config.data_path / "queue.db",
-            clock=time.time,
+            clock=clock,
             on_fatal=on_fatal,
             place=place,
             times=tally.commits["queue"],
@@ -80,13 +85,13 @@ class Outbound:
             self._counts,
             submission.recipients_per_hour,
             submission.recipients_per_day,
-            time.time,
+            clock,
         )
         self.notices = Notices(
             store,
             self.enqueuer,
             canonical_domain(config.hostname),
-            time.time,
+            clock,
             lambda: random.getrandbits(20),
             copy_to=config.outbound.copy_bounces_to,
         )
@@ -98,18 +103,18 @@ class Outbound:
                 self.queue,
                 self.notices,
                 self.enqueuer.schedule,
-                time.time,
+                clock,
                 random.random,
                 tally,
                 store.recorder,
             )
             self._worker = QueueWorker(
                 self.queue,
-                self.router.find,
+                find_route or self.router.find,
                 reporter,
-                TlsContexts(client_context(verified=True), client_context(verified=False)),
+                tls or TlsContexts(client_context(verified=True), client_context(verified=False)),
                 owner=self.queue.owner,
-                clock=time.time,
+                clock=clock,
                 random=random.random,
                 pressure=_share_of(Pressure(), place.workers),
                 recorder=store.recorder,

@@ -15,7 +15,8 @@ from pillarbox.app.doors import make_doors
 from pillarbox.app.maintenance import Maintenance
 from pillarbox.app.outbound import Outbound
 from pillarbox.app.renewal import Renewal
-from pillarbox.app.services import make_services, make_smtp_context
+from pillarbox.app.seams import Seams
+from pillarbox.app.services import make_smtp_context
 from pillarbox.app.shared import ADDRESS_SLOTS
 from pillarbox.app.sockets import Sockets, addresses_of, bind_all, close_all
 from pillarbox.app.workplace import Workplace
@@ -65,11 +66,13 @@ class Server:
         prepare: Callable[[Store], Awaitable[None]] | None = None,
         sends: bool = True,
         workplace: Workplace | None = None,
+        seams: Seams | None = None,
     ) -> None:
         """`failure_delay_s` is the delay after a wrong password; tests want none. `on_fatal` hears that the store
         cannot make mail durable any more: stop then. `prepare` gets the store before anything listens. Not `sends`:
-        mail to other hosts stays in the queue. With a `workplace` it is one of several."""
+        mail to other hosts stays in the queue. With a `workplace` it is one of several. `seams` are for tests."""
         self._workplace = workplace or Workplace()
+        self._seams = seams or Seams()
         self._config = config
         self._failure_delay_s = failure_delay_s
         self._on_fatal = on_fatal
@@ -157,6 +160,9 @@ class Server:
             sends=self._sends,
             on_fatal=self._on_fatal,
             tally=self._tally,
+            clock=self._seams.clock,
+            find_route=self._seams.find_route,
+            tls=self._seams.tls,
         )
         self._exit.push_async_callback(outbound.stop)
         await outbound.start()
@@ -189,7 +195,7 @@ class Server:
                 renewal = Renewal(config, certificates, workplace.challenge)
                 renewal.start()
                 self._exit.push_async_callback(renewal.stop)
-        services = make_services(config, smtp, certificates)
+        services = self._seams.make_services(config, smtp, certificates)
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])

@@ -171,6 +171,11 @@ class QueueWorker:
         self._behind = True
         self._wake.set()
 
+    @property
+    def in_hand(self) -> int:
+        """How many recipients it has leased and not yet let go: what became of them may be in the table already."""
+        return len(self._held)
+
     # New mail
 
     def has_room(self, size: int, next_hops: Sequence[str]) -> bool:

@@ -1,4 +1,5 @@
-"""A real mail server for tests: `pillarbox.testing.MailServer`, and the pytest fixture `mailserver`.
+"""A real mail server for tests: `MailServer`, `AsyncMailServer`, and the pytest fixtures `mailserver` and
+`async_mailserver` (docs/testing.md).
 
 With Pillarbox installed, pytest knows the fixture:
 
@@ -11,9 +12,10 @@ With Pillarbox installed, pytest knows the fixture:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pillarbox.testing.asynchronous import AsyncMailServer
     from pillarbox.testing.server import MailServer
 
-__all__ = ["MailServer"]
+__all__ = ["AsyncMailServer", "MailServer"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from pillarbox.testing.server import MailServer
 
         return MailServer
+    if name == "AsyncMailServer":
+        from pillarbox.testing.asynchronous import AsyncMailServer
+
+        return AsyncMailServer
     raise AttributeError(name)

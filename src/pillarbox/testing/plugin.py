@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `mailserver`."""
+"""The pytest plugin: the fixtures `mailserver` and `async_mailserver`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pillarbox.testing.asynchronous import AsyncMailServer
     from pillarbox.testing.server import MailServer
 
 
@@ -16,3 +17,11 @@ def mailserver() -> "Iterator[MailServer]":
 
     with MailServer() as server:
         yield server
+
+
+@pytest.fixture
+def async_mailserver(mailserver: "MailServer") -> "AsyncMailServer":
+    """The same for tests that are coroutines, whatever plugin runs these."""
+    from pillarbox.testing.asynchronous import AsyncMailServer
+
+    return AsyncMailServer(mailserver)

@@ -1,15 +1,21 @@
-"""`MailServer`: a whole server in a thread of the test's process, on free ports of 127.0.0.1, with TLS."""
+"""`MailServer`: a whole server in a thread of the test's process, on free ports of 127.0.0.1, with TLS.
+
+Its mail for other hosts goes through the real queue to `elsewhere`, in the same thread; nothing leaves the machine.
+"""
 
 import asyncio
+import datetime
 import email
 import email.policy
+import os
 import re
 import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -18,23 +24,41 @@ from typing import Any, TypeVar
 import argon2
 
 from pillarbox.app.run import loop_factory
+from pillarbox.app.seams import Seams
 from pillarbox.app.server import Server
+from pillarbox.app.services import make_services
 from pillarbox.auth.passwords import hash_password
+from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp, Submission
+from pillarbox.core.errors import DiskFull, Refused
 from pillarbox.core.secret import Secret
+from pillarbox.net.connection import Service
+from pillarbox.queue.worker import QueueWorker
+from pillarbox.smtpd.context import SmtpContext
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.directory import Directory, canonical_address
+from pillarbox.store.outgoing_row import FREE, Selection
 from pillarbox.store.store import Store
+from pillarbox.testing.elsewhere import OtherHosts
+from pillarbox.testing.faults import Fault, Faults, with_faults
 
 HOST = "127.0.0.1"
 PASSWORD = "pillarbox"
 ACCOUNTS = {"alice@example.test": PASSWORD, "bob@example.test": PASSWORD}
 SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+SMTP_SERVICES = ("smtp", "submission", "submissions")
 
 _LOOK_EVERY_S = 0.02
 _START_S = 30.0
 _CALL_S = 30.0
 _DRAIN_S = 1.0
+_SETTLE_LOOK_S = 0.005
+_STEP_S = 60.0
+_MEMORY = "/dev/shm"
+_ENOUGH_OCTETS = 512 * 1024 * 1024
+_STORING = ("append", "append_all", "write")
+"""Methods of the store that need room on the disk; mail by SMTP is refused before."""
+STORAGE_FULL = "452 4.3.1 Insufficient system storage"
 
 _quick_hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 _QUEUE_ID = re.compile(r"\sid ([0-9A-Z]+)\b")
@@ -52,15 +76,18 @@ class MailServer:
         hostname: str = "mail.example.test",
         allow_cleartext_login: bool = False,
         hierarchy_separator: str = "/",
+        relay: bool = True,
     ) -> None:
         """`accounts` are passwords by address; their domains are made. `allow_cleartext_login` lets clients log in
-        without TLS, on port "smtp" too. Raises OSError and pillarbox.core.errors.Failure when it cannot start."""
+        without TLS, on port "smtp" too. `relay`: port "smtp" takes mail for other hosts without a login.
+
+        Raises OSError and pillarbox.core.errors.Failure when it cannot start."""
         self.host = HOST
         self.ports: dict[str, int] = {}
         """By service: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
         self.accounts: dict[str, str] = {}
         """Passwords by address."""
-        self._temporary = tempfile.TemporaryDirectory(prefix="pillarbox-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="pillarbox-", dir=_find_folder())
         self.folder = Path(self._temporary.name)
         """Where the server keeps its data; gone after `close`."""
         self.ca_file = self.folder / "tls" / "ca.pem"
@@ -74,6 +101,13 @@ class MailServer:
             smtp=Smtp(error_delay="0s"),
             submission=Submission(recipients_per_hour=0, recipients_per_day=0),
         )
+        self.faults = Faults()
+        """What goes wrong for those who send mail to this server."""
+        self.elsewhere = Faults()
+        """What goes wrong when this server sends mail to other hosts."""
+        self._relay = relay
+        self._is_full = False
+        self._ahead_s = 0.0
         self._outbox: list[tuple[str, EmailMessage]] = []
         self._next_uid: dict[int, int] = {}
         self._mutex = threading.Lock()
@@ -110,14 +144,17 @@ class MailServer:
 
     @property
     def outbox(self) -> list[EmailMessage]:
-        """All mail that came into an INBOX so far, once for each account that got it, oldest first.
+        """All mail that came into an INBOX or went to other hosts so far, once for each who got it, oldest first.
 
+        Waits for what is on its way to other hosts; what these defer is not in it.
         Who got it stands in `Delivered-To`, the envelope's sender in `Return-Path`.
         """
+        self.settle()
         return [message for _, message in self._arrived()]
 
     def clear(self) -> None:
         """Let `outbox` be empty; mailboxes keep their mail."""
+        self.settle()
         with self._mutex:
             self._collect_all()
             self._outbox.clear()
@@ -132,7 +169,8 @@ class MailServer:
     ) -> EmailMessage:
         """The first mail of the outbox, there already or to come, that fits all that is given.
 
-        `subject` is the whole subject, `to` the address of the account that got it. Raises TimeoutError after
+        `subject` is the whole subject, `to` the address of the account, or at another
+        host, that got it. Raises TimeoutError after
         `timeout` seconds, naming what came instead.
         """
         recipient = canonical_address(to) if to else None
@@ -150,6 +188,86 @@ class MailServer:
                 seen = [f"{message['Subject']!r} for {account}" for account, message in arrived]
                 raise TimeoutError(f"no such mail within {timeout:g} s; came: {', '.join(seen)}")
             time.sleep(_LOOK_EVERY_S)
+
+    # Faults and time
+
+    @contextmanager
+    def disk_full(self) -> Iterator[Fault]:
+        """Within the `with`, no message can be stored, moved or flagged: SMTP answers 452 behind the dot, IMAP NO. What
+        is there can be read. Raises RuntimeError within another."""
+        store = self._server.store
+        assert store is not None
+        if self._is_full:
+            raise RuntimeError("the disk is full already")
+        self._is_full = True
+        with self.faults.refuse(reply=STORAGE_FULL, at="dot") as fault:
+            for name in _STORING:
+                setattr(store, name, _fail_full)
+            try:
+                yield fault
+            finally:
+                for name in _STORING:
+                    delattr(store, name)
+                self._is_full = False
+
+    @property
+    def now(self) -> float:
+        """The time that the queue sees, in epoch seconds."""
+        return time.time() + self._ahead_s
+
+    def advance(self, **duration: float) -> None:
+        """Let time pass for the queue, as for `datetime.timedelta`: `advance(minutes=30)`, `advance(days=5)`. On
+        return, all that was to be tried until then was tried, one attempt after the other, and bounces are
+        delivered."""
+        target = self.now + datetime.timedelta(**duration).total_seconds()
+        self.settle()
+        while (due := self.run(self._next_due)) is not None and due <= target:
+            if due > self.now:
+                self._go_to(due)
+            elif self.now < target:  # its destination is given a rest
+                self._go_to(min(target, self.now + _STEP_S))
+            else:
+                break
+            self._try_now()
+            self.settle()
+        self._go_to(target)
+        self._try_now()
+        self.settle()
+
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait until the queue has tried all that is to be tried now; what is deferred waits for `advance`. Raises
+        TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while self.run(self._has_work):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"mail for other hosts is still on its way after {timeout:g} s")
+            time.sleep(_SETTLE_LOOK_S)
+
+    def _go_to(self, moment: float) -> None:
+        self._ahead_s = max(self._ahead_s, moment - time.time())
+
+    def _try_now(self) -> None:
+        self._loop.call_soon_threadsafe(self._enqueuer.hint)
+
+    async def _has_work(self, _store: Store) -> bool:
+        """Whether something is under way in the queue, or due for a destination that is not given a rest."""
+        queue, worker, now = self._enqueuer.queue, self._enqueuer.courier, self.now
+        assert isinstance(worker, QueueWorker)
+        if worker.in_hand:
+            return True
+        looked = worker.has_room(0, [])  # else there may be rows that it has not seen yet
+        return any(
+            row.owner
+            or (
+                row.held == FREE
+                and row.next_try <= now
+                and not (looked and not worker.has_room(0, [row.next_hop]))
+            )
+            for row in queue.each_row(Selection())
+        )
+
+    async def _next_due(self, _store: Store) -> int | None:
+        return self._enqueuer.queue.next_due()
 
     def client_context(self) -> ssl.SSLContext:
         """For clients of Python's ssl module: trusts this server."""
@@ -191,17 +309,37 @@ class MailServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._server = Server(self._config, failure_delay_s=0.0, sends=False)
+        self._others = OtherHosts(self._config.hostname, self.elsewhere)
+        seams = Seams(
+            lambda: self.now, self._others.find_route, self._others.tls, self._make_services
+        )
+        self._server = Server(self._config, failure_delay_s=0.0, seams=seams)
         try:
+            await self._others.start()
             await self._server.start()
         except BaseException as error:
+            await self._others.stop()
             self._started.set_exception(error)
             return
         addresses = self._server.addresses
         self.ports = {service: bound[0][1] for service, bound in addresses.items()}
         self._started.set_result(None)
         await self._stopping.wait()
+        await self._others.stop()  # first, for the queue would wait for its slow answers
         await self._server.stop(_DRAIN_S)
+
+    def _make_services(
+        self, config: Config, smtp: SmtpContext, certificates: Certificates
+    ) -> dict[str, Service]:
+        """Those of the real server, with what shall go wrong in front of their sessions."""
+        self._enqueuer = smtp.notices.enqueuer
+        smtp.sender_domains = None  # it would ask the DNS
+        if self._relay:
+            smtp.takes_for = lambda _domain: True
+        services = make_services(config, smtp, certificates)
+        for name in SMTP_SERVICES:
+            services[name].new_session = with_faults(services[name].new_session, self.faults)
+        return services
 
     # The outbox
 
@@ -226,7 +364,39 @@ class MailServer:
                 queue_id = _QUEUE_ID.search(message.get("Received", ""))
                 found.append((savedate, queue_id[1] if queue_id else "", account.address, message))
                 self._next_uid[account.id] = uid + 1
+        for received in self._others.take_received():
+            for recipient in received.recipients:
+                message = _parse(_envelope(received.reverse_path, recipient) + received.octets)
+                queue_id = _QUEUE_ID.search(message.get("Received", ""))
+                number = queue_id[1] if queue_id else ""
+                found.append((received.at, number, _known_as(recipient), message))
         return found
+
+
+def _find_folder() -> str | None:
+    """Memory where there is enough: nothing has to survive, and syncs to a busy disk take most of the time of a start.
+    None: as Python chooses, or TMPDIR says."""
+    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
+        room = os.statvfs(_MEMORY)
+        if room.f_bavail * room.f_frsize >= _ENOUGH_OCTETS:
+            return _MEMORY
+    return None
+
+
+async def _fail_full(*_values: object) -> None:
+    raise DiskFull
+
+
+def _envelope(reverse_path: str, recipient: str) -> bytes:
+    """What the last host puts in front of a message that it delivers."""
+    return f"Return-Path: <{reverse_path}>\r\nDelivered-To: {recipient}\r\n".encode()
+
+
+def _known_as(recipient: str) -> str:
+    try:
+        return canonical_address(recipient)
+    except Refused:
+        return recipient.lower()
 
 
 def _parse(octets: bytes) -> EmailMessage:
