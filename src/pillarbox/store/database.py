@@ -50,6 +50,12 @@ def connect(
     return connection
 
 
+def bound_caches(octets: int) -> None:
+    """What SQLite keeps in memory for all files of this process stays near so many octets: beyond, a file that needs
+    a page gives up another of its own."""
+    apsw.soft_heap_limit(octets)
+
+
 def open_to_read(path: Path) -> apsw.Connection:
     """A connection that changes nothing, in a thread or another program; on a read-only disk too, where all that was
     written is in the file itself. Raises apsw.Error."""

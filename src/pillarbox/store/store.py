@@ -43,6 +43,10 @@ from pillarbox.trace.recorder import Recorder
 
 T = TypeVar("T")
 
+CACHES_OCTETS = 512 << 20
+"""Of what SQLite keeps in memory, for all workers together: without a bound, thousands of open files would take
+gigabytes."""
+
 LARGEST_JOURNALLED = 64 * 1024
 """Octets of a message that still goes through the journal; larger ones are written once, at FULL."""
 
@@ -72,6 +76,7 @@ class Store:
         self.recorder = recorder or Recorder()
         """For all who work with the store."""
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database.bound_caches(CACHES_OCTETS // place.workers)
         self._lock = lock_folder(data_dir) if place.lock is None else place.lock
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:

@@ -15,6 +15,7 @@ from pillarbox.core import flags as flag
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import accounts, changes, content, keywords, mailboxes, messages, reclaim
+from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.messages import Append
@@ -527,3 +528,27 @@ def test_rows_are_read_until_their_octets_are_enough(tmp_path: Path) -> None:
         assert (found, more) == (rows, False)
 
     run(tmp_path, scenario)
+
+
+def test_what_sqlite_keeps_in_memory_is_bounded_for_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the bound, 40 files with 2 MiB of mail each keep 110 MiB; each keeps some pages with it."""
+    limit = 8 << 20
+    monkeypatch.setattr(store_module, "CACHES_OCTETS", limit)
+
+    async def scenario(store: Store) -> None:
+        for account in range(1, 41):
+            await asyncio.gather(
+                *(store.append(account, item(number, 60_000)) for number in range(40))
+            )
+            bodies = await store.read(
+                account, lambda tx: tx.rows("SELECT max(body) FROM octets GROUP BY content", ())
+            )
+            assert len(bodies) == 40
+        assert apsw.memory_used() < 5 * limit
+
+    try:
+        run(tmp_path, scenario)
+    finally:
+        apsw.soft_heap_limit(0)
