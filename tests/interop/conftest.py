@@ -54,7 +54,7 @@ class User:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MailServer]:
-    with MailServer({}, allow_cleartext_login=True) as running:
+    with MailServer({}, allow_cleartext_login=True, relay=False) as running:
         yield running
 
 

@@ -142,6 +142,7 @@ def one(tmp_path: Path) -> Iterator[Watched]:
 
 
 def test_one_answer_is_the_sum_of_all_workers(two: Watched) -> None:
+    time.sleep(1.2)  # what connected at the start is told then
     before = two.figures()
 
     async def open_all() -> list[Imap]:
