@@ -1,6 +1,7 @@
 """pillarbox explain"""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -130,6 +131,8 @@ def _why_nothing(config: Config, reader: TraceReader, wanted: Wanted, since: int
     """One line that says what to do."""
     if not config.explain.enabled:
         return "nothing is recorded: the configuration has [explain] enabled = false"
+    if config.data_path.exists() and not os.access(config.data_path, os.R_OK | os.X_OK):
+        return f"only root and the server's user may look into {config.data_path}"
     if not reader.paths:
         return f"nothing was recorded yet in {config.data_path}: a server records from its start on"
     shown = wanted.text.lstrip("@") if wanted.kind is Kind.DOMAIN else wanted.text

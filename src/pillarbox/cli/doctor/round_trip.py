@@ -78,7 +78,12 @@ class _Trip:
         return True
 
     def _failed(self, subject: str, failure: Exception) -> Finding:
-        text = "".join(filter(str.isprintable, str(failure)))[:160] or type(failure).__name__
+        said = str(failure)
+        if isinstance(failure, smtplib.SMTPResponseException):
+            reply = failure.smtp_error
+            text = reply if isinstance(reply, str) else reply.decode("ascii", "replace")
+            said = f"{failure.smtp_code} {text}"
+        text = "".join(filter(str.isprintable, said))[:160] or type(failure).__name__
         return error("round trip", subject, text, "look at the server's log at this moment")
 
     def _send(self) -> str:
