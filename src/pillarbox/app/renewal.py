@@ -63,7 +63,7 @@ class Renewal:
         log.info("ordering a certificate by ACME from %s", self._config.tls.acme_directory)
         descriptors = [sock.fileno() for sock in self._bound]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pillarbox.certs.order", *map(str, descriptors)),
+            *(sys.executable, "-P", "-m", "pillarbox.certs.order", *map(str, descriptors)),
             pass_fds=descriptors,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -150,7 +150,8 @@ class Supervisor:
         ]
         with theirs:
             worker.process = subprocess.Popen(
-                [sys.executable, "-m", "pillarbox.app.worker", str(theirs.fileno())],
+                # -P: nothing is imported from the folder where we were started.
+                [sys.executable, "-P", "-m", "pillarbox.app.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=inherited,
                 process_group=0,  # Ctrl-C is for the supervisor, who tells its workers

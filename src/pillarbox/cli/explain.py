@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pillarbox.cli.common import directory_of
+from pillarbox.cli.common import directory_of, one_line
 from pillarbox.cli.explain_words import Moment, Words, moment_as_json, show_time
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
@@ -102,7 +102,7 @@ def explain(wanted: Wanted, since: int, limit: int, as_json: bool) -> None:
         words = Words(name_of)
         if as_json:
             shown = [_as_json(config, words, story) for story in found.stories]
-            click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(shown, indent=2))
             return
         for number, story in enumerate(found.stories):
             if number:
@@ -166,7 +166,7 @@ def _waits(config: Config, story: Story) -> list[tuple[str, str]]:
         rows = queue.rows(Selection(queue_id=story.queue_id))
         return [
             (
-                row.recipient,
+                one_line(row.recipient),
                 "held" if row.held else f"next try {show_time(row.next_try * 1_000_000)[:19]}Z",
             )
             for row in rows

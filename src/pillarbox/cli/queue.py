@@ -140,7 +140,7 @@ def show(queue_id: str, as_json: bool) -> None:
         raise Refused(f"the queue has no message {queue_id}; it may be delivered already")
     first = rows[0]
     if as_json:
-        click.echo(json.dumps(_as_json(rows), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_as_json(rows), indent=2))
         return
     click.echo(f"{queue_id} from <{first.reverse_path}>, {first.size} octets")
     click.echo(f"in the queue since {_moment(first.created)}")

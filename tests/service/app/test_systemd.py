@@ -32,7 +32,7 @@ AS_SYSTEMD = """
 import os, sys
 os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.dup2(int(sys.argv[1]), 3, inheritable=True)
-os.execv(sys.executable, [sys.executable, "-m", "pillarbox", "serve"])
+os.execv(sys.executable, [sys.executable, "-P", "-m", "pillarbox", "serve"])
 """
 """Gives the descriptor as the first passed one to what runs with the same pid."""
 
@@ -165,6 +165,7 @@ def test_who_connects_while_it_starts_again_waits_and_is_served(
 def test_two_workers_share_what_comes_to_one_socket(
     start: Start, heard: Heard, listening: socket.socket, tmp_path: Path
 ) -> None:
+    (tmp_path / "nt.py").write_text("raise SystemExit('imported from the current folder')")
     start(2, listening, LISTEN_FDS="1", LISTEN_FDNAMES="imap", NOTIFY_SOCKET=str(heard.path))
     heard.until("READY=1")
     clients = [socket.create_connection(listening.getsockname(), timeout=20) for _ in range(20)]
@@ -173,7 +174,7 @@ def test_two_workers_share_what_comes_to_one_socket(
     deadline = time.monotonic() + 20
     held: list[int] = []
     while sum(held) < 20 and time.monotonic() < deadline:
-        status = [sys.executable, "-m", "pillarbox", "status", "--json"]
+        status = [sys.executable, "-P", "-m", "pillarbox", "status", "--json"]
         report = json.loads(subprocess.check_output(status, cwd=tmp_path))
         held = [worker["connections"].get("imap", 0) for worker in report["workers"]]
     assert held == [10, 10]
