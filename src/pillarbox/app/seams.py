@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pillarbox.app.services import make_services
 from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
-from pillarbox.net.connection import Service
+from pillarbox.net.service import Service
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.queue.worker import FindRoute
 from pillarbox.smtpd.context import SmtpContext

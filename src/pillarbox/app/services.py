@@ -15,7 +15,8 @@ from pillarbox.core.tally import PROTOCOL_OF, SERVICES, Tally
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.imapd.session import command_of as imap_command
-from pillarbox.net.connection import Connection, Service
+from pillarbox.net.connection import Connection
+from pillarbox.net.service import Service
 from pillarbox.net.session import Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
 from pillarbox.pop3d.session import command_of as pop3_command

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -76,9 +76,12 @@ def bind_all(addresses: Sequence[str]) -> list[socket.socket]:
 
 
 class _Listener:
-    """Calls `_serve` in a thread for each connection, for some at a time."""
+    """Calls `serve` in a thread for each connection, for some at a time; it may raise OSError."""
 
-    def __init__(self, bound: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, bound: Sequence[socket.socket], serve: Callable[[socket.socket], None]
+    ) -> None:
+        self._serve = serve
         self._room = threading.Semaphore(_MOST_PEERS)
         self._sockets = list(bound)
         self._threads: list[threading.Thread] = []
@@ -96,9 +99,6 @@ class _Listener:
 
     def settle(self) -> None:
         """It listens."""
-
-    def _serve(self, peer: socket.socket) -> None:
-        raise NotImplementedError
 
     def _accept(self, sock: socket.socket) -> None:
         while True:
@@ -133,12 +133,12 @@ class HttpAnswers(_Listener):
 
     def __init__(self, bound: Sequence[socket.socket]) -> None:
         self._found: dict[str, str] = {}
-        super().__init__(bound)
+        super().__init__(bound, self._talk)
 
     def add(self, name: str, token: str, key_authorization: str) -> None:
         self._found[_HTTP_PREFIX + token] = key_authorization
 
-    def _serve(self, peer: socket.socket) -> None:
+    def _talk(self, peer: socket.socket) -> None:
         request = b""
         deadline = time.monotonic() + _PEER_S
         while b"\r\n\r\n" not in request and len(request) < _MOST_OCTETS:
@@ -164,7 +164,7 @@ class TlsAnswers(_Listener):
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.sni_callback = self._choose
-        super().__init__(bound)
+        super().__init__(bound, self._talk)
 
     def add(self, name: str, token: str, key_authorization: str) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -186,7 +186,7 @@ class TlsAnswers(_Listener):
         connection.context = found
         return None
 
-    def _serve(self, peer: socket.socket) -> None:
+    def _talk(self, peer: socket.socket) -> None:
         self._context.wrap_socket(peer, server_side=True).close()  # RFC 8737 §4: no more is said
 
 

@@ -202,7 +202,7 @@ def _counts(attribute: str) -> dict[str, int]:
 
 
 def _pairs(attribute: str) -> dict[tuple[str, str], int]:
-    return {(one, two): 0 for one, two in FAMILIES[attribute].combinations()}  # noqa: C420
+    return dict.fromkeys(((one, two) for one, two in FAMILIES[attribute].combinations()), 0)
 
 
 def _histograms(attribute: str) -> dict[str, Histogram]:

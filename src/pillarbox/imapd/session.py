@@ -38,7 +38,7 @@ _LOGINS = frozenset({"LOGIN", "AUTHENTICATE"})
 
 
 def command_of(event: Event) -> str:
-    """For `net.connection.Service`."""
+    """For `net.service.Service`."""
     if isinstance(event, Command):
         return "" if event.name in _LOGINS else event.name
     return "APPEND" if isinstance(event, AppendEnd) else ""

@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 MOST_SERVICES = 15
 TAKEN_A_TURN = 16
@@ -112,13 +113,13 @@ class Balance:
                 return
             index = octets[0]
             if not descriptors:  # our limit of open files: the connection is lost
-                self._took(index)
+                self._took(index, None)
             for descriptor in descriptors:
                 taking = self._take(self._services[index], socket.socket(fileno=descriptor))
                 task = asyncio.ensure_future(taking)
                 self._arriving.add(task)
                 task.add_done_callback(self._arriving.discard)
-                task.add_done_callback(lambda _task, index=index: self._took(index))  # type: ignore[misc]
+                task.add_done_callback(partial(self._took, index))
 
-    def _took(self, index: int) -> None:
+    def _took(self, index: int, _task: "asyncio.Future[object] | None") -> None:
         self._passed[(self._number - 1) * self._row + index] += 1

@@ -13,19 +13,17 @@ import types
 import zlib
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pillarbox.core.engine import Wait
-from pillarbox.core.tally import PROTOCOL_OF, SLOW_COMMAND_S, Histogram, SlowCommand, Tally
 from pillarbox.net.admission import Admission
 from pillarbox.net.channel import Channel
 from pillarbox.net.proxy import parse_proxy_header
+from pillarbox.net.service import Service
 from pillarbox.net.session import Session
 from pillarbox.net.turns import TURN_S, Turns
 from pillarbox.trace.events import Refused
 from pillarbox.trace.events import Session as Introduction
-from pillarbox.trace.recorder import Recorder
 
 EVENTS_A_TURN = 64
 """After so many events other connections get their turn."""
@@ -56,33 +54,6 @@ SESSION: ContextVar[str] = ContextVar("session", default="")
 serve others and happen to begin there inherit it, so it means nothing in their lines."""
 
 log = logging.getLogger("pillarbox.net")
-
-
-def _nameless(_event: Any) -> str:
-    return ""
-
-
-@dataclass(slots=True)
-class Service:
-    """What a listener does with connections."""
-
-    name: str
-    """For logs: smtp, submission, submissions, lmtp, imap, imaps, pop3, pop3s."""
-    new_session: Callable[["Connection"], Session]
-    turned_away: bytes
-    """What a peer gets instead of a greeting when there are too many connections."""
-    implicit_tls: bool
-    tls: Callable[[], ssl.SSLContext]
-    """The present context, asked for at each handshake."""
-    command_of: Callable[[Any], str] = _nameless
-    """The name of the command that an event is, or ends; "": its time is not counted."""
-    tally: Tally = field(default_factory=Tally)
-    recorder: Recorder = field(default_factory=Recorder)
-    times: Histogram = field(init=False)
-    """Of its commands."""
-
-    def __post_init__(self) -> None:
-        self.times = self.tally.commands[PROTOCOL_OF[self.name]]
 
 
 @types.coroutine
@@ -201,10 +172,10 @@ class Connection(asyncio.Protocol):
                 )
         return self.id
 
-    def _tell_refused(self, text: str, code: int = 0) -> None:
+    def _tell_refused(self, text: str) -> None:
         """Nothing comes of this connection."""
         if self.service.recorder.is_on:
-            refused = Refused(self.introduce(), "connection", "", "", code, "", text, "")
+            refused = Refused(self.introduce(), "connection", "", "", 0, "", text, "")
             self.service.recorder.add(refused)
 
     def flush(self) -> None:
@@ -592,23 +563,13 @@ class Connection(asyncio.Protocol):
         try:
             waiting = coroutine.send(None)
         except (StopIteration, ConnectionError):
-            self._note_time(event, began)
+            self.service.note_time(event, began, self.account)
             return True
         except Exception:
             self._report(session, event)
             return True
         self._task = self._loop.create_task(self._finish(session, event, coroutine, waiting, began))
         return False
-
-    def _note_time(self, event: Any, began: float) -> None:
-        service = self.service
-        name = service.command_of(event)
-        if name:
-            took = time.monotonic() - began
-            service.times.observe(took)
-            if took >= SLOW_COMMAND_S:
-                what = f"{PROTOCOL_OF[service.name]} {name}"
-                service.tally.slow.note(SlowCommand(time.time(), took, self.account, what))
 
     async def _finish(
         self,
@@ -620,7 +581,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         try:
             await _resume(coroutine, waiting)
-            self._note_time(event, began)
+            self.service.note_time(event, began, self.account)
         except ConnectionError:
             pass  # the peer is gone; `connection_lost` knows
         except Exception:

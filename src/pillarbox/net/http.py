@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from typing import cast
 
 MOST_PEERS = 32
 LARGEST_HEAD = 8192
@@ -135,10 +136,11 @@ class _Peer(asyncio.Protocol):
         self._is_answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        # uvloop's transports have the methods but not the class.
+        self._transport = transport = cast(asyncio.Transport, transport)
         if len(self._server.peers) >= MOST_PEERS:
             self._send(503, "too many connections\n")
-            self._transport.close()  # type: ignore[union-attr]
+            transport.close()
             return
         self._server.peers.add(self)
         self._timer = self._loop.call_later(HEAD_S, self._send, 408, "too slow\n")

@@ -10,7 +10,8 @@ from typing import cast
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.net.admission import Admission
 from pillarbox.net.balance import Balance
-from pillarbox.net.connection import Connection, Service
+from pillarbox.net.connection import Connection
+from pillarbox.net.service import Service
 from pillarbox.net.turns import Turns
 
 BACKLOG = 1024

@@ -50,7 +50,7 @@ _COMMANDS: dict[type, str] = {
 
 
 def command_of(event: events.Event) -> str:
-    """For `net.connection.Service`."""
+    """For `net.service.Service`."""
     return _COMMANDS.get(event.__class__, "")
 
 

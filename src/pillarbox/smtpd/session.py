@@ -47,7 +47,7 @@ from pillarbox.smtpd.context import SUBMISSION, SmtpContext
 from pillarbox.smtpd.message import Additions, Prepared, prepare
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
-from pillarbox.smtpd.told import tell_accepted, tell_refused
+from pillarbox.smtpd.told import Verdict, tell_accepted, tell_verdict, why_refused
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
@@ -57,11 +57,9 @@ MOST_LOGIN_FAILURES = 3
 """On one connection."""
 MOST_TARGETS = 2000
 """Copies of one message."""
-MOST_TOLD = 50
-"""Recipients of a message that was refused, for the trace."""
 
 TURNED_AWAY = format_reply(replies.TOO_MANY_CONNECTIONS)
-"""For `net.connection.Service`."""
+"""For `net.service.Service`."""
 
 TOO_MANY_LOGIN_FAILURES = Reply(
     421, "4.7.0", "Too many failed logins, closing transmission channel"
@@ -69,14 +67,6 @@ TOO_MANY_LOGIN_FAILURES = Reply(
 NULL_MX = Reply(550, "5.7.27", "The sender's domain takes no mail (null MX), so it sends none")
 TOO_FAST = Reply(450, "4.7.1", "Too many messages in a minute; try again later")
 ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
-
-_WHY = {
-    replies.BARE_CR_OR_LF_IN_DATA: "a CR or LF stood alone, by which others could be made to see two messages in one",
-    replies.SENDER_NOT_YOURS: "an address in From or Sender is not one of whoever logged in",
-    replies.MAILBOX_FULL: "it is larger than the room within the quotas",
-    replies.MAIL_LOOP: "Received or Delivered-To says that it was here before, or on too many hosts",
-}
-"""What a message was refused by."""
 
 log = logging.getLogger("pillarbox.smtpd")
 
@@ -93,7 +83,7 @@ _COMMANDS: dict[type, str] = {
 
 
 def command_of(event: Event) -> str:
-    """For `net.connection.Service`."""
+    """For `net.service.Service`."""
     return _COMMANDS.get(event.__class__, "")
 
 
@@ -384,16 +374,10 @@ class SmtpSession:
     # The trace
 
     def _tell(self, what: str, address: str, reply: Reply, why: str) -> None:
-        recorder, transaction = self._context.recorder, self._transaction
-        if not recorder.is_on:
-            return
-        sender = transaction.sender if transaction is not None else ""
-        recipient = address if what == "recipient" else ""
-        if what == "sender":
-            sender = address
-        if what == "message" and transaction is not None:
-            recipient = " ".join(transaction.recipients[:MOST_TOLD])
-        tell_refused(recorder, self._connection.introduce(), (what, sender, recipient), reply, why)
+        if self._context.recorder.is_on:
+            connection = self._connection.introduce()
+            verdict = Verdict(what, address, reply, why)
+            tell_verdict(self._context.recorder, connection, self._transaction, verdict)
 
     def _tell_of_engine(self) -> None:
         """What the engine refused by itself."""
@@ -461,10 +445,7 @@ class SmtpSession:
             reply = await self._accept(transaction, event)
             result = result_of(reply.code)
             if not reply.positive:
-                why = (
-                    f"{event.size_bytes} octets came, at most {self._context.max_message_size} may"
-                )
-                why = why if reply == replies.TOO_BIG else _WHY.get(reply, "")
+                why = why_refused(reply, event.size_bytes, self._context.max_message_size)
                 self._refuse("message", transaction.sender, reply, why)
                 return
         except Exception as error:  # afterwards nobody knows what message it was

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pillarbox.net.admission import Admission
-from pillarbox.net.connection import Connection, Service
+from pillarbox.net.connection import Connection
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.service import Service
 from pillarbox.outbound.route import Route
 from pillarbox.outbound.session import Host, TlsContexts
 from pillarbox.smtp import reply as replies

@@ -32,7 +32,7 @@ from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config, Imap, Listen, Security, Smtp, Submission
 from pillarbox.core.errors import DiskFull, Refused
 from pillarbox.core.secret import Secret
-from pillarbox.net.connection import Service
+from pillarbox.net.service import Service
 from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.store import mailboxes, messages

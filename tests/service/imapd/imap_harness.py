@@ -23,8 +23,8 @@ from pillarbox.core.secret import Secret
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.session import ImapSession
 from pillarbox.net.admission import Admission
-from pillarbox.net.connection import Service
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.service import Service
 from pillarbox.store import mailboxes
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append

@@ -12,8 +12,8 @@ from tests.service.net.test_connection import EchoSession
 from pillarbox.net import balance as module
 from pillarbox.net.admission import Admission
 from pillarbox.net.balance import MOST_SERVICES, NOW_OCTETS, Balance, passed_octets
-from pillarbox.net.connection import Service
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.service import Service
 
 
 def on_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:

@@ -16,8 +16,9 @@ from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
 from pillarbox.core.networks import parse_networks
 from pillarbox.net import connection as connection_module
 from pillarbox.net.admission import Admission
-from pillarbox.net.connection import Connection, Service
+from pillarbox.net.connection import Connection
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.service import Service
 from pillarbox.net.tls import server_context
 
 

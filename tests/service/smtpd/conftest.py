@@ -16,8 +16,8 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.secret import Secret
 from pillarbox.net.admission import Admission
-from pillarbox.net.connection import Service
 from pillarbox.net.listener import Listeners, bind
+from pillarbox.net.service import Service
 from pillarbox.net.tls import server_context
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer

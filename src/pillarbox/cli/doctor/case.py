@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -51,26 +51,15 @@ def words_of(failure: OSError) -> str:
 async def in_thread(work: Callable[[], T], timeout_s: float) -> T:
     """What `work` returns or raises; TimeoutError when it takes longer, and then it may go on by itself: a disk that
     hangs must not keep the command."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if result.done():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(value)  # type: ignore[arg-type]
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # from here on, nobody who gives up disturbs the thread
 
     def run() -> None:
-        value, error = None, None
         try:
-            value = work()
-        except Exception as raised:  # it is raised where it is waited for
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, value, error)
+            result.set_result(work())
+        except Exception as error:  # it is raised where it is waited for
+            result.set_exception(error)
 
     threading.Thread(target=run, name="doctor", daemon=True).start()
     async with asyncio.timeout(timeout_s):
-        return await result
+        return await asyncio.wrap_future(result)
