@@ -339,3 +339,37 @@ def test_mail_can_be_read_while_the_disk_is_full(
         client.close()
 
     in_service(tmp_path, test)
+
+
+def test_a_close_that_could_not_be_kept_leaves_the_mailbox_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the commit: what CLOSE would have expunged is there, under its number (RFC 9051 §6.4.1)."""
+
+    async def test(imap: Imap) -> None:
+        client = await imap.connect()
+        await client.read()
+        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        for _ in range(2):
+            await client.append(b"INBOX", SIMPLE)
+        await client.ok(b"SELECT INBOX")
+        await client.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+        write = Store.write
+
+        async def full(store: Store, account: int, work: Any) -> Any:
+            def undone(tx: Any) -> Any:
+                work(tx)
+                raise DiskFull
+
+            return await write(store, account, undone)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", full)
+            assert (await client.command(b"CLOSE"))[-1].startswith(b"NO")
+        assert await client.ok(b"FETCH 1:2 (FLAGS)") == [
+            b"* 1 FETCH (FLAGS (\\Deleted \\Recent))",
+            b"* 2 FETCH (FLAGS (\\Recent))",
+        ]
+        client.close()
+
+    in_service(tmp_path, test)

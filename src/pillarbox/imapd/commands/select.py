@@ -1,7 +1,5 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691; QRESYNC: RFC 7162 §3.2.5)."""
 
-from functools import partial
-
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.responses import vanished
@@ -144,20 +142,27 @@ async def close(client: Client, args: None) -> Answer:
     if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
         row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
         if row.deleted:
-            gone = await client.write_selected(partial(_expunge_all, selected=selected))
+            gone = await _expunge_all(client)
             tell_expunged(client, selected_place(client), gone, "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
 
 
-def _expunge_all(tx: Tx, selected: Selected) -> messages.Ranges:
-    before = mailboxes.by_id(tx, selected.mailbox).modseq
-    gone = messages.to_ranges(messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)]))
+async def _expunge_all(client: Client) -> messages.Ranges:
+    """The view knows of it, too: NOTIFY takes from there what the client knows (`watch`)."""
+    selected = client.selected
+
+    def work(tx: Tx) -> tuple[list[tuple[int, int]], int, int]:
+        before = mailboxes.by_id(tx, selected.mailbox).modseq
+        gone = messages.to_ranges(messages.expunge(tx, selected.mailbox, [(1, MOST_UIDS)]))
+        return gone, before, mailboxes.by_id(tx, selected.mailbox).modseq
+
+    gone, before, after = await client.write_selected(work)
     view = selected.view
     view.vanish(gone)
     view.expunge()
     if view.told_modseq == before:
-        view.told_modseq = mailboxes.by_id(tx, selected.mailbox).modseq
+        view.told_modseq = after
     return gone
 
 
