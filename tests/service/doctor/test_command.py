@@ -232,6 +232,16 @@ def test_a_run_says_what_changed_since_the_last(net: SmallDns, run: Run) -> None
     assert {each["before"] for each in rows if each["check"] == "mx"} == {"ok"}
 
 
+def test_a_fault_where_nothing_was_looked_at_before_is_a_change(net: SmallDns, run: Run) -> None:
+    configure(net, "data", {"imaps": free_port()})
+    run("domain", "add", "example.test")
+    run("doctor")
+    run("domain", "add", "second.test")
+    _, out, _ = run("doctor")
+    assert "  mx second.test: not looked at before, error now" in out
+    assert "spf example.test: not looked at" not in out
+
+
 def test_into_a_pipe_findings_are_plain_lines(net: SmallDns, run: Run) -> None:
     configure(net, "data", {"imaps": free_port()})
     run("domain", "add", "example.test")

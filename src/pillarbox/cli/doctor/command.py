@@ -245,9 +245,9 @@ def _print(findings: list[Finding], before: list[Level | None], last: int | None
 
 def _print_changes(findings: list[Finding], before: list[Level | None], last: int) -> None:
     changed = [
-        f"  {each.check} {each.subject}: {was} before, {each.level} now"
+        f"  {each.check} {each.subject}: {was or 'not looked at'} before, {each.level} now"
         for each, was in zip(findings, before, strict=True)
-        if was is not None and was is not each.level
+        if was is not each.level and (was or each.level is not Level.OK)
     ]
     when = datetime.datetime.fromtimestamp(last, datetime.UTC)
     since = f"Since the last run ({when:%Y-%m-%d %H:%M} UTC)"
