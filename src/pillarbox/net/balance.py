@@ -3,8 +3,8 @@
 The kernel spreads connections over the workers by chance, or gives a burst to whoever is awake first: of ten sessions
 one may get seven, and its core is busy while another idles. So whoever accepts a connection looks into shared memory,
 and hands it on to a worker that has fewer, before a word was said. Each worker writes its own cells only; what is on
-its way to a worker counts as its own. A connection is handed on once at most. Two that look at the same moment may both decide for one of them: it
-is even but for that.
+its way to a worker counts as its own. A connection is handed on once at most. Two that look at the same moment may both
+decide for the same one: it is even but for that.
 """
 
 import asyncio
