@@ -16,6 +16,7 @@ SESSIONS = 10
 SIZE_OCTETS = 4096
 WARM_UP = 500
 """Messages before those that count."""
+LONGEST_START_S = 60.0
 LONGEST_S = 300.0
 """A run that takes longer is broken off."""
 
@@ -88,9 +89,10 @@ def _start(module: str, *arguments: object) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         text=True,
     )
-    if _line(process) != "ready\n":
+    is_heard = select.select([_stream(process.stdout)], [], [], LONGEST_START_S)[0]
+    if not is_heard or _line(process) != "ready\n":
         process.kill()
-        raise SystemExit(f"{module} did not get ready")
+        raise SystemExit(f"{module} did not get ready: the server greets nobody, or it failed")
     return process
 
 
