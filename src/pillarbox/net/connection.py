@@ -40,6 +40,10 @@ WRITE_LOW_OCTETS = 64 * 1024
 HANDSHAKE_S = 60.0
 """For the handshake with which a connection begins: no engine waits for anything yet."""
 
+PROXY_HEADER_S = 5.0
+"""For the header with which a trusted proxy begins. It sends that first of all, so what takes long is a lost packet:
+3 s are the least that leave time to send one again (HAProxy's proxy-protocol.txt, §2)."""
+
 WRITE_STALL_S = 120.0
 """A peer that takes none of our output for this long is cut off."""
 
@@ -90,6 +94,7 @@ class Connection(asyncio.Protocol):
         "_proxy_header",
         "_reading_paused",
         "_session",
+        "_since",
         "_slice_began",
         "_stall_timer",
         "_stopping",
@@ -143,6 +148,7 @@ class Connection(asyncio.Protocol):
         self._held = b""  # input as it came, that waits for its turn
         self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_event = self._loop.time()
+        self._since = time.monotonic()
         self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
         self._reading_paused = self._write_paused = self._turn_scheduled = False
@@ -257,6 +263,25 @@ class Connection(asyncio.Protocol):
         """Whether we wait for the peer to take our output."""
         return self._write_paused
 
+    @property
+    def stranger_since(self) -> float | None:
+        """See `net.admission`."""
+        return None if self.account or self._task is not None else self._since
+
+    def give_way(self) -> None:
+        """Part from the peer now: others need the place."""
+        self._admission.leave(self)
+        self.service.tally.turned_away["too_many"] += 1
+        self._tell_refused("too many connections")
+        self.flush()
+        transport = self._transport
+        if transport is None or self._write_paused:
+            self.abort()
+            return
+        if self._opened and (self.channel.is_tls or not self.channel.has_tls):
+            transport.writelines(self.channel.send([self.service.turned_away]))
+        self._close()
+
     def stop(self) -> None:
         """Part from the peer once the present command is done."""
         self._stopping = True
@@ -330,14 +355,13 @@ class Connection(asyncio.Protocol):
         try:
             header = parse_proxy_header(octets)
         except ValueError as error:
-            log.warning("%s %s: %s; closed", self.id, self.peer[0], error)
-            self._tell_refused(str(error))
-            self.abort()
+            self._refuse_proxy(str(error))
             return b""
         if header is None:
             self._proxy_header = octets
             return b""
         self._proxy_header = None
+        self._last_event = self._loop.time()
         if header.client is not None and header.server is not None:
             self._admission.leave(self)
             self.proxy = self.peer[0]
@@ -346,6 +370,11 @@ class Connection(asyncio.Protocol):
                 return b""
         self._begin()
         return octets[header.length :]
+
+    def _refuse_proxy(self, why: str) -> None:
+        log.warning("%s %s: %s; closed", self.id, self.peer[0], why)
+        self._tell_refused(why)
+        self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self.channel.has_more:
@@ -618,6 +647,8 @@ class Connection(asyncio.Protocol):
 
     def _patience(self) -> float | None:
         """Seconds that the peer may stay silent now; None: for ever."""
+        if self._proxy_header is not None:
+            return PROXY_HEADER_S
         if not self._opened:
             return HANDSHAKE_S
         return self._session.engine.timeout() if self._session is not None else None
@@ -645,6 +676,9 @@ class Connection(asyncio.Protocol):
         if self._opened:
             session.engine.timed_out()
             self.flush()
+        elif self._proxy_header is not None:
+            self._refuse_proxy("no whole PROXY header in time")
+            return
         self._close()
 
     def _say_stop(self) -> None:
