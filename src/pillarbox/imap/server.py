@@ -549,6 +549,11 @@ class Server:
             return None
         return self._limits.autologout_s if self._logged_in() else self._limits.login_timeout_s
 
+    @property
+    def is_amid_message(self) -> bool:
+        """Whether octets of a message are on their way, of which each piece is an event."""
+        return self._expects is _Expects.MESSAGE
+
     def timed_out(self) -> None:
         """See `core.engine`."""
         self.bye("Idle for too long")  # RFC 3501 §7.1.5

@@ -44,6 +44,10 @@ PROXY_HEADER_S = 5.0
 """For the header with which a trusted proxy begins. It sends that first of all, so what takes long is a lost packet:
 3 s are the least that leave time to send one again (HAProxy's proxy-protocol.txt, §2)."""
 
+LEAST_RATE = 100
+"""Octets in a second, on average over as long as a peer may be silent: a message that comes more slowly is not awaited.
+The slowest links by satellite carry twice as much."""
+
 WRITE_STALL_S = 120.0
 """A peer that takes none of our output for this long is cut off."""
 
@@ -93,9 +97,11 @@ class Connection(asyncio.Protocol):
         "_opened_at",
         "_proxy_header",
         "_reading_paused",
+        "_received",
         "_session",
         "_since",
         "_slice_began",
+        "_slow_since",
         "_stall_timer",
         "_stopping",
         "_task",
@@ -145,6 +151,10 @@ class Connection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
+        self._received = 0  # octets, as they came
+        self._slow_since: tuple[float, int] | None = (
+            None  # a look amid a message, and what had come then
+        )
         self._held = b""  # input as it came, that waits for its turn
         self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_event = self._loop.time()
@@ -377,6 +387,7 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self.channel.has_more:
             self._held += data
             self._pause_reading()
@@ -667,10 +678,11 @@ class Connection(asyncio.Protocol):
             return
         timeout = self._patience()
         if timeout is None or self._task is not None or self._write_paused:
+            self._slow_since = None
             self._set_timer()
             return
         left = self._last_event + timeout - self._loop.time()
-        if left > 0:
+        if left > 0 and not self._is_too_slow(session, timeout):
             self._timer = self._loop.call_later(min(left, LONGEST_NAP_S), self._look_at_time)
             return
         if self._opened:
@@ -680,6 +692,19 @@ class Connection(asyncio.Protocol):
             self._refuse_proxy("no whole PROXY header in time")
             return
         self._close()
+
+    def _is_too_slow(self, session: Session, timeout: float) -> bool:
+        """Whether a message drips: pieces of it keep the connection alive, but it would never end."""
+        if not (self._opened and session.engine.is_amid_message):
+            self._slow_since = None
+            return False
+        now = self._loop.time()
+        since, had = self._slow_since or (now, self._received)
+        self._slow_since = since, had
+        if now - since < timeout:
+            return False
+        self._slow_since = None
+        return self._received - had < LEAST_RATE * (now - since)
 
     def _say_stop(self) -> None:
         if self._session is None or self._closing:

@@ -26,6 +26,8 @@ from pillarbox.net.tls import server_context
 class LineEngine:
     """One line is one event; each is answered by `answer`."""
 
+    is_amid_message = False
+
     def __init__(self) -> None:
         self.closing = self.wants_tls = self.secure = False
         self.waiting = False
@@ -248,6 +250,34 @@ def test_silence_ends_a_connection_and_single_octets_do_not_keep_it(tmp_path: Pa
             task.cancel()
         finally:
             LineEngine.timeout = original
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("rate", "stays"), [(100, False), (100_000, True)])
+def test_a_message_that_drips_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, stays: bool
+) -> None:
+    """Though each piece is an event."""
+    monkeypatch.setattr(connection_module, "LEAST_RATE", 10_000)
+    monkeypatch.setattr(LineEngine, "is_amid_message", True)
+    monkeypatch.setattr(LineEngine, "timeout", lambda self: 0.3)
+    monkeypatch.setattr(connection_module, "LONGEST_NAP_S", 0.05)
+
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        piece = b"x" * (rate // 100 - 1) + b"\n"
+        begin = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - begin < 1.5:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+            if rig.sessions and rig.sessions[0].was_closed:
+                break
+        writer.write(b"quit\n")
+        with contextlib.suppress(ConnectionError):
+            assert (b"silence\n" in await reader.read()) != stays
+        assert (rig.sessions[0].engine.output == []) or stays
+        assert (asyncio.get_running_loop().time() - begin < 1) != stays
 
     run(tmp_path, scenario)
 
