@@ -314,7 +314,6 @@ class Connection(asyncio.Protocol):
         if not self._admit():
             return
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
-        self._session = self.service.new_session(self)
         if self.peer[0] in self._admission.proxies:
             self._proxy_header = b""
             self._set_timer()
@@ -322,7 +321,8 @@ class Connection(asyncio.Protocol):
             self._begin()
 
     def _begin(self) -> None:
-        """Who the client is, is known."""
+        """Who the client is, is known: only now is there a session, which may trust it or not."""
+        self._session = self.service.new_session(self)
         self.service.tally.connections[self.service.name] += 1
         if self.service.implicit_tls:
             self.channel.start_tls()
@@ -674,18 +674,20 @@ class Connection(asyncio.Protocol):
     def _look_at_time(self) -> None:
         """Silence counts from the last whole event: single octets do not keep a connection."""
         session = self._session
-        if session is None or self._transport is None or self._closing:
+        if self._transport is None or self._closing:
             return
+        if session is None and self._proxy_header is None:
+            return  # it was turned away
         timeout = self._patience()
         if timeout is None or self._task is not None or self._write_paused:
             self._slow_since = None
             self._set_timer()
             return
         left = self._last_event + timeout - self._loop.time()
-        if left > 0 and not self._is_too_slow(session, timeout):
+        if left > 0 and not (session is not None and self._is_too_slow(session, timeout)):
             self._timer = self._loop.call_later(min(left, LONGEST_NAP_S), self._look_at_time)
             return
-        if self._opened:
+        if session is not None and self._opened:
             session.engine.timed_out()
             self.flush()
         elif self._proxy_header is not None:
@@ -707,9 +709,9 @@ class Connection(asyncio.Protocol):
         return self._received - had < LEAST_RATE * (now - since)
 
     def _say_stop(self) -> None:
-        if self._session is None or self._closing:
+        if self._closing:
             return
-        if not self._opened:
+        if self._session is None or not self._opened:
             self._close()
             return
         self._session.stop()

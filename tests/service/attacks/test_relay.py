@@ -189,7 +189,7 @@ def test_a_client_behind_a_proxy_is_not_the_proxy(tmp_path: Path, version: int) 
         assert takes(await whole(server, "smtp", ours, *mail[1:3])), "else this shows nothing"
         assert await whole(server, "smtp", *mail) == b"", "a header is never guessed to be missing"
         said = await whole(server, "smtp", ours, *mail[1:], source="127.0.0.2")
-        assert b"\r\n550" in said, "nobody else is a proxy"
+        assert b"\r\n5" in said, "nobody else is a proxy"
         assert not takes(said)
 
     run(
@@ -197,6 +197,31 @@ def test_a_client_behind_a_proxy_is_not_the_proxy(tmp_path: Path, version: int) 
         work,
         security={"proxy_protocol_from": ["127.0.0.1"]},
         smtp=Smtp(error_delay="0s", trusted_networks=["127.0.0.1"]),
+    )
+
+
+def test_a_client_behind_a_proxy_may_not_speak_for_others_because_the_proxy_may(
+    tmp_path: Path,
+) -> None:
+    async def work(server: Attacked) -> None:
+        said = await whole(
+            server,
+            "smtp",
+            b"PROXY TCP4 198.51.100.1 127.0.0.1 4711 25\r\nEHLO x",
+            b"XCLIENT ADDR=127.0.0.1 LOGIN=alice@example.test",
+            b"EHLO x",
+            b"MAIL FROM:<>",
+            b"RCPT TO:<%b>" % FAR,
+            b"DATA",
+        )
+        assert b"XCLIENT" not in said
+        assert not takes(said)
+
+    run(
+        tmp_path,
+        work,
+        security={"proxy_protocol_from": ["127.0.0.1"]},
+        smtp=Smtp(error_delay="0s", xclient_from=["127.0.0.1"]),
     )
 
 

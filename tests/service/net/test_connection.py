@@ -135,7 +135,9 @@ class Rig:
         return made
 
     async def start(self, implicit_tls: bool = False) -> None:
-        service = Service("imap", self.session, b"too many\n", implicit_tls, lambda: self.context)
+        service = self.service = Service(
+            "imap", self.session, b"too many\n", implicit_tls, lambda: self.context
+        )
         sock = bind("127.0.0.1:0")
         self.port = sock.getsockname()[1]
         await self.listeners.listen(sock, service)
@@ -531,6 +533,43 @@ def test_half_a_header_is_not_awaited_for_long_however_it_drips(
     rig = run(tmp_path, scenario)
     assert not rig.admission.connections
     assert rig.admission.by_address == {}
+
+
+def test_a_session_is_made_for_the_client_not_for_its_proxy(tmp_path: Path) -> None:
+    """What the client may do depends on its address, and sessions look at that at once."""
+    seen: list[tuple[str, int]] = []
+
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        make = rig.session
+
+        def note(connection: Connection) -> EchoSession:
+            seen.append(connection.peer)
+            return make(connection)
+
+        rig.service.new_session = note
+        reader, writer = await rig.connect()
+        await asyncio.sleep(0.05)
+        assert not seen
+        writer.write(HEADER + b"quit\n")
+        assert await reader.read() == b"hello\n<quit>\n"
+
+    run(tmp_path, scenario)
+    assert seen == [("192.0.2.7", 4711)]
+
+
+def test_a_stop_does_not_wait_for_headers(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, _writer = await rig.connect()
+        await asyncio.sleep(0.05)
+        began = asyncio.get_running_loop().time()
+        await rig.listeners.close(5)
+        assert asyncio.get_running_loop().time() - began < 2
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+    run(tmp_path, scenario)
 
 
 def test_the_time_for_a_header_is_not_that_of_the_session(
