@@ -24,9 +24,12 @@ PLAIN = base64.b64encode(f"\0{ALICE}\0{PASSWORD}".encode())
 
 
 @cache
-def _hashes() -> tuple[str, str]:
-    quick = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    return hash_password(Secret(PASSWORD), quick)
+def _hashes(*, quick: bool) -> tuple[str, str]:
+    if not quick:
+        return hash_password(Secret(PASSWORD))
+    return hash_password(
+        Secret(PASSWORD), argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    )
 
 
 class Wire:
@@ -140,8 +143,9 @@ async def attacked(
     smtp: Smtp | None = None,
     security: Mapping[str, object] | None = None,
     lab: bool = True,
+    quick: bool = True,
 ) -> AsyncIterator[Attacked]:
-    """`lab`: logins without TLS."""
+    """`lab`: logins without TLS. `quick`: hashes of passwords take no time."""
     server = Server(
         Config(
             "mail.example.test",
@@ -158,7 +162,7 @@ async def attacked(
         made = Attacked(server)
         made.store.directory.add_domain("example.test")
         for address in (ALICE, BOB):
-            made.store.directory.add_account(address, *_hashes())
+            made.store.directory.add_account(address, *_hashes(quick=quick))
         yield made
     finally:
         await server.stop(0)
