@@ -105,6 +105,45 @@ def test_5000_idle_connections_stay_under_250_mib_and_10000_keep_nobody_out(
     asyncio.run(scenario())
 
 
+def test_attacks_leave_no_descriptors_behind(server: ServerProcess) -> None:
+    """An account that was used keeps its files open, six descriptors, and what is told of attacks goes to one file:
+    the first round may leave those, no further one anything."""
+    ports = (server.smtp, server.imap, server.pop3, server.submission)
+    beginnings = (b"x" * 3000, b"\r\n" * 50, b"EHLO x\r\nSTARTTLS\r\n", b"\x16\x03\x01", b"")
+
+    async def attack() -> int:
+        for user in range(3):
+            imap = await Imap.connect(server.imap, user)
+            await imap.command("APPEND INBOX", b"a: b\r\n\r\nc\r\n")
+            imap.writer.write(b"x APPEND INBOX {100000}\r\n")
+            imap.close()
+        smtp = await Smtp.connect(server.smtp)
+        for line in ("MAIL FROM:<>", f"RCPT TO:<user1@{DOMAIN}>", "DATA"):
+            await smtp.say(line)
+        smtp.writer.write(b"Subject: x\r\n" + b"y" * 2_000_000)
+        await smtp.writer.drain()
+        smtp.writer.transport.abort()
+        for number in range(200):
+            _reader, writer = await asyncio.open_connection(
+                "127.0.0.1", ports[number % 4], local_addr=(f"127.0.2.{1 + number}", 0)
+            )
+            writer.write(beginnings[number % 5])
+            if number % 2:
+                writer.transport.abort()
+            else:
+                writer.close()
+        await asyncio.sleep(1.5)
+        return server.descriptors()
+
+    async def scenario() -> None:
+        before = server.descriptors()
+        first = await attack()
+        assert first - before <= 3 * 6 + 6
+        assert [await attack(), await attack()] == [first, first]
+
+    asyncio.run(scenario())
+
+
 def test_100_idle_imap_sessions_stay_under_100_mib(server: ServerProcess) -> None:
     async def scenario() -> None:
         filler = await Imap.connect(server.imap, 0)
