@@ -120,7 +120,7 @@ class Server:
         """Whether mailbox names are UTF-8, not modified UTF-7; set by the service (RFC 6855 §3)."""
         self._limits = limits or Limits()
         self._commands = commands
-        self._framer = Framer(self._limits.line)
+        self._framer = Framer()
         self._out: list[bytes] = []
         self._expects = _Expects.COMMAND
         self._tag = b"*"
@@ -168,7 +168,9 @@ class Server:
         if self._first and self._framer.starts_with(_TLS_RECORD):
             self.bye("This port does not begin with TLS")
             return None
-        piece = self._framer.next_command()
+        limits = self._limits
+        most = limits.line if self._logged_in() else limits.line_before_login
+        piece = self._framer.next_command(most)
         if piece is None:
             return NEED_DATA
         match self._expects:
@@ -546,6 +548,11 @@ class Server:
         if self._expects in _FROM_SERVICE:
             return None
         return self._limits.autologout_s if self._logged_in() else self._limits.login_timeout_s
+
+    @property
+    def is_amid_message(self) -> bool:
+        """Whether octets of a message are on their way, of which each piece is an event."""
+        return self._expects is _Expects.MESSAGE
 
     def timed_out(self) -> None:
         """See `core.engine`."""

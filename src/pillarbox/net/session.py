@@ -5,11 +5,19 @@ from typing import Any, Protocol
 from pillarbox.core.engine import Engine
 
 
+class ServerEngine(Engine[Any], Protocol):
+    """The server side of a protocol."""
+
+    @property
+    def is_amid_message(self) -> bool:
+        """Octets of a message are on their way: each piece is an event, so silence is not all that can be too slow."""
+
+
 class Session(Protocol):
     """A service's side of one connection."""
 
     @property
-    def engine(self) -> Engine[Any]:
+    def engine(self) -> ServerEngine:
         """The server side of the protocol."""
 
     def opened(self) -> None:
