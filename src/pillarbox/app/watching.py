@@ -34,6 +34,8 @@ WISH_S = 10.0
 MOST_VIEWERS = 8
 BUFFER_OCTETS = 1 << 20
 """That wait for a viewer to be read; more is dropped."""
+CATCH_UP_S = 0.1
+"""How soon a viewer that was too slow is looked at again."""
 
 MOST_BACKLOG = 50
 """Lines of a session that are kept until it is known whose it is."""
@@ -164,13 +166,23 @@ class _Viewer:
         transport = self._writer.transport
         if transport.is_closing():
             return
-        if transport.get_write_buffer_size() > BUFFER_OCTETS:
+        if self._missed or transport.get_write_buffer_size() > BUFFER_OCTETS:
+            if not self._missed:
+                asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
             self._missed += 1
             return
-        if self._missed:
-            transport.write(_encode(Shown(at=time.time(), missed=self._missed)) + b"\n")
-            self._missed = 0
         transport.write(line)
+
+    def _catch_up(self) -> None:
+        """Say what was left out, once there is room again."""
+        transport = self._writer.transport
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > BUFFER_OCTETS // 2:
+            asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
+            return
+        transport.write(_encode(Shown(at=time.time(), missed=self._missed)) + b"\n")
+        self._missed = 0
 
     def close(self) -> None:
         self._writer.close()
@@ -235,7 +247,7 @@ class Watching:
             wish = msgspec.json.decode(line, type=Wish)
             if len(self._viewers) >= MOST_VIEWERS:
                 raise Refused(f"{MOST_VIEWERS} others look on already: end one of them")
-            account = self._directory.known_account(wish.account).id if wish.account else 0
+            account = self._account(wish.account) if wish.account else 0
             viewer = _Viewer(writer, wish, account)
         except (Refused, msgspec.DecodeError, ValueError) as failure:
             problem = failure.text if isinstance(failure, Refused) else str(failure)
@@ -255,6 +267,13 @@ class Watching:
             if count % ATTACHED_A_TURN == 0:
                 await asyncio.sleep(0)
         return viewer
+
+    def _account(self, address: str) -> int:
+        """Raises Refused."""
+        try:
+            return self._directory.known_account(address).id
+        except Refused as refused:
+            raise Refused(f"{refused.text}; see: pillarbox account list") from refused
 
     def _part(self, viewer: _Viewer) -> None:
         self._viewers.discard(viewer)

@@ -100,7 +100,7 @@ def trace(
     before, see: pillarbox explain.
     """
     config = read_config(as_server=False)  # root may save where the server's user may not
-    workers = [each["worker"] for each in ask(config.data_path)["workers"]]
+    workers = [each["worker"] for each in _ask(config.data_path)["workers"]]
     wish = Wish(account, address, [name for each in protocol for name in SERVICES_OF[each]])
     transcripts = Transcripts(save) if save is not None else None
     view = _View(config.data_path, workers, wish, as_json=as_json, transcripts=transcripts)
@@ -108,6 +108,16 @@ def trace(
         asyncio.run(view.run(seconds))
     finally:
         view.finish()
+
+
+def _ask(folder: Path) -> dict[str, Any]:
+    try:
+        return ask(folder)
+    except Refused as refused:
+        raise Refused(f"{refused.text}; {_ADVICE[refused.text.startswith('no ')]}") from refused
+
+
+_ADVICE = {True: "start it with: pillarbox serve", False: "try sudo"}
 
 
 @dataclass(slots=True)
