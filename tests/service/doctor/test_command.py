@@ -161,7 +161,7 @@ def test_a_message_that_does_not_arrive_is_told(
     server: MailServer, net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(round_trip, "WAIT_S", 0.5)
-    monkeypatch.setattr(round_trip._Trip, "_uids", lambda *_: "")
+    monkeypatch.setattr(round_trip.Trip, "_uids", lambda *_: "")
     configure(net, server.folder, server.ports)
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
     found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
