@@ -30,13 +30,14 @@ from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
 from pillarbox.cli.doctor.lookup import make_lookup
 from pillarbox.cli.doctor.machine import check_clock, check_disk, check_queue, check_server
 from pillarbox.cli.doctor.memory import Memory
-from pillarbox.cli.doctor.outbound import SMARTHOST, check_outbound
+from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
 from pillarbox.cli.doctor.watch import Watch
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
+from pillarbox.outbound.route import SMARTHOST
 from pillarbox.store.dkim_keys import DkimKey
 
 Check = Coroutine[Any, Any, list[Finding]]
