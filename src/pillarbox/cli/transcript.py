@@ -6,6 +6,7 @@ and what is another each time (ids, numbers, dates) is a placeholder. STARTTLS a
 that is up to the runner. A session is whole only if it was seen from its beginning.
 """
 
+import os
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -58,8 +59,9 @@ class Transcripts:
 
     def _make(self, path: Path) -> Path:
         try:
-            with path.open("x", encoding="utf-8"):
-                return path
+            # Sessions have private things in them.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            return path
         except FileExistsError:
             raise Refused(f"{path} exists already: name another file to save to") from None
         except OSError as error:
@@ -73,8 +75,12 @@ class Transcripts:
             return []
         key = shown.session
         if not shown.who and shown.text.startswith("connected to "):
+            before = self._sessions.pop(key, None)  # of a worker that was killed
             self._sessions[key] = Transcript(shown)
-            return []
+            if before is None:
+                return []
+            before.is_whole = False
+            return self._save(before)
         transcript = self._sessions.get(key)
         if transcript is None:
             self._missed_first += not shown.who and shown.text == "is open already"

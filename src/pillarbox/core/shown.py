@@ -15,6 +15,9 @@ LONGEST_SHOWN = 4096
 MOST_LINES = 200
 """Of one piece: a listing of thousands of lines must not keep others waiting."""
 
+MOST_STEPS = 2000
+"""Lines and literals that are looked at of one piece. Behind more of them, nothing is shown until the next command."""
+
 _TAIL = 40
 _LITERAL = re.compile(rb"\{([0-9]{1,18})\+?\}$")
 _LITERAL_LINE = re.compile(rb"\{[0-9]{1,18}\+?\}\r?\n")
@@ -89,8 +92,13 @@ class Answers:
         shown: list[bytes] = []
         if self._is_lost:
             return shown
-        at = 0
+        at = steps = 0
         while at < len(octets):
+            steps += 1
+            if steps > MOST_STEPS:
+                self.missed += octets.count(b"\n", at)
+                self._is_lost = True
+                break
             if self._skip:
                 step = min(self._skip, len(octets) - at)
                 self._skip -= step

@@ -1,5 +1,7 @@
 """What a server says, in lines for who looks on."""
 
+import time
+
 from pillarbox.core.engine import Heard
 from pillarbox.core.shown import LONGEST_SHOWN, MOST_LINES, Answers
 from pillarbox.imap.shown import answers as imap_answers
@@ -62,6 +64,20 @@ def test_of_many_lines_some_are_shown_and_all_are_counted() -> None:
     assert len(shown) == MOST_LINES
     assert answers.missed == 5 + 1 + 3
     assert answers.feed(b"ST (\\Noselect) NIL y\r\n") == [b"* LIST (\\Noselect) NIL y"]
+
+
+def test_thousands_of_literals_cost_little_and_leak_nothing() -> None:
+    answers = imap_answers(is_lost=False)
+    item = b"BODY[1] {6}\r\nsecret "
+    octets = b"* 1 FETCH (" + item * 40_000 + b")\r\na OK secret\r\n"
+    began = time.process_time()
+    shown = answers.feed(octets)
+    assert time.process_time() - began < 0.03
+    assert shown == []
+    assert answers.missed > 0
+    assert answers.feed(b"secret\r\n* 2 EXISTS\r\n") == []
+    answers.heard(Heard(b"b NOOP"))
+    assert answers.feed(b"b OK\r\n") == [b"b OK"]
 
 
 def test_what_is_kept_of_a_line_is_bounded() -> None:
