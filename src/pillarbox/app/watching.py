@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from pillarbox.app.control import bind_control
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.networks import Networks, parse_networks
 from pillarbox.core.tally import SERVICES
 from pillarbox.net.connection import Connection
@@ -101,7 +101,9 @@ class _Part:
     """What the verdict was made from."""
     fits: bool | None = None
     """None: it is not known yet, for nobody has logged in."""
-    backlog: deque[bytes] = field(default_factory=lambda: deque(maxlen=MOST_BACKLOG))
+    backlog: deque[bytes] = field(default_factory=deque)
+    missed: int = 0
+    """Lines that found no room there."""
 
 
 class _Viewer:
@@ -139,15 +141,22 @@ class _Viewer:
                 self._let_go(part, shown=part.fits)
         if part.fits:
             self._send(make())
-        elif part.fits is None and self._kept < BACKLOG_OCTETS:
-            line = make()
-            if len(part.backlog) == MOST_BACKLOG:
-                self._kept -= len(part.backlog[0])
-            part.backlog.append(line)
-            self._kept += len(line)
+        elif part.fits is None:
+            self._keep(part, make())
+
+    def _keep(self, part: _Part, line: bytes) -> None:
+        """Until it is known whose session it is."""
+        part.backlog.append(line)
+        self._kept += len(line)
+        while part.backlog and (len(part.backlog) > MOST_BACKLOG or self._kept > BACKLOG_OCTETS):
+            self._kept -= len(part.backlog.popleft())
+            part.missed += 1
 
     def _let_go(self, part: _Part, *, shown: bool) -> None:
         """Whose session it is, is known now."""
+        if part.missed and shown:
+            self._send(_encode(Shown(at=time.time(), missed=part.missed)) + b"\n")
+        part.missed = 0
         for line in part.backlog:
             self._kept -= len(line)
             if shown:
@@ -229,18 +238,20 @@ class Watching:
         try:
             viewer = await self._welcome(reader, writer)
             if viewer is not None:
+                await self._begin(viewer)
                 while await reader.read(1024):
                     pass  # a viewer has nothing more to say: this waits for its end
         except (OSError, TimeoutError, ValueError):
             pass  # it is gone, or does not speak our language
         finally:
             if viewer is not None:
-                self._part(viewer)
+                self._part_from(viewer)
             writer.close()
 
     async def _welcome(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> _Viewer | None:
+        """None: it was told why not."""
         async with asyncio.timeout(WISH_S):
             line = await reader.readline()
         try:
@@ -256,6 +267,9 @@ class Watching:
                 async with asyncio.timeout(WISH_S):
                     await writer.drain()
             return None
+        return viewer
+
+    async def _begin(self, viewer: _Viewer) -> None:
         self._viewers.add(viewer)
         self._change_services()
         present = [each for each in self._connections() if isinstance(each, Connection)]
@@ -266,7 +280,6 @@ class Watching:
                 self._attach(connection)
             if count % ATTACHED_A_TURN == 0:
                 await asyncio.sleep(0)
-        return viewer
 
     def _account(self, address: str) -> int:
         """Raises Refused."""
@@ -275,7 +288,7 @@ class Watching:
         except Refused as refused:
             raise Refused(f"{refused.text}; see: pillarbox account list") from refused
 
-    def _part(self, viewer: _Viewer) -> None:
+    def _part_from(self, viewer: _Viewer) -> None:
         self._viewers.discard(viewer)
         self._change_services()
         self._sweep(iter(list(self._taps)))
@@ -366,6 +379,8 @@ class Watching:
         if account not in self._names:
             if len(self._names) > 1000:
                 self._names.clear()
-            found = self._directory.account_by_id(account)
+            found = None
+            with suppress(Failure):
+                found = self._directory.account_by_id(account)
             self._names[account] = found.address if found is not None else f"account {account}"
         return self._names[account]

@@ -195,11 +195,16 @@ class _View:
             standing = msgspec.json.decode(first, type=Standing)
             if standing.problem:
                 raise Refused(standing.problem)
-            self._stands(standing, has_answered=has_answered)
-            while line := await reader.readline():
-                self._show(line)
         except (OSError, ValueError, TimeoutError):
-            return True
+            writer.close()
+            return False
+        except BaseException:
+            writer.close()
+            raise
+        try:
+            self._stands(standing, has_answered=has_answered)
+            while line := await _read(reader):
+                self._show(line)
         finally:
             writer.close()
         return True
@@ -212,7 +217,8 @@ class _View:
         self._standing += 1
         if self._standing == len(self.workers):
             what = f"{len(self.workers)} workers" if len(self.workers) > 1 else "the server"
-            self._say(f"looking on at {what}; {self._open} sessions are open; Ctrl-C ends")
+            present = "1 session is" if self._open == 1 else f"{self._open} sessions are"
+            self._say(f"looking on at {what}; {present} open; Ctrl-C ends")
 
     def _say(self, text: str) -> None:
         click.echo(f"pillarbox: {text}", err=True)
@@ -242,6 +248,14 @@ class _View:
         if self._standing:
             left_out = f", {self.missed} not shown" if self.missed else ""
             self._say(f"{self.lines} lines of {len(self.sessions)} sessions{left_out}")
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """A line, b"" where there is none any more: the worker was killed."""
+    try:
+        return await reader.readline()
+    except (OSError, ValueError):
+        return b""
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:

@@ -257,6 +257,25 @@ def test_a_session_of_an_account_is_shown_from_its_beginning(server: ServerProce
     assert {line["account"] for line in lines} == {"", BEN}
 
 
+def test_of_a_long_beginning_the_last_lines_are_kept(server: ServerProcess) -> None:
+    with looking_on(server, "--account", BEN, "--protocol", "imap") as viewer:
+        with opened(server.imap) as file:
+            file.readline()
+            for number in range(60):
+                file.write(b"a%d NOOP\r\n" % number)
+                file.flush()
+                file.readline()
+            file.write(f"b LOGIN {BEN} {PASSWORD}\r\nc LOGOUT\r\n".encode())
+            file.flush()
+            while file.readline():
+                pass
+        viewer.wait_for("closed")
+        viewer.end()
+    assert re.search(r"^\.\.\. [0-9]+ lines not shown$", viewer.text, re.MULTILINE)
+    assert "C: a0 NOOP" not in viewer.text
+    assert "C: a59 NOOP" in viewer.text
+
+
 def test_address_and_protocol_choose_sessions(server: ServerProcess) -> None:
     with looking_on(
         server, "--address", "127.0.0.9", "--address", "10.0.0.0/8", "--protocol", "smtp", "--json"
@@ -346,6 +365,28 @@ def test_a_slow_viewer_holds_nobody_up_and_hears_what_it_missed(server: ServerPr
         sock.close()
     client.quit()
     assert missed > 100
+
+
+def test_a_reader_that_has_enough_ends_it(server: ServerProcess) -> None:
+    config = str(server.folder / "pillarbox.toml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pillarbox", "trace", "--config", config, "--protocol", "imap"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "looking on" in process.stderr.readline()
+    imap(server).logout()
+    process.stdout.readline()
+    process.stdout.close()
+    imap(server).logout()
+    assert process.wait(WAIT_S) == 1
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert "Traceback" not in rest
+    assert "has ended" not in rest
 
 
 def test_a_viewer_that_is_killed_leaves_no_trace(server: ServerProcess) -> None:
@@ -585,16 +626,29 @@ def test_a_server_that_stops_meanwhile_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_who_may_not_look_on_is_told(server: ServerProcess) -> None:
-    if os.getuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("only root can be somebody else")
+@pytest.fixture
+def open_ways(server: ServerProcess) -> Iterator[None]:
+    """Anybody may go as far as the configuration, and look at it."""
     config = server.folder / "pillarbox.toml"
-    for path in (*server.folder.parents, server.folder):
-        if path.stat().st_mode & 0o001 == 0:
-            path.chmod(path.stat().st_mode | 0o001)
+    modes = {path: path.stat().st_mode for path in (config, *config.parents)}
+    for path, mode in modes.items():
+        with suppress(PermissionError):
+            path.chmod(mode | (0o044 if path == config else 0o011))
+    yield
+    for path, mode in modes.items():
+        with suppress(PermissionError):
+            path.chmod(mode)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
+@pytest.mark.usefixtures("open_ways")
+def test_who_may_not_look_on_is_told(server: ServerProcess) -> None:
+    config = str(server.folder / "pillarbox.toml")
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
-    command += ["-m", "pillarbox", "trace", "--config", str(config)]
+    command += ["-m", "pillarbox", "trace", "--config", config]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
     assert done.returncode == 1
     assert "only root and the server's user may ask the server" in done.stderr
+    assert done.stderr.endswith("; try sudo\n")
     assert done.stderr.count("\n") == 1

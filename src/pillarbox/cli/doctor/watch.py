@@ -70,7 +70,7 @@ class Watch:
         return await travel(self.case, self.account, self.password, SERIES)
 
     def _tell(self, trip: Trip, canary: Canary, folder: Path) -> None:
-        now = time.time()
+        now = round(time.time(), 3)
         worked = trip.failure is None
         has_changed = self.worked is not None and worked is not self.worked
         lasted = duration(now - self.since)
