@@ -201,6 +201,23 @@ def test_a_wrong_password_fails_each_time_and_at_the_end(server: Watched) -> Non
         assert "do: give the password of the account" in doctor.text
 
 
+def test_it_ends_soon_though_a_trip_hangs(tmp_path: Path) -> None:
+    server = Watched(tmp_path)
+    server.start()
+    with watching(server.folder, "--every", "1") as doctor:
+        wait_until(lambda: "  ok  " in doctor.text)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(2)
+            began = time.monotonic()
+            doctor.end()
+            assert time.monotonic() - began < 10
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+    assert server.stop() == 0
+
+
 def test_only_one_watches(server: Watched) -> None:
     with watching(server.folder, "--every", "1") as doctor:
         wait_until(lambda: "ok" in doctor.text)

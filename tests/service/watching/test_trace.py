@@ -630,14 +630,14 @@ def test_a_server_that_stops_meanwhile_is_told(tmp_path: Path) -> None:
 def open_ways(server: ServerProcess) -> Iterator[None]:
     """Anybody may go as far as the configuration, and look at it."""
     config = server.folder / "pillarbox.toml"
-    modes = {path: path.stat().st_mode for path in (config, *config.parents)}
-    for path, mode in modes.items():
-        with suppress(PermissionError):
-            path.chmod(mode | (0o044 if path == config else 0o011))
+    wanted = {config: 0o004, **dict.fromkeys(config.parents, 0o001)}
+    closed = [(path, path.stat().st_mode) for path in wanted]
+    closed = [(path, mode) for path, mode in closed if mode & wanted[path] != wanted[path]]
+    for path, mode in closed:
+        path.chmod(mode | wanted[path])
     yield
-    for path, mode in modes.items():
-        with suppress(PermissionError):
-            path.chmod(mode)
+    for path, mode in closed:
+        path.chmod(mode)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")

@@ -22,6 +22,9 @@ from pillarbox.core.secret import Secret
 SERIES = "pillarbox-canary"
 """What a trip that was cut off left behind, the next one removes."""
 
+END_S = 5.0
+"""How long the end waits for a trip under way."""
+
 Chains = list[list[x509.Certificate]]
 
 
@@ -57,8 +60,12 @@ class Watch:
                 ended = loop.create_task(ending.wait())
                 await asyncio.wait((trip, ended), return_when=asyncio.FIRST_COMPLETED)
                 ended.cancel()
-                done = await trip  # one under way is ended, and removes its message
-                self._tell(done, canary, folder)
+                # One under way removes its message; if it hangs, the next one does.
+                await asyncio.wait((trip,), timeout=END_S)
+                if not trip.done():
+                    trip.cancel()
+                    break
+                self._tell(trip.result(), canary, folder)
                 left_s = max(0.0, began + self.every_s - time.monotonic())
                 try:
                     await asyncio.wait_for(ending.wait(), left_s)
