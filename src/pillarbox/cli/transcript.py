@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from pillarbox.app.watching import Shown
 from pillarbox.core.errors import Refused
@@ -55,13 +56,14 @@ class Transcripts:
         self._count = 0
         self._sessions: dict[str, Transcript] = {}
         self._missed_first = 0
-        self._file: Path | None = self._make(path)
+        self._first: IO[str] | None = self._make(path)
 
-    def _make(self, path: Path) -> Path:
+    def _make(self, path: Path) -> IO[str]:
+        """For its owner only, since sessions have private things in them. It stays open: whoever owns the folder may
+        put another thing in its place."""
         try:
-            # Sessions have private things in them.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            return path
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return open(os.open(path, flags, 0o600), "w", encoding="utf-8")
         except FileExistsError:
             raise Refused(f"{path} exists already: name another file to save to") from None
         except OSError as error:
@@ -96,8 +98,9 @@ class Transcripts:
         self._sessions.clear()
         if self._missed_first:
             said.append(f"not saved: {self._missed_first} sessions that had begun before")
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
+        if self._first is not None:
+            self._first.close()
+            self._path.unlink(missing_ok=True)
             said.append("no session began, so nothing was saved")
         return said
 
@@ -105,11 +108,12 @@ class Transcripts:
         lines = transcript.lines()
         if self._count >= MOST_FILES:
             return []
-        path, self._file = self._file, None
+        file, self._first = self._first, None
+        path = self._path if file is not None else self._next_path()
+        self._count += 1
         try:
-            path = path or self._make(self._next_path())
-            self._count += 1
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with file or self._make(path) as opened:
+                opened.write("\n".join(lines) + "\n")
         except (Refused, OSError) as failure:
             return [f"a session was not saved: {failure}"]
         said = f"{path}: {transcript.service} session {transcript.session}, {len(lines)} lines"

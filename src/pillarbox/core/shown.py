@@ -6,7 +6,6 @@ one piece. All that is not shown is counted.
 
 import re
 from collections.abc import Callable
-from typing import Protocol
 
 from pillarbox.core.engine import Heard
 
@@ -24,21 +23,11 @@ _LITERAL_LINE = re.compile(rb"\{[0-9]{1,18}\+?\}\r?\n")
 _END = b"\r\n.\r\n"
 
 
-class Listener(Protocol):
-    """What hears a server's answers."""
-
-    missed: int
-    """Lines that were not shown, until somebody sets it to 0."""
-
-    def heard(self, line: Heard) -> None:
-        """The client said this, and what follows answers it."""
-
-    def feed(self, octets: bytes) -> list[bytes]:
-        """The lines that are whole now, as they may be shown, without their ends."""
-
-
 class Answers:
-    """A `Listener`. `mask` gets each line, and what is said about a literal stands in it already."""
+    """Hears a server's answers. `mask` gets each line, and what is said about a literal stands in it already.
+
+    Example, with literals: b"* 1 FETCH (BODY[] {2}\\r\\nhi)\\r\\n" -> [b"* 1 FETCH (BODY[] <2 octets>)"].
+    """
 
     __slots__ = (
         "_at_dot",
@@ -71,6 +60,7 @@ class Answers:
         self._bodies_behind = bodies_behind
         self._is_lost = is_lost
         self.missed = 0
+        """Lines that were not shown, until somebody sets it to 0."""
         self._line = b""  # the beginning of the present line
         self._size = 0  # its octets so far
         self._tail = b""  # its last octets
@@ -81,6 +71,7 @@ class Answers:
         self._at_dot = b""  # its last octets, where its end may begin
 
     def heard(self, line: Heard) -> None:
+        """The client said this, and what follows answers it."""
         self._command = line.text.split(b" ", 1)[0].upper()
         self._hidden_tag = line.hidden_tag
         if self._is_lost:
@@ -89,6 +80,7 @@ class Answers:
             self._skip, self._body = 0, -1
 
     def feed(self, octets: bytes) -> list[bytes]:
+        """The lines that are whole now, as they may be shown, without their ends."""
         shown: list[bytes] = []
         if self._is_lost:
             return shown

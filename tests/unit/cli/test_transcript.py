@@ -141,10 +141,27 @@ def test_a_line_that_would_end_a_line_of_the_file_is_made_plain() -> None:
 
 def test_a_file_is_for_its_owner_only_and_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
-    Transcripts(path)
+    first = Transcripts(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(Refused, match="exists already: name another file"):
         Transcripts(path)
+    first.close()
+    assert not path.exists()
+
+
+def test_who_puts_another_file_in_its_place_gets_nothing(tmp_path: Path) -> None:
+    """Root may save into somebody's folder."""
+    path, victim = tmp_path / "x.txt", tmp_path / "victim"
+    victim.write_text("as before")
+    transcripts = Transcripts(path)
+    path.unlink()
+    path.symlink_to(victim)
+    (tmp_path / "x-2.txt").symlink_to(victim)
+    for _ in range(2):
+        transcripts.add(Shown(session="1", service="pop3", text=OPENED))
+        said = transcripts.add(Shown(session="1", service="pop3", text="closed"))
+    assert "exists already" in said[0]
+    assert victim.read_text() == "as before"
 
 
 def test_a_session_of_a_worker_that_was_killed_is_saved_as_far_as_it_went(tmp_path: Path) -> None:
