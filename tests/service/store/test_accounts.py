@@ -94,6 +94,8 @@ def test_what_a_power_cut_may_take_is_counted_on(
         assert file is not None
         unsynced = file.unsynced
         assert unsynced
+        for account in MANY[-KEPT:]:
+            await uids(store, account)
         for _ in range(3):
             store.close_unused()
         assert len(store._accounts.open_accounts()) == KEPT
