@@ -74,7 +74,7 @@ class Server:
         log = self.place.folder / "output" / "server"
         self._process = self.place.start(["pillarbox", "serve"], log)
         end = time.monotonic() + READY_S
-        while self.place.run("pillarbox status --json")[0]:
+        while "pillarbox.app: ready\n" not in log.read_text():
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)

@@ -48,9 +48,10 @@ PORTS = {
 
 _COMMAND = """#!{python}
 import sys
-from pillarbox.app import demo
-demo.PORTS = {ports}
 from pillarbox.cli import main
+if "demo" in sys.argv[1:2]:
+    from pillarbox.app import demo
+    demo.PORTS = {ports}
 sys.argv[0] = "pillarbox"
 main()
 """
