@@ -5,7 +5,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -48,28 +49,27 @@ def relay_mail(
     host, port = server.smtp
     numbers = (SESSIONS, messages, domains, SIZE_OCTETS)
     with (
-        _start("bench.sink", SINK_PORT, SINK_DNS_PORT, domains) as sink,
+        sink(domains) as hosts,
         _start("bench.load", "submit", host, port, *numbers) as load,
     ):
         try:
-            _, sink_before_s = _ask_sink(sink)
+            _, sink_before_s = _ask_sink(hosts)
             before_s = cpu_s()
             begin = time.monotonic()
             _say(load, "go")
             if not select.select([_stream(load.stdout)], [], [], LONGEST_S)[0]:
                 raise SystemExit(f"after {LONGEST_S:.0f} s, the server has not taken all messages")
             result = json.loads(_line(load))
-            arrived, sink_s = _ask_sink(sink)
+            arrived, sink_s = _ask_sink(hosts)
             while (
                 not server.is_quiet() or arrived < messages
             ) and time.monotonic() < begin + LONGEST_S:
                 time.sleep(0.02)
-                arrived, sink_s = _ask_sink(sink)
+                arrived, sink_s = _ask_sink(hosts)
             seconds = time.monotonic() - begin
             end_s = cpu_s()
         finally:
             load.kill()
-            sink.kill()
     return Run(
         seconds,
         result["seconds"],
@@ -79,6 +79,16 @@ def relay_mail(
         result["cpu_s"],
         sink_s - sink_before_s,
     )
+
+
+@contextmanager
+def sink(domains: int) -> "Iterator[subprocess.Popen[str]]":
+    """The hosts of `domains` domains, and the DNS that Pillarbox asks here."""
+    with _start("bench.sink", SINK_PORT, SINK_DNS_PORT, domains) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _start(module: str, *arguments: object) -> "subprocess.Popen[str]":
@@ -111,8 +121,8 @@ def _stream(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def _ask_sink(sink: "subprocess.Popen[str]") -> tuple[int, float]:
+def _ask_sink(hosts: "subprocess.Popen[str]") -> tuple[int, float]:
     """(messages that arrived, its CPU seconds)"""
-    _say(sink, "?")
-    arrived, cpu_s = _line(sink).split()
+    _say(hosts, "?")
+    arrived, cpu_s = _line(hosts).split()
     return int(arrived), float(cpu_s)

@@ -135,10 +135,10 @@ class Pillarbox:
             for _ in range(100):
                 if queue.count() == (0, 0):
                     return
-                if any(row.attempts and not row.owner for row in queue.rows(Selection())):
-                    queue.retry(Selection())
+                if any(row.attempts and not row.owner for row in queue.selected.rows(Selection())):
+                    queue.selected.retry(Selection())
                 await asyncio.sleep(0.1)
-            raise AssertionError(queue.rows(Selection()))
+            raise AssertionError(queue.selected.rows(Selection()))
         finally:
             queue.close()
 

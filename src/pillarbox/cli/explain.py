@@ -163,7 +163,7 @@ def _waits(config: Config, story: Story) -> list[tuple[str, str]]:
         return []
     queue = OutgoingQueue(path, clock=time.time)
     try:
-        rows = queue.rows(Selection(queue_id=story.queue_id))
+        rows = queue.selected.rows(Selection(queue_id=story.queue_id))
         return [
             (
                 one_line(row.recipient),

@@ -86,7 +86,7 @@ def show_queue(selection: Selection, *, as_json: bool) -> None:
     """What `queue list` prints. Raises Refused, Unavailable."""
     with _open_queue() as opened:
         now = int(time.time())
-        rows = (_listed(row, now, as_json) for row in opened.each_row(selection))
+        rows = (_listed(row, now, as_json) for row in opened.selected.each_row(selection))
         first = list(islice(rows, MOST_STYLED_ROWS + 1))
         if len(first) > MOST_STYLED_ROWS:
             show_many(_COLUMNS, chain(first, rows), as_json=as_json)
@@ -135,7 +135,7 @@ def _moment(epoch_s: int) -> str:
 def show(queue_id: str, as_json: bool) -> None:
     """Show a message's recipients, what was last said of each, and what to do about it."""
     with _open_queue() as opened:
-        rows = opened.rows(Selection(queue_id=queue_id))
+        rows = opened.selected.rows(Selection(queue_id=queue_id))
     if not rows:
         raise Refused(f"the queue has no message {queue_id}; it may be delivered already")
     first = rows[0]
@@ -190,7 +190,7 @@ def unknown_replies(as_json: bool) -> None:
     Please report frequent ones, so that the next version explains them to your users.
     """
     with _open_queue() as opened:
-        found = opened.unknown_replies()
+        found = opened.unknown_replies.all()
     rows = [
         (count, last if as_json else _moment(last), reply if as_json else one_line(reply))
         for reply, count, last in found
@@ -217,7 +217,7 @@ def _change(
     _ensure_meant(selection, everything)
     with _open_queue() as opened:
         count = change(opened)
-        is_empty = not count and not opened.rows(selection, 1)
+        is_empty = not count and not opened.selected.rows(selection, 1)
     if is_empty:
         raise Refused("nothing in the queue is meant by that")
     if not count:
@@ -239,7 +239,9 @@ all_option = click.option("--all", "everything", is_flag=True, help="All that wa
 @config_option
 def retry(selection: Selection, everything: bool) -> None:
     """Try again now, without waiting for the schedule."""
-    _change(selection, everything, lambda opened: opened.retry(selection), "will be tried now")
+    _change(
+        selection, everything, lambda opened: opened.selected.retry(selection), "will be tried now"
+    )
 
 
 @queue.command(epilog="Example: pillarbox queue hold --address spammer@example.org")
@@ -248,7 +250,9 @@ def retry(selection: Selection, everything: bool) -> None:
 @config_option
 def hold(selection: Selection, everything: bool) -> None:
     """Keep mail in the queue until it is released."""
-    _change(selection, everything, lambda opened: opened.set_held(selection, held=True), "held")
+    _change(
+        selection, everything, lambda opened: opened.selected.set_held(selection, held=True), "held"
+    )
 
 
 @queue.command(epilog="Example: pillarbox queue release --all")
@@ -258,7 +262,10 @@ def hold(selection: Selection, everything: bool) -> None:
 def release(selection: Selection, everything: bool) -> None:
     """Let held mail go."""
     _change(
-        selection, everything, lambda opened: opened.set_held(selection, held=False), "released"
+        selection,
+        everything,
+        lambda opened: opened.selected.set_held(selection, held=False),
+        "released",
     )
 
 
@@ -272,4 +279,4 @@ def remove(selection: Selection, everything: bool, yes: bool) -> None:
     _ensure_meant(selection, everything)
     if not yes:
         click.confirm("Delete this mail without telling its sender?", abort=True, err=True)
-    _change(selection, everything, lambda opened: opened.remove(selection), "removed")
+    _change(selection, everything, lambda opened: opened.selected.remove(selection), "removed")

@@ -108,7 +108,7 @@ class QueueReporter:
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.from_peer and translate(outcome.reply) is None:
-            self.queue.count_unknown(gist(outcome.reply))
+            self.queue.unknown_replies.add(gist(outcome.reply))
 
     def _next_step(self, row: Row) -> Retry | GiveUp:
         return after_failure(

@@ -8,8 +8,7 @@ is durable when `enqueue` returns. The schedule is the caller's: here are only t
 import asyncio
 import logging
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,16 +23,18 @@ from pillarbox.store import database
 from pillarbox.store.group_commit import GroupCommit, Work
 from pillarbox.store.outgoing_row import (
     AT_ONCE,
+    COLUMNS,
     FREE,
-    HELD,
-    OVER_LIMIT,
+    FROM,
     UNACCEPTED,
     OutgoingMessage,
     OutgoingRecipient,
     Row,
-    Selection,
+    drop_empty,
 )
 from pillarbox.store.place import ALONE, Place
+from pillarbox.store.selected_rows import SelectedRows
+from pillarbox.store.unknown_replies import UnknownReplies
 
 T = TypeVar("T")
 
@@ -49,30 +50,14 @@ FINISH_AGAIN_S = 5.0
 log = logging.getLogger("pillarbox.queue")
 
 
-_COLUMNS = (
-    "m.id, m.queue_id, m.reverse_path, m.account, m.envid, m.ret, m.eight_bit, m.created,"
-    " length(m.octets), o.recipient, o.next_hop, o.notify, o.orcpt, o.held, o.attempts, o.next_try,"
-    " o.expires, o.warn_at, o.owner, o.sending, o.host, o.reply"
-)
-
-_FROM = " FROM outgoing AS o JOIN outgoing_message AS m ON m.id = o.message"
-
 _INSERT_MESSAGE = (
     "INSERT INTO outgoing_message (id, queue_id, reverse_path, account, envid, ret, eight_bit, created, octets)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_RECIPIENT = "INSERT INTO outgoing VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0, '', '')"
 
-_DROP_EMPTY = (
-    "DELETE FROM outgoing_message WHERE id = ?"
-    " AND NOT EXISTS (SELECT 1 FROM outgoing WHERE message = outgoing_message.id)"
-)
-
 CANDIDATES_A_ROW = 3
 """Candidates that `choose` gets at either end of the queue for each row that it may take."""
-
-MOST_UNKNOWN_REPLIES = 1000
-"""Kept: those that came last."""
 
 MOST_RECIPIENTS_LEASED = 100
 """Recipients of one message that one lease takes: every server accepts so many (RFC 5321 §4.5.3.1.8)."""
@@ -114,6 +99,8 @@ class OutgoingQueue:
         """Used in the thread that seeks."""
         self._seeking = ThreadPoolExecutor(1, thread_name_prefix="queue-seek")
         self._clock = clock
+        self.selected = SelectedRows(self._reader, self._commit, clock)
+        self.unknown_replies = UnknownReplies(self._reader, self._commit, clock)
         self._last_id = 0
         self._look_for_last_id(self._reader)
         self._finishing: set[tuple[int, str]] = set()
@@ -332,7 +319,7 @@ class OutgoingQueue:
         for order in ("ASC", "DESC"):
             # The inner query looks into an index alone.
             sql = (
-                f"SELECT {_COLUMNS} FROM (SELECT message, recipient FROM outgoing WHERE held = 0 AND next_try <= ?"
+                f"SELECT {COLUMNS} FROM (SELECT message, recipient FROM outgoing WHERE held = 0 AND next_try <= ?"
                 f" AND {condition} ORDER BY next_try {order} LIMIT ?) AS c"
                 " JOIN outgoing AS o ON o.message = c.message AND o.recipient = c.recipient"
                 f" JOIN outgoing_message AS m ON m.id = o.message ORDER BY o.next_try {order}"
@@ -417,7 +404,7 @@ class OutgoingQueue:
                     "DELETE FROM outgoing WHERE message = ? AND recipient = ? AND owner = ?",
                     (message, recipient, owner),
                 )
-            connection.execute(_DROP_EMPTY, (message,))
+            drop_empty(connection, [message])
 
         return self._commit.ask(work, octets=OCTETS_A_ROW * len(rows), synced=False)
 
@@ -542,123 +529,12 @@ class OutgoingQueue:
         row = self._read("SELECT min(next_try) FROM outgoing WHERE held = 0")
         return row[0][0] if row else None
 
-    def count_unknown(self, reply: str) -> None:
-        """One more reply of another host that nobody could translate. Not synced: losing it does no harm."""
-        now_s = int(self._clock())
-
-        def work(connection: apsw.Connection) -> None:
-            connection.execute(
-                "INSERT INTO unknown_reply VALUES (?, 1, ?) ON CONFLICT (reply)"
-                " DO UPDATE SET count = count + 1, last = excluded.last",
-                (reply, now_s),
-            )
-            connection.execute(
-                "DELETE FROM unknown_reply WHERE reply IN (SELECT reply FROM unknown_reply"
-                " ORDER BY last DESC LIMIT -1 OFFSET ?)",
-                (MOST_UNKNOWN_REPLIES,),
-            )
-
-        def done(future: "asyncio.Future[None]") -> None:
-            if (error := future.exception()) is not None:
-                log.warning("an unknown reply was not counted: %s", error)
-
-        self._commit.ask(work, octets=OCTETS_A_ROW, synced=False).add_done_callback(done)
-
-    # For people
-
-    def unknown_replies(self) -> list[tuple[str, int, int]]:
-        """(reply, how often, last time in epoch seconds), the most frequent first. Raises Unavailable."""
-        sql = "SELECT reply, count, last FROM unknown_reply ORDER BY count DESC, last DESC"
-        return [(row[0], row[1], row[2]) for row in self._read(sql)]
-
-    def rows(self, selection: Selection, limit: int = -1) -> list[Row]:
-        """Rows by age of their message, then recipient. Raises Unavailable."""
-        return list(self.each_row(selection, limit))
-
-    def each_row(self, selection: Selection, limit: int = -1) -> Iterator[Row]:
-        """The same one by one, whatever is changed meanwhile."""
-        where, values = self._where(selection)
-        try:
-            rows: Iterator[Any] = self._reader.execute(
-                f"SELECT {_COLUMNS}{_FROM} WHERE {where} ORDER BY m.id, o.recipient LIMIT ?",
-                (*values, limit),
-            )
-            for row in rows:
-                yield Row(*row)
-        except apsw.Error as error:
-            raise database.unavailable(error) from error
-
     def count(self) -> tuple[int, int]:
         """(messages, recipients) that wait."""
         (row,) = self._read(
             "SELECT (SELECT count(*) FROM outgoing_message), (SELECT count(*) FROM outgoing)"
         )
         return row[0], row[1]
-
-    def set_held(self, selection: Selection, *, held: bool) -> int:
-        """Hold rows or let them go; returns how many changed. Blocks."""
-        where, values = self._where(selection)
-
-        def work(connection: apsw.Connection) -> int:
-            connection.execute(
-                f"UPDATE outgoing SET held = ? WHERE held IN (?, ?) AND (message, recipient) IN"
-                f" (SELECT o.message, o.recipient{_FROM} WHERE {where})",
-                (*((HELD, FREE, FREE) if held else (FREE, HELD, OVER_LIMIT)), *values),
-            )
-            return connection.changes()
-
-        return self.write_now(work)
-
-    def retry(self, selection: Selection) -> int:
-        """Make rows due now that nobody works on, also where their destination is given a rest; returns how many.
-        Blocks."""
-        where, values = self._where(selection)
-
-        def work(connection: apsw.Connection) -> int:
-            connection.execute(
-                "UPDATE outgoing SET next_try = ? WHERE owner = '' AND (message, recipient) IN"
-                f" (SELECT o.message, o.recipient{_FROM} WHERE {where})",
-                (AT_ONCE, *values),
-            )
-            return connection.changes()
-
-        return self.write_now(work)
-
-    def remove(self, selection: Selection) -> int:
-        """Delete rows, without a bounce; returns how many. An attempt under way is stopped before its final dot.
-        Blocks."""
-        where, values = self._where(selection)
-
-        def work(connection: apsw.Connection) -> int:
-            found: list[Any] = connection.execute(
-                f"SELECT o.message, o.recipient{_FROM} WHERE {where}", values
-            ).fetchall()
-            connection.executemany(
-                "DELETE FROM outgoing WHERE message = ? AND recipient = ?", found
-            )
-            _drop_empty(connection, {row[0] for row in found})
-            return len(found)
-
-        return self.write_now(work)
-
-    def _where(self, selection: Selection) -> tuple[str, tuple[str | int, ...]]:
-        conditions = ["1"]
-        values: list[str | int] = []
-        if selection.queue_id:
-            conditions.append("m.queue_id = ?")
-            values.append(selection.queue_id)
-        if selection.address:
-            conditions.append(
-                "(m.reverse_path = ? COLLATE NOCASE OR o.recipient = ? COLLATE NOCASE)"
-            )
-            values += [selection.address, selection.address]
-        if selection.domain:
-            conditions.append("o.recipient LIKE ? ESCAPE '!'")
-            values.append("%@" + re.sub("[!%_]", r"!\g<0>", selection.domain))
-        if selection.older_than_s:
-            conditions.append("m.created <= ?")
-            values.append(int(self._clock()) - selection.older_than_s)
-        return " AND ".join(conditions), tuple(values)
 
     def _read_aside(self, sql: str, *values: str | int) -> list[Any]:
         """In the thread that seeks."""
@@ -684,17 +560,12 @@ def _set_hops(hops: list[tuple[str, int, str]], connection: apsw.Connection) -> 
 
 def _drop_unaccepted(connection: apsw.Connection, which: str, values: tuple[str, ...]) -> None:
     found: list[Any] = connection.execute(
-        f"SELECT o.message, o.recipient{_FROM} WHERE o.held = {UNACCEPTED} {which}", values
+        f"SELECT o.message, o.recipient{FROM} WHERE o.held = {UNACCEPTED} {which}", values
     ).fetchall()
     # Whoever brings such a message again must find that it was not taken up.
     connection.execute(
-        f"DELETE FROM taken_up WHERE queue_id IN (SELECT m.queue_id{_FROM} WHERE o.held = {UNACCEPTED} {which})",
+        f"DELETE FROM taken_up WHERE queue_id IN (SELECT m.queue_id{FROM} WHERE o.held = {UNACCEPTED} {which})",
         values,
     )
     connection.executemany("DELETE FROM outgoing WHERE message = ? AND recipient = ?", found)
-    _drop_empty(connection, {row[0] for row in found})
-
-
-def _drop_empty(connection: apsw.Connection, messages: set[int]) -> None:
-    """Delete messages that have no recipient left."""
-    connection.executemany(_DROP_EMPTY, [(message,) for message in messages])
+    drop_empty(connection, {row[0] for row in found})

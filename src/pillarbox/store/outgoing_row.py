@@ -1,6 +1,9 @@
-"""What stands in the queue of mail to other hosts (`store.outgoing`), as values."""
+"""What stands in the queue of mail to other hosts (`store.outgoing`), as values, and how it is read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import apsw
 
 SEVEN_BIT, EIGHT_BIT, UTF8_HEADER = 0, 1, 2
 """Values of `eight_bit`: what a message needs of the next host: nothing, 8BITMIME, or SMTPUTF8, which brings that with
@@ -78,3 +81,22 @@ AT_ONCE = 0
 FREE, HELD, UNACCEPTED, OVER_LIMIT = 0, 1, 2, 3
 """Values of `outgoing.held`: may go; an administrator holds it; its submitter has no answer yet; its submitter sent to
 too many, so it is held, too."""
+
+COLUMNS = (
+    "m.id, m.queue_id, m.reverse_path, m.account, m.envid, m.ret, m.eight_bit, m.created,"
+    " length(m.octets), o.recipient, o.next_hop, o.notify, o.orcpt, o.held, o.attempts, o.next_try,"
+    " o.expires, o.warn_at, o.owner, o.sending, o.host, o.reply"
+)
+"""The fields of a Row, in order."""
+
+FROM = " FROM outgoing AS o JOIN outgoing_message AS m ON m.id = o.message"
+
+_DROP_EMPTY = (
+    "DELETE FROM outgoing_message WHERE id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM outgoing WHERE message = outgoing_message.id)"
+)
+
+
+def drop_empty(connection: apsw.Connection, messages: Iterable[int]) -> None:
+    """Delete messages that have no recipient left."""
+    connection.executemany(_DROP_EMPTY, [(message,) for message in messages])

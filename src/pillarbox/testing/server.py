@@ -263,7 +263,7 @@ class MailServer:
                 and row.next_try <= now
                 and not (looked and not worker.has_room(0, [row.next_hop]))
             )
-            for row in queue.each_row(Selection())
+            for row in queue.selected.each_row(Selection())
         )
 
     async def _next_due(self, _store: Store) -> int | None:

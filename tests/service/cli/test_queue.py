@@ -189,10 +189,10 @@ def test_an_age_that_is_none_is_a_usage_error(run: Run, queue: OutgoingQueue, ag
 
 def test_hold_and_release(run: Run, queue: OutgoingQueue) -> None:
     assert run("queue", "hold", "--id", "A") == (0, "2 recipients held.\n", "")
-    assert {row.held for row in queue.rows(Selection("A"))} == {1}
+    assert {row.held for row in queue.selected.rows(Selection("A"))} == {1}
     assert run("queue", "hold", "--id", "A")[0] == 1
     assert run("queue", "release", "--all") == (0, "2 recipients released.\n", "")
-    assert {row.held for row in queue.rows(Selection())} == {0}
+    assert {row.held for row in queue.selected.rows(Selection())} == {0}
 
 
 def test_retry_makes_due(run: Run, queue: OutgoingQueue) -> None:
@@ -249,7 +249,7 @@ def test_commands_beside_a_running_server(tmp_path: Path, run: Run) -> None:
                 rows: list[Row] = []
 
                 def tried() -> bool:
-                    rows[:] = queue.rows(Selection())
+                    rows[:] = queue.selected.rows(Selection())
                     return all(row.attempts == 1 for row in rows)
 
                 await wait_for(tried, 3)  # seen without a hint

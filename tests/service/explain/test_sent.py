@@ -131,7 +131,7 @@ def test_a_deferral_its_meaning_and_the_delivery_are_told(run) -> None:
         assert story["now"][0].startswith("in the queue for friend@example.com: next try 20")
         host.script.rcpt = "250 ok"
         queue = OutgoingQueue(rig.folder / "data" / "queue.db", clock=time.time)
-        queue.retry(Selection(queue_id=queue_id))
+        queue.selected.retry(Selection(queue_id=queue_id))
         queue.close()
         story = await rig.story(queue_id, "deferred", "delivered")
         delivered = lines_of(story)[-1]

@@ -123,7 +123,7 @@ class World:
         assert not set(answered + bounced + queued) - set(self.accepted)
 
     def rows(self) -> list[Row]:
-        return self.queue.rows(Selection())
+        return self.queue.selected.rows(Selection())
 
     async def close(self) -> None:
         await self.worker.stop()

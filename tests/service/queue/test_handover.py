@@ -129,7 +129,7 @@ def test_what_was_given_to_a_worker_that_stopped_is_in_the_table(run) -> None:
         await put(enqueuer(rig, worker), "N", "a@example.com")
         assert worker._held
         await worker.stop()
-        (row,) = rig.queue.rows(Selection())
+        (row,) = rig.queue.selected.rows(Selection())
         assert row.owner == "w1"
         assert not row.sending
         assert await rig.queue.take_up() == 0
@@ -215,6 +215,8 @@ def test_a_dead_destination_with_a_pile_of_mail_holds_up_nobody(run) -> None:
         await worker.stop()
         kinds = rig.recorder.kinds()
         assert sum(found == [Kind.TEMPORARY] for found in kinds.values()) == PILE
-        assert all(row.attempts == 1 for row in rig.queue.rows(Selection(domain="dead.example")))
+        assert all(
+            row.attempts == 1 for row in rig.queue.selected.rows(Selection(domain="dead.example"))
+        )
 
     run(scenario)

@@ -71,7 +71,7 @@ async def one_round(
     await asyncio.sleep(dice.uniform(0.5, 1.0))
     await asyncio.to_thread(kill)
     queue = OutgoingQueue(server.folder / "data" / "queue.db", clock=time.time)
-    ledger.in_doubt.update(row.recipient for row in queue.rows(Selection()) if row.sending)
+    ledger.in_doubt.update(row.recipient for row in queue.selected.rows(Selection()) if row.sending)
     queue.close()
     await asyncio.sleep(0.05)
     for task in tasks:
@@ -88,7 +88,7 @@ async def until_empty(server: ServerProcess) -> None:
         if queue.count() == (0, 0):
             break
         await asyncio.sleep(0.05)
-    left = queue.rows(Selection())
+    left = queue.selected.rows(Selection())
     queue.close()
     assert left == []
 

@@ -98,7 +98,7 @@ def test_a_peer_that_answers_the_dot_after_nine_minutes_gets_the_message_once(ru
     async def scenario(both: TwoProcesses) -> None:
         await both.begin()
         await both.peer.has_dot.wait()
-        (row,) = both.rig.queue.rows(Selection())
+        (row,) = both.rig.queue.selected.rows(Selection())
         assert row.sending
         both.second.start()
         await both.pass_time(9 * MINUTE)
@@ -124,7 +124,7 @@ def test_a_lease_that_got_short_is_renewed_before_the_dot(run) -> None:
         await both.pass_time(LEASE_S - MINUTE)
         both.peer.answer_data.set()
         await both.peer.has_dot.wait()
-        (row,) = both.rig.queue.rows(Selection())
+        (row,) = both.rig.queue.selected.rows(Selection())
         assert row.next_try >= both.rig.clock() + DOT_LEASE_S - 2
         await both.pass_time(9 * MINUTE)
         both.peer.answer_dot.set()
@@ -144,7 +144,7 @@ def test_a_lost_lease_sends_no_dot(run) -> None:
         await both.peer.has_data.wait()
         both.rig.later_s += LEASE_S + MINUTE
         both.second.start()
-        await until(lambda: both.rig.queue.rows(Selection())[0].owner == "w2")
+        await until(lambda: both.rig.queue.selected.rows(Selection())[0].owner == "w2")
         both.peer.answer_data.set()
         await both.rig.results(1)
         await both.first.stop()
@@ -162,7 +162,7 @@ def test_rows_of_a_killed_worker_are_taken_up_at_the_end_of_their_lease(run) -> 
         await kill(both.first)
         both.second.start()
         await both.pass_time(LEASE_S - MINUTE)
-        assert both.rig.queue.rows(Selection())[0].owner == "w1"
+        assert both.rig.queue.selected.rows(Selection())[0].owner == "w1"
         both.peer.answer_dot.set()
         await both.pass_time(2 * MINUTE)
         await both.rig.results(1)

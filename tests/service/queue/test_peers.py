@@ -74,7 +74,7 @@ async def send_one(rig: Rig, talk: Peer | None = None, **script: str) -> list[Ki
 
 async def until_sending(rig: Rig) -> None:
     for _ in range(500):
-        if any(row.sending for row in rig.queue.rows(Selection())):
+        if any(row.sending for row in rig.queue.selected.rows(Selection())):
             return
         await asyncio.sleep(0.01)
     raise AssertionError("nothing is being sent")
@@ -84,7 +84,7 @@ async def until_sending(rig: Rig) -> None:
 def test_silence_at_any_stage_ends_the_attempt(run, stage: str) -> None:
     async def scenario(rig: Rig) -> None:
         assert await send_one(rig, **{stage: "silence"}) == [Kind.TEMPORARY]
-        assert len(rig.queue.rows(Selection())) == 1
+        assert len(rig.queue.selected.rows(Selection())) == 1
 
     run(scenario)
 
@@ -362,7 +362,7 @@ def test_the_other_recipients_of_a_message_are_sent_when_one_is_removed(run) -> 
         talk = host._talk
 
         async def remove_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            rig.queue.remove(Selection(address="a@example.com"))
+            rig.queue.selected.remove(Selection(address="a@example.com"))
             await talk(reader, writer)
 
         host._talk = remove_first

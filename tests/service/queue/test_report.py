@@ -73,11 +73,11 @@ class Rig:
             if group[0].queue_id == "Q1":
                 await self.reporter.report("w", group, outcomes, "mx.there.example [192.0.2.1]")
         await self.queue.drain()
-        return self.queue.rows(Selection(queue_id="Q1"))
+        return self.queue.selected.rows(Selection(queue_id="Q1"))
 
     def reports(self) -> list[tuple[Row, bytes]]:
         """What is queued for other hosts, but Q1."""
-        rows = self.queue.rows(Selection())
+        rows = self.queue.selected.rows(Selection())
         return [(row, self.queue.octets(row.message)) for row in rows if row.queue_id != "Q1"]
 
     async def inbox(self) -> list[bytes]:
@@ -337,11 +337,11 @@ def test_replies_that_nobody_can_explain_are_counted(run) -> None:
         )
         await rig.put("a@there.example", "b@there.example")
         await rig.attempt(odd, odd)
-        assert rig.queue.unknown_replies() == [
+        assert rig.queue.unknown_replies.all() == [
             ("459 4.9.9 moon phase N for <ADDRESS>", 2, int(rig.now))
         ]
-        rig.queue.retry(Selection())
+        rig.queue.selected.retry(Selection())
         await rig.attempt(NOBODY, LATER)
-        assert len(rig.queue.unknown_replies()) == 1
+        assert len(rig.queue.unknown_replies.all()) == 1
 
     run(scenario)

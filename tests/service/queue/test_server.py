@@ -160,11 +160,13 @@ def test_greylisted_mail_waits_and_survives_a_restart(run) -> None:
         await rig.start()
         assert host.received == []
         queue = OutgoingQueue(rig.folder / "queue.db", clock=time.time)
-        (row,) = queue.rows(Selection())
+        (row,) = queue.selected.rows(Selection())
         assert row.attempts == 1
         assert "greylisted" in row.reply
         assert Schedule().first_s * 0.7 < row.next_try - time.time() <= Schedule().first_s
-        assert queue.retry(Selection(queue_id=row.queue_id)) == 1  # by a command of another process
+        assert (
+            queue.selected.retry(Selection(queue_id=row.queue_id)) == 1
+        )  # by a command of another process
         await rig.until(lambda: host.received)
         await rig.until(lambda: queue.count() == (0, 0))
         queue.close()
@@ -322,13 +324,13 @@ def test_mail_over_the_limit_is_held_and_the_account_and_postmaster_are_told_onc
         assert sum(b"Subject: Mail is held" in mail for mail in mails) == 2  # ann is postmaster
         assert sum(b"Subject: Greetings" in mail for mail in mails) == 1
         queue = OutgoingQueue(rig.folder / "queue.db", clock=time.time)
-        assert {row.recipient for row in queue.rows(Selection())} == {
+        assert {row.recipient for row in queue.selected.rows(Selection())} == {
             "c@example.com",
             "d@example.com",
             "e@example.com",
         }
         assert len(host.received) == 1
-        assert queue.set_held(Selection(), held=False) == 3
+        assert queue.selected.set_held(Selection(), held=False) == 3
         await rig.until(lambda: len(host.received) == 3)
         queue.close()
 

@@ -103,7 +103,7 @@ def test_what_a_host_says_at_each_stage(run, script: dict[str, str], kind: Kind)
         await rig.results(1)
         await worker.stop()
         assert rig.recorder.kinds() == {"a@example.com": [kind]}
-        assert len(rig.queue.rows(Selection())) == (1 if kind is Kind.TEMPORARY else 0)
+        assert len(rig.queue.selected.rows(Selection())) == (1 if kind is Kind.TEMPORARY else 0)
 
     run(scenario)
 
@@ -240,7 +240,7 @@ def test_a_removed_message_is_not_sent_though_its_attempt_has_begun(run) -> None
         original = host._talk
 
         async def slow(reader, writer) -> None:
-            rig.queue.remove(Selection(queue_id="Q1"))
+            rig.queue.selected.remove(Selection(queue_id="Q1"))
             await original(reader, writer)
 
         host._talk = slow

@@ -86,7 +86,7 @@ def test_nothing_binary_is_queued_for_other_hosts(server, connect) -> None:
     client = connect(server, "submissions")
     client.login()
     assert send(client, with_picture(), " BODY=BINARYMIME", to="x@far.test").startswith("250 ")
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     octets = server.queue.octets(row.message)
     assert b"\0" not in octets
     assert not has_bare_cr_or_lf(octets)

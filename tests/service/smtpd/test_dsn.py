@@ -31,7 +31,7 @@ def status_of(report: bytes) -> list[Message]:
 
 
 def rows(server):
-    return {row.recipient: row for row in server.queue.rows(Selection())}
+    return {row.recipient: row for row in server.queue.selected.rows(Selection())}
 
 
 def test_delivery_is_told_to_who_asked_before_the_250(server, connect) -> None:

@@ -61,7 +61,7 @@ def test_recipients_here_and_elsewhere_get_it_with_what_was_missing(server, fold
         assert b"\r\nMessage-ID: " in mail
         assert b"Bcc" not in mail
         assert b"(Pillarbox, from user alice)" in mail
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert (row.reverse_path, row.recipient) == ("alice@example.test", "x@far.example")
     assert row.queue_id.encode() in mail
 
@@ -113,7 +113,7 @@ def test_notify_never_is_kept(server, folder, take) -> None:
     drop.leave(folder, Dropped(["nobody", "x@far.example"], notify="NEVER"), TEXT)
     take()
     assert server.inbox("alice") == []
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert row.notify == "NEVER"
 
 
@@ -154,7 +154,7 @@ def test_a_stop_before_the_file_goes_stores_nothing_twice(
     take()
     assert len(attempts) == 2
     assert len(server.inbox("bob")) == 1
-    assert len(server.queue.rows(Selection())) == 1
+    assert len(server.queue.selected.rows(Selection())) == 1
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_what_was_sent_before_the_file_went_is_not_sent_again(
     def sent_and_killed(where: Path, name: str) -> None:
         attempts.append(name)
         if len(attempts) == 1:
-            server.queue.remove(Selection())  # as if it had been delivered
+            server.queue.selected.remove(Selection())  # as if it had been delivered
             raise OSError("as if it had been killed here")
         original(where, name)
 
     monkeypatch.setattr(drop, "done", sent_and_killed)
     take()
     assert len(attempts) == 2
-    assert server.queue.rows(Selection()) == []
+    assert server.queue.selected.rows(Selection()) == []
     server.call(server.queue.drain)
     assert not server.queue._read("SELECT * FROM taken_up")
 
@@ -320,5 +320,5 @@ def test_other_hosts_are_not_forgotten_when_the_copies_here_cannot_be_stored_at_
     take()
     assert len(attempts) == 2
     assert len(server.inbox("bob")) == 1
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert (row.recipient, row.held) == ("x@far.example", 0)

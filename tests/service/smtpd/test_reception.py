@@ -365,7 +365,7 @@ def test_what_comes_back_to_a_forwarding_alias_is_a_loop(server, connect) -> Non
     directory.add_alias("fan@example.test", "b@far.example")
     client = connect(server)
     assert client.send(OCTETS, "s@example.net", "fan@example.test").startswith("250 ")
-    rows = server.queue.rows(Selection())
+    rows = server.queue.selected.rows(Selection())
     assert [row.recipient for row in rows] == ["a@far.example", "b@far.example"]
     forwarded = server.queue.octets(rows[0].message)
     assert forwarded.startswith(b"Delivered-To: fan@example.test\r\nReceived: ")
@@ -377,6 +377,6 @@ def test_an_alias_of_the_same_name_elsewhere_is_an_alias(server, connect) -> Non
     server.store.directory.add_alias("fan@example.test", "fan@far.example")
     client = connect(server)
     client.send(OCTETS, "s@example.net", "fan@example.test")
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert b"Delivered-To: fan@example.test" in server.queue.octets(row.message)
     assert row.orcpt == "rfc822;fan@example.test"

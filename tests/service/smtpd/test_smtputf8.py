@@ -22,7 +22,7 @@ def transact(
 
 
 def rows(server):
-    return {row.recipient: row for row in server.queue.rows(Selection())}
+    return {row.recipient: row for row in server.queue.selected.rows(Selection())}
 
 
 @pytest.fixture

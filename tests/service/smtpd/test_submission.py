@@ -219,7 +219,7 @@ def test_mail_to_other_hosts_is_in_the_queue_before_its_250(server, alice) -> No
     alice.ask("DATA")
     reply = alice.ask(OCTETS.decode() + ".")
     assert reply.startswith("250 2.0.0 Ok: queued as ")
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert (row.recipient, row.next_hop) == ("Xaver@elsewhere.test", "elsewhere.test")
     assert (row.reverse_path, row.held) == ("alice@example.test", 0)
     assert row.queue_id == reply.rpartition(" ")[2]
@@ -236,7 +236,7 @@ def test_an_alias_forwards_a_strangers_mail(server, connect) -> None:
     server.call(add_alias)
     client = connect(server)
     assert client.send(OCTETS, "s@example.net", "fwd@example.test").startswith("250 ")
-    (row,) = server.queue.rows(Selection())
+    (row,) = server.queue.selected.rows(Selection())
     assert row.recipient == "friend@elsewhere.test"
     assert row.account is None
 

@@ -210,7 +210,7 @@ def test_mail_that_was_acknowledged_is_on_the_disk_when_the_power_goes(
 
     asyncio.run(main())
     queue = OutgoingQueue(survivors[0] / "queue.db", clock=lambda: 0.0)
-    found = {row.queue_id for row in queue.rows(Selection())}
+    found = {row.queue_id for row in queue.selected.rows(Selection())}
     queue.close()
     assert on_disk <= found
 

@@ -105,10 +105,10 @@ def test_busy_hops_and_held_rows_are_passed_over(run) -> None:
     async def scenario(rig: Rig) -> None:
         for number in range(3):
             await rig.put(f"Q{number}", f"a@{'xyz'[number]}.example")
-        assert rig.queue.set_held(Selection(domain="y.example"), held=True) == 1
+        assert rig.queue.selected.set_held(Selection(domain="y.example"), held=True) == 1
         groups = await rig.lease(busy_hops=["x.example"])
         assert [group[0].recipient for group in groups] == ["a@z.example"]
-        assert rig.queue.set_held(Selection(), held=False) == 1
+        assert rig.queue.selected.set_held(Selection(), held=False) == 1
         assert len(await rig.lease()) == 2
 
     run(scenario)
@@ -145,11 +145,11 @@ def test_selections_of_commands(run) -> None:
             "by domain": Selection(domain="x.example"),
             "by age": Selection(older_than_s=1800),
         }
-        found = {name: len(rig.queue.rows(selection)) for name, selection in names.items()}
+        found = {name: len(rig.queue.selected.rows(selection)) for name, selection in names.items()}
         assert found == {"by id": 2, "by sender": 1, "by recipient": 1, "by domain": 2, "by age": 1}
-        assert rig.queue.retry(Selection()) == 3
-        assert rig.queue.remove(Selection(domain="x.example")) == 2
-        assert [row.recipient for row in rig.queue.rows(Selection())] == ["a@y.example"]
+        assert rig.queue.selected.retry(Selection()) == 3
+        assert rig.queue.selected.remove(Selection(domain="x.example")) == 2
+        assert [row.recipient for row in rig.queue.selected.rows(Selection())] == ["a@y.example"]
         assert rig.queue.count() == (1, 1)
 
     run(scenario)
@@ -170,7 +170,7 @@ def test_what_was_not_accepted_is_not_sent_and_goes_at_the_next_start(run) -> No
         await rig.queue.forget("B")
         assert [group[0].queue_id for group in await rig.lease()] == ["A"]
         await rig.queue.take_up()
-        assert [row.queue_id for row in rig.queue.rows(Selection())] == ["A"]
+        assert [row.queue_id for row in rig.queue.selected.rows(Selection())] == ["A"]
 
     run(scenario)
 
@@ -179,7 +179,7 @@ def test_removing_a_leased_row_stops_the_attempt(run) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.put("A", "a@x.example")
         (group,) = await rig.lease()
-        rig.queue.remove(Selection(queue_id="A"))
+        rig.queue.selected.remove(Selection(queue_id="A"))
         assert not await rig.queue.note_sending("w1", group, 60)
 
     run(scenario)
@@ -215,7 +215,7 @@ def test_a_hundred_thousand_rows_are_listed_in_a_second(run) -> None:
 
         rig.queue.write_now(fill)
         begin = time.perf_counter()
-        assert len(rig.queue.rows(Selection())) == 100_000
+        assert len(rig.queue.selected.rows(Selection())) == 100_000
         assert len(await rig.lease()) == 0
         assert time.perf_counter() - begin < 5
         rig.now += 50
@@ -234,8 +234,8 @@ def test_what_is_over_a_limit_waits_until_it_is_released(run) -> None:
         await rig.queue.enqueue(message, rows, lifetime_s=1000, warn_after_s=100, state=OVER_LIMIT)
         groups = await rig.queue.lease("w", 60, limit=10)
         assert [group[0].queue_id for group in groups] == ["A"]
-        assert rig.queue.set_held(Selection(queue_id="B"), held=True) == 0
-        assert rig.queue.set_held(Selection(queue_id="B"), held=False) == 1
+        assert rig.queue.selected.set_held(Selection(queue_id="B"), held=True) == 0
+        assert rig.queue.selected.set_held(Selection(queue_id="B"), held=False) == 1
         assert [group[0].queue_id for group in await rig.queue.lease("w", 60, limit=10)] == ["B"]
 
     run(scenario)
@@ -272,10 +272,10 @@ def test_a_worker_that_comes_back_takes_up_its_own_and_nothing_of_others(tmp_pat
             )
         again = Rig(tmp_path, Place(2, 2, is_first=False))
         await again.queue.take_up()
-        left = {row.queue_id: row.owner for row in again.queue.rows(Selection())}
+        left = {row.queue_id: row.owner for row in again.queue.selected.rows(Selection())}
         assert left == {"Q0": "worker-1", "U0": "worker-1", "Q1": ""}
         await rigs[0].queue.accept("U0", FREE)
-        assert again.queue.rows(Selection(queue_id="U0"))[0].owner == ""
+        assert again.queue.selected.rows(Selection(queue_id="U0"))[0].owner == ""
         for rig in (*rigs, again):
             await rig.queue.drain()
             rig.queue.close()
@@ -301,7 +301,7 @@ def test_two_workers_take_mail_in_and_out_at_once(tmp_path: Path) -> None:
             return taken
 
         await asyncio.gather(*(put(rig, 100 * number) for number, rig in enumerate(rigs)))
-        rows = rigs[0].queue.rows(Selection())
+        rows = rigs[0].queue.selected.rows(Selection())
         assert len({row.message for row in rows}) == 200
         each = [
             [row.queue_id for row in rows if row.queue_id in ids]
