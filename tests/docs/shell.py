@@ -31,7 +31,7 @@ PATHS = (
     "/var/backups/pillarbox",
     "/var/spool/pillarbox",
     "/usr/sbin/sendmail",
-    "/opt/pillarbox",
+    "/usr/local/bin/pillarbox",
 )
 PORTS = {
     "smtp": (25, 2525),
@@ -100,7 +100,7 @@ class Place:
         self.ids: dict[str, str] = {}
         """Queue ids of pages, and what they are here."""
         self._running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []
-        programs = folder / "bin"
+        programs = folder / "usr" / "local" / "bin"
         demo = {name: self.ports[name] for name in PORTS if name not in ("metrics", "lmtp")}
         self._write(programs / "pillarbox", _COMMAND.format(python=sys.executable, ports=demo))
         self._write(programs / "make", _MAKE.format(root=ROOT, make=shutil.which("make")))
