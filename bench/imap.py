@@ -7,8 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -17,8 +15,8 @@ from bench.load import DOMAIN, make_message
 from bench.mailbox import Client, Imap
 from bench.peer import PostfixDovecot
 from bench.pillarbox_server import PillarboxServer
-
-Server = PillarboxServer | PostfixDovecot
+from bench.report import Bar, Row, report
+from bench.running import Server, all_servers, cpu_s, in_turns, new_row, settle
 
 MIXED_SESSIONS = 50
 IDLER = 1
@@ -29,27 +27,7 @@ SOME = 1000
 """Messages that are copied, moved and expunged at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """How a row is judged: `times` as good as the best peer. Where `times` is 1, 10 % or 1 ms behind is equal."""
-
-    times: float = 1
-    more_is_better: bool = False
-    at_most: float | None = None
-
-    def is_met(self, ours: float, theirs: float | None) -> bool:
-        if self.at_most is not None and ours > self.at_most:
-            return False
-        if theirs is None or self.times == 0:
-            return True
-        if self.more_is_better:
-            return ours >= theirs * self.times * (0.9 if self.times == 1 else 1)
-        if self.times == 1:
-            return ours <= max(theirs * 1.1, theirs + 1)
-        return ours * self.times <= theirs
-
-
-ROWS = {
+BARS = {
     "SELECT": Bar(),
     "FETCH FLAGS": Bar(),
     "FETCH ENVELOPE BODYSTRUCTURE, cold": Bar(20),
@@ -72,7 +50,7 @@ ROWS = {
     "IDLE: EXISTS behind the 250, p99": Bar(0),
     "logins/s": Bar(more_is_better=True),
     "logins/s, TLS": Bar(more_is_better=True),
-    "mixed load of 50 clients, commands/s": Bar(more_is_better=True),
+    "mixed load of 50 clients, commands/s": Bar(1.5, more_is_better=True),
 }
 """Milliseconds where nothing else is said."""
 
@@ -90,20 +68,23 @@ _SUBJECT = 'SEARCH SUBJECT "report 77 "'
 _NEEDLE = 'SEARCH TEXT "needle7777"'
 
 
-def measure(
-    server: Server,
-    messages: int,
-    settle: Callable[[Server], None],
-    cpu_s: Callable[[Server], float],
-) -> tuple[dict[str, float], list[str]]:
-    """All rows of one server, and what is to be said of it. `settle` waits until it is quiet."""
+def run(messages: int, *, peer: bool, rounds: int, workers: int, save: bool) -> None:
+    rows = in_turns(
+        all_servers(peer, ACCOUNTS, workers), rounds, lambda server: _row(server, messages)
+    )
+    title = f"imap: {messages} messages of 4 KiB, milliseconds or as said, medians of {rounds}"
+    report(title, rows, BARS, save=save)
+
+
+def _row(server: Server, messages: int) -> Row:
+    row = new_row(server)
+    figures = row.figures
     user = f"user0@{DOMAIN}"
     client = Imap(server.imap, user)
     _fill(client, messages)
     client.command("CREATE Other")
     client.close()
     settle(server)
-    figures: dict[str, float] = {}
     server.restart()
     _make_cold(server)
     client = Imap(server.imap, user)
@@ -111,10 +92,10 @@ def measure(
     name = "FETCH ENVELOPE BODYSTRUCTURE, cold"
     figures[name] = client.command(_FETCHES["FETCH ENVELOPE BODYSTRUCTURE, warm"]) * 1000
     figures["SELECT"] = median(client.command("SELECT INBOX") for _ in range(5)) * 1000
-    notes = _search(server, client, figures, cpu_s)
     for name, command in _FETCHES.items():
         client.command(command)  # fills the peer's cache
         figures[name] = median(client.command(command) for _ in range(5)) * 1000
+    row.notes = _search(server, client, figures)
     _change(client, figures)
     client.close()
     settle(server)
@@ -129,7 +110,7 @@ def measure(
     figures["logins/s"] = _load("logins", server.imap, 10, 500)
     figures["logins/s, TLS"] = _load("logins", server.imaps, 10, 500)
     figures["mixed load of 50 clients, commands/s"] = _load("mixed", server.imap, MIXED_SESSIONS, 4)
-    return figures, notes
+    return row
 
 
 def _fill(client: Imap, messages: int) -> None:
@@ -176,9 +157,7 @@ def _make_cold(server: Server) -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def _search(
-    server: Server, client: Imap, figures: dict[str, float], cpu_s: Callable[[Server], float]
-) -> list[str]:
+def _search(server: Server, client: Imap, figures: dict[str, float]) -> list[str]:
     """SEARCH TEXT and SUBJECT: the first ones of ours read all, later ones have the index."""
     notes = []
     if isinstance(server, PillarboxServer):

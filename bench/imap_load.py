@@ -49,6 +49,12 @@ class Session:
         if not line.startswith(tag + b"OK"):
             raise RuntimeError(f"{text!r}: {line!r}")
 
+    async def idle(self) -> None:
+        """Wait for what comes, from now on."""
+        self._writer.write(b"i IDLE\r\n")
+        while not (await self._reader.readuntil(b"\r\n")).startswith(b"+"):
+            pass
+
     def close(self) -> None:
         self._writer.close()
 

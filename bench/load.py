@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import math
 import random
 import resource
 import sys
@@ -12,6 +13,12 @@ import time
 from collections.abc import Callable, Coroutine
 
 DOMAIN = "example.test"
+
+CORPUS = 0
+"""In place of a size: sizes as real mail has them, log-normal, median 8 KiB, mean 40 KiB."""
+_MEDIAN_OCTETS = 8192
+_SIGMA = math.sqrt(2 * math.log(5))
+_MOST_OCTETS = 5_000_000
 
 
 def make_message(
@@ -51,6 +58,17 @@ def make_message(
         lines.append(line)
         length += len(line)
     return head + "".join(lines).encode()
+
+
+def make_messages(
+    dice: random.Random, size: int, author: str = "sender@example.net"
+) -> list[bytes]:
+    """Two hundred of them; `size` is one for all, or CORPUS."""
+    sizes = [size] * 200
+    if size == CORPUS:
+        drawn = (dice.lognormvariate(math.log(_MEDIAN_OCTETS), _SIGMA) for _ in sizes)
+        sizes = [min(int(each), _MOST_OCTETS) for each in drawn]
+    return [make_message(dice, number, each, author) for number, each in enumerate(sizes)]
 
 
 class _Sender(asyncio.Protocol):
@@ -128,7 +146,7 @@ async def send(
 ) -> float:
     """Seconds until every message has its 250."""
     dice = random.Random(seed)
-    bodies = [make_message(dice, number, size) + b".\r\n" for number in range(200)]
+    bodies = [message + b".\r\n" for message in make_messages(dice, size)]
     jobs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(sessions)]
     for number in range(messages):
         user = f"user{dice.randrange(accounts)}@{DOMAIN}".encode()
@@ -151,7 +169,7 @@ async def submit(
     Says "ready" when all sessions are open, and begins with a line on stdin."""
     dice = random.Random(5)
     author = f"user0@{DOMAIN}"
-    bodies = [make_message(dice, number, size, author) + b".\r\n" for number in range(200)]
+    bodies = [message + b".\r\n" for message in make_messages(dice, size, author)]
     jobs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(sessions)]
     for number in range(messages):
         recipient = f"user{number}@d{dice.randrange(domains)}.example".encode()

@@ -18,6 +18,7 @@ SMTP_PORT = 12525
 IMAP_PORT = 12143
 POP3_PORT = 12110
 IMAPS_PORT = 12993
+SUBMISSION_PORT = 12587
 DOMAIN = "example.test"
 
 SINK_PORT = 15025
@@ -63,6 +64,7 @@ class PostfixDovecot:
         self._relay_domains = relay_domains
         self._dovecot: subprocess.Popen[bytes] | None = None
         self.smtp = ("127.0.0.1", SMTP_PORT)
+        self.submission = ("127.0.0.1", SUBMISSION_PORT)
         self.imap = ("127.0.0.1", IMAP_PORT)
         self.pop3 = ("127.0.0.1", POP3_PORT)
 
@@ -72,6 +74,10 @@ class PostfixDovecot:
         self.folder.chmod(0o755)
         self._write_dovecot()
         self._write_postfix()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Both, with what is there."""
         self._start_dovecot()
         self._postfix("start")
         wait_for_port(SMTP_PORT)
@@ -188,6 +194,9 @@ service anvil {{
 }}
 service auth {{
   client_limit = 5000
+  unix_listener {conf}/spool/private/auth {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   process_min_avail = 10
@@ -257,4 +266,15 @@ message_size_limit = 10240000
                 fields[4] = "n"  # no chroot
                 line = " ".join(fields)
             lines.append(line)
+        lines.append(f"127.0.0.1:{SUBMISSION_PORT} inet n - n - - smtpd")
+        options = {
+            "smtpd_tls_security_level": "encrypt",
+            "smtpd_tls_cert_file": f"{self.folder}/cert.pem",
+            "smtpd_tls_key_file": f"{self.folder}/key.pem",
+            "smtpd_sasl_auth_enable": "yes",
+            "smtpd_sasl_type": "dovecot",
+            "smtpd_sasl_path": "private/auth",
+            "smtpd_recipient_restrictions": "permit_sasl_authenticated,reject",
+        }
+        lines += [f"  -o {name}={value}" for name, value in options.items()]
         (conf / "master.cf").write_text("\n".join(lines) + "\n")

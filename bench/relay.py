@@ -5,13 +5,17 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 from bench.peer import SINK_DNS_PORT, SINK_PORT, PostfixDovecot
 from bench.pillarbox_server import PillarboxServer
+from bench.process import machine_cpu_s
+from bench.report import LESS, MORE, Bar, Row, report
+from bench.running import Make, Server, cpu_s, in_turns, new_row, settle
 
 SESSIONS = 10
 SIZE_OCTETS = 4096
@@ -39,12 +43,63 @@ class Run:
     sink_cpu_s: float
 
 
-def relay_mail(
-    server: PillarboxServer | PostfixDovecot,
-    messages: int,
-    domains: int,
-    cpu_s: Callable[[], float],
-) -> Run:
+def run(
+    messages: int, domains: int, *, dkim: bool, peer: bool, rounds: int, workers: int, save: bool
+) -> None:
+    ours = partial(PillarboxServer, accounts=1, workers=workers, trusts_load=True)
+    makes: list[Make] = [ours]
+    if dkim:
+        makes.append(partial(ours, dkim=True))
+    if peer:
+        makes.insert(
+            0,
+            partial(PostfixDovecot, accounts=1, mailbox_format="sdbox", relay_domains=domains),
+        )
+    rows = in_turns(makes, rounds, lambda server: _row(server, messages, domains))
+    title = f"relay: {messages} messages of 4 KiB to {domains} domains, {SESSIONS} sessions"
+    bars = {
+        "messages/s": Bar(4, more_is_better=True),
+        "CPU s per 1,000": Bar(3),
+        "of the machine, CPU s per 1,000": LESS,
+        "accepted/s": MORE,
+        "load CPU s per 1,000": LESS,
+        "sink CPU s per 1,000": LESS,
+    }
+    report(f"{title}, medians of {rounds}", rows, bars, save=save)
+
+
+def _row(server: Server, messages: int, domains: int) -> Row:
+    row = new_row(server)
+    row.name = row.name.replace(" + Dovecot (sdbox)", "")
+    _relay(server, WARM_UP, domains)  # processes are forked, caches warm
+    settle(server)
+    machine_before = machine_cpu_s()
+    ran = _relay(server, messages, domains)
+    used = ran.cpu_s
+    if isinstance(server, PillarboxServer):
+        # What it puts off until its end counts too.
+        used += server.stop_and_count() - ran.cpu_at_end_s
+    machine = machine_cpu_s() - machine_before - ran.load_cpu_s - ran.sink_cpu_s
+    if isinstance(server, PillarboxServer):
+        server.start_again()
+    each = 1000 / messages
+    row.figures = {
+        "messages/s": messages / ran.seconds,
+        "CPU s per 1,000": used * each,
+        "of the machine, CPU s per 1,000": machine * each,
+        "accepted/s": messages / ran.accepted_s,
+        "load CPU s per 1,000": ran.load_cpu_s * each,
+        "sink CPU s per 1,000": ran.sink_cpu_s * each,
+    }
+    if ran.arrived != messages:
+        row.notes.append(f"{ran.arrived} of {messages} arrived")
+    load_s = ran.load_cpu_s + ran.sink_cpu_s
+    if load_s > used:
+        row.notes.append(f"load and sink took {load_s / (load_s + used):.0%} of the CPU used")
+    return row
+
+
+def _relay(server: Server, messages: int, domains: int) -> Run:
     """Submit `messages` to `domains` domains, and wait until they are at the sink and the queue is empty."""
     host, port = server.smtp
     numbers = (SESSIONS, messages, domains, SIZE_OCTETS)
@@ -54,7 +109,7 @@ def relay_mail(
     ):
         try:
             _, sink_before_s = _ask_sink(hosts)
-            before_s = cpu_s()
+            before_s = cpu_s(server)
             begin = time.monotonic()
             _say(load, "go")
             if not select.select([_stream(load.stdout)], [], [], LONGEST_S)[0]:
@@ -67,7 +122,7 @@ def relay_mail(
                 time.sleep(0.02)
                 arrived, sink_s = _ask_sink(hosts)
             seconds = time.monotonic() - begin
-            end_s = cpu_s()
+            end_s = cpu_s(server)
         finally:
             load.kill()
     return Run(

@@ -132,7 +132,7 @@ class Server:
         if place.is_first:
             run.wipe(config.data_path / "run.db")
         else:
-            store.retire_left()
+            await store.put_left()
         widen_descriptor_table()  # the store has raised its limit
         if store.recovered_messages:
             log.info("%d messages were recovered from the journal", store.recovered_messages)

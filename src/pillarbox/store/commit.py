@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,9 @@ SLICE_S = 0.005
 
 INLINE_OCTETS = 256 * 1024
 """For the journal in one turn: more is written in a thread."""
+
+LONGEST_PUT_S = 20.0
+"""For what an earlier process of this worker left; a file that somebody has locked is not waited for longer."""
 
 TICK_S = 0.05
 """How often what was taken is looked at."""
@@ -551,11 +555,16 @@ class Committer:
         if segment is not None:
             self._start(self._retirement.retire(segment))
 
-    def retire_left(self) -> None:
-        """Begin to sync what the segments name that an earlier process of this worker left."""
+    async def put_left(self) -> None:
+        """Put into their files what an earlier process of this worker had taken, before anybody reads them here, and
+        begin to sync what its journal names."""
         left, self._left = self._left, ()
-        if left:
-            self._start(self._retirement.retire_in_order(left))
+        if not left:
+            return
+        when_put = asyncio.Event()
+        self._start(self._retirement.retire_left(left, when_put))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(when_put.wait(), LONGEST_PUT_S)
 
     async def _has_put(self, account: int, sequence: int) -> bool:
         """Whether the account's file has what was taken for it up to a message, once that was tried."""

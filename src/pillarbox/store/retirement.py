@@ -35,26 +35,35 @@ class Retirement:
     has_put: Callable[[int, int], Awaitable[bool]]
     """Whether an account's file has what was taken for it up to a sequence, once that was tried."""
 
-    async def retire_in_order(self, paths: Sequence[Path]) -> None:
-        """The oldest first, and none behind one that fails: a file that has a message that was taken is held to have
-        all before it."""
-        for path in paths:
+    async def retire_left(self, paths: Sequence[Path], when_put: asyncio.Event) -> None:
+        """Segments of an earlier process, the oldest first, and none behind one that fails: a file that has a message
+        that was taken is held to have all before it. `when_put`: everybody can see what was taken."""
+        segments = []
+        try:
+            for path in paths:
+                segment = await self._put_left(path)
+                if segment is not None:
+                    segments.append(segment)
+        except (OSError, apsw.Error, Failure) as error:
+            log.error("journal %s and those after it stay: %s", path.name, error)
+        when_put.set()
+        for segment in segments:
             try:
-                await self._retire_left(path)
-            except (OSError, apsw.Error, Failure) as error:
-                log.error("journal %s and those after it stay: %s", path.name, error)
+                await self.retire(segment)
+            except OSError as error:
+                log.error("journal %s and those after it stay: %s", segment.path.name, error)
                 return
 
-    async def _retire_left(self, path: Path) -> None:
-        """Raises OSError, Failure."""
+    async def _put_left(self, path: Path) -> Segment | None:
+        """Put into their files what a segment has of what was taken. Raises OSError, Failure."""
         loop = asyncio.get_running_loop()
         accounts, taken = await loop.run_in_executor(self.background, named_by, path)
         if accounts & self.accounts.unusable:
-            return  # it was there at the start of the server, which put in what it could
+            return None  # it was there at the start of the server, which put in what it could
         for account, records in taken.items():
             if self.accounts.path(account).exists():  # else the account was removed
                 await self._append_left(account, records)
-        await self.retire(Segment(path, accounts))
+        return Segment(path, accounts)
 
     async def _append_left(self, account: int, records: list[Record]) -> None:
         """Put what an earlier process had taken, and not yet put, into the file. Raises Failure."""

@@ -128,9 +128,10 @@ class Store:
             os.close(self._lock)
             raise
 
-    def retire_left(self) -> None:
-        """Begin to make durable, other than by its journal, what an earlier process of this worker left."""
-        self._committer.retire_left()
+    async def put_left(self) -> None:
+        """Let everybody see what an earlier process of this worker had taken, and wait for that (not for long);
+        begin to make it durable other than by its journal."""
+        await self._committer.put_left()
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""

@@ -248,7 +248,7 @@ def run(disk: Disk, vfs: PowerVFS, size: Load) -> range:
             assert killed._committer._intake
             place = Place(size.workers, size.workers, is_first=False, lock=os.dup(lock))
             stores.append(opened(place))
-            stores[-1].retire_left()
+            await stores[-1].put_left()
             await work(stores, disk, random.Random(8), size, 1000)
             killed._accounts.close()
         disk.note(("end",))

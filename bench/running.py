@@ -1,0 +1,111 @@
+"""The servers that are compared, each in its turn, on the disk of the checkout."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from bench.load import DOMAIN
+from bench.mailbox import Imap
+from bench.peer import PostfixDovecot
+from bench.pillarbox_server import PillarboxServer
+from bench.report import Row, console, medians
+
+Server = PillarboxServer | PostfixDovecot
+Make = Callable[[Path], Server]
+R = TypeVar("R")
+
+FOLDER = Path(__file__).with_name(".peer")
+"""Where the servers keep their mail: on the disk of the checkout, since /tmp may be memory."""
+
+FORMATS = ("sdbox", "maildir")
+"""Of Dovecot's mailboxes: whichever is better counts."""
+
+
+def in_turns(makes: Sequence[Make], rounds: int, measure: Callable[[Server], Row]) -> list[Row]:
+    """Each server in each round, so that a machine whose speed changes is fair to all; the medians of each."""
+    measured: list[list[Row]] = [[] for _ in makes]
+    for number in range(rounds):
+        for make, found in zip(makes, measured, strict=True):
+            row = with_server(make, measure)
+            found.append(row)
+            figures = {name: round(value, 3) for name, value in row.figures.items()}
+            console.print(f"round {number + 1}: {row.name}: {figures} {' '.join(row.notes)}")
+    return [medians(found) for found in measured]
+
+
+def with_server(make: Make, use: Callable[[Server], R]) -> R:
+    """Start a server for `use`, stop it, and remove what it kept."""
+    FOLDER.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=FOLDER))
+    server = make(folder / "server")
+    try:
+        folder.chmod(0o755)
+        server.start()
+        return use(server)
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def all_servers(peer: bool, accounts: int, workers: int) -> list[Make]:
+    """With `peer`, Postfix + Dovecot in both formats; then ours."""
+    makes: list[Make] = []
+    if peer:
+        makes += [
+            partial(PostfixDovecot, accounts=accounts, mailbox_format=name) for name in FORMATS
+        ]
+    makes.append(partial(PillarboxServer, accounts=accounts, workers=workers))
+    return makes
+
+
+def new_row(server: Server) -> Row:
+    """For what it will do."""
+    return Row(server.name, is_peer=isinstance(server, PostfixDovecot))
+
+
+def cpu_s(server: Server) -> float:
+    """CPU seconds of its processes so far."""
+    return sum(tree.cpu_s() for tree in server.trees())
+
+
+def settle(server: Server) -> None:
+    """Until nothing is queued and the server has used no CPU for a second."""
+    end = time.monotonic() + 120
+    while not server.is_quiet():
+        if time.monotonic() > end:
+            raise click.ClickException(f"{server.name}: the queue did not become empty")
+        time.sleep(0.05)
+    before = -1.0
+    while (now := cpu_s(server)) - before > 0.02:
+        before = now
+        time.sleep(1)
+
+
+def delivered(server: Server, accounts: int) -> int:
+    """Messages in all INBOXes."""
+    total = 0
+    for number in range(accounts):
+        client = Imap(server.imap, f"user{number}@{DOMAIN}")
+        total += client.messages()
+        client.close()
+    return total
+
+
+def wait_for_turn() -> None:
+    """Two runs at once would use the same ports, and measure each other. Held until this process ends."""
+    descriptor = os.open(
+        Path(tempfile.gettempdir()) / "pillarbox-bench.lock", os.O_RDWR | os.O_CREAT, 0o600
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        console.print("another benchmark runs on this machine: waiting for its end")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
