@@ -6,6 +6,7 @@ before a line is run, and put back in what it prints.
 
 import os
 import pty
+import random
 import re
 import select
 import shutil
@@ -23,7 +24,7 @@ NOBODY = 65534
 TIMEOUT_S = 60
 QUIET_S = 0.4
 SHELL = ("bash", "-euo", "pipefail", "-c")
-READY_S = 10
+READY_S = 30
 
 PATHS = (
     "/etc/pillarbox",
@@ -81,13 +82,20 @@ def rights() -> dict[str, Any]:
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def ports_are_free() -> dict[str, int]:
-    """A free port of loopback for each service."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    free = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return dict(zip(PORTS, free, strict=True))
+def free_ports() -> dict[str, int]:
+    """A port of loopback for each service, below those that connections to elsewhere get."""
+    found: list[int] = []
+    while len(found) < len(PORTS):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return dict(zip(PORTS, found, strict=True))
 
 
 class Place:
@@ -96,7 +104,7 @@ class Place:
     def __init__(self, folder: Path, *, is_demo: bool = False) -> None:
         self.folder = folder
         self._shown_port = -1 if is_demo else 0
-        self.ports = ports_are_free()
+        self.ports = free_ports()
         self.ids: dict[str, str] = {}
         """Queue ids of pages, and what they are here."""
         self._running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []
