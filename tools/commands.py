@@ -111,11 +111,8 @@ def page() -> str:
             text += f"`{entry.usage}`\n\n"
         text += "\n\n".join(_markdown(paragraph) for paragraph in entry.paragraphs) + "\n"
         if entry.options:
-            text += "\n| option | what it does |\n| --- | --- |\n"
-            text += "".join(
-                f"| `{_cell(name)}` | {_cell(_markdown(help_))} |\n"
-                for name, help_ in entry.options
-            )
+            text += "\n"
+        text += "".join(f"- `{name}`: {_markdown(help_)}\n" for name, help_ in entry.options)
         if entry.example and not entry.is_group:
             text += f"\nExample: `{entry.example}`\n"
     return text

@@ -37,7 +37,8 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def with_links(text: str, source: str, places: dict[str, str]) -> str:
-    """A page whose links lead to where things are on the site; what is not there is named without a link."""
+    """A page whose links lead to where things are on the site, with titles of pages in place of names of files; what is
+    not there is named without a link."""
 
     def mended(found: re.Match[str]) -> str:
         words, link = found.groups()
@@ -47,10 +48,18 @@ def with_links(text: str, source: str, places: dict[str, str]) -> str:
         place = places.get(_joined(source, target))
         if place is None:
             return words
+        if words.endswith(".md"):
+            words = title_of(_joined(source, target))
         up = "../" * places[source].count("/")
         return f"[{words}]({up}{place}{'#' * bool(anchor)}{anchor})"
 
     return _LINK.sub(mended, text)
+
+
+def title_of(source: str) -> str:
+    """The first heading of a page, or its path."""
+    found = re.search(r"^# (.+)$", (ROOT / source).read_text("utf-8"), re.M)
+    return found[1] if found else source
 
 
 def _joined(source: str, target: str) -> str:
