@@ -47,7 +47,7 @@ class Group:
 @dataclass(slots=True)
 class Section:
     name: str
-    """Empty: above all sections."""
+    """Empty: at the top of the file."""
     groups: list[Group] = field(default_factory=list)
 
 
@@ -127,7 +127,7 @@ def page() -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield f"## [{section.name}]\n" if section.name else "## Above all sections\n"
+    yield f"## [{section.name}]\n" if section.name else "## At the top of the file\n"
     for group in section.groups:
         for words in group.words:
             yield (
@@ -171,7 +171,7 @@ def man() -> str:
     )
     for section in sections():
         lines += (
-            roff.section(f"[{section.name}]" if section.name else "ABOVE ALL SECTIONS")
+            roff.section(f"[{section.name}]" if section.name else "AT THE TOP OF THE FILE")
             if section.groups
             else []
         )
