@@ -50,10 +50,10 @@ $(VENV)/ready: requirements.lock pyproject.toml
 DOCS_VENV := .venv-docs
 docs: build/site.made
 
-build/site.made: $(DOCS_VENV)/ready mkdocs.yml tools/site.py $(wildcard *.md bench/*.md) $(shell find docs -type f)
-	$(DOCS_VENV)/bin/python tools/site.py gather build/docs
+build/site.made: $(DOCS_VENV)/ready mkdocs.yml tools/website.py $(wildcard *.md bench/*.md) $(shell find docs -type f)
+	$(DOCS_VENV)/bin/python tools/website.py gather build/docs
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet --strict
-	$(DOCS_VENV)/bin/python tools/site.py check build/site
+	$(DOCS_VENV)/bin/python tools/website.py check build/site
 	mkdir -p build/man && cp docs/man/* build/man
 	touch $@
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pages import ROOT
 
+import roff
+from pillarbox.cli.main import MODULES
 from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
 
@@ -70,6 +72,32 @@ def test_the_man_page_of_the_configuration_has_each_setting(tmp_path: Path) -> N
     load_config(tmp_path / "pillarbox.toml")
 
 
+def test_each_command_has_its_place() -> None:
+    page = (DOCS / "reference" / "commands.md").read_text()
+    man = (DOCS / "man" / "pillarbox.1").read_text().replace("\\-", "-")
+    for name in MODULES:
+        assert f"\n## pillarbox {name}\n" in page
+        assert f'\n.SS "pillarbox {name}' in man
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+@pytest.mark.parametrize(
+    "text", [".so /etc/passwd", "'br", "a \\fB b", "--json", "`x` ~/^", '"quoted"']
+)
+def test_text_is_no_request_to_roff(text: str) -> None:
+    source = "\n".join([*roff.title("x", 1, "1"), *roff.section(text), *roff.literal(text)])
+    done = subprocess.run(
+        ["groff", "-ww", "-man", "-Tascii", "-P-bcou"],
+        input=source + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert [line.strip() for line in done.stdout.splitlines()].count(text) == 2
+
+
 def test_the_wheel_has_the_man_pages() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     for page in MAN_PAGES:
@@ -77,7 +105,7 @@ def test_the_wheel_has_the_man_pages() -> None:
 
 
 def test_the_site_has_each_page_and_links_that_fit(tmp_path: Path) -> None:
-    assert run_tool("tools/site.py", "gather", str(tmp_path / "pages")).returncode == 0
+    assert run_tool("tools/website.py", "gather", str(tmp_path / "pages")).returncode == 0
     made = {
         str(path.relative_to(tmp_path / "pages")) for path in (tmp_path / "pages").rglob("*.md")
     }
@@ -100,6 +128,6 @@ def test_the_site_has_each_page_and_links_that_fit(tmp_path: Path) -> None:
 )
 def test_a_site_that_fetches_from_elsewhere_is_no_good(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.html").write_text('<a href="https://elsewhere.example/">a link</a>')
-    assert run_tool("tools/site.py", "check", str(tmp_path)).returncode == 0
+    assert run_tool("tools/website.py", "check", str(tmp_path)).returncode == 0
     (tmp_path / "index.html").write_text(text)
-    assert run_tool("tools/site.py", "check", str(tmp_path)).returncode == 1
+    assert run_tool("tools/website.py", "check", str(tmp_path)).returncode == 1

@@ -1,7 +1,7 @@
 """Gathers the pages of the site, and looks at the site that was made of them.
 
-    python tools/site.py gather FOLDER     all of docs/, and the pages of the project beside it, with links that fit
-    python tools/site.py check FOLDER      exit code 1: a page of the site would fetch something from elsewhere
+    python tools/website.py gather FOLDER     all of docs/, and the pages of the project beside it, with links that fit
+    python tools/website.py check FOLDER      exit code 1: a page of the site would fetch something from elsewhere
 
 It needs nothing but Python, for mkdocs has an environment of its own.
 """
