@@ -151,6 +151,7 @@ class Server:
             failure_delay_s=self._failure_delay_s,
             tally=self._tally,
             recorder=recorder,
+            proofs=shared.proofs(),
         )
         self._exit.callback(authenticator.close)
         outbound = Outbound(

@@ -1,13 +1,16 @@
-"""Memory that all workers of a server map: limits that hold for all of them together, who waits for hints, and figures
-for `pillarbox status`. Pages that nobody uses cost nothing."""
+"""Memory that all workers of a server map: limits that hold for all of them together, who waits for hints, proofs of
+logins, and figures for `pillarbox status`. Pages that nobody uses cost nothing."""
 
 import mmap
 import os
 import struct
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from pillarbox.auth import proofs
+from pillarbox.auth.proofs import Proofs
 from pillarbox.core import rate
 from pillarbox.core.rate import Rate
 from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
@@ -37,10 +40,11 @@ class Shared:
         self.number = place.number
         octets = memoryview(memory)
         places = [0, *_ends(place.workers)]
-        secret, rows, self._slow, watches, behind, addresses, now, passed, *rates = (
+        secret, rows, self._slow, watches, behind, addresses, now, passed, self._proofs, *rates = (
             octets[start:end] for start, end in pairwise(places)
         )
         self._rows: memoryview[float] = rows.cast("d")
+        self._secret = bytes(secret[32:])
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
         """For keys of `addresses` and `rate`."""
         self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
@@ -61,6 +65,10 @@ class Shared:
     def rate(self, index: int, per_minute: int) -> Rate:
         """One of RATES that hold for all workers."""
         return Rate(per_minute, self._rates[index], self.mark)
+
+    def proofs(self) -> Proofs:
+        """Of logins, for all workers."""
+        return Proofs(self._secret, self._proofs, time.monotonic)
 
     def publish(
         self, figures: Mapping[str, int], counts: Sequence[float], slow: Sequence[SlowCommand]
@@ -132,12 +140,14 @@ def open_memory(descriptor: int) -> mmap.mmap:
 
 def shared_alone() -> Shared:
     """For a server of one process."""
-    return Shared(mmap.mmap(-1, _ends(1)[-1]))
+    memory = mmap.mmap(-1, _ends(1)[-1])
+    memory[:_SECRET_OCTETS] = os.urandom(_SECRET_OCTETS)
+    return Shared(memory)
 
 
 def _ends(workers: int) -> list[int]:
     """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, connections now
-    and passed on, rates."""
+    and passed on, proofs of logins, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _ROW_OCTETS,
@@ -147,6 +157,7 @@ def _ends(workers: int) -> list[int]:
         workers * ADDRESS_SLOTS * 2,
         workers * NOW_OCTETS,
         workers * passed_octets(workers),
+        proofs.TABLE_OCTETS,
         *[rate.TABLE_OCTETS] * RATES,
     ]
     return [sum(sizes[: count + 1]) for count in range(len(sizes))]

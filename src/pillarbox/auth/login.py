@@ -1,9 +1,9 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
-Argon2id runs in a small pool of threads with a bounded queue. A proof of a recent login (a keyed hash that lives in
-this process only) makes the next one cheap; it names the account's version, which every change of password or state
-raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
-Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
+Argon2id runs in a small pool of threads with a bounded queue. A proof of a recent login (`proofs`) makes the next one
+cheap; it names the account's version, which every change of password or state raises, so it is void at once
+everywhere. Unknown users and wrong passwords take the same time and get the same answer. Whoever fails waits longer
+each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pillarbox.auth.passwords import (
     verify_password,
 )
 from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
 from pillarbox.core.errors import Refused, Unavailable
@@ -50,7 +50,6 @@ MOST_WAITING = 200
 PROOF_LIFE_S = 3600.0
 LENT_PROOF_LIFE_S = 60.0
 """Where somebody else verifies passwords, who does not tell of changes."""
-MOST_PROOFS = 50_000
 
 ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
@@ -75,12 +74,6 @@ class Candidates:
     verifiers: Sequence[Verifier]
     app_passwords: Sequence[AppPassword | None]
     """Of each verifier; None: it is the account's own."""
-
-
-@dataclass(slots=True)
-class _Proof:
-    until: float
-    app_password: AppPassword | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,27 +103,28 @@ class Authenticator:
         *,
         exempt: Networks = NO_NETWORKS,
         doors: Doors = NO_DOORS,
-        monotonic: Callable[[], float] = time.monotonic,
+        proofs: Proofs | None = None,
         clock: Callable[[], float] = time.time,
         failure_delay_s: float = 1.0,
         tally: Tally | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        """`exempt` networks may fail as often as they like; `doors` are the other ways in."""
+        """`exempt` networks may fail as often as they like; `doors` are the other ways in. Workers share
+        `proofs`."""
         self._tally = tally or Tally()
         self.doors = doors
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
         self.directory = directory
         self._recorder = recorder or Recorder()
         self._logins = logins
-        self._monotonic = monotonic
         self._clock = clock
         self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
         self._throttle = Throttle(failures, knows, exempt)
-        self._key = os.urandom(32)
         self._false_key = directory.credentials.secret("scram")
-        self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
+        self._proofs = proofs or Proofs(
+            os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
+        )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         self._waiting = 0
 
@@ -166,15 +160,13 @@ class Authenticator:
         username, wanted = self.split(credentials.username, credentials.authzid)
         password = credentials.password
         account = self.directory.account_for_login(username)
-        key = self._proof(account, password)
-        proof = self._proven(key) if account is not None else None
-        if (
-            account is not None
-            and proof is not None
-            and account.enabled
-            and self._counts(proof.app_password, peer)
-        ):
-            return await self._admit(account, proof.app_password, wanted, peer, mechanism)
+        key = self._proofs.key(account, password)
+        proof = self._proofs.find(key)
+        if account is not None and account.enabled and proof is not None:
+            proven = self._app_password(account, proof)
+            is_there = proven is not None or not proof.app_password
+            if is_there and self._counts(proven, peer):
+                return await self._admit(account, proven, wanted, peer, mechanism)
         claim = self._claim(username, account, peer)
         if self._throttle.refuses(claim):
             return await self._refuse(claim, peer, mechanism)
@@ -190,12 +182,13 @@ class Authenticator:
         finally:
             self._waiting -= 1
         if right and account is not None and claim.account != account.id:
-            key = self._proof(account, password)
+            key = self._proofs.key(account, password)
         if not right or account is None or not account.enabled:
             why = "disabled" if right and account is not None else "wrong password"
             octets = password.reveal().encode("utf-8", "replace")
             return await self._fail(claim, octets, peer, mechanism, why)
-        self._remember(key, app_password)
+        life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
+        self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
         return await self._admit(account, app_password, wanted, peer, mechanism)
 
@@ -497,7 +490,7 @@ class Authenticator:
         )
         return Verifier("sha256", salt, SCRAM_ITERATIONS, stored_key, server_key)
 
-    # Proofs
+    # App passwords
 
     def _counts(self, app_password: AppPassword | None, peer: Peer) -> bool:
         """Whether a password counts for this protocol now."""
@@ -507,23 +500,12 @@ class Authenticator:
             return False
         return peer.protocol in app_password.scopes
 
-    def _proof(self, account: Account | None, password: Secret) -> bytes:
-        who = f"{account.id}:{account.version}:" if account else ":"
-        octets = password.reveal().encode("utf-8", "replace")
-        return hmac.digest(self._key, who.encode() + octets, hashlib.sha256)
-
-    def _proven(self, key: bytes) -> _Proof | None:
-        proof = self._proofs.get(key)
-        if proof is not None and proof.until < self._monotonic():
-            del self._proofs[key]
+    def _app_password(self, account: Account, proof: Proof) -> AppPassword | None:
+        """That of a proof; None: the account's own, or there is none any more."""
+        if not proof.app_password:
             return None
-        return proof
-
-    def _remember(self, key: bytes, app_password: AppPassword | None) -> None:
-        life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
-        self._proofs[key] = _Proof(self._monotonic() + life_s, app_password)
-        if len(self._proofs) > MOST_PROOFS:
-            self._proofs.popitem(last=False)
+        found = self.directory.credentials.app_passwords(account.id)
+        return next((each for each in found if each.id == proof.app_password), None)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
