@@ -169,4 +169,4 @@ def man() -> str:
     )
     lines += roff.section("SEE ALSO")
     lines += [roff.prose("`pillarbox.toml`(5)")]
-    return "\n".join(lines) + "\n"
+    return roff.joined(lines)

@@ -51,5 +51,15 @@ def literal(text: str) -> list[str]:
     return [".PP", ".nf", ".RS 4", *(line(each) for each in text.splitlines()), ".RE", ".fi"]
 
 
+def joined(lines: list[str]) -> str:
+    """The whole page. A heading begins a paragraph itself."""
+    kept = [
+        each
+        for before, each in zip(["", *lines], lines, strict=False)
+        if each != ".PP" or not before.startswith((".SH", ".SS"))
+    ]
+    return "\n".join(kept) + "\n"
+
+
 def _argument(text: str) -> str:
     return escaped(text).replace('"', "\\(dq")

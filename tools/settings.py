@@ -188,4 +188,4 @@ def man() -> str:
                     setting.name, f"{told}{': ' if setting.words else ''}{setting.words}"
                 )
     lines += [*roff.section("SEE ALSO"), roff.prose("`pillarbox`(1)")]
-    return "\n".join(lines) + "\n"
+    return roff.joined(lines)
