@@ -208,9 +208,12 @@ class Place:
             text = re.sub(rf"(?<![\w./]){path}(?!\w)", str(self.path(path)), text)
         for service, shown in PORTS.items():
             for port in shown:
-                text = re.sub(rf"(?<=[\w.\]]:){port}\b", str(self.ports[service]), text)
+                here = str(self.ports[service])
+                text = re.sub(rf"(?<=[\w.\]]:){port}\b", here, text)
+                text = re.sub(rf"(?m)^([Pp]ort +){port}$", rf"\g<1>{here}", text)
         for shown_id in re.findall(r"\b02H[0-9A-Z]{13}\b", text):
             text = text.replace(shown_id, self.ids[shown_id])
+        text = re.sub(r"(?m)^([Hh]ost +)mail\.example\.org$", r"\1localhost", text)
         return text.replace("mail.example.org:", "127.0.0.1:")
 
     def shown(self, text: str) -> str:

@@ -21,7 +21,7 @@ WITH_SHELL = [
     page for page in PAGES if any("not run" not in each.marks for each in blocks(page, *SHELL))
 ]
 
-PROGRAMS = ("curl", "openssl", "jq", "sqlite3", "swaks", "setsid", "make", "dig")
+PROGRAMS = ("curl", "openssl", "jq", "sqlite3", "swaks", "setsid", "make", "dig", "msmtp", "mbsync")
 """That a line may need and a machine may lack."""
 
 
