@@ -1,5 +1,6 @@
 """Who wants to log in, as the connection knows it, and what came of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pillarbox.net.connection import Connection
@@ -7,6 +8,10 @@ from pillarbox.sasl.exchange import ChannelBinding
 from pillarbox.store.directory import Account
 
 PROTOCOLS = ("smtp", "imap", "pop3")
+
+
+def _unknown() -> None:
+    """Of a peer without a connection, the trace knows nothing."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -22,13 +27,16 @@ class Peer:
     """DER, verified in the handshake."""
     connection: str = ""
     """The id of the connection, for the trace."""
+    introduce: Callable[[], object] = field(default=_unknown, repr=False, compare=False)
+    """Lets the trace know the connection."""
 
 
 def peer_of(connection: Connection, protocol: str) -> Peer:
     """Who wants to log in over a connection."""
     channel = connection.channel
     binding, certificate = channel.binding, channel.client_certificate
-    return Peer(connection.peer[0], protocol, binding, certificate, connection.id)
+    address, introduce = connection.peer[0], connection.introduce
+    return Peer(address, protocol, binding, certificate, connection.id, introduce)
 
 
 @dataclass(slots=True)

@@ -240,6 +240,17 @@ class Connection(asyncio.Protocol):
         await self._turns.next()
         self._slice_began = time.monotonic()
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an answer is being made, and may be half said."""
+        return self._task is not None
+
+    def change_session(self, changed: Callable[[Session], Session]) -> None:
+        """Between events: from now on, something else is driven, which stands for the session; or the session again."""
+        self.flush()
+        if self._session is not None:
+            self._session = changed(self._session)
+
     def wake(self) -> None:
         """Something outside of `handle` changed the engine: take its events and output up again."""
         if not self._turn_scheduled:
