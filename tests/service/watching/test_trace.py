@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -290,8 +291,7 @@ def test_address_and_protocol_choose_sessions(server: ServerProcess) -> None:
 
 
 def test_what_is_said_under_tls_is_shown_and_marked(server: ServerProcess) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = unverified()
     with looking_on(server) as viewer:
         with smtplib.SMTP("127.0.0.1", server.submission, "x", 10) as client:
             client.starttls(context=context)
@@ -498,22 +498,48 @@ def session_by_pop3(port: int) -> None:
     client.quit()
 
 
-SESSIONS = {
-    "submission": session_by_smtp,
-    "imap": session_by_imap,
-    "pop3": session_by_pop3,
-}
+def unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
-@pytest.mark.parametrize("service", list(SESSIONS))
+def session_by_smtp_with_starttls(port: int) -> None:
+    with smtplib.SMTP("127.0.0.1", port, "client.example.org", 10) as client:
+        client.starttls(context=unverified())
+        client.login(ANN, PASSWORD)
+        client.send_message(EmailMessage(), ANN, [ANN])
+
+
+def session_by_imap_with_starttls(port: int) -> None:
+    client = imaplib.IMAP4("127.0.0.1", port, timeout=10)
+    client.starttls(unverified())
+    client.login(ANN, PASSWORD)
+    client.select()
+    with pytest.raises(imaplib.IMAP4.error):
+        client.xatom("IDLE-NOT")
+    client.close()
+    client.logout()
+
+
+SESSIONS = [
+    ("submission", session_by_smtp),
+    ("submission", session_by_smtp_with_starttls),
+    ("imap", session_by_imap),
+    ("imap", session_by_imap_with_starttls),
+    ("pop3", session_by_pop3),
+]
+
+
+@pytest.mark.parametrize(("service", "session"), SESSIONS)
 def test_a_saved_session_is_replayed_by_the_runner(
-    server: ServerProcess, service: str, tmp_path: Path
+    server: ServerProcess, service: str, session: Callable[[int], None], tmp_path: Path
 ) -> None:
     file = tmp_path / "session.txt"
     submit(server, ANN, ANN)
     port = {"submission": server.submission, "imap": server.imap, "pop3": server.pop3}[service]
     with looking_on(server, "--save", str(file), "--protocol", service) as viewer:
-        SESSIONS[service](port)
+        session(port)
         viewer.wait_for("closed")
         viewer.end()
         assert f"{file}: {service} session" in viewer.errors.read_text()
