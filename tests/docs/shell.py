@@ -108,6 +108,7 @@ class Place:
         self.ids: dict[str, str] = {}
         """Queue ids of pages, and what they are here."""
         self._running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
         programs = folder / "usr" / "local" / "bin"
         demo = {name: self.ports[name] for name in PORTS if name not in ("metrics", "lmtp")}
         self._write(programs / "pillarbox", _COMMAND.format(python=sys.executable, ports=demo))
@@ -146,7 +147,7 @@ class Place:
 
     def start(self, command: list[str], output: Path) -> subprocess.Popen[bytes]:
         with output.open("wb") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment,
@@ -156,6 +157,8 @@ class Place:
                 start_new_session=True,
                 **rights(),
             )
+        self._started.append(process)
+        return process
 
     def run(self, text: str) -> tuple[int, str]:
         """Exit code and output (both streams) of lines for a shell."""
@@ -256,7 +259,7 @@ class Place:
         """Ctrl-C for all that runs, which must then end well."""
         failures = []
         for block, process, log in self._running:
-            os.kill(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             try:
                 code = process.wait(READY_S)
             except subprocess.TimeoutExpired:
@@ -264,6 +267,10 @@ class Place:
                 code = process.wait()
             if code:
                 failures.append(f"{block}: ended with {code}: {log.read_text()}")
+        for process in self._started:
+            if process.poll() is None:  # what a failed test left
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not failures, "\n".join(failures)
 

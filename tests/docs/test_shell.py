@@ -43,8 +43,10 @@ def small_dns() -> Iterator[SmallDns]:
 @pytest.fixture(scope="session")
 def template(small_dns: SmallDns) -> Iterator[tuple[Path, str]]:
     place = Place(in_folder())
-    yield make_template(place, small_dns)
-    shutil.rmtree(place.folder, ignore_errors=True)
+    try:
+        yield make_template(place, small_dns)
+    finally:
+        place.end()
 
 
 @contextmanager
