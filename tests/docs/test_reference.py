@@ -113,7 +113,7 @@ def test_the_site_has_each_page_and_links_that_fit(tmp_path: Path) -> None:
     assert made == named
     text = (tmp_path / "pages" / "index.md").read_text()
     assert "](project/ARCHITECTURE.md)" in text
-    assert "[Security: logins](security.md) says what is defended" in text
+    assert "[Security](security.md) says what is defended" in text
     text = (tmp_path / "pages" / "project" / "ARCHITECTURE.md").read_text()
     assert "](../adr/0005-figures-of-all-workers.md)" in text
 
