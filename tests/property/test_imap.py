@@ -36,6 +36,7 @@ from pillarbox.imap.utf7 import decode_utf7, encode_utf7, is_canonical
 
 LIMITS = Limits(
     line=70,
+    line_before_login=50,
     auth_line=20,
     literals=20,
     literals_before_login=12,

@@ -31,7 +31,7 @@ ALPN = "acme-tls/1"  # RFC 8737 §6.2
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # RFC 8737 §6.1
 _HTTP_PREFIX = "/.well-known/acme-challenge/"  # RFC 8555 §8.3
 
-_MOST_PEERS = 16
+_MOST_PEERS = 64
 _PEER_S = 10.0
 _CLOSE_S = 5.0
 _MOST_OCTETS = 8192
@@ -76,13 +76,15 @@ def bind_all(addresses: Sequence[str]) -> list[socket.socket]:
 
 
 class _Listener:
-    """Calls `serve` in a thread for each connection, for some at a time; it may raise OSError."""
+    """Calls `serve` in a thread for each connection; it may raise OSError. Where there are too many, the oldest is cut
+    off: the CA is answered at once, while others may only want to keep it out."""
 
     def __init__(
         self, bound: Sequence[socket.socket], serve: Callable[[socket.socket], None]
     ) -> None:
         self._serve = serve
-        self._room = threading.Semaphore(_MOST_PEERS)
+        self._lock = threading.Lock()
+        self._handles: dict[socket.socket, None] = {}  # one for each connection, the oldest first
         self._sockets = list(bound)
         self._threads: list[threading.Thread] = []
         for sock in self._sockets:
@@ -107,15 +109,29 @@ class _Listener:
             except OSError:
                 return  # closed
             peer.settimeout(_PEER_S)
-            self._room.acquire()
-            threading.Thread(target=self._handle, args=(peer,), daemon=True).start()
+            handle = self._make_room_for(peer)
+            threading.Thread(target=self._handle, args=(peer, handle), daemon=True).start()
 
-    def _handle(self, peer: socket.socket) -> None:
+    def _make_room_for(self, peer: socket.socket) -> socket.socket:
+        """A handle by which its connection can be cut off, whoever has the socket then."""
+        handle = peer.dup()
+        with self._lock:
+            if len(self._handles) >= _MOST_PEERS:
+                oldest = next(iter(self._handles))
+                del self._handles[oldest]
+                with contextlib.suppress(OSError):  # it has hung up
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._handles[handle] = None
+        return handle
+
+    def _handle(self, peer: socket.socket, handle: socket.socket) -> None:
         try:
             with peer, contextlib.suppress(OSError):
                 self._serve(peer)
         finally:
-            self._room.release()
+            with self._lock:
+                self._handles.pop(handle, None)
+            handle.close()
 
     def close(self) -> None:
         for sock in self._sockets:

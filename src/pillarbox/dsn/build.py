@@ -25,7 +25,7 @@ MAX_DIAGNOSTIC = 4000
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_WORD = re.compile(r" *[^ ]+")
+_WORD = re.compile(r"(?<! ) *[^ ]+")  # begins at the first space only: else many are quadratic
 
 
 @dataclass(slots=True, frozen=True)

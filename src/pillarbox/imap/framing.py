@@ -55,7 +55,7 @@ class _Reading(Enum):
 
 
 class Framer:
-    """Cuts what is fed into commands. `max_text`: octets of a command without its literals."""
+    """Cuts what is fed into commands."""
 
     __slots__ = (
         "_buffer",
@@ -63,14 +63,12 @@ class Framer:
         "_left",
         "_literal_octets",
         "_literals",
-        "_max_text",
         "_reading",
         "_scanned",
         "_text",
     )
 
-    def __init__(self, max_text: int) -> None:
-        self._max_text = max_text
+    def __init__(self) -> None:
         self._buffer = bytearray()
         self._scanned = 0  # octets at the start of the buffer that hold no LF
         self._reading = _Reading.LINE
@@ -99,11 +97,11 @@ class Framer:
 
     # Commands
 
-    def next_command(self) -> Frame | LiteralHeader | LineTooLong | None:
-        """None: more input is needed."""
+    def next_command(self, limit: int) -> Frame | LiteralHeader | LineTooLong | None:
+        """Of at most `limit` octets without its literals; None: more input is needed."""
         if not self._ready():
             return None
-        line = self._take_line(max(0, self._max_text - len(self._text)))
+        line = self._take_line(max(0, limit - len(self._text)))
         if line is None:
             return None
         if isinstance(line, LineTooLong):

@@ -12,6 +12,8 @@ class Limits:
 
     line: int = 65_536
     """Of a command without its literals. RFC 2683 §3.2.1.5 asks for 8,000; long UID sets need more."""
+    line_before_login: int = 8_192
+    """The same, until the client is authenticated: what strangers make us keep is little."""
     auth_line: int = 12_288
     """Of a line within AUTHENTICATE (RFC 4954 §4 limit, used for IMAP also)."""
     literals: int = 1_048_576

@@ -123,7 +123,7 @@ class Server:
         """Whether mailbox names are UTF-8, not modified UTF-7; set by the service (RFC 6855 §3)."""
         self._limits = limits or Limits()
         self._commands = commands
-        self._framer = Framer(self._limits.line)
+        self._framer = Framer()
         self._next_piece = self._framer.next_command
         self._next_response = self._framer.next_line
         self._out: list[bytes] = []
@@ -173,7 +173,9 @@ class Server:
         if self._first and self._framer.starts_with(_TLS_RECORD):
             self.bye("This port does not begin with TLS")
             return None
-        piece = self._next_piece()
+        limits = self._limits
+        most = limits.line if self._logged_in() else limits.line_before_login
+        piece = self._next_piece(most)
         if piece is None:
             return NEED_DATA
         match self._expects:
@@ -525,8 +527,8 @@ class Server:
             return
         commands = Commands(self._commands)
 
-        def next_piece() -> Frame | LiteralHeader | LineTooLong | None:
-            piece = framer.next_command()
+        def next_piece(limit: int) -> Frame | LiteralHeader | LineTooLong | None:
+            piece = framer.next_command(limit)
             if piece is not None:
                 heard(commands.show(piece, is_idling=self._expects is _Expects.DONE))
             return piece
@@ -574,6 +576,11 @@ class Server:
         if self._expects in _FROM_SERVICE:
             return None
         return self._limits.autologout_s if self._logged_in() else self._limits.login_timeout_s
+
+    @property
+    def is_amid_message(self) -> bool:
+        """Whether octets of a message are on their way, of which each piece is an event."""
+        return self._expects is _Expects.MESSAGE
 
     def timed_out(self) -> None:
         """See `core.engine`."""

@@ -7,7 +7,7 @@ MAX_LINE = 78
 """Characters of a line without CRLF (RFC 5322 §2.1.1); only a single longer word exceeds it."""
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")
-_WORD = re.compile(r" *[^ ]+")
+_WORD = re.compile(r"(?<! ) *[^ ]+")  # begins at the first space only: else many are quadratic
 _ENCODED_PAYLOAD = 42
 """Octets in an encoded word: 56 of base64 and 12 around them are within the 75 of RFC 2047 §2."""
 

@@ -40,6 +40,14 @@ WRITE_LOW_OCTETS = 64 * 1024
 HANDSHAKE_S = 60.0
 """For the handshake with which a connection begins: no engine waits for anything yet."""
 
+PROXY_HEADER_S = 5.0
+"""For the header with which a trusted proxy begins. It sends that first of all, so what takes long is a lost packet:
+3 s are the least that leave time to send one again (HAProxy's proxy-protocol.txt, §2)."""
+
+LEAST_RATE = 100
+"""Octets in a second, on average over as long as a peer may be silent: a message that comes more slowly is not awaited.
+The slowest links by satellite carry twice as much."""
+
 WRITE_STALL_S = 120.0
 """A peer that takes none of our output for this long is cut off."""
 
@@ -89,8 +97,11 @@ class Connection(asyncio.Protocol):
         "_opened_at",
         "_proxy_header",
         "_reading_paused",
+        "_received",
         "_session",
+        "_since",
         "_slice_began",
+        "_slow_since",
         "_stall_timer",
         "_stopping",
         "_task",
@@ -108,6 +119,7 @@ class Connection(asyncio.Protocol):
         "proxy",
         "service",
         "supporter",
+        "tried",
     )
 
     def __init__(self, service: Service, number: str, admission: Admission, turns: Turns) -> None:
@@ -125,6 +137,8 @@ class Connection(asyncio.Protocol):
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
+        self.tried = 0
+        """The account that a login failed for last."""
         self.channel = Channel(service.tls)
         """TLS and compression."""
         self._introduced: tuple[object, ...] = ()
@@ -140,9 +154,14 @@ class Connection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
+        self._received = 0  # octets, as they came
+        self._slow_since: tuple[float, int] | None = (
+            None  # a look amid a message, and what had come then
+        )
         self._held = b""  # input as it came, that waits for its turn
         self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_event = self._loop.time()
+        self._since = time.monotonic()
         self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
         self._reading_paused = self._write_paused = self._turn_scheduled = False
@@ -171,6 +190,11 @@ class Connection(asyncio.Protocol):
                     )
                 )
         return self.id
+
+    def login_failed(self, account: int) -> None:
+        """Nobody logged in to an account (0: to none that there is)."""
+        self.tried = account
+        self.introduce()
 
     def _tell_refused(self, text: str) -> None:
         """Nothing comes of this connection."""
@@ -268,6 +292,25 @@ class Connection(asyncio.Protocol):
         """Whether we wait for the peer to take our output."""
         return self._write_paused
 
+    @property
+    def stranger_since(self) -> float | None:
+        """See `net.admission`."""
+        return None if self.account or self._task is not None else self._since
+
+    def give_way(self) -> None:
+        """Part from the peer now: others need the place."""
+        self._admission.leave(self)
+        self.service.tally.turned_away["too_many"] += 1
+        self._tell_refused("too many connections")
+        self.flush()
+        transport = self._transport
+        if transport is None or self._write_paused:
+            self.abort()
+            return
+        if self._opened and (self.channel.is_tls or not self.channel.has_tls):
+            transport.writelines(self.channel.send([self.service.turned_away]))
+        self._close()
+
     def stop(self) -> None:
         """Part from the peer once the present command is done."""
         self._stopping = True
@@ -290,7 +333,6 @@ class Connection(asyncio.Protocol):
         if not self._admit():
             return
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
-        self._session = self.service.new_session(self)
         if self.peer[0] in self._admission.proxies:
             self._proxy_header = b""
             self._set_timer()
@@ -298,7 +340,8 @@ class Connection(asyncio.Protocol):
             self._begin()
 
     def _begin(self) -> None:
-        """Who the client is, is known."""
+        """Who the client is, is known: only now is there a session, which may trust it or not."""
+        self._session = self.service.new_session(self)
         self.service.tally.connections[self.service.name] += 1
         if self.service.implicit_tls:
             self.channel.start_tls()
@@ -341,14 +384,13 @@ class Connection(asyncio.Protocol):
         try:
             header = parse_proxy_header(octets)
         except ValueError as error:
-            log.warning("%s %s: %s; closed", self.id, self.peer[0], error)
-            self._tell_refused(str(error))
-            self.abort()
+            self._refuse_proxy(str(error))
             return b""
         if header is None:
             self._proxy_header = octets
             return b""
         self._proxy_header = None
+        self._last_event = self._loop.time()
         if header.client is not None and header.server is not None:
             self._admission.leave(self)
             self.proxy = self.peer[0]
@@ -358,7 +400,13 @@ class Connection(asyncio.Protocol):
         self._begin()
         return octets[header.length :]
 
+    def _refuse_proxy(self, why: str) -> None:
+        log.warning("%s %s: %s; closed", self.id, self.peer[0], why)
+        self._tell_refused(why)
+        self.abort()
+
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self.channel.has_more:
             self._held += data
             self._pause_reading()
@@ -629,6 +677,8 @@ class Connection(asyncio.Protocol):
 
     def _patience(self) -> float | None:
         """Seconds that the peer may stay silent now; None: for ever."""
+        if self._proxy_header is not None:
+            return PROXY_HEADER_S
         if not self._opened:
             return HANDSHAKE_S
         return self._session.engine.timeout() if self._session is not None else None
@@ -643,25 +693,44 @@ class Connection(asyncio.Protocol):
     def _look_at_time(self) -> None:
         """Silence counts from the last whole event: single octets do not keep a connection."""
         session = self._session
-        if session is None or self._transport is None or self._closing:
+        if self._transport is None or self._closing:
             return
+        if session is None and self._proxy_header is None:
+            return  # it was turned away
         timeout = self._patience()
         if timeout is None or self._task is not None or self._write_paused:
+            self._slow_since = None
             self._set_timer()
             return
         left = self._last_event + timeout - self._loop.time()
-        if left > 0:
+        if left > 0 and not (session is not None and self._is_too_slow(session, timeout)):
             self._timer = self._loop.call_later(min(left, LONGEST_NAP_S), self._look_at_time)
             return
-        if self._opened:
+        if session is not None and self._opened:
             session.engine.timed_out()
             self.flush()
+        elif self._proxy_header is not None:
+            self._refuse_proxy("no whole PROXY header in time")
+            return
         self._close()
 
+    def _is_too_slow(self, session: Session, timeout: float) -> bool:
+        """Whether a message drips: pieces of it keep the connection alive, but it would never end."""
+        if not (self._opened and session.engine.is_amid_message):
+            self._slow_since = None
+            return False
+        now = self._loop.time()
+        since, had = self._slow_since or (now, self._received)
+        self._slow_since = since, had
+        if now - since < timeout:
+            return False
+        self._slow_since = None
+        return self._received - had < LEAST_RATE * (now - since)
+
     def _say_stop(self) -> None:
-        if self._session is None or self._closing:
+        if self._closing:
             return
-        if not self._opened:
+        if self._session is None or not self._opened:
             self._close()
             return
         self._session.stop()

@@ -1,7 +1,8 @@
 """A small HTTP server for programs that look after us: GET and HEAD, one request for each connection (RFC 9112).
 
 Nobody can keep it busy: a request head has a size and a time, an answer has a time, and so many peers are served at
-once. It has no TLS, no bodies in requests, and no persistent connections.
+once. Where there are more, the one that has kept us waiting longest goes, so silent ones do not shut others out. It has
+no TLS, no bodies in requests, and no persistent connections.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import cast
 MOST_PEERS = 32
 LARGEST_HEAD = 8192
 """Octets of a request line and its fields."""
-HEAD_S = 10.0
+HEAD_S = 3.0
 """From the connection to the end of the request's head."""
 ANSWER_S = 10.0
 """For making an answer, and again for its reader."""
@@ -105,7 +106,8 @@ class HttpServer:
 
     def __init__(self, answer: Answerer) -> None:
         self.answer = answer
-        self.peers: set[_Peer] = set()
+        self.peers: dict[_Peer, None] = {}
+        """In the order in which they came."""
         self._servers: list[asyncio.Server] = []
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -115,6 +117,15 @@ class HttpServer:
             self._servers.append(
                 await loop.create_server(lambda: _Peer(self), sock=sock, backlog=BACKLOG)
             )
+
+    def make_room(self) -> bool:
+        """Whether one more can be served: one that waits for no answer of ours, the oldest, goes for it if it must."""
+        if len(self.peers) < MOST_PEERS:
+            return True
+        idle = next((peer for peer in self.peers if not peer.is_owed), None)
+        if idle is not None:
+            idle.cut_off()
+        return idle is not None
 
     async def close(self) -> None:
         for server in self._servers:
@@ -135,14 +146,19 @@ class _Peer(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._is_answered = False
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether it asked, and its answer is being made."""
+        return self._task is not None and not self._is_answered
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods but not the class.
         self._transport = transport = cast(asyncio.Transport, transport)
-        if len(self._server.peers) >= MOST_PEERS:
+        if not self._server.make_room():
             self._send(503, "too many connections\n")
             transport.close()
             return
-        self._server.peers.add(self)
+        self._server.peers[self] = None
         self._timer = self._loop.call_later(HEAD_S, self._send, 408, "too slow\n")
 
     def data_received(self, data: bytes) -> None:
@@ -203,31 +219,33 @@ class _Peer(asyncio.Protocol):
         transport.write(head.encode("ascii") + (answer.body if has_body else b""))
         transport.write_eof()
         is_taken = not transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(LINGER_S if is_taken else ANSWER_S, self._cut_off)
+        self._timer = self._loop.call_later(LINGER_S if is_taken else ANSWER_S, self.cut_off)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """At once; from now on it counts no more."""
+        self._server.peers.pop(self, None)
         if self._transport is not None:
             self._transport.abort()
 
     def eof_received(self) -> bool:
-        return self._task is not None and not self._is_answered  # it waits for its answer
+        return self.is_owed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._stop_timer()
-        self._server.peers.discard(self)
+        self._server.peers.pop(self, None)
         if self._task is not None:
             self._task.cancel()
 
     async def end(self) -> None:
         """Cut off at once."""
         task = self._task
-        self._cut_off()
+        self.cut_off()
         if task is not None:
             task.cancel()
             await asyncio.wait([task])

@@ -9,6 +9,10 @@ from pillarbox.core.engine import Engine, Heard
 class ServerEngine(Engine[Any], Protocol):
     """The server side of a protocol."""
 
+    @property
+    def is_amid_message(self) -> bool:
+        """Octets of a message are on their way: each piece is an event, so silence is not all that can be too slow."""
+
     def observe(self, heard: Callable[[Heard], None] | None) -> None:
         """From now on, `heard` gets each line that the peer says, secrets masked, when it is taken up and before
         anything comes of it; None: nobody does. Costs nothing where nobody looks on."""

@@ -17,7 +17,8 @@ MAX_EXAMINED = 2000
 MAX_GIST = 200
 
 _ADDRESS = re.compile(r"[^\s<>@]{1,64}@[\w.-]{1,255}")
-_NUMBER = re.compile(r"[0-9a-fA-F]*[0-9][0-9a-zA-Z.:-]*")
+_NUMBER = re.compile(r"(?:(?<![a-fA-F])[a-fA-F]++)?[0-9][0-9a-zA-Z.:-]*")
+"""With the letters before its first digit, if it may be hexadecimal."""
 
 _ROWS = tuple((re.compile(pattern), cause, advice) for pattern, cause, advice in ROWS)
 

@@ -197,6 +197,11 @@ class Pop3Server:
         logged_in = self._state is _State.TRANSACTION
         return limits.timeout_s if logged_in else limits.login_timeout_s
 
+    @property
+    def is_amid_message(self) -> bool:
+        """Clients send no messages here."""
+        return False
+
     def timed_out(self) -> None:
         """RFC 1939 §3: close without UPDATE and without any response."""
         self._close()

@@ -172,6 +172,11 @@ class SmtpServer:
         is_reading = self._state.phase in READS and not self._output.is_delaying
         return self._state.options.limits.timeout_s if is_reading else None
 
+    @property
+    def is_amid_message(self) -> bool:
+        """Whether octets of a message are on their way, of which each piece is an event."""
+        return self._state.phase in (Phase.DATA, Phase.CHUNK)
+
     def timed_out(self) -> None:
         if self._state.phase is Phase.TLS:
             self.closing = True

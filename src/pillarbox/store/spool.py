@@ -14,6 +14,8 @@ from typing import IO
 SMALL_OCTETS = 64 * 1024
 LARGE_OCTETS = 1 << 20
 TOTAL_OCTETS = 128 << 20
+MOST_PIECES = 512
+"""Held one by one: a piece of a few octets takes twenty times as much memory."""
 WRITTEN_OCTETS = 256 * 1024
 """What is written to the disk at a time."""
 
@@ -48,6 +50,8 @@ class Spool:
         self._chunks.append(chunk)
         self._held += len(chunk)
         self._room.used += len(chunk)
+        if len(self._chunks) > MOST_PIECES:
+            self._chunks = [b"".join(self._chunks)]
         if self._on_disk:
             return self._held >= WRITTEN_OCTETS
         self._on_disk = self.size > SMALL_OCTETS and (

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -165,6 +166,51 @@ async def test_a_worker_with_no_room_for_more_gets_no_more(monkeypatch: pytest.M
         monkeypatch.setattr(module.socket, "send_fds", full)
         await office.connect(10)
         assert office.held == [10, 0]
+
+
+@on_loop
+async def test_a_worker_near_its_limit_of_open_files_gets_no_more_until_it_has_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FULL_S", 0.05)
+    async with Office(2) as office:
+        full = office.workers[1].balance
+        usual, full._first_spare = full._first_spare, 0  # every descriptor is a spare one
+        await office.connect(1)  # to the first itself
+        await office.connect(1)  # to the second, which finds out
+        await office.connect(6)
+        assert office.held == [7, 1]
+        await asyncio.sleep(0.2)
+        await office.connect(1)
+        assert office.held == [8, 1]
+        full._first_spare = usual
+        await asyncio.sleep(0.2)
+        await office.connect(3)
+        assert office.held == [8, 4]
+
+
+@on_loop
+async def test_what_a_worker_can_no_more_open_is_closed_at_once_and_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel gives a message without its descriptor then, and closes that."""
+    real = socket.recv_fds
+
+    def none_left(*arguments: int) -> tuple[bytes, list[int], int, object]:
+        octets, descriptors, flags, sender = real(*arguments)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return octets, [], flags | socket.MSG_CTRUNC, sender
+
+    async with Office(2) as office:
+        await office.connect(1)
+        monkeypatch.setattr(module.socket, "recv_fds", none_left)
+        reader, writer = await asyncio.open_connection("127.0.0.1", office.ports[0])
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await office.connect(4)
+        assert office.held == [5, 0]
+        assert office.workers[0].balance._load(2, 0) == 0, "it counts as taken and gone"
 
 
 @on_loop

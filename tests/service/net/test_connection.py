@@ -13,7 +13,8 @@ import trustme
 
 from pillarbox.app.run import loop_factory
 from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
-from pillarbox.core.networks import parse_networks
+from pillarbox.core.networks import NO_NETWORKS, parse_networks
+from pillarbox.net import admission as admission_module
 from pillarbox.net import connection as connection_module
 from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Connection
@@ -24,6 +25,8 @@ from pillarbox.net.tls import server_context
 
 class LineEngine:
     """One line is one event; each is answered by `answer`."""
+
+    is_amid_message = False
 
     def __init__(self) -> None:
         self.closing = self.wants_tls = self.secure = False
@@ -82,6 +85,8 @@ class EchoSession:
         engine = self.engine
         if event == b"sleep":
             await asyncio.sleep(0.05)
+        elif event == b"nap":
+            await asyncio.sleep(0.5)
         elif event == b"bug":
             raise ZeroDivisionError
         elif event == b"late bug":
@@ -130,7 +135,9 @@ class Rig:
         return made
 
     async def start(self, implicit_tls: bool = False) -> None:
-        service = Service("imap", self.session, b"too many\n", implicit_tls, lambda: self.context)
+        service = self.service = Service(
+            "imap", self.session, b"too many\n", implicit_tls, lambda: self.context
+        )
         sock = bind("127.0.0.1:0")
         self.port = sock.getsockname()[1]
         await self.listeners.listen(sock, service)
@@ -249,6 +256,34 @@ def test_silence_ends_a_connection_and_single_octets_do_not_keep_it(tmp_path: Pa
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize(("rate", "stays"), [(100, False), (100_000, True)])
+def test_a_message_that_drips_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, stays: bool
+) -> None:
+    """Though each piece is an event."""
+    monkeypatch.setattr(connection_module, "LEAST_RATE", 10_000)
+    monkeypatch.setattr(LineEngine, "is_amid_message", True)
+    monkeypatch.setattr(LineEngine, "timeout", lambda self: 0.3)
+    monkeypatch.setattr(connection_module, "LONGEST_NAP_S", 0.05)
+
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        piece = b"x" * (rate // 100 - 1) + b"\n"
+        begin = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - begin < 1.5:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+            if rig.sessions and rig.sessions[0].was_closed:
+                break
+        writer.write(b"quit\n")
+        with contextlib.suppress(ConnectionError):
+            assert (b"silence\n" in await reader.read()) != stays
+        assert (rig.sessions[0].engine.output == []) or stays
+        assert (asyncio.get_running_loop().time() - begin < 1) != stays
+
+    run(tmp_path, scenario)
+
+
 def test_a_peer_that_does_not_read_holds_little_memory_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +319,84 @@ def test_too_many_connections_are_turned_away_by_address(tmp_path: Path) -> None
         await asyncio.sleep(0.05)
         reader, _ = await rig.connect()
         assert await reader.readline() == b"hello\n"
+
+    run(tmp_path, scenario)
+
+
+def test_a_full_server_lets_the_oldest_stranger_go_for_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However busily it pretends to be alive; who logged in, or waits for us, stays."""
+    monkeypatch.setattr(admission_module, "MADE_ROOM", 1)
+
+    async def scenario(rig: Rig) -> None:
+        rig.admission.most = 4
+        now = 1000.0
+        rig.admission.clock = lambda: now
+        made = [await rig.connect() for _ in range(4)]
+        for reader, _ in made:
+            assert await reader.readline() == b"hello\n"
+        for session in rig.sessions:
+            session.connection._since = now
+        rig.sessions[0].connection.account = 7
+        made[1][1].write(b"nap\n")
+        made[2][1].write(b"a\n")
+        assert await made[2][0].readline() == b"<a>\n"
+        turned_away, _ = await rig.connect()
+        assert await turned_away.read() == b"too many\n", "nobody has been here for long"
+        now += admission_module.GRACE_S + 1
+        reader, writer = await rig.connect()
+        assert await reader.readline() == b"hello\n"
+        assert await made[2][0].read() == b"too many\n"
+        made[1][1].write(b"quit\n")
+        assert await made[1][0].read() == b"<nap>\n<quit>\n"
+        made[0][1].write(b"quit\n")
+        assert await made[0][0].read() == b"<quit>\n"
+        writer.write(b"quit\n")
+        assert await reader.read() == b"<quit>\n"
+        made[3][1].close()
+
+    rig = run(tmp_path, scenario)
+    assert rig.admission.by_address == {}
+    assert all(session.was_closed == 1 for session in rig.sessions)
+
+
+@pytest.mark.parametrize("state", ["handshake", "tls", "not reading", "proxy header"])
+def test_a_stranger_in_any_state_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr(admission_module, "GRACE_S", -1.0)
+
+    async def scenario(rig: Rig) -> None:
+        rig.admission.most = 1
+        reader, writer = await rig.connect(limit=1024)
+        if state == "proxy header":
+            behind_a_proxy(rig)
+            reader, writer = await rig.connect()
+            await asyncio.sleep(0.05)
+            rig.admission.proxies = NO_NETWORKS
+        elif state == "not reading":
+            writer.transport.pause_reading()
+            writer.write(b"flood\n")
+            await asyncio.sleep(0.1)
+            rig.sessions[0].connection._task.cancel()
+            await asyncio.sleep(0)
+        else:
+            await reader.readline()
+            writer.write(b"tls\n")
+            assert await reader.readline() == b"<tls>\n"
+            if state == "tls":
+                await writer.start_tls(rig.client_context, server_hostname="localhost")
+        fresh, _ = await rig.connect()
+        assert await asyncio.wait_for(fresh.readline(), 5) == b"hello\n"
+        assert len(rig.admission.connections) == 1
+        if state == "tls":
+            assert await reader.read() == b"too many\n"
+        for _ in range(100):
+            if rig.sessions[0].was_closed:
+                break
+            await asyncio.sleep(0.02)
+        assert rig.sessions[0].was_closed == 1
 
     run(tmp_path, scenario)
 
@@ -393,6 +506,86 @@ def test_nothing_is_said_before_the_header_and_without_one_the_connection_ends(
 
     rig = run(tmp_path, scenario)
     assert not rig.admission.connections
+
+
+@pytest.mark.parametrize("header", [b"", HEADER[:-1], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\xff"])
+def test_half_a_header_is_not_awaited_for_long_however_it_drips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: bytes
+) -> None:
+    monkeypatch.setattr(connection_module, "PROXY_HEADER_S", 0.3)
+
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, writer = await rig.connect()
+
+        async def drip() -> None:
+            for place in range(len(header)):
+                writer.write(header[place : place + 1])
+                await asyncio.sleep(0.02)
+
+        task = asyncio.ensure_future(drip())
+        began = asyncio.get_running_loop().time()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert asyncio.get_running_loop().time() - began < 2
+        task.cancel()
+
+    rig = run(tmp_path, scenario)
+    assert not rig.admission.connections
+    assert rig.admission.by_address == {}
+
+
+def test_a_session_is_made_for_the_client_not_for_its_proxy(tmp_path: Path) -> None:
+    """What the client may do depends on its address, and sessions look at that at once."""
+    seen: list[tuple[str, int]] = []
+
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        make = rig.session
+
+        def note(connection: Connection) -> EchoSession:
+            seen.append(connection.peer)
+            return make(connection)
+
+        rig.service.new_session = note
+        reader, writer = await rig.connect()
+        await asyncio.sleep(0.05)
+        assert not seen
+        writer.write(HEADER + b"quit\n")
+        assert await reader.read() == b"hello\n<quit>\n"
+
+    run(tmp_path, scenario)
+    assert seen == [("192.0.2.7", 4711)]
+
+
+def test_a_stop_does_not_wait_for_headers(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, _writer = await rig.connect()
+        await asyncio.sleep(0.05)
+        began = asyncio.get_running_loop().time()
+        await rig.listeners.close(5)
+        assert asyncio.get_running_loop().time() - began < 2
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+    run(tmp_path, scenario)
+
+
+def test_the_time_for_a_header_is_not_that_of_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PROXY_HEADER_S", 0.1)
+
+    async def scenario(rig: Rig) -> None:
+        behind_a_proxy(rig)
+        reader, writer = await rig.connect()
+        writer.write(HEADER)
+        await asyncio.sleep(0.3)
+        writer.write(b"quit\n")
+        assert await reader.read() == b"hello\n<quit>\n"
+
+    run(tmp_path, scenario)
 
 
 def test_connections_through_a_proxy_count_for_their_clients(tmp_path: Path) -> None:

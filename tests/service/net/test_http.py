@@ -1,6 +1,7 @@
 """The HTTP server: right requests are answered, and nobody can keep it busy."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -141,18 +142,46 @@ def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_so_many_are_served_at_once() -> None:
+def test_silent_peers_make_room_for_those_who_ask() -> None:
+    """The oldest of them goes at once."""
+
     async def main() -> None:
-        async with serving() as (_, port):
+        async with serving() as (server, port):
             silent = [
                 await asyncio.open_connection("127.0.0.1", port) for _ in range(http.MOST_PEERS)
             ]
-            assert (await ask(port, GET)).startswith(b"HTTP/1.1 503 ")
-            silent.pop()[1].close()
-            await asyncio.sleep(0.05)
-            assert (await ask(port, GET)).startswith(b"HTTP/1.1 200 ")
+            silent[0][1].write(b"GET /page HTTP/1.1\r\n")
+            for _ in range(5):
+                assert (await ask(port, GET)).startswith(b"HTTP/1.1 200 ")
+            assert len(server.peers) <= http.MOST_PEERS
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(silent[0][0].read(), 5) == b""
+            silent[-1][1].write(GET)
+            assert (await silent[-1][0].read()).startswith(b"HTTP/1.1 200 ")
             for _, writer in silent:
                 writer.close()
+
+    asyncio.run(main())
+
+
+def test_so_many_are_answered_at_once() -> None:
+    """Who waits for an answer of ours is never sent away for another."""
+
+    async def main() -> None:
+        may_end = asyncio.Event()
+
+        async def slow(_path: str) -> Answer:
+            await may_end.wait()
+            return Answer(200, b"text\n")
+
+        async with serving(slow) as (_, port):
+            waiting = []
+            for _ in range(http.MOST_PEERS):
+                waiting.append(asyncio.ensure_future(ask(port, GET)))
+                await asyncio.sleep(0.005)
+            assert (await ask(port, GET)).startswith(b"HTTP/1.1 503 ")
+            may_end.set()
+            assert all(said.startswith(b"HTTP/1.1 200 ") for said in await asyncio.gather(*waiting))
 
     asyncio.run(main())
 

@@ -10,8 +10,13 @@ import pytest
 from clients import Imap, Smtp
 from serverprocess import DOMAIN, ServerProcess
 
+from pillarbox.app.server import MOST_CONNECTIONS as MOST
+from pillarbox.net.admission import GRACE_S
+
 IDLE = 5000
 MIB = 1024
+
+Held = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture
@@ -43,19 +48,32 @@ async def slowest_noop(port: int, seconds: float) -> float:
     return worst
 
 
+async def hold(server: ServerProcess, start: int, end: int) -> list[Held]:
+    """Connections that say nothing, few from each address, on the ports in turns."""
+    ports = (server.smtp, server.imap, server.pop3)
+    held = []
+    for number in range(start, end):
+        source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
+        held.append(
+            await asyncio.open_connection(
+                "127.0.0.1", ports[number % 3], local_addr=(source, 0), limit=512
+            )
+        )
+    return held
+
+
 @pytest.mark.slow
-def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None:
+def test_5000_idle_connections_stay_under_250_mib_and_10000_keep_nobody_out(
+    server: ServerProcess,
+) -> None:
+    """All that a server has room for: then the silent ones go, the oldest first, and who logged in stays."""
     raise_descriptor_limit()
 
     async def scenario() -> None:
-        ports = (server.smtp, server.imap, server.pop3)
-        idle = []
-        for number in range(IDLE):
-            source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", ports[number % 3], local_addr=(source, 0), limit=512
-            )
-            idle.append((reader, writer))
+        loop = asyncio.get_running_loop()
+        session = await Imap.connect(server.imap, 1)
+        began = loop.time()
+        idle = await hold(server, 0, IDLE)
         for reader, _ in idle:
             assert await reader.readline()
         assert server.pss_kib() < 250 * MIB
@@ -63,6 +81,18 @@ def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None
         message = b"Subject: x\r\n\r\nhello\r\n"
         assert (await smtp.send([f"user1@{DOMAIN}"], message)).startswith("250")
         assert await slowest_noop(server.imap, 1) < 0.1
+        smtp.close()
+        most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2)
+        idle += await hold(server, IDLE, most + 50)
+        refused = [await reader.readline() for reader, _ in idle[-20:]]
+        assert all(line.startswith((b"421 ", b"* BYE ", b"-ERR ")) for line in refused), refused
+        await asyncio.sleep(max(0.0, began + GRACE_S + 1 - loop.time()))
+        for _ in range(3):
+            smtp = await Smtp.connect(server.smtp)
+            assert (await smtp.send([f"user1@{DOMAIN}"], message)).startswith("250")
+            smtp.close()
+            assert await slowest_noop(server.imap, 0.3) < 0.1
+        assert b"* 4 EXISTS" in await session.command("SELECT INBOX")
         for _, writer in idle:
             writer.close()
         for _ in range(100):
@@ -70,6 +100,46 @@ def test_5000_idle_connections_stay_under_250_mib(server: ServerProcess) -> None
                 break
             await asyncio.sleep(0.1)
         assert server.descriptors() < 200
+        assert (await session.command("NOOP"))[-1].startswith(b"OK")
+
+    asyncio.run(scenario())
+
+
+def test_attacks_leave_no_descriptors_behind(server: ServerProcess) -> None:
+    """An account that was used keeps its files open, six descriptors, and what is told of attacks goes to one file:
+    the first round may leave those, no further one anything."""
+    ports = (server.smtp, server.imap, server.pop3, server.submission)
+    beginnings = (b"x" * 3000, b"\r\n" * 50, b"EHLO x\r\nSTARTTLS\r\n", b"\x16\x03\x01", b"")
+
+    async def attack() -> int:
+        for user in range(3):
+            imap = await Imap.connect(server.imap, user)
+            await imap.command("APPEND INBOX", b"a: b\r\n\r\nc\r\n")
+            imap.writer.write(b"x APPEND INBOX {100000}\r\n")
+            imap.close()
+        smtp = await Smtp.connect(server.smtp)
+        for line in ("MAIL FROM:<>", f"RCPT TO:<user1@{DOMAIN}>", "DATA"):
+            await smtp.say(line)
+        smtp.writer.write(b"Subject: x\r\n" + b"y" * 2_000_000)
+        await smtp.writer.drain()
+        smtp.writer.transport.abort()
+        for number in range(200):
+            _reader, writer = await asyncio.open_connection(
+                "127.0.0.1", ports[number % 4], local_addr=(f"127.0.2.{1 + number}", 0)
+            )
+            writer.write(beginnings[number % 5])
+            if number % 2:
+                writer.transport.abort()
+            else:
+                writer.close()
+        await asyncio.sleep(1.5)
+        return server.descriptors()
+
+    async def scenario() -> None:
+        before = server.descriptors()
+        first = await attack()
+        assert first - before <= 3 * 6 + 6
+        assert [await attack(), await attack()] == [first, first]
 
     asyncio.run(scenario())
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import poplib
+import resource
 import signal
 import smtplib
 import socket
@@ -346,4 +347,34 @@ def test_a_worker_that_is_killed_loses_its_leases_and_counts(tmp_path: Path) -> 
     assert all(sock.recv(100)[:3] == b"220" for sock in again)
     for sock in (*held, *again):
         sock.close()
+    assert server.stop() == 0
+
+
+def test_a_worker_that_can_open_no_more_files_keeps_no_client_waiting(tmp_path: Path) -> None:
+    """Whom it cannot serve sees the end of the connection at once; the other worker serves the rest."""
+    server = ServerProcess(tmp_path, 1, workers=2)
+    server.start()
+    server.wait_for_workers()
+    full = server.workers()[1]
+    opened = len(os.listdir(f"/proc/{full}/fd"))
+    limits = resource.prlimit(full, resource.RLIMIT_NOFILE)
+    resource.prlimit(full, resource.RLIMIT_NOFILE, (opened, limits[1]))
+
+    def greeted(count: int) -> int:
+        made = [socket.create_connection(("127.0.0.1", server.smtp), 5) for _ in range(count)]
+        words = []
+        for sock in made:
+            try:
+                words.append(sock.recv(100))  # raises TimeoutError
+            except ConnectionResetError:
+                words.append(b"")
+        for sock in made:
+            sock.close()
+        assert {word[:3] for word in words} <= {b"220", b""}
+        return sum(word[:3] == b"220" for word in words)
+
+    assert greeted(20) > 0
+    resource.prlimit(full, resource.RLIMIT_NOFILE, limits)
+    time.sleep(2.5)
+    assert greeted(20) == 20
     assert server.stop() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,24 @@ def test_what_was_written_is_read_in_one_piece(tmp_path: Path, size: int) -> Non
         assert bytes(spool.octets()) == wanted
         spool.close()
         assert room.used == 0
+
+    asyncio.run(scenario())
+
+
+def test_single_octets_take_no_more_memory_than_they_are(tmp_path: Path) -> None:
+    """In pieces of two octets a megabyte would be twenty."""
+
+    async def scenario() -> None:
+        spool = Spool(SpoolRoom(tmp_path))
+        tracemalloc.start()
+        for number in range(100_000):
+            spool.write(b"%02d" % (number % 100))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 500_000
+        await spool.flush()
+        assert bytes(spool.octets()) == b"".join(b"%02d" % (n % 100) for n in range(100_000))
+        spool.close()
 
     asyncio.run(scenario())
 

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,28 @@ def test_nonsense_does_not_end_the_listener(http_answers: HttpAnswers, octets: b
     client = http.client.HTTPConnection("127.0.0.1", http_answers.ports[0], timeout=10)
     client.request("GET", "/.well-known/acme-challenge/token")
     assert client.getresponse().read() == AUTHORIZATION.encode()
+
+
+@pytest.mark.parametrize("kind", ["http", "tls"])
+def test_silent_peers_do_not_keep_the_ca_out(
+    kind: str, http_answers: HttpAnswers, tls_answers: TlsAnswers
+) -> None:
+    """Whoever came first goes, when there are more than are served at once."""
+    port = (http_answers if kind == "http" else tls_answers).ports[0]
+    silent = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(150)]
+    for connection in silent[::2]:
+        with contextlib.suppress(OSError):  # it is gone already
+            connection.sendall(b"GET / HTTP/1.1\r\n" if kind == "http" else b"\x16\x03\x01")
+    began = time.monotonic()
+    if kind == "http":
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client.request("GET", "/.well-known/acme-challenge/token")
+        assert client.getresponse().read() == AUTHORIZATION.encode()
+    else:
+        assert look(port, "mail.example.org", "acme-tls/1")[1] == "acme-tls/1"
+    assert time.monotonic() - began < 5
+    for connection in silent:
+        connection.close()
 
 
 def look(port: int, name: str, protocol: str) -> tuple[bytes, str | None]:

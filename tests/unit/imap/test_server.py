@@ -296,6 +296,18 @@ def test_before_login_literals_are_small_and_a_large_one_closes() -> None:
     assert engine.closing
 
 
+def test_before_login_lines_are_shorter() -> None:
+    """Ten thousand strangers with half a line each must not take half a gigabyte."""
+    engine = Server()
+    assert event_of(engine, b"a LOGIN " + b"x" * 8_100 + b" y\r\n") is not None
+    engine = Server()
+    for _ in range(50):
+        engine.receive(b"x" * 1_000)
+        engine.next_event()
+        assert engine._framer.buffered <= 10_000
+    assert sent(engine).count(b"BAD") == 1
+
+
 def test_an_absurd_literal_closes() -> None:
     engine = server()
     assert b"BYE [TOOBIG]" in answer_to(engine, b"a SELECT {%b+}\r\n" % (b"9" * 6000))

@@ -1,8 +1,11 @@
-"""Replies as a client reads them (RFC 5321 §4.2), and mail data on its way out (RFC 5321 §4.5.2)."""
+"""Replies as a client reads them (RFC 5321 §4.2), mail data on its way out (§4.5.2), and addresses in its commands."""
 
 import pytest
 
+from pillarbox.core.address import Address
+from pillarbox.smtp.client_commands import mail_command, rcpt_command
 from pillarbox.smtp.client_data import DataEncoder
+from pillarbox.smtp.client_events import Envelope, Recipient
 from pillarbox.smtp.client_reply import (
     GARBAGE,
     MAX_LINES,
@@ -84,3 +87,14 @@ def test_dots_and_line_ends_of_outgoing_data(message: bytes, wire: bytes) -> Non
         encoder = DataEncoder()
         cut = [message[at : at + size] for at in range(0, len(message), size)]
         assert b"".join([*map(encoder.feed, cut), encoder.finish()]) == wire
+
+
+@pytest.mark.parametrize("char", ["\r", "\n", "\r\n", "\0", "\x7f"])
+def test_no_address_makes_a_second_command(char: str) -> None:
+    """Whatever got into the queue: neither of two lines is sent."""
+    peer = Peer("mx.example")
+    evil = Address(f"a{char}RCPT TO:<victim@far.example>", "b.example")
+    with pytest.raises(ValueError, match="control character"):
+        rcpt_command(Recipient(evil), peer)
+    with pytest.raises(ValueError, match="control character"):
+        mail_command(Envelope(evil, [], size_bytes=1), peer)
