@@ -124,9 +124,11 @@ class _Viewer:
             return False
         if self._networks.networks and connection.peer[0] not in self._networks:
             return False
-        if not self._account or self._account in (connection.account, connection.supporter):
+        if not self._account:
             return True
-        return False if connection.account else None
+        if connection.account:
+            return self._account in (connection.account, connection.supporter)
+        return True if connection.tried == self._account else None
 
     def show(self, tap: Tap, make: Callable[[], bytes]) -> None:
         """A line of a session; `make` gives it, if it is needed."""
@@ -134,7 +136,7 @@ class _Viewer:
         part = self._parts.get(tap)
         if part is None:
             part = self._parts[tap] = _Part()
-        key = (connection.peer, connection.account, connection.supporter)
+        key = (connection.peer, connection.account, connection.supporter, connection.tried)
         if part.key != key:
             part.key, part.fits = key, self.concerns(connection)
             if part.fits is not None:

@@ -386,8 +386,8 @@ class Authenticator:
 
     def _tell(self, claim: Claim, peer: Peer, mechanism: str, result: str) -> None:
         """A login that did not work, to the trace."""
+        peer.failed(claim.account)
         if self._recorder.is_on:
-            peer.introduce()
             name = claim.name[:LONGEST_NAME]
             where = (peer.connection, peer.protocol, peer.address)
             self._recorder.add(LoginEvent(*where, name, claim.account, mechanism, result, ""))

@@ -10,8 +10,8 @@ from pillarbox.store.directory import Account
 PROTOCOLS = ("smtp", "imap", "pop3")
 
 
-def _unknown() -> None:
-    """Of a peer without a connection, the trace knows nothing."""
+def _nobody(_account: int) -> None:
+    """A peer without a connection."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -27,16 +27,16 @@ class Peer:
     """DER, verified in the handshake."""
     connection: str = ""
     """The id of the connection, for the trace."""
-    introduce: Callable[[], object] = field(default=_unknown, repr=False, compare=False)
-    """Lets the trace know the connection."""
+    failed: Callable[[int], None] = field(default=_nobody, repr=False, compare=False)
+    """Lets the connection know that a login failed, and of which account; 0: there is none."""
 
 
 def peer_of(connection: Connection, protocol: str) -> Peer:
     """Who wants to log in over a connection."""
     channel = connection.channel
     binding, certificate = channel.binding, channel.client_certificate
-    address, introduce = connection.peer[0], connection.introduce
-    return Peer(address, protocol, binding, certificate, connection.id, introduce)
+    address, failed = connection.peer[0], connection.login_failed
+    return Peer(address, protocol, binding, certificate, connection.id, failed)
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ def trace(
     client and server say, as they say it, with the state that the session is in.
 
     Passwords and all else that belongs to a login are masked, and of messages only the size is shown.
-    A session of --account is shown from its beginning once it has logged in. Sessions never wait for
+    A session of --account is shown from its beginning once it has logged in, or tried to. Sessions never wait for
     this command: when it is too slow, lines are left out, and it says how many. For what happened
     before, see: pillarbox explain.
     """

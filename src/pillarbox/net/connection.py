@@ -119,6 +119,7 @@ class Connection(asyncio.Protocol):
         "proxy",
         "service",
         "supporter",
+        "tried",
     )
 
     def __init__(self, service: Service, number: str, admission: Admission, turns: Turns) -> None:
@@ -136,6 +137,8 @@ class Connection(asyncio.Protocol):
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
+        self.tried = 0
+        """The account that a login failed for last."""
         self.channel = Channel(service.tls)
         """TLS and compression."""
         self._introduced: tuple[object, ...] = ()
@@ -187,6 +190,11 @@ class Connection(asyncio.Protocol):
                     )
                 )
         return self.id
+
+    def login_failed(self, account: int) -> None:
+        """Nobody logged in to an account (0: to none that there is)."""
+        self.tried = account
+        self.introduce()
 
     def _tell_refused(self, text: str) -> None:
         """Nothing comes of this connection."""

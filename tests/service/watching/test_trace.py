@@ -258,6 +258,31 @@ def test_a_session_of_an_account_is_shown_from_its_beginning(server: ServerProce
     assert {line["account"] for line in lines} == {"", BEN}
 
 
+def test_logins_of_an_account_that_fail_are_shown(server: ServerProcess) -> None:
+    """They are what is looked for when somebody cannot log in."""
+    with looking_on(server, "--account", CY) as viewer:
+        client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
+        with pytest.raises(imaplib.IMAP4.error):
+            client.login(CY, "wrong")
+        client.logout()
+        client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
+        with pytest.raises(imaplib.IMAP4.error):
+            client.login(BEN, "wrong")
+        client.login(ANN, PASSWORD)
+        client.logout()
+        smtp = smtplib.SMTP("127.0.0.1", server.submission, "x", 10)
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            smtp.login(CY, "wrong")
+        smtp.quit()
+        viewer.wait_for("closed", 2)
+        viewer.end()
+    assert "- (not authenticated) S: * OK [CAPABILITY" in viewer.text
+    assert "NO [AUTHENTICATIONFAILED]" in viewer.text
+    assert "S: 535 " in viewer.text
+    assert BEN not in viewer.text
+    assert ANN not in viewer.text
+
+
 def test_of_a_long_beginning_the_last_lines_are_kept(server: ServerProcess) -> None:
     with looking_on(server, "--account", BEN, "--protocol", "imap") as viewer:
         with opened(server.imap) as file:
