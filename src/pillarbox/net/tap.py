@@ -192,10 +192,6 @@ class _TappedEngine:
         return self._inner.closing
 
     @property
-    def is_amid_message(self) -> bool:
-        return self._inner.is_amid_message
-
-    @property
     def wants_tls(self) -> bool:
         return self._inner.wants_tls
 
