@@ -93,6 +93,7 @@ servers = ["127.0.0.1:{SINK_DNS_PORT}"]
 trusted_networks = {self._trusted}
 [security]
 allow_cleartext_login = true
+connections_per_address = 5000
 """)
 
     def start_again(self) -> None:

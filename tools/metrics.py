@@ -1,23 +1,13 @@
-"""Makes docs/metrics.md from the tables of the code: names, kinds, labels and meanings of all metrics.
-
-    python tools/metrics.py [--write]
-
-Without --write it only looks, and exit code 1 says that the page is not what the code is.
-"""
-
-import sys
-from pathlib import Path
+"""The page of all metrics: names, kinds, labels and meanings, from the tables of the code."""
 
 from pillarbox.app.exposition import all_families
 from pillarbox.core.tally import Family
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
-
 HEAD = """# Metrics
 
-Made by `python tools/metrics.py --write` from `core/tally.py` and `app/exposition.py`; `make check` compares them.
+Made by `python tools/reference.py --write` from `core/tally.py` and `app/exposition.py`.
 
-`[listen] metrics` switches `/metrics` on ([operations.md](operations.md#metrics-and-health)). Each name, its
+`[listen] metrics` switches `/metrics` on ([howto/monitoring.md](howto/monitoring.md)). Each name, its
 labels and their values stay; more may come. A histogram `NAME` is `NAME_bucket` (with the label `le`), `NAME_sum` and
 `NAME_count`. Each answer tells of all workers and the supervisor together, unless there is a label `worker`.
 
@@ -47,15 +37,3 @@ def _row(family: Family) -> str:
         f" Limits: {', '.join(f'{limit:g}' for limit in family.limits)} s." if family.limits else ""
     )
     return f"| `{family.name}` | {family.kind} | {labels} | {family.help}{limits} |"
-
-
-def main() -> None:
-    """Look, or write."""
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page(), "utf-8")
-    elif not PAGE.exists() or PAGE.read_text("utf-8") != page():
-        sys.exit("docs/metrics.md is not what the code is; run: python tools/metrics.py --write")
-
-
-if __name__ == "__main__":
-    main()

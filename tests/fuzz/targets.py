@@ -18,14 +18,16 @@ from pillarbox.config.load import load_config
 from pillarbox.core.address import canonical_domain, canonical_host
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
-from pillarbox.core.engine import Wait
+from pillarbox.core.engine import Heard, Wait
 from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.shown import MOST_LINES
 from pillarbox.dkim.keys import make_ed25519_key, parse_key
 from pillarbox.dkim.sign import Signer, author_domain, sign
 from pillarbox.dns.mx import OwnHost, find_route
 from pillarbox.imap.limits import Limits as ImapLimits
 from pillarbox.imap.server import Server as ImapServer
+from pillarbox.imap.shown import answers as imap_answers
 from pillarbox.imap.utf7 import decode_utf7
 from pillarbox.mime.address_list import parse_address_list
 from pillarbox.mime.convert import Transport, convert
@@ -38,12 +40,17 @@ from pillarbox.net.http import BadRequest, parse_request
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.pop3.options import ServerOptions as Pop3Options
 from pillarbox.pop3.server import Pop3Server
+from pillarbox.pop3.shown import answers as pop3_answers
 from pillarbox.sasl.exchange import Challenge, ChannelBinding, Surroundings, decode_base64
 from pillarbox.sasl.mechanisms import MECHANISMS
 from pillarbox.smtp.client_reply import BadReply, ReplyReader
 from pillarbox.smtp.options import ServerOptions as SmtpOptions
 from pillarbox.smtp.server import SmtpServer
+from pillarbox.smtp.shown import answers as smtp_answers
 from pillarbox.store.directory import canonical_address
+
+LONGEST_LINE = 1 << 19
+"""With its literals."""
 
 PROPERTIES = Path(__file__).parents[1] / "property"
 
@@ -69,10 +76,16 @@ def _properties(name: str) -> ModuleType:
     return module
 
 
+def _look(line: Heard) -> None:
+    """Somebody looks on."""
+    assert len(line.text) < LONGEST_LINE
+
+
 def smtp(data: bytes) -> Iterator[None]:
     options = SmtpOptions("host.example", 1 << 20, ("PLAIN", "LOGIN"), cleartext_auth=True)
     engine = SmtpServer(options, xclient=True)
     answer = _properties("test_smtp").answer
+    engine.observe(_look)
     engine.receive(data)
     while not isinstance(event := engine.next_event(), Wait):
         answer(engine, event)
@@ -90,6 +103,7 @@ def smtp_replies(data: bytes) -> None:
 def imap(data: bytes) -> Iterator[None]:
     engine = ImapServer(ImapLimits(), tls=True)
     respond = _properties("test_imap").respond
+    engine.observe(_look)
     engine.receive(b"a LOGIN x y\r\nb SELECT x\r\n" + data)
     while not isinstance(event := engine.next_event(), Wait):
         respond(engine, event)
@@ -100,11 +114,22 @@ def imap(data: bytes) -> Iterator[None]:
 def pop3(data: bytes) -> Iterator[None]:
     engine = Pop3Server(Pop3Options(cleartext_login=True))
     answer = _properties("test_pop3").answer
+    engine.observe(_look)
     engine.receive(data)
     while not isinstance(event := engine.next_event(), Wait):
         answer(engine, event)
         engine.data_to_send()
         yield
+
+
+def answers(data: bytes) -> Iterator[None]:
+    """What a server says, for who looks on."""
+    for begin in (imap_answers, pop3_answers, smtp_answers):
+        listener = begin(is_lost=False)
+        listener.heard(Heard(b"RETR 1", hidden_tag=data[:2]))
+        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+            assert len(listener.feed(half)) <= MOST_LINES + 2
+            yield
 
 
 def mailbox_names(data: bytes) -> None:
@@ -214,6 +239,7 @@ TARGETS = {
     "smtp-replies": Target(smtp_replies, 1 << 16),
     "imap": Target(imap, 1 << 18),
     "pop3": Target(pop3, 1 << 18),
+    "answers": Target(answers, 1 << 20),
     "mailbox-names": Target(mailbox_names, 1 << 14, (ValueError,)),
     "mime": Target(mime, 1 << 20),
     "mime-texts": Target(mime_texts, 1 << 20),

@@ -3,6 +3,7 @@ what is only looked at when somebody asks stands here."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from pillarbox.app.canary import LIMITS_S, STAGES, Canary
 from pillarbox.app.figures import Status
 from pillarbox.app.processes import cpu_s_of_all, most_descriptors, usage_of
 from pillarbox.app.readiness import DiskFigures
@@ -83,15 +84,55 @@ LOOKED_AT = {
 """By name."""
 
 
+CANARY = {
+    family.name: family
+    for family in (
+        Family(
+            "pillarbox_canary_seconds",
+            "histogram",
+            "How long the stages of the round trips of doctor --watch took that worked.",
+            (("stage", STAGES),),
+            LIMITS_S,
+        ),
+        Family(
+            "pillarbox_canary_runs_total",
+            "counter",
+            "Round trips of doctor --watch. They are kept in data_dir: no start of the server, or of the command,"
+            " begins anew.",
+            (("result", ("worked", "failed")),),
+        ),
+        Family(
+            "pillarbox_canary_last_run_timestamp_seconds",
+            "gauge",
+            "When doctor --watch last ended a round trip (epoch seconds), 0 for never: figures of long ago are stale.",
+        ),
+        Family(
+            "pillarbox_canary_last_success_timestamp_seconds",
+            "gauge",
+            "When one last worked, 0 for never.",
+        ),
+        Family(
+            "pillarbox_canary_interval_seconds",
+            "gauge",
+            "From one round trip to the next, 0 where there was none.",
+        ),
+    )
+}
+"""Of `doctor --watch`, by name."""
+
+
 def all_families() -> list[Family]:
     """All that can be in an answer, sorted by name."""
-    return sorted((*FAMILIES.values(), *LOOKED_AT.values()), key=lambda family: family.name)
+    return sorted(
+        (*FAMILIES.values(), *LOOKED_AT.values(), *CANARY.values()), key=lambda family: family.name
+    )
 
 
 def expose(
     status: Status,
     queue: QueueFigures | None,
     disk: DiskFigures | None,
+    canary: Canary,
     *,
     is_ready: bool,
 ) -> bytes:
@@ -116,7 +157,24 @@ def expose(
         family = LOOKED_AT[name]
         lines += _head(family)
         lines += [_line(name, _labels(family, key), value) for key, value in samples]
+    lines += _of_canary(canary)
     return ("\n".join(lines) + "\n").encode()
+
+
+def _of_canary(canary: Canary) -> Iterator[str]:
+    samples: dict[str, list[Sample]] = {
+        "pillarbox_canary_runs_total": [(("worked",), canary.worked), (("failed",), canary.failed)],
+        "pillarbox_canary_last_run_timestamp_seconds": [((), canary.last_run)],
+        "pillarbox_canary_last_success_timestamp_seconds": [((), canary.last_success)],
+        "pillarbox_canary_interval_seconds": [((), canary.every_s)],
+    }
+    for name, family in CANARY.items():
+        yield from _head(family)
+        if family.kind == "histogram":
+            for stage in STAGES:
+                yield from _histogram(family, (stage,), canary.row(stage))
+        for key, value in samples.get(name, ()):
+            yield _line(name, _labels(family, key), value)
 
 
 def _of_workers(status: Status) -> dict[str, list[Sample]]:

@@ -163,6 +163,8 @@ def _told(counts: Counts) -> dict[str, int]:
         "sent": counts.of("attempts", "delivered"),
         "received": counts.of("messages", "accepted"),
         "refused": counts.of("messages", "rejected") + counts.of("messages", "deferred"),
+        "recipients_refused": counts.of("recipients", "rejected")
+        + counts.of("recipients", "deferred"),
         "logins": counts.of("logins"),
         "login_failures": counts.of("login_failures"),
         **{f"{name}_commands": counts.of("commands", name) for name in PROTOCOLS},

@@ -16,6 +16,7 @@ DIRECTORY_EVERY_S = 1.0
 LOGINS_EVERY_S = 1.0
 QUOTAS_EVERY_S = 5.0
 CERTIFICATES_EVERY_S = 5.0
+FILES_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 log = logging.getLogger("pillarbox.app")
@@ -53,6 +54,7 @@ class Maintenance:
             asyncio.create_task(_repeat(LOGINS_EVERY_S, self._write_logins)),
             asyncio.create_task(_repeat(QUOTAS_EVERY_S, self._warn_of_quotas)),
             asyncio.create_task(_repeat(CERTIFICATES_EVERY_S, self._look_at_certificates)),
+            asyncio.create_task(_repeat(FILES_EVERY_S, self._close_files)),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house)),
         ]
 
@@ -106,6 +108,9 @@ class Maintenance:
     async def _warn_of_quotas(self) -> None:
         if self._store.grown:
             await warn(self._store, self._hostname)
+
+    async def _close_files(self) -> None:
+        self._store.close_unused()
 
     async def _keep_house(self) -> None:
         await asyncio.to_thread(self._certificates.refresh)

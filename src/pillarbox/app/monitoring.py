@@ -50,9 +50,8 @@ class Monitoring:
         self._refresh()
         found = await self.readiness.look()
         is_ready = not (self.readiness.problems_of_workers() or found.problems)
-        return Answer(
-            200, expose(self._status, found.queue, found.disk, is_ready=is_ready), CONTENT_TYPE
-        )
+        text = expose(self._status, found.queue, found.disk, found.canary, is_ready=is_ready)
+        return Answer(200, text, CONTENT_TYPE)
 
     async def close(self) -> None:
         await self._server.close()

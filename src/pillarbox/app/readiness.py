@@ -5,9 +5,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pillarbox.app.canary import Canary, read_canary
 from pillarbox.app.figures import Status
 from pillarbox.core.errors import Unavailable
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
@@ -45,6 +46,7 @@ class Findings:
     queue: QueueFigures | None
     disk: DiskFigures | None
     problems: tuple[str, ...] = ()
+    canary: Canary = field(default_factory=Canary)
 
 
 class Readiness:
@@ -106,7 +108,7 @@ class Readiness:
             problems += self._stuck(queue)
         except Unavailable as error:
             problems.append(f"queue: {error.text}")
-        return Findings(self._clock(), queue, disk, tuple(problems))
+        return Findings(self._clock(), queue, disk, tuple(problems), read_canary(self._folder))
 
     def _stuck(self, queue: QueueFigures) -> list[str]:
         still_s = self._clock() - self._status.moved_at

@@ -15,6 +15,7 @@ from pillarbox.app.life import FATAL, STOPPED
 from pillarbox.app.monitoring import Monitoring
 from pillarbox.app.server import Server
 from pillarbox.app.status import StatusSocket
+from pillarbox.app.watching import Watching
 from pillarbox.app.workplace import Workplace
 from pillarbox.config.schema import Config
 from pillarbox.store.store import Store
@@ -101,7 +102,10 @@ async def _serve(
     figures = Status(workplace.shared, __version__)
     status = StatusSocket(config.data_path, figures, server.publish)
     monitoring = Monitoring(config.data_path, figures, server.publish)
+    watching = Watching(config.data_path, workplace.place.number)
     try:
+        assert server.store is not None
+        await watching.start(server.services, server.connections, server.store.directory)
         if is_alone:
             await status.start()
             await monitoring.start(workplace.metrics)
@@ -115,6 +119,7 @@ async def _serve(
         monitoring.readiness.stopping = True
     finally:
         status.close()
+        watching.close()
         await server.stop()
         await monitoring.close()
         workplace.manager.close()

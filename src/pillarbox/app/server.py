@@ -28,8 +28,9 @@ from pillarbox.core.address import canonical_domain
 from pillarbox.core.networks import parse_networks
 from pillarbox.core.tally import Tally
 from pillarbox.delivery.pending import PendingWorker
-from pillarbox.net.admission import Admission, Elsewhere
+from pillarbox.net.admission import Admission, Admitted, Elsewhere
 from pillarbox.net.listener import Listeners
+from pillarbox.net.service import Service
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
 from pillarbox.store import drop, run
@@ -88,6 +89,8 @@ class Server:
         self.sockets: Sockets = {}
         """What is listened on."""
         self.store: Store | None = None
+        self.services: dict[str, Service] = {}
+        """By name, from the start on."""
 
     @property
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
@@ -196,7 +199,7 @@ class Server:
                 renewal = Renewal(config, certificates, workplace.challenge)
                 renewal.start()
                 self._exit.push_async_callback(renewal.stop)
-        services = self._seams.make_services(config, smtp, certificates)
+        services = self.services = self._seams.make_services(config, smtp, certificates)
         for name, bound in self.sockets.items():
             for sock in bound:
                 await listeners.listen(sock, services[name])
@@ -227,6 +230,10 @@ class Server:
         pickup = Pickup(smtp, config.drop_path, frozenset(config.sendmail.trusted_users))
         pickup.start()
         self._exit.push_async_callback(pickup.stop)
+
+    def connections(self) -> list[Admitted]:
+        """Those that are open."""
+        return list(self._admission.connections) if self._admission is not None else []
 
     def publish(self) -> None:
         """Tell what this process does, for `pillarbox status`."""

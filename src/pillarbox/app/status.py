@@ -5,13 +5,13 @@ Whoever connects gets one JSON object. Only the server's user can.
 
 import asyncio
 import json
-import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pillarbox.app.control import bind_control, short_path
 from pillarbox.app.figures import SAMPLE_EVERY_S, Status
 from pillarbox.core.errors import Refused, Unavailable
 
@@ -31,11 +31,9 @@ class StatusSocket:
         self._sampling: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Whoever calls holds the lock of the folder, so a socket that is there is of nobody. Raises OSError."""
-        (self._folder / NAME).unlink(missing_ok=True)
-        with _short(self._folder) as path:
-            self._server = await asyncio.start_unix_server(self._answer, path)
-        (self._folder / NAME).chmod(0o600)
+        """Whoever calls holds the lock of the folder. Raises OSError."""
+        sock = bind_control(self._folder / NAME)
+        self._server = await asyncio.start_unix_server(self._answer, sock=sock)
         self._sample()
 
     def _sample(self) -> None:
@@ -61,7 +59,7 @@ class StatusSocket:
 
 def ask(folder: Path) -> dict[str, Any]:
     """The status of the server that runs on a data folder. Blocks. Raises Refused where none does, Unavailable."""
-    with socket.socket(socket.AF_UNIX) as sock, _short(folder) as path:
+    with socket.socket(socket.AF_UNIX) as sock, short_path(folder / NAME) as path:
         sock.settimeout(ANSWER_S)
         try:
             sock.connect(path)
@@ -80,19 +78,6 @@ def ask(folder: Path) -> dict[str, Any]:
 
 def is_answered(folder: Path) -> bool:
     """Whether a server runs on a data folder. Blocks."""
-    with socket.socket(socket.AF_UNIX) as sock, _short(folder) as path:
+    with socket.socket(socket.AF_UNIX) as sock, short_path(folder / NAME) as path:
         sock.settimeout(ANSWER_S)
         return sock.connect_ex(path) == 0
-
-
-@contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """A path of the socket that is short enough for the system, however deep the folder is."""
-    try:
-        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise Refused(f"no server runs on {folder}") from error
-    try:
-        yield f"/proc/self/fd/{descriptor}/{NAME}"
-    finally:
-        os.close(descriptor)

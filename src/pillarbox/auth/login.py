@@ -386,6 +386,7 @@ class Authenticator:
 
     def _tell(self, claim: Claim, peer: Peer, mechanism: str, result: str) -> None:
         """A login that did not work, to the trace."""
+        peer.failed(claim.account)
         if self._recorder.is_on:
             name = claim.name[:LONGEST_NAME]
             where = (peer.connection, peer.protocol, peer.address)

@@ -1,5 +1,6 @@
 """Who wants to log in, as the connection knows it, and what came of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pillarbox.net.connection import Connection
@@ -7,6 +8,10 @@ from pillarbox.sasl.exchange import ChannelBinding
 from pillarbox.store.directory import Account
 
 PROTOCOLS = ("smtp", "imap", "pop3")
+
+
+def _nobody(_account: int) -> None:
+    """A peer without a connection."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -22,13 +27,16 @@ class Peer:
     """DER, verified in the handshake."""
     connection: str = ""
     """The id of the connection, for the trace."""
+    failed: Callable[[int], None] = field(default=_nobody, repr=False, compare=False)
+    """Lets the connection know that a login failed, and of which account; 0: there is none."""
 
 
 def peer_of(connection: Connection, protocol: str) -> Peer:
     """Who wants to log in over a connection."""
     channel = connection.channel
     binding, certificate = channel.binding, channel.client_certificate
-    return Peer(connection.peer[0], protocol, binding, certificate, connection.id)
+    address, failed = connection.peer[0], connection.login_failed
+    return Peer(address, protocol, binding, certificate, connection.id, failed)
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from pillarbox.cli.common import show_octets
-from pillarbox.cli.options import config_option, json_option, read_config
-from pillarbox.config.load import files_named_by, find_config
+from pillarbox.cli.options import config_option, config_path, json_option, read_config
+from pillarbox.config.load import files_named_by
 from pillarbox.core.errors import Refused
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.directory import canonical_address
@@ -29,7 +29,7 @@ def backup(target: Path, addresses: tuple[str, ...], as_json: bool) -> None:
     """
     config = read_config()
     os.umask(0o077)
-    configuration = [find_config(click.get_current_context().find_root().obj).absolute()]
+    configuration = [config_path().absolute()]
     wanted = Wanted(
         config.data_path,
         configuration + files_named_by(config),

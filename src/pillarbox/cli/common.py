@@ -131,6 +131,16 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def visible(text: str) -> str:
+    """What a stranger wrote, with all that a terminal would act on, or that nobody sees, in the words of a programmer.
+    Example: "a\x1b[2J" -> "a\\x1b[2J"."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
 def _json_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     encode = json.JSONEncoder(ensure_ascii=False).encode
     last = "["

@@ -25,6 +25,7 @@ from pillarbox.trace.events import (
     Noticed,
     Queued,
     Refused,
+    Removed,
     Result,
     Session,
     Uploaded,
@@ -173,6 +174,12 @@ class Words:
             case Attempt():
                 for result in event.results:
                     yield _result(at, event, result)
+            case Removed():
+                names = ", ".join(f"<{name}>" for name in event.recipients[:MOST_NAMES])
+                if len(event.recipients) > MOST_NAMES:
+                    names += f" and {len(event.recipients) - MOST_NAMES} others"
+                more = ["by pillarbox queue remove: they get nothing, and the sender is not told"]
+                yield Moment(at, "removed", one_line(f"from the queue: {names}"), more, event)
             case Noticed():
                 yield _noticed(at, event, story.queue_id)
             case Flagged() | Fetched() | Copied() | Expunged():
@@ -261,12 +268,14 @@ def _refused(at: int, event: Refused) -> Moment:
 def _accepted(at: int, event: Accepted) -> Iterator[Moment]:
     user = f" by {event.user}" if event.user else ""
     yield Moment(event.began, "sender", one_line(f"<{event.sender}>{user}"), [])
+    found_by = dict(event.found_by)
     for recipient, leads_to in event.recipients:
         route = ", ".join(f"<{address}>" for address in leads_to[:MOST_NAMES])
         if len(leads_to) > MOST_NAMES:
             route += f" and {len(leads_to) - MOST_NAMES} others"
+        by = f" by {found_by[recipient]}" if recipient in found_by else ""
         is_same = not leads_to or leads_to == [recipient.lower()]
-        text = f"<{recipient}>" + ("" if is_same else f", which leads to {route}")
+        text = f"<{recipient}>" + ("" if is_same else f", which leads to {route}{by}")
         yield Moment(event.began + 1, "recipient", one_line(text), [])
     message_id = f", Message-ID {event.message_id}" if event.message_id else ""
     text = f"as {event.queue_id}{message_id}, {event.size} octets"

@@ -15,6 +15,7 @@ MODULES = {
     "serve": "serve",
     "status": "status",
     "top": "top",
+    "trace": "trace",
     "demo": "demo",
     "domain": "domain",
     "account": "account",

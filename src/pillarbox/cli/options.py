@@ -11,6 +11,9 @@ from pillarbox.config.schema import Config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_PATH, _CONFIG = "pillarbox.config_path", "pillarbox.config"
+"""What the contexts of one command line know together."""
+
 
 def _remember(context: click.Context, _option: click.Parameter, value: str | None) -> None:
     if value is not None:
@@ -35,16 +38,23 @@ def json_option(function: Function) -> Function:
 
 def read_config(*, as_server: bool = True) -> Config:
     """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
-    no file of the data folder becomes root's. Raises Refused."""
-    config = load_config(config_path())
+    no file of the data folder becomes root's. It is read once, for that user may not be able to. Raises Refused."""
+    known = click.get_current_context().meta
+    if _CONFIG not in known:
+        known[_CONFIG] = load_config(config_path())
+    config: Config = known[_CONFIG]
     if as_server and config.user:
         act_as_server(config)
     return config
 
 
 def config_path() -> Path:
-    """Of the configuration that the command line names. Raises Refused."""
-    return find_config(click.get_current_context().find_root().obj)
+    """Of the configuration that the command line names, looked for once. Raises Refused."""
+    known = click.get_current_context().meta
+    if _PATH not in known:
+        known[_PATH] = find_config(click.get_current_context().find_root().obj)
+    path: Path = known[_PATH]
+    return path
 
 
 def act_as_server(config: Config) -> None:

@@ -3,23 +3,28 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
 from itertools import chain, islice
 from typing import Any
 
+import apsw
 import click
 
 from pillarbox.cli.common import MOST_STYLED_ROWS, Function, one_line, show_many, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.translate import Translation, translate
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import AT_ONCE, HELD, OVER_LIMIT, Row, Selection
+from pillarbox.trace.events import Removed
+from pillarbox.trace.file import COMMANDS, DAY_US, TraceFile, trace_path
+from pillarbox.trace.recorder import Recorder
 
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
 
@@ -27,6 +32,11 @@ _COLUMNS = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next
 
 SHORT_REPLY = 60
 """Characters of a reply in a list."""
+
+MOST_TOLD = 500
+"""Recipients of one event of the trace."""
+OCTETS_OF_COMMANDS = 16 << 20
+"""For what commands tell the trace."""
 
 
 @contextmanager
@@ -279,4 +289,33 @@ def remove(selection: Selection, everything: bool, yes: bool) -> None:
     _ensure_meant(selection, everything)
     if not yes:
         click.confirm("Delete this mail without telling its sender?", abort=True, err=True)
-    _change(selection, everything, lambda opened: opened.selected.remove(selection), "removed")
+    removed: list[tuple[str, str, str]] = []
+
+    def work(opened: OutgoingQueue) -> int:
+        removed.extend(opened.selected.remove(selection))
+        return len(removed)
+
+    _change(selection, everything, work, "removed")
+    _tell_removed(read_config(), removed)
+
+
+def _tell_removed(config: Config, removed: Iterable[tuple[str, str, str]]) -> None:
+    """To the trace, in the file of commands. That it cannot be told is said, and changes nothing."""
+    if not config.explain.enabled:
+        return
+    recipients: dict[tuple[str, str], list[str]] = {}
+    for queue_id, sender, recipient in removed:
+        recipients.setdefault((queue_id, sender), []).append(recipient)
+    recorder = Recorder(is_on=True)
+    for (queue_id, sender), names in recipients.items():
+        for start in range(0, len(names), MOST_TOLD):
+            recorder.add(Removed(queue_id, sender, names[start : start + MOST_TOLD]))
+    explain = config.explain
+    path = trace_path(config.data_path, COMMANDS)
+    file = TraceFile(path, keep_us=explain.keep_days * DAY_US, most_octets=OCTETS_OF_COMMANDS)
+    try:
+        file.write(recorder.take()[0], recorder.now())
+    except (apsw.Error, OSError) as failure:
+        click.echo(f"pillarbox: explain will not tell of this: {path}: {failure}", err=True)
+    finally:
+        file.close()

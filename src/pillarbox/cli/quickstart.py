@@ -185,7 +185,9 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         assert found
         line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
         text = text[: found.start()] + line + text[found.end() :]
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(0o755)  # whatever the umask is: the server's user must get there
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, "utf-8")
     try:

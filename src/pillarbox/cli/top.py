@@ -164,6 +164,7 @@ def _mail(report: dict[str, Any]) -> Table:
     for what, name in (
         ("messages in", "received"),
         ("messages refused", "refused"),
+        ("recipients refused", "recipients_refused"),
         ("recipients elsewhere", "sent"),
         ("connections", "accepted"),
         ("logins", "logins"),
@@ -177,7 +178,7 @@ def _workers(workers: list[dict[str, Any]], now: float) -> Table:
     table = _table("worker", "process", "CPU %", "memory MiB", "files", "restarts", "runs for")
     for worker in workers:
         table.add_row(
-            str(worker["worker"]),
+            _state_of(worker),
             str(worker["pid"] or "-"),
             f"{worker['cpu_percent']:.1f}",
             str(worker["resident_octets"] >> 20),
@@ -186,6 +187,14 @@ def _workers(workers: list[dict[str, Any]], now: float) -> Table:
             duration(int(now - worker["started"])) if worker["started"] else "-",
         )
     return table
+
+
+def _state_of(worker: dict[str, Any]) -> Text:
+    """Its number, and what is wrong with it."""
+    if worker["serves"]:
+        return Text(str(worker["worker"]))
+    wrong = "does not answer" if worker["pid"] else "does not serve"
+    return Text(f"{worker['worker']} {wrong}", style="bold red")
 
 
 def _slow(commands: list[dict[str, Any]], now: float) -> RenderableType:

@@ -5,6 +5,7 @@ state, and knows no socket, clock or store. Whoever drives it calls, in this ord
 `receive`, then `next_event` until it says NEED_DATA or PAUSED, then `data_to_send` once, and writes that.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,21 @@ class Wait(Enum):
     """The last event still waits for its response (or TLS, or the end); buffered input stays in order."""
 
 
+@dataclass(slots=True, frozen=True)
+class Heard:
+    """A line that a server engine takes up, as it may be shown to who looks on (`observe`)."""
+
+    text: bytes
+    """Without its end; what is secret, or may be, is told in words between < and >."""
+    is_secret: bool = False
+    """It belongs to a login, and nothing of it is shown."""
+    hidden_tag: bytes = b""
+    """What answers begin with, and may not be shown either."""
+
+
+SECRET = b"<secret>"
+
+
 NEED_DATA = Wait.NEED_DATA
 PAUSED = Wait.PAUSED
 
@@ -27,8 +43,9 @@ PAUSED = Wait.PAUSED
 class Engine(Protocol[Event]):
     """What the driver relies on."""
 
-    closing: bool
-    """True once the connection shall be closed after all output is written."""
+    @property
+    def closing(self) -> bool:
+        """True once the connection shall be closed after all output is written."""
 
     @property
     def wants_tls(self) -> bool:

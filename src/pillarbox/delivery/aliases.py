@@ -35,6 +35,8 @@ class Expansion:
     """Addresses whose domain is not ours."""
     unknown: list[str] = field(default_factory=list)
     """Addresses of our domains that nobody has."""
+    how: str = ""
+    """What the address was found by, in words, if not by an account's own address or a tag."""
     endless: bool = False
     """Given up: over MOST_ADDRESSES or DEEPEST."""
 
@@ -50,18 +52,23 @@ def expand(directory: Directory, address: str) -> Expansion:
     for _ in range(DEEPEST + 1):
         next_level: list[str] = []
         for each in level:
-            if not directory.is_local(each.rpartition("@")[2]):
+            domain = each.rpartition("@")[2]
+            if not directory.is_local(domain):
                 expansion.elsewhere.append(each)  # accounts and aliases are of our domains
                 continue
-            found = _look_up(directory, each)
+            found, how = _look_up(directory, each), "an alias"
             if isinstance(found, Target):
                 if all(found.account != target.account for target in expansion.targets):
                     expansion.targets.append(found)
-            elif found:
-                next_level += [target for target in found if target not in seen]
-                seen.update(found)
-            else:
+                continue
+            if not found:
+                found, how = directory.alias_targets(f"@{domain}"), f"the catch-all @{domain}"
+            if not found:
                 expansion.unknown.append(each)
+                continue
+            expansion.how = expansion.how or how
+            next_level += [target for target in found if target not in seen]
+            seen.update(found)
         if not next_level:
             return expansion
         if len(seen) > MOST_ADDRESSES:
@@ -72,7 +79,7 @@ def expand(directory: Directory, address: str) -> Expansion:
 
 
 def _look_up(directory: Directory, address: str) -> Target | list[str]:
-    """The account, or the targets of the alias; an empty list where there is neither."""
+    """The account, or the targets of the alias; an empty list where there is neither, and the catch-all counts."""
     account = directory.recipient(address)
     if account is not None:
         return Target(account, address)
@@ -86,4 +93,4 @@ def _look_up(directory: Directory, address: str) -> Target | list[str]:
             return Target(account, address)
         if targets := directory.alias_targets(f"{name}@{domain}"):
             return targets
-    return directory.alias_targets(f"@{domain}")
+    return []

@@ -26,6 +26,8 @@ class Destination:
     """Accounts here."""
     elsewhere: list[str]
     """Addresses at other hosts, for the queue."""
+    how: str = ""
+    """What the address was found by, if not by an account's own address or a tag: for the trace."""
 
 
 def resolve(
@@ -62,7 +64,7 @@ def resolve(
     if expansion.endless:
         problem = ALIAS_LOOP
     elif expansion.targets or (expansion.elsewhere and canonical not in expansion.elsewhere):
-        return Destination(expansion.targets, expansion.elsewhere)
+        return Destination(expansion.targets, expansion.elsewhere, expansion.how)
     else:
         problem = MAILBOX_UNKNOWN if expansion.unknown else ALIAS_LOOP
     if local == POSTMASTER:
@@ -93,7 +95,7 @@ def _any_postmaster(directory: Directory, postmaster: str) -> Destination | Repl
         return NO_POSTMASTER
     oldest = min(accounts, key=lambda account: account.id)
     log.warning("%s leads nowhere; its mail goes to %s", postmaster, oldest.address)
-    return Destination([Target(oldest.id, oldest.address)], [])
+    return Destination([Target(oldest.id, oldest.address)], [], "the rule that postmaster has mail")
 
 
 def owns(directory: Directory, account: Account, address: str) -> bool:

@@ -14,10 +14,10 @@ Once `closing` is set, everything sent is ignored, so that a command may end aft
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
-from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.core.engine import NEED_DATA, PAUSED, Heard, Wait
 from pillarbox.core.errors import Failure, Refused, RemoteError
 from pillarbox.imap.events import (
     AppendAborted,
@@ -35,6 +35,7 @@ from pillarbox.imap.framing import Frame, Framer, LineTooLong, LiteralHeader
 from pillarbox.imap.grammar import ATOM_CLASS, Cursor, LiteralAwaited, decode_base64
 from pillarbox.imap.limits import Limits
 from pillarbox.imap.responses import status_text
+from pillarbox.imap.shown import Commands, show_response
 from pillarbox.imap.syntax_append import AppendSyntax, Target
 from pillarbox.imap.table import COMMANDS, Row, State
 
@@ -94,6 +95,8 @@ class Server:
         "_limits",
         "_literal_synchronises",
         "_name",
+        "_next_piece",
+        "_next_response",
         "_out",
         "_tag",
         "closing",
@@ -121,6 +124,8 @@ class Server:
         self._limits = limits or Limits()
         self._commands = commands
         self._framer = Framer()
+        self._next_piece = self._framer.next_command
+        self._next_response = self._framer.next_line
         self._out: list[bytes] = []
         self._expects = _Expects.COMMAND
         self._tag = b"*"
@@ -170,7 +175,7 @@ class Server:
             return None
         limits = self._limits
         most = limits.line if self._logged_in() else limits.line_before_login
-        piece = self._framer.next_command(most)
+        piece = self._next_piece(most)
         if piece is None:
             return NEED_DATA
         match self._expects:
@@ -399,7 +404,7 @@ class Server:
         self._expects = _Expects.AUTH_RESPONSE
 
     def _read_auth_response(self) -> Event | Wait:
-        line = self._framer.next_line(self._limits.auth_line)
+        line = self._next_response(self._limits.auth_line)
         if line is None:
             return NEED_DATA
         self._expects = _Expects.ANSWER
@@ -512,6 +517,29 @@ class Server:
     def tag(self) -> bytes:
         """Of the command given out."""
         return self._tag
+
+    def observe(self, heard: Callable[[Heard], None] | None) -> None:
+        """From now on, `heard` gets each line of a command, also within AUTHENTICATE, before it is answered; None: no
+        more."""
+        framer = self._framer
+        self._next_piece, self._next_response = framer.next_command, framer.next_line
+        if heard is None:
+            return
+        commands = Commands(self._commands)
+
+        def next_piece(limit: int) -> Frame | LiteralHeader | LineTooLong | None:
+            piece = framer.next_command(limit)
+            if piece is not None:
+                heard(commands.show(piece, is_idling=self._expects is _Expects.DONE))
+            return piece
+
+        def next_response(limit: int) -> bytes | LineTooLong | None:
+            line = framer.next_line(limit)
+            if line is not None:
+                heard(show_response(line))
+            return line
+
+        self._next_piece, self._next_response = next_piece, next_response
 
     @property
     def is_idling(self) -> bool:

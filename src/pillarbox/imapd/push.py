@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 
 from pillarbox.net.connection import Connection
 from pillarbox.store.store import Store
 
-LOOK_S = 30.0
-"""A hint can be lost: an idle session looks for itself this often."""
+LOOK_S = 300.0
+"""A hint can be lost, if another worker is overwhelmed: an idle session looks for itself this often, or up to twice as
+often. Not often enough to keep the files of all who are idle open."""
 
 log = logging.getLogger("pillarbox.imapd")
 
@@ -43,14 +45,14 @@ class Push:
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._unsubscribe = store.subscribe(account, self._hinted)
-        self._timer = self._loop.call_later(LOOK_S, self._timed)
+        self._timer = self._loop.call_later(_wait_s(), self._timed)
 
     def _hinted(self, mailboxes: set[int]) -> None:
         if self._mailbox in mailboxes:
             self._start()
 
     def _timed(self) -> None:
-        self._timer = self._loop.call_later(LOOK_S, self._timed)
+        self._timer = self._loop.call_later(_wait_s(), self._timed)
         self._start()
 
     def _start(self) -> None:
@@ -88,3 +90,8 @@ class Push:
         self.close()
         if self._task is not None:
             self._task.cancel()
+
+
+def _wait_s() -> float:
+    """Not the same for all who began at the same moment."""
+    return LOOK_S * random.uniform(0.5, 1)

@@ -43,6 +43,8 @@ class Selected:
     """What the client was told in FLAGS."""
     flag_texts: dict[int, bytes] = field(default_factory=lambda: dict(enumerate(SYSTEM_FLAG_TEXT)))
     """Flags values in wire form, without parentheses."""
+    name: str = ""
+    """What the client calls it."""
     is_foreign: bool = False
     """Whether that is not the client's own account."""
     rights: str = RIGHTS

@@ -60,6 +60,13 @@ class ImapSession:
     def secured(self) -> None:
         """What the client may do now, it learns from CAPABILITY."""
 
+    def stage(self) -> str:
+        state, selected = self.engine.state, self._client.selected_mailbox
+        name = ""
+        if state is State.SELECTED and selected is not None:
+            name = f" {selected.name}"
+        return f"{state.value}{name}{', idle' if self.engine.is_idling else ''}"
+
     async def handle(self, event: Event) -> None:
         client = self._client
         if self.engine.state is not State.SELECTED:

@@ -14,7 +14,6 @@ from typing import Any
 
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imapd.picture import Change, Picture, forget, look_at, look_at_all
-from pillarbox.imapd.push import LOOK_S
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.wishes import Events, Wishes
 from pillarbox.net.connection import Connection
@@ -23,6 +22,8 @@ from pillarbox.store.mailboxes import Name
 from pillarbox.store.standing import Eyes
 from pillarbox.store.store import Store
 
+LOOK_S = 30.0
+"""A hint can be lost: a session looks for itself this often, and whether its client takes what we send."""
 PATIENCE_S = 60.0
 """How long news may wait for a client that does not take our output."""
 MOST_MAILBOXES = 20_000

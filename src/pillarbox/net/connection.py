@@ -119,6 +119,7 @@ class Connection(asyncio.Protocol):
         "proxy",
         "service",
         "supporter",
+        "tried",
     )
 
     def __init__(self, service: Service, number: str, admission: Admission, turns: Turns) -> None:
@@ -136,6 +137,8 @@ class Connection(asyncio.Protocol):
         """The account that logged in, set by the session; when it is disabled or removed, we part."""
         self.supporter = 0
         """The account whose owner logged in to the other one; likewise."""
+        self.tried = 0
+        """The account that a login failed for last."""
         self.channel = Channel(service.tls)
         """TLS and compression."""
         self._introduced: tuple[object, ...] = ()
@@ -187,6 +190,11 @@ class Connection(asyncio.Protocol):
                     )
                 )
         return self.id
+
+    def login_failed(self, account: int) -> None:
+        """Nobody logged in to an account (0: to none that there is)."""
+        self.tried = account
+        self.introduce()
 
     def _tell_refused(self, text: str) -> None:
         """Nothing comes of this connection."""
@@ -255,6 +263,17 @@ class Connection(asyncio.Protocol):
             return
         await self._turns.next()
         self._slice_began = time.monotonic()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an answer is being made, and may be half said."""
+        return self._task is not None
+
+    def change_session(self, changed: Callable[[Session], Session]) -> None:
+        """Between events: from now on, something else is driven, which stands for the session; or the session again."""
+        self.flush()
+        if self._session is not None:
+            self._session = changed(self._session)
 
     def wake(self) -> None:
         """Something outside of `handle` changed the engine: take its events and output up again."""

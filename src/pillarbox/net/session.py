@@ -1,12 +1,17 @@
 """What a connection asks of a service."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from pillarbox.core.engine import Engine
+from pillarbox.core.engine import Engine, Heard
 
 
 class ServerEngine(Engine[Any], Protocol):
     """The server side of a protocol."""
+
+    def observe(self, heard: Callable[[Heard], None] | None) -> None:
+        """From now on, `heard` gets each line that the peer says, secrets masked, when it is taken up and before
+        anything comes of it; None: nobody does. Costs nothing where nobody looks on."""
 
     @property
     def is_amid_message(self) -> bool:
@@ -25,6 +30,9 @@ class Session(Protocol):
 
     def secured(self) -> None:
         """A handshake after the greeting is done, and the engine knows it."""
+
+    def stage(self) -> str:
+        """Where the conversation is, in a few words for people."""
 
     async def handle(self, event: Any) -> None:
         """Answer one event by the engine."""

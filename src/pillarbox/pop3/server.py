@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from pillarbox.core.engine import NEED_DATA, PAUSED, Heard, Wait
 from pillarbox.core.secret import Secret
 from pillarbox.pop3.capabilities import Situation, capability_lines
 from pillarbox.pop3.events import (
@@ -35,6 +35,7 @@ from pillarbox.pop3.events import (
 from pillarbox.pop3.lines import ENDLESS, BadLine, CommandLines
 from pillarbox.pop3.multiline import END, stuff, with_crlf
 from pillarbox.pop3.options import ServerOptions
+from pillarbox.pop3.shown import show_line
 from pillarbox.sasl.exchange import (
     MAX_IDENTITY_OCTETS,
     MAX_PASSWORD_OCTETS,
@@ -105,6 +106,7 @@ class Pop3Server:
         "_eof",
         "_errors",
         "_lines",
+        "_next_line",
         "_options",
         "_output",
         "_phase",
@@ -130,6 +132,7 @@ class Pop3Server:
         self._state = _State.AUTHORIZATION
         self._phase = _Phase.GREETING
         self._lines = CommandLines()
+        self._next_line = self._lines.next_line
         self._output: list[bytes] = []
         self._username: str | None = None
         self._errors = 0
@@ -155,12 +158,12 @@ class Pop3Server:
         limits = self._options.limits
         while not self.closing:
             if self._phase is _Phase.COMMAND:
-                line = self._lines.next_line(limits.command_line)
+                line = self._next_line(limits.command_line)
                 if line is None:
                     return self._starved()
                 outcome = self._command(line)
             elif self._phase is _Phase.AUTH_RESPONSE:
-                line = self._lines.next_line(limits.auth_line)
+                line = self._next_line(limits.auth_line)
                 if line is None:
                     return self._starved()
                 outcome = self._auth_response(line)
@@ -202,6 +205,27 @@ class Pop3Server:
     def timed_out(self) -> None:
         """RFC 1939 §3: close without UPDATE and without any response."""
         self._close()
+
+    @property
+    def stage(self) -> str:
+        """The state by its name (RFC 1939 §3), for people."""
+        return self._state.value.lower()
+
+    def observe(self, heard: Callable[[Heard], None] | None) -> None:
+        """From now on, `heard` gets each line, also within AUTH, before it is answered; None: nobody does."""
+        lines = self._lines
+        if heard is None:
+            self._next_line = lines.next_line
+            return
+
+        def next_line(limit: int) -> bytes | BadLine | None:
+            line = lines.next_line(limit)
+            if line is not None:
+                is_response = self._phase is _Phase.AUTH_RESPONSE
+                heard(show_line(line, _COMMANDS, is_response=is_response))
+            return line
+
+        self._next_line = next_line
 
     # What the service calls
 

@@ -96,6 +96,9 @@ class Pop3Session:
     def secured(self) -> None:
         self.engine.mechanisms = self._context.authenticator.mechanisms(self._peer())
 
+    def stage(self) -> str:
+        return self.engine.stage
+
     async def handle(self, event: events.Event) -> None:
         """Every refusal and failure becomes a reply here."""
         try:

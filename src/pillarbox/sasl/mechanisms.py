@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from types import MappingProxyType
 
+from pillarbox.core.engine import SECRET
 from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import Mechanism, Surroundings
 from pillarbox.sasl.external import External
@@ -55,3 +56,12 @@ MECHANISMS: Mapping[str, Row] = MappingProxyType(
 def offered(available: Needs) -> tuple[str, ...]:
     """The names of the mechanisms that need nothing but what is there."""
     return tuple(name for name, row in MECHANISMS.items() if not row.needs & ~available)
+
+
+def show_auth(argument: bytes) -> bytes:
+    """What follows AUTH or AUTHENTICATE, as it may be shown: the mechanism, if it is one. Example: b"PLAIN AGEAYg==" ->
+    b"PLAIN <secret>"."""
+    mechanism, space, _ = argument.strip().partition(b" ")
+    if mechanism.upper().decode("ascii", "replace") not in MECHANISMS:
+        return SECRET
+    return mechanism + b" " + SECRET if space else mechanism

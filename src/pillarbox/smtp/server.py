@@ -9,7 +9,9 @@ Pipelined commands wait until the event before them is answered. The driver must
 `next_event` says PAUSED: `receive` only buffers.
 """
 
-from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
+from collections.abc import Callable
+
+from pillarbox.core.engine import NEED_DATA, PAUSED, Heard, Wait
 from pillarbox.sasl.exchange import encode_base64
 from pillarbox.smtp import reply as replies
 from pillarbox.smtp.auth import parse_auth_response
@@ -24,8 +26,9 @@ from pillarbox.smtp.reply import Reply, format_reply
 from pillarbox.smtp.server_commands import COMMANDS, HTTP_METHODS, LMTP_COMMANDS, Outcome, Said
 from pillarbox.smtp.server_output import Output
 from pillarbox.smtp.server_phase import READS, STARTS, Phase
-from pillarbox.smtp.server_state import State
+from pillarbox.smtp.server_state import State, stage_of
 from pillarbox.smtp.server_transaction import Transaction
+from pillarbox.smtp.shown import show_line
 
 MOST_REFUSED = 20
 """Commands that are noted as refused until the service asks."""
@@ -41,6 +44,7 @@ class SmtpServer:
         "_data",
         "_eof",
         "_lines",
+        "_next_line",
         "_output",
         "_refuses_client",
         "_shutting_down",
@@ -56,6 +60,7 @@ class SmtpServer:
         self.refused: list[tuple[str, Reply]] = []
         """What was refused without a question to the service, lately: the command, as far as it may be shown."""
         self._lines = self._state.lines
+        self._next_line = self._lines.next_line
         self._data = DataDecoder()
         self._output = Output()
         self._eof = False
@@ -109,7 +114,7 @@ class SmtpServer:
             if phase is Phase.COMMAND:
                 if self._output.delay_s:
                     return self._delay()
-                line = lines.next_line(state.options.limits.command_line)
+                line = self._next_line(state.options.limits.command_line)
                 if line is None:
                     return self._starved()
                 outcome = self._command(line)
@@ -126,7 +131,7 @@ class SmtpServer:
             elif phase is Phase.DATA_END:
                 outcome = self._mail_data_end()
             elif phase is Phase.AUTH_RESPONSE:
-                line = lines.next_line(state.options.limits.auth_line)
+                line = self._next_line(state.options.limits.auth_line)
                 if line is None:
                     return self._starved()
                 outcome = self._auth_response(line)
@@ -183,6 +188,26 @@ class SmtpServer:
     def is_mail_data_clean(self) -> bool:
         """Whether the present message had no bare CR or LF yet, up to the last `BodyChunk`."""
         return not (self._state.transaction.chunks or self._data).bare_cr_or_lf
+
+    @property
+    def stage(self) -> str:
+        """Where the conversation is, in a word."""
+        return stage_of(self._state)
+
+    def observe(self, heard: Callable[[Heard], None] | None) -> None:
+        """From now on, `heard` gets each line, also within AUTH, before it is answered; None: nobody does."""
+        lines, state = self._lines, self._state
+        if heard is None:
+            self._next_line = lines.next_line
+            return
+
+        def next_line(limit: int) -> bytes | BadLine | None:
+            line = lines.next_line(limit)
+            if line is not None:
+                heard(show_line(line, is_response=state.phase is Phase.AUTH_RESPONSE))
+            return line
+
+        self._next_line = next_line
 
     # What the service calls
 

@@ -56,3 +56,32 @@ class State:
         """As after the greeting."""
         self.greeted = False
         self.end_transaction()
+
+
+_STAGES = {
+    Phase.GREETING: "connected",
+    Phase.TLS: "handshake",
+    Phase.AUTH: "auth",
+    Phase.AUTH_RESPONSE: "auth",
+    **dict.fromkeys(
+        (
+            Phase.DATA_START,
+            Phase.DATA,
+            Phase.DATA_END,
+            Phase.CHUNK_START,
+            Phase.CHUNK,
+            Phase.CHUNK_END,
+            Phase.BODY_END,
+        ),
+        "data",
+    ),
+}
+
+
+def stage_of(state: State) -> str:
+    """For people: how far a session has come."""
+    if state.phase in _STAGES:
+        return _STAGES[state.phase]
+    if state.transaction.is_open:
+        return "rcpt" if state.transaction.recipients else "mail"
+    return "ehlo" if state.greeted else "connected"

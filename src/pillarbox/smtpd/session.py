@@ -149,6 +149,9 @@ class SmtpSession:
     def secured(self) -> None:
         """What the client may do now, it learns from EHLO."""
 
+    def stage(self) -> str:
+        return self.engine.stage
+
     async def handle(self, event: Event) -> None:
         if self.engine.refused:
             self._tell_of_engine()

@@ -84,6 +84,7 @@ def tell_accepted(
             user,
             [target.address for target in pending],
             _notes(transaction, size, came_octets),
+            transaction.found_by,
         )
     )
 

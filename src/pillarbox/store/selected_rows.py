@@ -77,20 +77,22 @@ class SelectedRows:
 
         return self._commit.write_now(work)
 
-    def remove(self, selection: Selection) -> int:
-        """Delete rows, without a bounce; returns how many. An attempt under way is stopped before its final dot.
-        Raises Unavailable."""
+    def remove(self, selection: Selection) -> list[tuple[str, str, str]]:
+        """Delete rows, without a bounce; returns queue id, sender and recipient of each. An attempt under way is
+        stopped before its final dot. Raises Unavailable."""
         where, values = self._where(selection)
 
-        def work(connection: apsw.Connection) -> int:
+        def work(connection: apsw.Connection) -> list[tuple[str, str, str]]:
             found: list[Any] = connection.execute(
-                f"SELECT o.message, o.recipient{FROM} WHERE {where}", values
+                f"SELECT o.message, o.recipient, m.queue_id, m.reverse_path{FROM} WHERE {where}",
+                values,
             ).fetchall()
             connection.executemany(
-                "DELETE FROM outgoing WHERE message = ? AND recipient = ?", found
+                "DELETE FROM outgoing WHERE message = ? AND recipient = ?",
+                [row[:2] for row in found],
             )
             drop_empty(connection, {row[0] for row in found})
-            return len(found)
+            return [(queue_id, sender, recipient) for _, recipient, queue_id, sender in found]
 
         return self._commit.write_now(work)
 

@@ -133,6 +133,10 @@ class Store:
         begin to make it durable other than by its journal."""
         await self._committer.put_left()
 
+    def close_unused(self) -> None:
+        """Give back the memory of account files that nobody has used since the last but one call."""
+        self._accounts.close_unused()
+
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""
         await self.index.close()

@@ -215,6 +215,9 @@ class FaultySession:
     def secured(self) -> None:
         self._inner.secured()
 
+    def stage(self) -> str:
+        return self._inner.stage()
+
     async def handle(self, event: Event) -> None:
         """As the session inside does, but for what shall go wrong."""
         if isinstance(event, Mail):

@@ -98,6 +98,8 @@ class Accepted(Event, tag="accepted"):
     """Accounts that could not be written at once."""
     notes: list[str]
     """What was done to it."""
+    found_by: list[tuple[str, str]] = []
+    """Recipients that were found by an alias, a catch-all or a rule, and by which."""
 
 
 class Filed(Event, tag="filed"):
@@ -168,6 +170,14 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     """From 1."""
     next_try: int
     """Epoch seconds; 0: none."""
+
+
+class Removed(Event, tag="removed"):
+    """Recipients that an administrator deleted from the queue: they get nothing, and the sender is not told."""
+
+    queue_id: str
+    sender: str
+    recipients: list[str]
 
 
 class Noticed(Event, tag="noticed"):
@@ -244,6 +254,7 @@ AnyEvent = (
     | Queued
     | HostFailed
     | Attempt
+    | Removed
     | Noticed
     | Flagged
     | Fetched

@@ -36,6 +36,9 @@ TRIM_SHARE = 20
 BUSY_TIMEOUT_MS = 2000
 """For somebody who looks at the file: a writer hardly ever waits for readers."""
 
+COMMANDS = 0
+"""What commands did stands in a file of its own, as if they were a worker with this number."""
+
 DAY_US = 86400 * 1_000_000
 
 _NAME = re.compile(r"trace-([0-9]+)\.db")
@@ -123,7 +126,8 @@ class TraceFile:
             return
         for path in self.path.parent.glob("trace-*.db*"):
             match = _NAME.match(path.name)
-            if match is None or (int(match[1]) <= self._workers and path.suffix != ".old"):
+            is_present = match is not None and 1 <= int(match[1]) <= self._workers
+            if match is None or (is_present and path.suffix != ".old"):
                 continue
             if path.stat().st_mtime * 1_000_000 < now_us - self._keep_us:
                 path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pillarbox.trace.events import (
     Noticed,
     Queued,
     Refused,
+    Removed,
     Session,
     Uploaded,
 )
@@ -107,6 +108,8 @@ def addresses_of(event: AnyEvent) -> list[str]:
             return [event.sender, *(recipient for recipient, _ in event.recipients)]
         case Attempt():
             return [result.recipient for result in event.results]
+        case Removed():
+            return [event.sender, *event.recipients]
         case Noticed():
             return [event.to, *event.recipients]
         case Login():

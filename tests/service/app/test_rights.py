@@ -162,6 +162,40 @@ def test_the_data_belongs_to_the_user_whatever_root_does(running: Running, folde
     assert {path.stat().st_uid for path in (folder / "data").rglob("*")} == {uid}
 
 
+def test_roots_commands_work_in_a_folder_that_the_user_cannot_enter(
+    running: Running, folder: Path
+) -> None:
+    """As in root's home, where cron runs a backup: what is read before root becomes the user is not read again."""
+    private, saved = folder / "private", folder / "saved"
+    private.mkdir(mode=0o700)
+    saved.mkdir()
+    user = pwd.getpwnam(USER)
+    os.chown(saved, user.pw_uid, user.pw_gid)
+    text = (folder / "pillarbox.toml").read_text().replace('"data"', f'"{folder}/data"')
+    (private / "pillarbox.toml").write_text(text.replace("secret/", f"{folder}/secret/"))
+
+    def command(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pillarbox", *arguments],
+            cwd=private,
+            input="long enough\n",
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.returncode, done.stderr
+
+    assert command("domain", "add", "example.test") == (0, "")
+    assert command("account", "add", "alice@example.test", "--password-stdin") == (0, "")
+    code, said = command("sql", "alice@example.test", "SELECT uid FROM messages")
+    assert (code, said) == (1, "pillarbox: alice@example.test has had no mail yet\n")
+    code, said = command("backup", str(saved / "monday"))
+    assert code == 1  # the key and this configuration, which only root reads, are named
+    assert {line.partition(": ")[0] for line in said.splitlines()} == {"pillarbox"}
+    assert all(": not saved: " in line for line in said.splitlines())
+    assert (saved / "monday" / "manifest.json").exists()
+
+
 def test_the_keeper_ends_with_a_killed_server(folder: Path) -> None:
     server = Running(folder, 1)
     (keeper,) = children(server.process.pid)

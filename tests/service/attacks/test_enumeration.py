@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import itertools
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -68,28 +69,36 @@ def test_neither_time_nor_words_of_a_failed_login_tell_who_exists(
     furthest: float,
 ) -> None:
     """Attempts in turns: the chance that one for an account took longer than one for nobody is near one half. By luck
-    alone it is `furthest` from it once in some thousand times; without a hash for nobody it is 1."""
+    alone it is `furthest` from it once in some thousand times; without a hash for nobody it is 1, each time that it
+    is looked at. A machine that is busy with other things may have it so once."""
+    dice = random.Random(11)
 
     async def main() -> None:
         async with attacked(tmp_path, quick=False) as server:
             await disable_bob(server)
-            took: dict[str, list[float]] = {user: [] for user in users}
-            words = set()
             numbers = itertools.count(1)
-            for _ in range(rounds):
-                for user in users:
-                    number = next(numbers)  # from a network of its own: failures are counted by it
-                    source = f"127.7.{number // 250}.{1 + number % 250}"
-                    wire = await server.greeted(service, source)
-                    if service == "submission":
-                        await wire.ask(b"EHLO x")
-                    began = time.perf_counter()
-                    words.add(await attempt(wire, service, user))
-                    took[user].append(time.perf_counter() - began)
-                    wire.close()
-            assert len(words) == 1, words
-            for user in users[1:]:
-                assert abs(chance(took[ALICE], took[user]) - 0.5) < furthest, (user, took)
+            for _ in range(3):
+                took = await compare(server, numbers)
+                if all(abs(chance(took[ALICE], took[user]) - 0.5) < furthest for user in users[1:]):
+                    return
+            raise AssertionError(took)
+
+    async def compare(server: Attacked, numbers: "itertools.count[int]") -> dict[str, list[float]]:
+        took: dict[str, list[float]] = {user: [] for user in users}
+        words = set()
+        for _ in range(rounds):
+            for user in dice.sample(users, len(users)):
+                number = next(numbers)  # from a network of its own: failures are counted by it
+                source = f"127.7.{number // 250}.{1 + number % 250}"
+                wire = await server.greeted(service, source)
+                if service == "submission":
+                    await wire.ask(b"EHLO x")
+                began = time.perf_counter()
+                words.add(await attempt(wire, service, user))
+                took[user].append(time.perf_counter() - began)
+                wire.close()
+        assert len(words) == 1, words
+        return took
 
     asyncio.run(main())
 

@@ -63,6 +63,18 @@ def test_everything_by_options(tmp_path: Path) -> None:
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
+def test_the_servers_user_can_read_the_configuration_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        done = quickstart(tmp_path, *OPTIONS, "--password-stdin", config="etc/new.toml")
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "etc").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "etc" / "new.toml").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "etc" / "data").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_account_can_log_in(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("from a file\n")
     assert quickstart(tmp_path, *OPTIONS, "--password-file", "password").returncode == 0

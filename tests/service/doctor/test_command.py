@@ -25,6 +25,7 @@ from pillarbox.cli import main
 from pillarbox.cli.doctor import case, listeners, machine, round_trip
 from pillarbox.cli.doctor.finding import error, ok
 from pillarbox.cli.doctor.memory import KEPT_S, Memory
+from pillarbox.core.errors import Refused
 from pillarbox.store import database
 from pillarbox.store.outgoing_row import FREE, HELD
 from pillarbox.testing.server import PASSWORD, SERVICES, MailServer
@@ -161,7 +162,7 @@ def test_a_message_that_does_not_arrive_is_told(
     server: MailServer, net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(round_trip, "WAIT_S", 0.5)
-    monkeypatch.setattr(round_trip._Trip, "_uids", lambda *_: "")
+    monkeypatch.setattr(round_trip.Trip, "_uids", lambda *_: "")
     configure(net, server.folder, server.ports)
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
     found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
@@ -462,6 +463,41 @@ def test_outbound_connects_to_the_mx_of_a_domain(
     run("domain", "add", "example.test")
     found = findings(run("doctor", "--json", "--outbound", "other.example")[1])
     assert found["outbound", "other.example"][0] == "ok"
+
+
+def test_outbound_goes_by_the_route_that_is_configured(
+    net: SmallDns, run: Run, scripted: Callable[[bytes | None], int]
+) -> None:
+    port = scripted(b"220 relay ESMTP\r\n")
+    routes = f"""[outbound]
+mx_port = {free_port()}
+smarthost = "127.0.0.1:{free_port()}"
+[outbound.routes."*.other.example"]
+host = "127.0.0.1:{port}"
+"""
+    configure(net, "data", {"imaps": free_port()}, routes)
+    run("domain", "add", "example.test")
+    found = findings(run("doctor", "--json", "--outbound", "sub.other.example")[1])
+    subject = f"sub.other.example by way of 127.0.0.1:{port}"
+    assert found["outbound", subject][:2] == ("ok", f"127.0.0.1 port {port} says 220 relay ESMTP")
+
+
+def test_a_route_whose_password_the_server_cannot_read_is_told(
+    net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root reads the configuration; the server's user asks."""
+
+    def refuse(_config: object) -> None:
+        raise Refused("the password file secret cannot be read: Permission denied")
+
+    monkeypatch.setattr("pillarbox.cli.doctor.outbound.make_router", refuse)
+    routes = '[outbound.routes."other.example"]\nhost = "127.0.0.1:2525"'
+    configure(net, "data", {"imaps": free_port()}, routes)
+    run("domain", "add", "example.test")
+    found = findings(run("doctor", "--json", "--outbound", "other.example")[1])
+    level, words, advice = found["outbound", "other.example"]
+    assert (level, words[:17]) == ("error", "the password file")
+    assert advice == "let the server's user read it"
 
 
 @pytest.mark.parametrize(

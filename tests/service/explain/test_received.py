@@ -199,6 +199,22 @@ def test_a_failed_login_is_found_by_address_and_by_client(server: ServerProcess)
     client.logout()
     (story,) = wait_for(server.folder, f"user3@{DOMAIN}", bool)
     assert lines_of(story)[-1].endswith("over imap from 127.0.0.1: wrong password")
+    assert lines_of(story)[0].startswith("connection: from 127.0.0.1 port ")
+    assert f" to imap (127.0.0.1:{server.imap})" in lines_of(story)[0]
+
+
+def test_a_login_that_failed_under_tls_tells_the_listener_and_tls(server: ServerProcess) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client = imaplib.IMAP4_SSL("127.0.0.1", server.imaps, ssl_context=context)
+    with pytest.raises(imaplib.IMAP4.error):
+        client.login(f"user2@{DOMAIN}", "wrong")
+    client.logout()
+    (story,) = wait_for(server.folder, f"user2@{DOMAIN}", has("login failed"))[-1:]
+    whats = [event["what"] for event in story["events"]]
+    assert whats == ["connection", "TLS", "login failed"]
+    assert f" to imaps (127.0.0.1:{server.imaps})" in story["events"][0]["text"]
+    assert story["events"][1]["text"].startswith("TLSv1.")
     assert any("user3" in " ".join(lines_of(one)) for one in stories(server.folder, "127.0.0.1"))
 
 

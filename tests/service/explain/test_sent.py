@@ -2,6 +2,8 @@
 
 import asyncio
 import smtplib
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -41,6 +43,7 @@ class Rig:
         add_keys(directory, "here.example", int(time.time()))
         directory.add_alias("team@here.example", "friend@example.com")
         directory.add_alias("team@here.example", ANN)
+        directory.add_alias("@here.example", ANN)
         directory.close()
 
     async def start(self, submission: Submission | None = None) -> None:
@@ -192,8 +195,54 @@ def test_an_alias_to_both_worlds_shows_where_it_leads(run) -> None:
         story = await rig.story(queue_id, "delivered", "filed")
         (recipient,) = [line for line in lines_of(story) if line.startswith("recipient: ")]
         assert recipient == (
-            f"recipient: <team@here.example>, which leads to <{ANN}>, <friend@example.com>"
+            f"recipient: <team@here.example>, which leads to <{ANN}>, <friend@example.com> by an alias"
         )
+
+    run(scenario)
+
+
+def test_a_catch_all_is_told_from_an_alias_and_a_tag(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.start()
+        queue_id = await rig.submit("Anybody@here.example")
+        story = await rig.story(queue_id, "filed")
+        assert (
+            f"recipient: <Anybody@here.example>, which leads to <{ANN}>"
+            " by the catch-all @here.example" in lines_of(story)
+        )
+        queue_id = await rig.submit("ann+tag@here.example")
+        story = await rig.story(queue_id, "filed")
+        assert "recipient: <ann+tag@here.example>" in lines_of(story)
+
+    run(scenario)
+
+
+def test_what_an_administrator_removed_from_the_queue_is_told(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.net.mx("example.com", (10, "mx.example.com"))
+        await rig.start(Submission(recipients_per_hour=1))
+        await rig.submit("one@example.com")
+        queue_id = await rig.submit("two@example.com", "three@example.com")
+        await rig.story(queue_id, "queued")
+        command = [sys.executable, "-m", "pillarbox", "queue", "remove", "--yes", "--id", queue_id]
+        config = str(rig.folder / "pillarbox.toml")
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, "--config", config], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "2 recipients removed.\n", "")
+        path = rig.folder / "data" / "trace-0.db"
+        assert path.stat().st_mode & 0o777 == 0o600
+        for what in (queue_id, "two@example.com"):
+            story = await rig.story(what, "removed")
+            removed = story["events"][-1]
+            assert sorted(removed["text"].removeprefix("from the queue: ").split(", ")) == [
+                "<three@example.com>",
+                "<two@example.com>",
+            ]
+            assert removed["more"] == [
+                "by pillarbox queue remove: they get nothing, and the sender is not told"
+            ]
+            assert story["now"] == []
 
     run(scenario)
 

@@ -25,6 +25,7 @@ from pillarbox.imapd.session import ImapSession
 from pillarbox.net.admission import Admission
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.service import Service
+from pillarbox.net.tap import Said, Tap
 from pillarbox.store import mailboxes
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
@@ -153,8 +154,10 @@ class Imap:
 
 
 @asynccontextmanager
-async def serving(folder: Path, tls: ssl.SSLContext | None = None) -> AsyncIterator[Imap]:
-    """A server with USER and OTHERS, in lab mode with "." as separator."""
+async def serving(
+    folder: Path, tls: ssl.SSLContext | None = None, said: list[Said] | None = None
+) -> AsyncIterator[Imap]:
+    """A server with USER and OTHERS, in lab mode with "." as separator; `said` gets what somebody sees who looks on."""
     store = Store(folder / "data")
     store.directory.add_domain("example.com")
     for address in (USER, *OTHERS):
@@ -170,6 +173,11 @@ async def serving(folder: Path, tls: ssl.SSLContext | None = None) -> AsyncItera
     service = Service(
         "imap", lambda connection: ImapSession(connection, context), b"", False, no_tls
     )
+    if said is not None:
+        make = service.new_session
+        service.new_session = lambda connection: Tap(
+            connection, make(connection), lambda _tap, line: said.append(line), lambda _tap: None
+        )
     listeners = Listeners(Admission(100, 100))
     sock = bind("127.0.0.1:0")
     await listeners.listen(sock, service)

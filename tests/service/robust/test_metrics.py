@@ -385,6 +385,9 @@ def test_a_worker_that_hangs_is_told(two: Watched) -> None:
         (problem,) = two.readiness()[1]
         assert problem.startswith("workers: worker 2 has been silent for ")
         assert two.get("/healthz")[0] == 200
+        shown = two.run("top", "--once").stdout
+        assert "1 of 2 workers serve" in shown
+        assert re.search(rf"^2 does not answer +{pid} ", shown, re.MULTILINE)
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: two.readiness() == (200, []))
@@ -595,6 +598,13 @@ def test_top_shows_one_picture_where_there_is_no_terminal(two: Watched) -> None:
     send(two.smtp, USER)
     done = two.run("top")
     assert done.returncode == 0, done.stderr
+    with smtplib.SMTP("127.0.0.1", two.smtp, timeout=20) as client:
+        client.ehlo()
+        client.mail("sender@example.org")
+        client.rcpt(f"nobody@{DOMAIN}")
+    wait_until(lambda: two.status()["totals"]["recipients_refused"] > 0)
+    done = two.run("top")
+    assert re.search(r"recipients refused +[0-9.]+ +[1-9]", done.stdout)
     for words in ("2 of 2 workers serve", "messages in", "Queue: 0 messages", "five minutes"):
         assert words in done.stdout
     for pid in two.workers():

@@ -16,8 +16,11 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.secret import Secret
 from pillarbox.net.admission import Admission
+from pillarbox.net.connection import Connection
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.service import Service
+from pillarbox.net.session import Session
+from pillarbox.net.tap import Said, Tap
 from pillarbox.net.tls import server_context
 from pillarbox.outbound.signing import MailSigner
 from pillarbox.queue.enqueue import Enqueuer
@@ -46,6 +49,8 @@ class Server:
         self._tls = server_context(keys / "cert.pem", keys / "key.pem")
         self._credentials = credentials
         self._lab = lab
+        self.said: list[Said] | None = None
+        """What somebody sees who looks on at sessions that begin."""
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._main()])
@@ -82,7 +87,7 @@ class Server:
             self.ports[name] = sock.getsockname()[1]
             service = Service(
                 name,
-                lambda connection: SmtpSession(connection, self.context),
+                self._new_session,
                 TURNED_AWAY,
                 name == "submissions",
                 lambda: self._tls,
@@ -95,6 +100,13 @@ class Server:
         await self.store.close()
         authenticator.close()
         failures.close()
+
+    def _new_session(self, connection: Connection) -> Session:
+        session = SmtpSession(connection, self.context)
+        if self.said is None:
+            return session
+        said = self.said
+        return Tap(connection, session, lambda _tap, line: said.append(line), lambda _tap: None)
 
     def call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a coroutine on the server's loop."""

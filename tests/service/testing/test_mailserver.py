@@ -2,10 +2,8 @@
 
 import imaplib
 import poplib
-import re
 import smtplib
 import time
-from pathlib import Path
 
 import pytest
 
@@ -27,20 +25,6 @@ def test_mail_is_in_the_outbox_at_once(mailserver: MailServer) -> None:
     assert outbox[0].get_content() == "Hello\n"
     mailserver.clear()
     assert mailserver.outbox == []
-
-
-def test_the_example_of_the_readme_works(mailserver: MailServer) -> None:
-    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
-    example = re.search(r"```python\n(def (test_\w+).*?)```", text, re.DOTALL)
-    assert example
-    names = {"send_welcome": send_welcome}
-    exec(example[1], names)
-    names[example[2]](mailserver)
-
-
-def send_welcome(host: str, port: int, to: str) -> None:
-    with smtplib.SMTP(host, port, timeout=10) as client:
-        client.sendmail("shop@example.net", [to], f"To: {to}\r\nSubject: Welcome\r\n\r\nHello\r\n")
 
 
 def test_wait_for_finds_what_fits(mailserver: MailServer) -> None:

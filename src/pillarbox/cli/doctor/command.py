@@ -30,18 +30,23 @@ from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
 from pillarbox.cli.doctor.lookup import make_lookup
 from pillarbox.cli.doctor.machine import check_clock, check_disk, check_queue, check_server
 from pillarbox.cli.doctor.memory import Memory
-from pillarbox.cli.doctor.outbound import SMARTHOST, check_outbound
+from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
+from pillarbox.cli.doctor.watch import Watch
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
+from pillarbox.outbound.route import SMARTHOST
 from pillarbox.store.dkim_keys import DkimKey
 
 Check = Coroutine[Any, Any, list[Finding]]
 
 ALL_S = 20 * WAIT_S
 """For one check, whatever it waits for."""
+
+EVERY_S, LEAST_EVERY_S, MOST_EVERY_S = 60.0, 1.0, 86400.0
+"""From one round trip of --watch to the next."""
 
 _DOMAIN_CHECKS = (check_mx, check_spf, check_dkim, check_dmarc, check_srv)
 _HOST_CHECKS = (
@@ -96,6 +101,17 @@ class _Wishes:
     metavar="ACCOUNT",
     help="Send a message from ACCOUNT to itself, read it by IMAP and POP3, and remove it.",
 )
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Nothing but the round trip, again and again, until Ctrl-C; the metrics tell of it.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(LEAST_EVERY_S, MOST_EVERY_S),
+    metavar="SECONDS",
+    help=f"From one round trip of --watch to the next; {EVERY_S:g} if not told.",
+)
 @password_option
 @json_option
 @config_option
@@ -104,16 +120,25 @@ def doctor(
     block_lists: bool,
     outbound: str | None,
     round_trip: str | None,
+    watch: bool,
+    every: float | None,
     password_stdin: bool,
     as_json: bool,
 ) -> None:
     """Look at everything that mail depends on: the DNS records of DOMAIN, or of all domains that live here, the host's
     addresses and their names, certificates, listeners, clock, disk and queue.
 
-    Each finding says what to do. Exit code 1 when there is an error; warnings are none.
+    Each finding says what to do. Exit code 1 when there is an error; warnings are none. With --watch it
+    is that of the last round trip.
     """
     if bool(round_trip) != password_stdin:
         raise click.UsageError("--round-trip and --password-stdin go together")
+    if watch and (domain or block_lists or outbound or not round_trip):
+        raise click.UsageError(
+            "--watch goes with --round-trip and --password-stdin, and no other checks"
+        )
+    if every is not None and not watch:
+        raise click.UsageError("--every goes with --watch")
     password = Secret(sys.stdin.readline().rstrip("\r\n")) if round_trip else None
     config = read_config(as_server=False)  # only root may be able to read keys
     files = _read_certificates(config)
@@ -122,6 +147,21 @@ def doctor(
     folder = config.data_path
     if not folder.is_dir():
         raise Refused(f"{folder}: there is no such folder; begin with: pillarbox quickstart")
+    if round_trip:
+        round_trip = _known_account(config, round_trip)
+    if watch:
+        assert round_trip is not None
+        assert password is not None
+        case = Case(config, {}, make_lookup(config), *files)
+        watching = Watch(
+            case,
+            round_trip,
+            password,
+            every or EVERY_S,
+            as_json,
+            lambda: _read_certificates(config)[1],
+        )
+        sys.exit(0 if asyncio.run(watching.run()) else 1)
     domains = _domains(config, domain)
     memory = Memory(folder)
 
@@ -188,6 +228,17 @@ def _domains(config: Config, name: str | None) -> dict[str, list[DkimKey]]:
     with directory_of(config) as directory:
         names = [directory.known_domain(name)] if name is not None else directory.domains()
         return {each: directory.dkim_keys.of(each) for each in names}
+
+
+def _known_account(config: Config, address: str) -> str:
+    """Its canonical address. Raises Refused."""
+    if (config.data_path / "directory.db").exists():
+        with directory_of(config) as directory:
+            try:
+                return directory.known_account(address).address
+            except Refused as refused:
+                raise Refused(f"{refused.text}; see: pillarbox account list") from refused
+    raise Refused(f"there is no account {address}: there is none yet; see: pillarbox quickstart")
 
 
 def _read_certificates(config: Config) -> _Files:

@@ -4,15 +4,15 @@ import asyncio
 import random
 import ssl
 
-from pillarbox.app.outbound import own_host
+from pillarbox.app.outbound import make_resolver, make_router, own_host
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
+from pillarbox.core.address import canonical_domain
 from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
 from pillarbox.dns.mx import NoRoute, find_route
-from pillarbox.net.resolver import Resolver
-from pillarbox.outbound.route import IMPLICIT_TLS_PORT
+from pillarbox.outbound.route import IMPLICIT_TLS_PORT, SMARTHOST, Rule
 
-SMARTHOST = "smarthost"
 _MOST_ADDRESSES = 4
 
 
@@ -25,13 +25,34 @@ async def check_outbound(case: Case, target: str) -> list[Finding]:
             return [warning("outbound", target, "there is no outbound.smarthost", advice)]
         host, port = parse_endpoint(outbound.smarthost)
         return [await _check_hosts(f"{host}:{port}", [host], port)]
-    resolver = Resolver([parse_endpoint(server) for server in case.config.dns.servers])
+    try:
+        rule = _rule(case, target)
+    except Refused as refused:  # a password file
+        return [error("outbound", target, refused.text, "let the server's user read it")]
+    if rule is not None and rule.name:
+        return [
+            await _check_hosts(
+                f"{target} by way of {rule.name}:{rule.port}", [rule.name], rule.port
+            )
+        ]
+    resolver = make_resolver(case.config)
     route = await resolver.run(find_route(target, own_host(case.config), random.random))
     if isinstance(route, NoRoute):
         advice = "name a domain that takes mail"
         return [error("outbound", target, route.text, advice)]
     addresses = [address for host in route.hosts for address in host.addresses]
     return [await _check_hosts(target, addresses[:_MOST_ADDRESSES], outbound.mx_port)]
+
+
+def _rule(case: Case, target: str) -> Rule | None:
+    """The configured route of a domain. The smarthost's is none: who names a domain asks for port 25."""
+    if not case.config.outbound.routes:
+        return None
+    try:
+        key, rule = make_router(case.config).rule(canonical_domain(target))
+    except ValueError:
+        return None  # what is wrong with the name, the search for a route tells best
+    return None if key == SMARTHOST else rule
 
 
 async def _check_hosts(subject: str, hosts: list[str], port: int) -> Finding:

@@ -17,44 +17,67 @@ from email.utils import formatdate
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
-from pillarbox.cli.doctor.finding import Finding, error, ok
+from pillarbox.cli.doctor.finding import Finding, Level, error, ok
 from pillarbox.cli.doctor.listeners import reachable
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.secret import Secret
 
 ALL_S = 12 * WAIT_S
 LOOK_EVERY_S = 0.05
+SUBJECT = "pillarbox doctor: a test that removes itself"
 _NEWEST = 20
 """Of the messages by POP3, this many are looked at."""
 
 
 async def check_round_trip(case: Case, account: str, password: Secret) -> list[Finding]:
     """A finding for each stage, up to the first that fails."""
-    findings: list[Finding] = []
-    trip = _Trip(case, account, password, findings)
+    return (await travel(case, account, password)).findings
+
+
+async def travel(case: Case, account: str, password: Secret, series: str = "") -> "Trip":
+    """Make the trip. One of a series, whose Message-IDs begin with its name, also removes what trips before it left
+    behind."""
+    trip = Trip(case, account, password, series)
     try:
         await in_thread(trip.run, ALL_S)
     except TimeoutError:
         advice = "look at the server's log"
-        findings.append(error("round trip", account, f"not over within {ALL_S:g} s", advice))
-    return list(findings)
+        found = f"not over within {ALL_S:g} s"
+        trip.add(error("round trip", account, found, advice))
+    return trip
 
 
-class _Trip:
+class Trip:
     """In a thread."""
 
-    def __init__(self, case: Case, account: str, password: Secret, findings: list[Finding]) -> None:
+    def __init__(self, case: Case, account: str, password: Secret, series: str = "") -> None:
         self._case = case
         self._account = account
         self._password = password
-        self._findings = findings
         self._may_be_there = False
-        self._message_id = f"<doctor-{secrets.token_hex(8)}@{case.host}>"
+        self._series = f"<{series}-" if series else ""
+        self._message_id = f"<{series or 'doctor'}-{secrets.token_hex(8)}@{case.host}>"
+        self._found: list[Finding] = []
+        self.times: dict[str, float] = {}
+        """Seconds, of each stage that worked, in their order."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """So far."""
+        return list(self._found)
+
+    @property
+    def failure(self) -> Finding | None:
+        """The first, if there is one."""
+        return next((each for each in self._found if each.level is not Level.OK), None)
+
+    def add(self, finding: Finding) -> None:
+        self._found.append(finding)
 
     def run(self) -> None:
         if not self._case.chains:
-            advice = "see the findings on certificates first"
-            self._findings.append(error("round trip", self._account, "no certificate", advice))
+            advice = "see the findings on certificates first: pillarbox doctor"
+            self.add(error("round trip", self._account, "no certificate", advice))
             return
         if self._stage("submission", self._send) and self._stage("imap", self._find_by_imap):
             self._stage("pop3", self._find_by_pop3)
@@ -67,29 +90,37 @@ class _Trip:
         try:
             found = work()
         except (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error) as failure:
-            self._findings.append(self._failed(subject, failure))
+            self.add(self._failed(subject, failure))
             return False
         except poplib.error_proto as failure:
-            self._findings.append(self._failed(subject, failure))
+            self.add(self._failed(subject, failure))
             return False
         if found:
-            took_ms = (time.monotonic() - begun) * 1000
-            self._findings.append(ok("round trip", subject, f"{found} ({took_ms:.0f} ms)"))
+            self.times[name] = time.monotonic() - begun
+            self.add(ok("round trip", subject, f"{found} ({self.times[name] * 1000:.0f} ms)"))
         return True
 
     def _failed(self, subject: str, failure: Exception) -> Finding:
-        said = str(failure)
+        said, advice = str(failure), "look at the server's log at this moment"
         if isinstance(failure, smtplib.SMTPResponseException):
             reply = failure.smtp_error
             text = reply if isinstance(reply, str) else reply.decode("ascii", "replace")
             said = f"{failure.smtp_code} {text}"
+        if isinstance(failure, smtplib.SMTPAuthenticationError):
+            advice = "give the password of the account; see: pillarbox account logins"
+        elif isinstance(failure, ConnectionRefusedError):
+            advice = "start the server: pillarbox serve (or systemctl start pillarbox)"
+        elif isinstance(failure, ssl.SSLCertVerificationError):
+            advice = (
+                "start this command again if the certificate was renewed, else look who listens"
+            )
         text = "".join(filter(str.isprintable, said))[:160] or type(failure).__name__
-        return error("round trip", subject, text, "look at the server's log at this moment")
+        return error("round trip", subject, text, advice)
 
     def _send(self) -> str:
         message = EmailMessage()
         message["From"] = message["To"] = self._account
-        message["Subject"] = "pillarbox doctor: a test that removes itself"
+        message["Subject"] = SUBJECT
         message["Date"] = formatdate()
         message["Message-ID"] = self._message_id
         message["Auto-Submitted"] = "auto-generated"
@@ -157,9 +188,12 @@ class _Trip:
                 client.noop()
         return "found in INBOX"
 
-    def _uids(self, client: imaplib.IMAP4) -> str:
-        """Of the message, as a set for commands; '' when it is not there."""
-        _, (found, *_) = client.uid("SEARCH", "HEADER", "Message-ID", f'"{self._message_id}"')
+    def _uids(self, client: imaplib.IMAP4, series: str = "") -> str:
+        """Of the message, or of all of a series, as a set for commands; '' when there is none."""
+        wanted = ["HEADER", "Message-ID", f'"{series or self._message_id}"']
+        if series:
+            wanted += ["SUBJECT", f'"{SUBJECT}"']  # nobody else's, whatever its Message-ID
+        _, (found, *_) = client.uid("SEARCH", *wanted)
         return ",".join((found or b"").decode().split())
 
     def _find_by_pop3(self) -> str:
@@ -197,13 +231,14 @@ class _Trip:
     def _remove_by_imap(self, client: imaplib.IMAP4) -> bool:
         with client:
             client.select("INBOX")
-            uids = self._uids(client)
+            is_there = bool(self._uids(client))
+            uids = self._uids(client, self._series)
             if uids:
                 client.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")
                 client.uid("EXPUNGE", uids)  # RFC 4315 §2.1: nothing else that is marked
                 if self._uids(client):
                     raise OSError("the message is still there: delete it")
-            return bool(uids)
+            return is_there
 
     def _remove_by_pop3(self, client: poplib.POP3) -> bool:
         """A message that has just come may need a moment, and the maildrop is as it was at the login."""

@@ -45,6 +45,7 @@ async def _open(client: Client, args: Select, *, read_only: bool) -> None:
     while (opened := await _load(client, place, read_only=read_only)) is None:
         await client.pause()  # too much changed meanwhile
     selected, now, first_unseen = opened
+    selected.name = args.mailbox
     view = selected.view
     view.share(client.context.snapshots, place.account, selected.mailbox)
     client.selected_mailbox = selected

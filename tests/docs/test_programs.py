@@ -1,5 +1,6 @@
-"""What docs/testing.md, docs/engines.md and docs/examples show is run as it stands."""
+"""Each program on a page, and each in docs/examples, is run as it stands."""
 
+import inspect
 import os
 import re
 import smtplib
@@ -10,40 +11,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import PAGES, ROOT, Block, blocks
 
 from pillarbox.testing import MailServer
 
-ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("test_*.py"))
 
-
-def code_of(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
-
-
-def titles_and_code(page: str) -> list[Any]:
-    text = (ROOT / "docs" / page).read_text("utf-8")
-    sections = re.findall(r"^## (.+?)\n(?:(?!^## ).)*?```python\n(.*?)```", text, re.M | re.S)
-    return [pytest.param(code, id=title) for title, code in sections]
+OF_TESTS = (ROOT / "README.md", ROOT / "docs" / "testing.md")
+"""Pages that show test functions; what all others show is run as it stands."""
 
 
-@pytest.mark.parametrize("code", titles_and_code("engines.md"))
-def test_examples_of_the_engines_run(code: str) -> None:
-    exec(compile(code, "engines.md", "exec"), {})
+def programs() -> list[Any]:
+    found = [block for page in PAGES if page not in OF_TESTS for block in blocks(page, "python")]
+    return [pytest.param(block, id=str(block)) for block in found]
 
 
-def _functions() -> list[Any]:
-    functions = re.findall(
-        r"def (test_\w+)\(.*?(?=\n\n\n|\Z)", "\n\n\n".join(code_of("testing.md")), re.S
-    )
-    return [pytest.param(name, id=name) for name in functions]
+@pytest.mark.parametrize("block", programs())
+def test_programs_on_pages_run(block: Block) -> None:
+    exec(compile(block.text, str(block), "exec"), {})
 
 
-@pytest.mark.parametrize("name", _functions())
-def test_examples_of_the_test_server_run(mailserver: MailServer, name: str) -> None:
-    names: dict[str, Any] = {}
-    for code in code_of("testing.md"):
-        exec(compile(code, "testing.md", "exec"), names)
+def functions() -> list[Any]:
+    found = []
+    for page in OF_TESTS:
+        text = "".join(block.text for block in blocks(page, "python"))
+        found += [(page, name) for name in re.findall(r"^def (test_\w+)", text, re.M)]
+    return [pytest.param(page, name, id=name) for page, name in found]
+
+
+def send_welcome(host: str, port: int, to: str) -> None:
+    """The application of the README."""
+    with smtplib.SMTP(host, port, timeout=10) as client:
+        client.sendmail("shop@example.net", [to], f"To: {to}\r\nSubject: Welcome\r\n\r\nHello\r\n")
+
+
+@pytest.mark.parametrize(("page", "name"), functions())
+def test_examples_of_the_test_server_run(mailserver: MailServer, page: Path, name: str) -> None:
+    names: dict[str, Any] = {"send_welcome": send_welcome}
+    for block in blocks(page, "python"):
+        exec(compile(block.text, str(block), "exec"), names)
     test: Callable[..., None] = names[name]
 
     def send(to: str = "bob@example.test") -> int | str:
@@ -58,7 +64,8 @@ def test_examples_of_the_test_server_run(mailserver: MailServer, name: str) -> N
             return "disconnected"
         return 250
 
-    test(mailserver, send)
+    known = {"mailserver": mailserver, "send": send}
+    test(**{name: known[name] for name in inspect.signature(test).parameters})
 
 
 def run_pytest(*arguments: object) -> str:
