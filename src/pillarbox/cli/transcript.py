@@ -290,7 +290,7 @@ class Transcript:
             self._say("S", f"{text[:4]}{{text}}")
         else:
             text = re.sub(r"queued as \S+", "queued as {id}", text)
-            self._say("S", re.sub(r"\d+ octets", "{n} octets", text))
+            self._say("S", re.sub(r"(?<!\d)\d+ octets", "{n} octets", text))
 
     def _server_pop3(self, text: str) -> None:
         if self._is_vague:

@@ -175,7 +175,8 @@ class SmtpServer:
     @property
     def is_amid_message(self) -> bool:
         """Whether octets of a message are on their way, of which each piece is an event."""
-        return self._state.phase in (Phase.DATA, Phase.CHUNK)
+        state = self._state
+        return state.phase in (Phase.DATA, Phase.CHUNK) or state.transaction.chunks is not None
 
     def timed_out(self) -> None:
         if self._state.phase is Phase.TLS:

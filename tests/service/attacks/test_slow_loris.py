@@ -46,7 +46,7 @@ IMAP_LOGIN = (b'a LOGIN alice@example.test "correct horse"\r\n',)
 POP3_LOGIN = (b"USER alice@example.test\r\n", b"PASS correct horse\r\n")
 
 ANY = b"x"
-STATES: dict[str, tuple[tuple[str, ...], Way, bytes]] = {
+STATES: dict[str, tuple[tuple[str, ...], Way, bytes | tuple[bytes, ...]]] = {
     "silence": (SERVICES, after(), b""),
     "before the handshake": (TLS_SERVICES, untouched, b""),
     "half a handshake": (TLS_SERVICES, untouched, HALF_HANDSHAKE),
@@ -76,7 +76,7 @@ STATES: dict[str, tuple[tuple[str, ...], Way, bytes]] = {
     "smtp: BDAT": (
         ("smtp",),
         after(b"EHLO x\r\n", *MAIL, b"BDAT 3\r\na:b", b"BDAT 4\r\n c\r\n"),
-        b"BDAT 1\r\nx",
+        (b"BDAT 1\r\n", b"x"),
     ),
     "smtp: half a chunk": (
         ("smtp",),
@@ -110,16 +110,17 @@ STATES: dict[str, tuple[tuple[str, ...], Way, bytes]] = {
     "pop3: AUTH": (("pop3",), after(b"AUTH PLAIN\r\n"), b"A"),
     "pop3: logged in": (("pop3",), after(*POP3_LOGIN), ANY),
 }
-"""By name: on which ports, how to get there, and what is sent then, one octet after the other, over and over."""
+"""By name: on which ports, how to get there, and what is sent then, over and over: octet by octet, or in pieces."""
 
 
-async def drip(wire: Wire, octets: bytes) -> None:
-    for place in itertools.cycle(range(len(octets))) if octets else ():
-        wire.send(octets[place : place + 1])
+async def drip(wire: Wire, octets: bytes | tuple[bytes, ...]) -> None:
+    pieces = octets if isinstance(octets, tuple) else [bytes((octet,)) for octet in octets]
+    for piece in itertools.cycle(pieces):
+        wire.send(piece)
         await asyncio.sleep(0.02)
 
 
-async def outlast(wire: Wire, octets: bytes) -> float:
+async def outlast(wire: Wire, octets: bytes | tuple[bytes, ...]) -> float:
     """Seconds until the server has had enough."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(drip(wire, octets))

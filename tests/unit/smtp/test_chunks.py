@@ -36,6 +36,17 @@ def test_one_chunk() -> None:
     assert session.code(b"MAIL FROM:<a@b>") == "250 2.1.0"
 
 
+def test_a_message_goes_on_between_its_chunks() -> None:
+    """So one that drips in chunks of an octet is found out like any other."""
+    session = in_transaction()
+    assert not session.engine.is_amid_message
+    for more in (b"BDAT 3\r\na:", b"b", b"BDAT 4\r\n c\r\n"):
+        session.say(more)
+        assert session.engine.is_amid_message
+    session.say(b"BDAT 0 LAST\r\n")
+    assert not session.engine.is_amid_message
+
+
 def test_every_chunk_is_answered_and_pipelined_commands_follow() -> None:
     session = greeted()
     said = session.codes(
