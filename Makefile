@@ -13,11 +13,14 @@ run: $(VENV)/ready
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# Clients of all protocols and SIGKILL for SOAK_S seconds, then as long of IMAP's model test with new seeds.
+# Clients of all protocols and SIGKILL for SOAK_S seconds, then as long of IMAP's model test with new seeds, then tests that
+# have no end of cases with ten times as many as in the suite (tests/budget.py).
 SOAK_S ?= 1800
 soak: $(VENV)/ready
 	$(BIN)/python tests/service/robust/soak.py --seconds $(SOAK_S)
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/service/imapd/test_model.py -k soak
+	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -n $(JOBS) tests/service/store/test_power_cut.py tests/property \
+		tests/service/queue/test_days.py tests/service/robust/test_kill.py
 
 # Every parser with inputs that grow from tests/corpus, FUZZ_SECONDS for each target; FUZZ names some only.
 FUZZ_SECONDS ?= 600

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import tries
 
 from pillarbox.imapd import telling
 from pillarbox.imapd.modes import Modes
@@ -131,7 +132,7 @@ COMMANDS = (
 ACTION = st.tuples(st.integers(0, 2), st.sampled_from(COMMANDS), st.integers(0, 5))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(15, 300), deadline=None)
 @given(st.lists(ACTION, max_size=20))
 def test_after_noop_every_session_sees_the_store(
     actions: list[tuple[int, tuple[bytes, bool], int]],
@@ -139,7 +140,7 @@ def test_after_noop_every_session_sees_the_store(
     sessions_see_the_store(actions)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(15, 300), deadline=None)
 @given(st.lists(ACTION, max_size=20), st.integers(0, 2), st.integers(1, 2))
 def test_however_far_behind_and_however_small_the_slices(
     actions: list[tuple[int, tuple[bytes, bool], int]], most_rows: int, size: int

@@ -10,6 +10,7 @@ from quopri import encodestring
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.budget import tries
 
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or
 from pillarbox.imapd.context import SearchContext
@@ -137,7 +138,7 @@ def naive(octets: bytes, program) -> bool:
 @given(
     st.lists(mail(), min_size=1, max_size=8), st.lists(programs, min_size=1, max_size=12), st.data()
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(20, 400), deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_index_changes_nothing_but_the_time(messages, wanted, data) -> None:
     indexed = data.draw(st.integers(0, len(messages)))
 

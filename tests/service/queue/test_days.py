@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.budget import tries
 from virtual import DAY, HOUR, Host, Internet, Mood, VirtualLoop
 
 from pillarbox.dns.mx import OwnHost
@@ -194,7 +195,7 @@ def bad_host(dice: random.Random) -> Host:
     return Host(moods, random.Random(dice.random()))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(tries(4, 24)))
 def test_each_recipient_is_delivered_bounced_or_queued_once(run, seed: int) -> None:
     async def scenario(world: World) -> None:
         dice, net = world.dice, world.net

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from clients import Imap, Smtp
 from serverprocess import DOMAIN, ServerProcess
+from tests.budget import tries
 
 from pillarbox.store.check import check_store
 
-ROUNDS = 20
-ROUNDS_OF_WORKERS = 5
+ROUNDS = tries(8, 40)
+ROUNDS_OF_WORKERS = tries(3, 10)
 SENDERS = 20
 ACCOUNTS = 5
 

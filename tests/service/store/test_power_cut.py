@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import apsw
 import pytest
 from power import Disk, PowerJournalFiles, PowerVFS
+from tests.budget import tries
 
 from pillarbox.core.dates import pack_date
 from pillarbox.store import commit, messages, recovery
@@ -24,7 +25,7 @@ from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
 ACCOUNTS = (1, 2, 3)
-CUTS = 60
+CUTS = tries(30, 120)
 
 
 def message(number: int, size: int = 300) -> bytes:
@@ -292,13 +293,14 @@ def test_power_cut_at_any_point_keeps_every_promise(disk, ruins: Path) -> None:
     assert cut(log, ruins, some(run(log, vfs, Load()))) == []
 
 
-def test_power_cut_at_every_point_of_a_short_run_keeps_every_promise(disk, ruins: Path) -> None:
+def test_power_cut_at_points_of_a_short_run_keeps_every_promise(disk, ruins: Path) -> None:
     log, vfs = disk
     points = run(log, vfs, Load(clients=2, messages=5, looks=10))
     # Behind what was only seen, the disk is the same, and more was promised.
     changes = [point for point in points if log.events[point].path is not None]
     assert len(changes) > 150
-    assert cut(log, ruins, changes) == []
+    every = tries(4, 1)
+    assert cut(log, ruins, changes[random.Random(11).randrange(every) :: every]) == []
 
 
 def test_power_cut_under_two_workers_keeps_every_promise(disk, ruins: Path) -> None:
