@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench import growth, idle, imap, inbound, reading, relay, submission
+from bench import growth, idle, imap, inbound, reading, relay, slow_disk, submission
 from bench.inbound import Mail
 from bench.load import CORPUS
 from bench.report import PEER_SETTINGS, console, machine_line
@@ -123,6 +123,14 @@ def growth_(accounts: int, messages: int, save: bool) -> None:
     growth.run_accounts(accounts, workers=_workers(), save=save)
 
 
+@main.command("slow-disk")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--save", is_flag=True, help="put the table into bench/RESULTS.md")
+def slow_disk_(rounds: int, save: bool) -> None:
+    """How much of the time of a delivery is the disk's: each sync takes 5 ms longer."""
+    slow_disk.run(rounds, save=save)
+
+
 @main.command("all")
 @_contest
 def all_(**more: Any) -> None:
@@ -134,6 +142,7 @@ def all_(**more: Any) -> None:
     imap.run(10_000, **more)
     reading.run_pop3(10_000, **more)
     idle.run(1000, **more)
+    slow_disk.run(more["rounds"], save=more["save"])
     growth.run_mailbox(growth.MESSAGES[-1], workers=more["workers"], save=more["save"])
     growth.run_accounts(growth.ACCOUNTS[-1], workers=more["workers"], save=more["save"])
 

@@ -31,8 +31,10 @@ class PillarboxServer:
         workers: int = 0,
         trusts_load: bool = False,
         dkim: bool = False,
+        sync_delay_ms: int = 0,
     ) -> None:
-        """`trusts_load`: the load may send to other hosts, without a login."""
+        """`trusts_load`: the load may send to other hosts, without a login. `sync_delay_ms`: see `bench.slow_disk`."""
+        self._sync_delay_ms = sync_delay_ms
         self._workers = workers
         processes = workers or os.cpu_count() or 1
         self.name = "Pillarbox" if processes == 1 else f"Pillarbox, {processes} workers"
@@ -98,17 +100,19 @@ connections_per_address = 5000
 
     def start_again(self) -> None:
         """With what is there."""
+        slow = self._sync_delay_ms
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "pillarbox",
+                "bench.slow_disk" if slow else "pillarbox",
                 "serve",
                 "--config",
                 str(self.folder / "pillarbox.toml"),
             ],
             stdout=(self.folder / "out").open("wb"),
             stderr=subprocess.STDOUT,
+            env={**os.environ, "SYNC_DELAY_MS": str(slow)},
         )
         for port in (SMTP_PORT, IMAP_PORT, POP3_PORT):
             wait_for_port(port)
