@@ -1,12 +1,10 @@
 """Each program on a page, and each in docs/examples, is run as it stands."""
 
-import inspect
 import os
 import re
 import smtplib
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from pillarbox.testing import MailServer
 
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("test_*.py"))
 
-OF_TESTS = (ROOT / "README.md", ROOT / "docs" / "testing.md")
+README, TESTING = ROOT / "README.md", ROOT / "docs" / "testing.md"
+OF_TESTS = (README, TESTING)
 """Pages that show test functions; what all others show is run as it stands."""
 
 
@@ -31,41 +30,25 @@ def test_programs_on_pages_run(block: Block) -> None:
     exec(compile(block.text, str(block), "exec"), {})
 
 
-def functions() -> list[Any]:
-    found = []
-    for page in OF_TESTS:
-        text = "".join(block.text for block in blocks(page, "python"))
-        found += [(page, name) for name in re.findall(r"^def (test_\w+)", text, re.M)]
-    return [pytest.param(page, name, id=name) for page, name in found]
-
-
 def send_welcome(host: str, port: int, to: str) -> None:
     """The application of the README."""
     with smtplib.SMTP(host, port, timeout=10) as client:
         client.sendmail("shop@example.net", [to], f"To: {to}\r\nSubject: Welcome\r\n\r\nHello\r\n")
 
 
-@pytest.mark.parametrize(("page", "name"), functions())
-def test_examples_of_the_test_server_run(mailserver: MailServer, page: Path, name: str) -> None:
+def test_the_example_in_the_readme_runs(mailserver: MailServer) -> None:
     names: dict[str, Any] = {"send_welcome": send_welcome}
-    for block in blocks(page, "python"):
-        exec(compile(block.text, str(block), "exec"), names)
-    test: Callable[..., None] = names[name]
+    (block,) = blocks(README, "python")
+    exec(compile(block.text, str(block), "exec"), names)
+    names["test_my_application_sends_a_welcome"](mailserver)
 
-    def send(to: str = "bob@example.test") -> int | str:
-        try:
-            with smtplib.SMTP(mailserver.host, mailserver.ports["smtp"], timeout=10) as client:
-                client.sendmail("alice@example.test", to, "Subject: x\r\n\r\n")
-        except smtplib.SMTPRecipientsRefused as refused:
-            return refused.recipients[to][0]
-        except smtplib.SMTPResponseException as refused:
-            return refused.smtp_code
-        except smtplib.SMTPServerDisconnected:
-            return "disconnected"
-        return 250
 
-    known = {"mailserver": mailserver, "send": send}
-    test(**{name: known[name] for name in inspect.signature(test).parameters})
+def test_the_page_on_tests_runs_as_it_stands(tmp_path: Path) -> None:
+    """With nothing else: what its tests use, it shows."""
+    text = "\n".join(block.text for block in blocks(TESTING, "python"))
+    (tmp_path / "test_page.py").write_text(text)
+    count = len(re.findall(r"^(?:async )?def test_", text, re.M))
+    assert f"{count} passed" in run_pytest(tmp_path / "test_page.py")
 
 
 def run_pytest(*arguments: object) -> str:
