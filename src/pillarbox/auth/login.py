@@ -184,7 +184,7 @@ class Authenticator:
         if right and account is not None and claim.account != account.id:
             key = self._proofs.key(account, password)
         if not right or account is None or not account.enabled:
-            why = "disabled" if right and account is not None else "wrong password"
+            why = "disabled" if right and account is not None else self._why_wrong(account)
             octets = password.reveal().encode("utf-8", "replace")
             return await self._fail(claim, octets, peer, mechanism, why)
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
@@ -322,13 +322,18 @@ class Authenticator:
         app_password = candidates.app_passwords[index]
         return await self._admit(account, app_password, wanted, peer, mechanism)
 
-    async def disproven(
-        self, username: str, peer: Peer, mechanism: str, why: str = "wrong password"
-    ) -> Denied:
-        """The client could not prove it, or was refused by whom we asked."""
+    async def disproven(self, username: str, peer: Peer, mechanism: str, why: str = "") -> Denied:
+        """The client could not prove it, or was refused by whom we asked, who says `why`."""
         account = self.directory.account_for_login(username)
         claim = self._claim(username, account, peer)
+        why = why or self._why_wrong(account)
         return await self._fail(claim, os.urandom(16), peer, mechanism, why)
+
+    def _why_wrong(self, account: Account | None) -> str:
+        """For the log and the trace; clients get the same answer, after the same time."""
+        if account is not None:
+            return "wrong password"
+        return "wrong password, or no such account" if self.doors.source else "no such account"
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where `may_try` says no."""
@@ -352,7 +357,13 @@ class Authenticator:
             self._note(account, peer, mechanism, "may not act for others", "")
             claim = self._claim(account.address, account, peer)
             self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
-            log.info("%s may not act as %r (from %s)", account.address, wanted[:100], peer.address)
+            log.info(
+                "login refused: user=%s client=%s protocol=%s reason=%s",
+                account.address,
+                peer.address,
+                peer.protocol,
+                f"may not act as {wanted[:100]!r}",
+            )
             await asyncio.sleep(self._failure_delay_s)
             return Denied("you cannot act for another user", is_authorization=True)
         self._tally.logins[peer.protocol] += 1
@@ -361,7 +372,7 @@ class Authenticator:
         if login.supporter is not None:
             self._note(login.account, peer, mechanism, OK, login.supporter.address)
             log.warning(
-                "support: %s is logged in as %s by %s from %s",
+                "support: %s is logged in as user=%s protocol=%s client=%s",
                 login.supporter.address,
                 login.account.address,
                 peer.protocol,
@@ -413,7 +424,7 @@ class Authenticator:
         self._tally.login_failures[peer.protocol, "credentials"] += 1
         delay = self._throttle.failed(claim, password)
         log.info(
-            "login failed for %r from %s by %s: %s",
+            "login failed: user=%s client=%s protocol=%s reason=%s",
             claim.name[:100],
             peer.address,
             peer.protocol,
@@ -427,7 +438,13 @@ class Authenticator:
 
     async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
-        log.info("login refused for %r from %s: too many failures", claim.name[:100], peer.address)
+        log.info(
+            "login refused: user=%s client=%s protocol=%s reason=%s",
+            claim.name[:100],
+            peer.address,
+            peer.protocol,
+            "too many failures",
+        )
         self._tell(claim, peer, mechanism, "too many failed logins")
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, "refused", "")

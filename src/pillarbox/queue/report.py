@@ -7,6 +7,7 @@ than never. Reports go out with the null path and are never answered by another 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Failure
@@ -121,7 +122,12 @@ class QueueReporter:
         )
 
     async def _defer(self, owner: str, row: Row, at: float, host: str, outcome: Outcome) -> None:
-        self._log(row, f"deferred until {int(at)}", host, _explained(outcome))
+        self._log(
+            row,
+            f"deferred until {datetime.fromtimestamp(int(at), UTC):%Y-%m-%d %H:%M:%SZ}",
+            host,
+            _explained(outcome),
+        )
         await self.queue.defer(owner, [row], int(at), host, _text(outcome))
 
     async def _fail(self, owner: str, failed: Sequence[tuple[Row, Outcome]], host: str) -> None:

@@ -70,6 +70,14 @@ ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 
 log = logging.getLogger("pillarbox.smtpd")
 
+_REFUSED = {
+    "sender": "refused sender=<%s> code=%d: %s",
+    "recipient": "refused recipient=<%s> code=%d: %s",
+    "message": "refused message from=<%s> code=%d: %s",
+}
+_OF_MAIL = ("MAIL", "RCPT", "DATA", "BDAT", "AUTH")
+"""Commands whose refusal by the engine is logged; strangers send all sorts of others."""
+
 _COMMANDS: dict[type, str] = {
     Hello: "EHLO",
     Mail: "MAIL",
@@ -358,8 +366,7 @@ class SmtpSession:
 
     def _refuse(self, what: str, address: str, reply: Reply, why: str = "") -> None:
         """`what` is "sender", "recipient" or "message"; the address is what was refused, or the message's sender."""
-        said = "message from" if what == "message" else what
-        self._log("refused %s <%s>: %d %s", said, address, reply.code, reply.text)
+        self._log(_REFUSED[what], address, reply.code, reply.text)
         self._tell(what, address, reply, why)
         self.engine.send(reply)
 
@@ -386,6 +393,8 @@ class SmtpSession:
         """What the engine refused by itself."""
         refused, self.engine.refused = self.engine.refused, []
         for command, reply in refused:
+            if command[:4].upper() in _OF_MAIL:
+                self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
             self._tell("command", "", reply, command)
 
     def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:

@@ -95,7 +95,7 @@ def test_the_stack_of_a_bug_is_a_field(capsys) -> None:
 def test_lines_within_the_answer_to_a_client_have_its_session(capsys) -> None:
     SESSION.set("2-a")
     try:
-        json_logger("pillarbox.auth").info("login failed for %r", "x")
+        json_logger("pillarbox.auth").info("login failed: user=%s", "x")
         json_logger("pillarbox.smtpd").info("%s %s: refused", "3-b", "192.0.2.1")
         json_logger("pillarbox.queue").info("id=%s to=<%s>", "Q", "a@b")
     finally:

@@ -181,7 +181,7 @@ def test_only_supporters_act_for_others_and_it_is_recorded(run, caplog) -> None:
             assert login.supporter is not None
             assert (login.account.id, login.supporter.id) == (rig.bob.id, rig.help.id)
         assert ("PLAIN", OK, "help@example.test") in rig.history(rig.bob.id)
-        assert "support: help@example.test is logged in as bob@example.test" in caplog.text
+        assert "support: help@example.test is logged in as user=bob@example.test" in caplog.text
         # Neither the other password, nor to somebody who is not there or disabled
         assert isinstance(await rig.plain(OWN, "bob@example.test*help@example.test"), Denied)
         assert isinstance(await rig.plain(HELP, "nobody@example.test*help@example.test"), Denied)

@@ -192,6 +192,19 @@ def test_submission_tells_login_sender_and_rate(server: ServerProcess) -> None:
     assert "because messages_per_minute" in story["events"][-1]["more"]
 
 
+def test_a_login_of_nobody_is_told_as_such_to_the_administrator_only(server: ServerProcess) -> None:
+    client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
+    answers = set()
+    for name in ("nobody-has-this", "user4"):
+        with pytest.raises(imaplib.IMAP4.error) as error:
+            client.login(f"{name}@{DOMAIN}", "wrong")
+        answers.add(str(error.value))
+    client.logout()
+    assert len(answers) == 1
+    (story,) = wait_for(server.folder, f"nobody-has-this@{DOMAIN}", bool)
+    assert lines_of(story)[-1].endswith("over imap from 127.0.0.1: no such account")
+
+
 def test_a_failed_login_is_found_by_address_and_by_client(server: ServerProcess) -> None:
     client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
     with pytest.raises(imaplib.IMAP4.error):

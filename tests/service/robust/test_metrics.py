@@ -560,8 +560,11 @@ def test_lines_of_json_have_the_ids_of_session_and_message(one: Watched) -> None
     assert f"id={taken['queue_id']} from=<sender@example.org>" in taken["message"]
     assert f"connection={taken['session']} " in taken["message"]
     (failed,) = [line for line in lines if "login failed" in line["message"]]
-    (refused,) = [line for line in lines if "refused recipient" in line["message"]]
+    (refused,) = [line for line in lines if "refused recipient=" in line["message"]]
     assert refused["client"] == "127.0.0.1"
+    assert (refused["recipient"], refused["code"]) == ("nobody@example.test", 550)
+    assert failed["client"] == "127.0.0.1"
+    assert {"user", "protocol", "reason"} <= failed.keys()
     sessions = {taken["session"], failed["session"], refused["session"]}
     assert len(sessions) == 3
 

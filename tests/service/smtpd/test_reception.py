@@ -250,7 +250,7 @@ def test_one_line_in_the_log_tells_of_each_message(server, connect, caplog) -> N
         " client=127.0.0.1 connection="
     )
     assert refused.endswith(
-        "127.0.0.1: refused recipient <nobody@example.test>: 550 No such mailbox here"
+        "127.0.0.1: refused recipient=<nobody@example.test> code=550: No such mailbox here"
     )
 
 
