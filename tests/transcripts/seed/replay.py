@@ -1,8 +1,15 @@
-"""Replays a transcript: which lines a client sends, which the server must answer. The notation: `smtp.txt`."""
+"""Replays a transcript: which lines a client sends, which the server must answer. The notation: `smtp.txt`.
 
+As a command it replays files, each at a fresh server of `pillarbox.testing`:
+`python tests/transcripts/seed/replay.py FILE...`
+"""
+
+import argparse
 import re
+import smtplib
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,3 +155,46 @@ def _receive_all(
         assert len(received) < 200, received
     assert not missing, f"missing: {missing} in {received}"
     return received[-1] if following.kind == "S" else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 1 if an answer was another than in its transcript."""
+    parser = argparse.ArgumentParser(description="Replay transcripts, each at a fresh server.")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    failures = 0
+    for path in parser.parse_args(arguments).files:
+        try:
+            _replay_file(path)
+        except (AssertionError, OSError, ValueError) as error:
+            failures += 1
+            print(f"{path}: {error}")
+        else:
+            print(f"{path}: ok")
+    return 1 if failures else 0
+
+
+def _replay_file(path: Path) -> None:
+    """The first line tells the protocol. Logged in is user@example.com, who has three messages."""
+    from pillarbox.testing import MailServer
+
+    lines = read_transcript(path)
+    if not lines:
+        raise ValueError("it has no lines")
+    first = lines[0].text
+    smtp = "submission" if ": submission" in path.read_text().partition("\n")[0] else "smtp"
+    service = "imap" if first.startswith("* ") else "pop3" if first.startswith("+OK") else smtp
+    accounts = {"user@example.com": "password", "recipient@example.com": "password"}
+    with MailServer(accounts, hostname="mail.example.com", allow_cleartext_login=True) as server:
+        with smtplib.SMTP(server.host, server.ports["smtp"], timeout=10) as client:
+            for _ in range(3):
+                text = "Subject: Hello\r\n\r\n...message content...\r\n"
+                client.sendmail("sender@example.com", "user@example.com", text)
+        wire = PlainSocket(server.host, server.ports[service])
+        try:
+            replay(lines, wire, lambda line: line[3:4] == " ")
+        finally:
+            wire.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,8 @@ import imaplib
 import poplib
 import shutil
 import smtplib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +75,15 @@ def test_the_seed_over_openssl_with_starttls(lab: MailServer, protocol: str) -> 
     ]  # RFC 3207 §4.2: not offered again
     wire = OpenSsl(lab.host, lab.ports[protocol], lab.ca_file, starttls=protocol)
     play(wire, lines)
+
+
+def test_the_command_replays_files_and_tells_what_differs(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("S: +OK Pillarbox ready.\nC: NOOP\nS: +OK never said\n")
+    for path, code, told in ((FOLDER / "pop3.txt", 0, "ok"), (wrong, 1, "never said")):
+        command = [sys.executable, str(FOLDER / "replay.py"), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, told in done.stdout) == (code, True), done.stdout + done.stderr
 
 
 def test_the_mail_of_the_seed_arrives(lab: MailServer) -> None:
