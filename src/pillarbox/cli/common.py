@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MOST_STYLED_ROWS = 200
 """Longer lists are plain lines: styling takes more than a millisecond for each."""
 LINES_AT_ONCE = 1000
+LEAST_OF_LAST = 24
+"""Characters for which a last column is worth wrapping."""
 
 
 def password_option(function: Function) -> Function:
@@ -90,25 +93,61 @@ def ensure_terminal(for_what: str, option: str) -> None:
         raise Refused(f"there is no terminal to ask {for_what}; use {option}")
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
-    """Rows for people, or as a JSON list of objects whose keys are the column names."""
+def show_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    as_json: bool,
+    keep_names: bool = False,
+) -> None:
+    """Rows for people, or as a JSON list of objects whose keys are the column names. On a terminal, only the last
+    column is wrapped; where the others leave no room for it, each row is lines of `name: value`. `keep_names`: heads are
+    the names as they are, also for people."""
     console = Console(highlight=False, markup=False)
-    if as_json or not console.is_terminal or len(rows) > MOST_STYLED_ROWS:
-        show_many(columns, rows, as_json=as_json)  # into a file or pipe, a row is one line
+    if as_json or not console.is_terminal or not rows or len(rows) > MOST_STYLED_ROWS:
+        show_many(columns, rows, as_json=as_json, keep_names=keep_names)  # a row is one line
+        return
+    heads = _heads(columns, keep_names)
+    cells = [[_shown(value) for value in row] for row in rows]
+    *others, last = (max(map(cell_len, column)) for column in zip(heads, *cells, strict=True))
+    if console.width - sum(others) - 2 * len(others) < min(last, LEAST_OF_LAST):
+        _show_records(console, heads, cells)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        # The first one is what people copy.
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(_shown(value) for value in row))
+    for number, head in enumerate(heads):
+        table.add_column(head, overflow="fold", no_wrap=number < len(others))
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
 
 
-def show_many(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool) -> None:
+def _show_records(console: Console, heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """What is empty is left out."""
+    width = max(map(cell_len, heads)) + 1
+    for number, row in enumerate(cells):
+        if number:
+            console.print()
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=width, style="bold", overflow="fold")
+        grid.add_column(overflow="fold")
+        for head, cell in zip(heads, row, strict=True):
+            if cell:
+                grid.add_row(f"{head}:", cell)
+        console.print(grid)
+
+
+def show_many(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    as_json: bool,
+    keep_names: bool = False,
+) -> None:
     """The same for any number of rows, as they come: 100,000 take a second. Columns are as wide as the first rows need,
     and grow with later ones."""
-    lines = _json_lines(columns, rows) if as_json else _plain_lines(columns, rows)
+    lines = (
+        _json_lines(columns, rows) if as_json else _plain_lines(_heads(columns, keep_names), rows)
+    )
     while some := "\n".join(islice(lines, LINES_AT_ONCE)):
         click.echo(some)
 
@@ -154,9 +193,12 @@ def _json_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterat
     yield "]"
 
 
-def _plain_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    widths = [0] * len(columns)
-    head: Sequence[Any] = [column.replace("_", " ") for column in columns]
+def _heads(columns: Sequence[str], keep_names: bool) -> list[str]:
+    return list(columns) if keep_names else [column.replace("_", " ") for column in columns]
+
+
+def _plain_lines(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    widths = [0] * len(head)
     remaining = iter(rows)
     some = [head, *islice(remaining, LINES_AT_ONCE)]
     while some:

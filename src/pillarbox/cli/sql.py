@@ -46,9 +46,9 @@ def sql(account: str, statement: str, as_json: bool, as_csv: bool) -> None:
             return
         first = list(islice(rows, MOST_STYLED_ROWS + 1))
         if len(first) > MOST_STYLED_ROWS:
-            show_many(columns, chain(first, rows), as_json=as_json)
+            show_many(columns, chain(first, rows), as_json=as_json, keep_names=True)
         else:
-            show_table(columns, first, as_json=as_json)
+            show_table(columns, first, as_json=as_json, keep_names=True)
 
 
 def _plain(value: Any, is_for_people: bool) -> Any:

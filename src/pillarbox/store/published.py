@@ -20,8 +20,18 @@ _STEPS = 100_000
 
 @contextmanager
 def query(path: Path, sql: str) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
-    """The names of the columns, and the rows, read as they are asked for, of one moment. Raises Refused for what is no
-    query of the views, also while rows are read; Unavailable. Ctrl-C ends it."""
+    """The names of the columns, and the rows (also none), read as they are asked for, of one moment. Raises Refused for
+    what is no single query of the views, also while rows are read; Unavailable. Ctrl-C ends it."""
+    columns: list[str] = []
+
+    def note_columns(cursor: apsw.Cursor, _text: str, _values: object) -> bool:
+        """Of each statement before its first row, for without one the cursor forgets them. Comments have none."""
+        found = [column[0] for column in cursor.get_description()]
+        if found and columns:
+            raise Refused("that is more than one SELECT: ask one at a time")
+        columns.extend(found)
+        return True
+
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     except apsw.Error as error:
@@ -32,12 +42,12 @@ def query(path: Path, sql: str) -> Iterator[tuple[list[str], Iterator[tuple[Any,
             connection.execute(f"SELECT 1 FROM {view} LIMIT 0").fetchall()
         connection.authorizer = _authorize
         connection.set_progress_handler(lambda: False, _STEPS)  # runs Python's signal handlers
-        cursor = connection.execute(sql)
-        yield [column[0] for column in cursor.description], cursor
-    except apsw.ExecutionCompleteError as error:
-        raise Refused(
-            "that gives no rows: write SELECT ... FROM messages or another view"
-        ) from error
+        cursor = connection.cursor()
+        cursor.exec_trace = note_columns
+        cursor.execute(sql)
+        if not columns:
+            raise Refused("that asks for nothing: write SELECT ... FROM messages or another view")
+        yield columns, cursor
     except apsw.AuthError as error:
         raise Refused(f"only SELECT from the views {', '.join(VIEWS)} is possible") from error
     except (apsw.SQLError, apsw.TooBigError, apsw.BindingsError) as error:

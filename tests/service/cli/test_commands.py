@@ -480,13 +480,33 @@ def test_mail_is_asked_in_sql(with_mail: Run) -> None:
         ("SELECT load_extension('x')", "not authorized"),
         ("SELECT 1; DELETE FROM message", "only SELECT from the views"),
         ("SELECT nope FROM messages", "SQL: no such column"),
-        ("", "gives no rows"),
+        ("", "asks for nothing"),
+        ("SELECT 1; SELECT 2", "more than one SELECT"),
     ],
 )
 def test_sql_reads_the_published_views_only(with_mail: Run, statement: str, words: str) -> None:
     code, _, err = with_mail("sql", "alice@example.org", statement)
     assert (code, err.count("\n")) == (1, 1)
     assert words in err
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT uid, thread_id FROM messages WHERE uid = 99",
+        "SELECT 1 AS uid, 2 AS thread_id FROM history",
+    ],
+)
+def test_sql_shows_a_result_without_rows_as_one(with_mail: Run, statement: str) -> None:
+    account = "alice@example.org"
+    assert with_mail("sql", account, statement) == (0, "uid  thread_id\n", "")
+    assert with_mail("sql", account, statement, "--csv") == (0, "uid,thread_id\n", "")
+    assert with_mail("sql", account, statement, "--json") == (0, "[]\n", "")
+
+
+def test_sql_takes_a_comment_and_an_end_of_statement(with_mail: Run) -> None:
+    select = "SELECT max(uid) AS last FROM messages; -- that is all"
+    assert with_mail("sql", "alice@example.org", select) == (0, "last\n2\n", "")
 
 
 def test_sql_before_any_mail(with_alice: Run) -> None:
