@@ -101,8 +101,8 @@ def show_table(
     keep_names: bool = False,
 ) -> None:
     """Rows for people, or as a JSON list of objects whose keys are the column names. On a terminal, only the last
-    column is wrapped; where the others leave no room for it, each row is lines of `name: value`. `keep_names`: heads are
-    the names as they are, also for people."""
+    column is wrapped; where the others leave no room for it, each row is lines of `name: value`. `keep_names`: heads
+    are the names as they are, also for people."""
     console = Console(highlight=False, markup=False)
     if as_json or not console.is_terminal or not rows or len(rows) > MOST_STYLED_ROWS:
         show_many(columns, rows, as_json=as_json, keep_names=keep_names)  # a row is one line
