@@ -12,6 +12,9 @@ from bench.running import Server, all_servers, in_turns, new_row, settle
 
 ACCOUNTS = 100
 
+WAIT_S = 75
+"""Sessions in IDLE mostly wait for hours."""
+
 _BARS = {
     "1,000 sessions, MiB": Bar(3, at_most=150),
     "1,000 sessions with TLS, MiB": Bar(3, at_most=300),
@@ -25,7 +28,7 @@ def run(sessions: int, *, peer: bool, rounds: int, workers: int, save: bool) -> 
         all_servers(peer, ACCOUNTS, workers), rounds, lambda server: _row(server, sessions)
     )
     bars = {name.replace("1,000", f"{sessions:,}"): bar for name, bar in _BARS.items()}
-    title = f"idle: {sessions} IMAP sessions in IDLE, memory (PSS) of all, medians of {rounds}"
+    title = f"idle: {sessions} IMAP sessions in IDLE for {WAIT_S} s, memory (PSS) of all, medians of {rounds}"
     report(title, rows, bars, save=save)
 
 
@@ -65,7 +68,7 @@ async def _wait(
         await session.command(b"SELECT INBOX")
         await session.idle()
         opened.append(session)
-    await asyncio.sleep(3)
+    await asyncio.sleep(WAIT_S)
     memory = _memory(server)
     for session in opened:
         session.close()

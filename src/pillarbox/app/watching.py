@@ -262,7 +262,7 @@ class Watching:
                 raise Refused(f"{MOST_VIEWERS} others look on already: end one of them")
             account = self._account(wish.account) if wish.account else 0
             viewer = _Viewer(writer, wish, account)
-        except (Refused, msgspec.DecodeError, ValueError) as failure:
+        except (Refused, msgspec.DecodeError, ValueError, RecursionError) as failure:
             problem = failure.text if isinstance(failure, Refused) else str(failure)
             writer.write(_encode(Standing(self._worker, 0, problem)) + b"\n")
             with suppress(TimeoutError):

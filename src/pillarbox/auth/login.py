@@ -160,7 +160,9 @@ class Authenticator:
         username, wanted = self.split(credentials.username, credentials.authzid)
         password = credentials.password
         account = self.directory.account_for_login(username)
-        key = self._proofs.key(account, password)
+        # Who else verifies passwords may decide by the protocol and the client, too.
+        where = "" if self.doors.source is None else f"{peer.protocol} {peer.address}"
+        key = self._proofs.key(account, password, where)
         proof = self._proofs.find(key)
         if account is not None and account.enabled and proof is not None:
             proven = self._app_password(account, proof)
@@ -182,7 +184,7 @@ class Authenticator:
         finally:
             self._waiting -= 1
         if right and account is not None and claim.account != account.id:
-            key = self._proofs.key(account, password)
+            key = self._proofs.key(account, password, where)
         if not right or account is None or not account.enabled:
             why = "disabled" if right and account is not None else self._why_wrong(account)
             octets = password.reveal().encode("utf-8", "replace")

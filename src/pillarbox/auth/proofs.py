@@ -41,9 +41,10 @@ class Proofs:
         self._table = table
         self._monotonic = monotonic
 
-    def key(self, account: Account | None, password: Secret) -> bytes:
-        """Of a password and what the account was when it was right: each change of that raises its version."""
-        who = f"{account.id}:{account.version}:" if account else ":"
+    def key(self, account: Account | None, password: Secret, where: str = "") -> bytes:
+        """Of a password and what the account was when it was right: each change of that raises its version. `where` is
+        what else it was right for, without a NUL."""
+        who = f"{account.id}:{account.version}:{where}\0" if account else f":{where}\0"
         octets = password.reveal().encode("utf-8", "replace")
         return hmac.digest(self._secret, who.encode() + octets, hashlib.sha256)
 

@@ -177,6 +177,38 @@ def test_one_class_is_enough_to_verify_passwords(tmp_path: Path) -> None:
     assert source.asked == ["bob@example.test", "bob@example.test", "carol@example.test"]
 
 
+class AtHome(Fixed):
+    """Decides by the protocol and the client as well."""
+
+    def check(self, user: Claimant) -> str | None:
+        is_right = (user.protocol, user.client) == ("imap", "192.0.2.1")
+        return super().check(user) if is_right else None
+
+
+def test_what_was_right_for_one_protocol_and_client_is_right_for_no_other(tmp_path: Path) -> None:
+    bob = Credentials("", "bob@example.test", Secret("right"))
+    elsewhere = (Peer("192.0.2.1", "smtp"), Peer("192.0.2.2", "imap"))
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        directory.add_account("bob@example.test", "", "")
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        source = AtHome(DirectorySettings("python", settings={"password": "right"}))
+        authenticator = Authenticator(
+            directory, failures, doors=Doors(source=source), failure_delay_s=0
+        )
+        for peer in (PEER, *elsewhere, PEER):
+            found = await authenticator.login(bob, peer)
+            assert isinstance(found, Login if peer is PEER else Denied), peer
+        assert len(source.asked) == 1, "the second time, it was known"
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
+
+
 def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_path: Path) -> None:
     carol, dora = logins(
         tmp_path,
