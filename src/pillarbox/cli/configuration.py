@@ -55,6 +55,8 @@ def check(as_json: bool) -> None:
 
 def _notes_on_settings(configuration: Config) -> Iterator[str]:
     """What is allowed but may not be meant."""
+    if "." not in configuration.hostname:
+        yield f'hostname: "{configuration.hostname}" has no domain: other hosts cannot find it'
     listen = configuration.listen
     if not any(getattr(listen, service) for service in listen.__struct_fields__):
         yield "[listen] names no address: the server would do nothing"

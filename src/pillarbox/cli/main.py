@@ -1,5 +1,6 @@
 """The root command, and how every failure ends: one line on stderr, exit code 1; 2 for wrong usage."""
 
+import difflib
 import importlib
 import sys
 
@@ -51,6 +52,17 @@ class _Commands(click.Group):
         module = importlib.import_module(f"pillarbox.cli.{MODULES[name]}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in MODULES and not name.startswith("-"):
+            close = difflib.get_close_matches(name, MODULES, 1)
+            context.fail(
+                f"No such command '{name}'." + (f" Did you mean '{close[0]}'?" if close else "")
+            )
+        return super().resolve_command(context, args)
 
 
 @click.group(

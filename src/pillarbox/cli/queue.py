@@ -13,7 +13,14 @@ from typing import Any
 import apsw
 import click
 
-from pillarbox.cli.common import MOST_STYLED_ROWS, Function, one_line, show_many, show_table
+from pillarbox.cli.common import (
+    MOST_STYLED_ROWS,
+    Function,
+    ensure_terminal,
+    one_line,
+    show_many,
+    show_table,
+)
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
@@ -288,7 +295,7 @@ def remove(selection: Selection, everything: bool, yes: bool) -> None:
     """Delete mail from the queue, for good and without telling its sender."""
     _ensure_meant(selection, everything)
     if not yes:
-        click.confirm("Delete this mail without telling its sender?", abort=True, err=True)
+        _ask_whether_to_remove(selection)
     removed: list[tuple[str, str, str]] = []
 
     def work(opened: OutgoingQueue) -> int:
@@ -297,6 +304,16 @@ def remove(selection: Selection, everything: bool, yes: bool) -> None:
 
     _change(selection, everything, work, "removed")
     _tell_removed(read_config(), removed)
+
+
+def _ask_whether_to_remove(selection: Selection) -> None:
+    with _open_queue() as opened:
+        count = sum(1 for _ in opened.selected.each_row(selection))
+    if not count:
+        raise Refused("nothing in the queue is meant by that")
+    ensure_terminal("whether you mean it", "--yes")
+    what = "mail for 1 recipient" if count == 1 else f"mail for {count} recipients"
+    click.confirm(f"Delete {what} without telling who sent it?", abort=True, err=True)
 
 
 def _tell_removed(config: Config, removed: Iterable[tuple[str, str, str]]) -> None:

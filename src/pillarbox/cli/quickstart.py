@@ -120,8 +120,8 @@ def _ask(
     own = socket.getfqdn()
     hostname = _valid(
         hostname or _prompt("Host name of this machine", own if "." in own else None, "--hostname"),
-        canonical_host,
-        "a host name",
+        _whole_host,
+        "a host name that others can find, like mail.example.org",
     )
     parent = hostname.partition(".")[2]
     domain = _valid(
@@ -142,6 +142,14 @@ def _prompt(text: str, default: str | None, option: str) -> str:
     ensure_terminal(f"for the {text[0].lower()}{text[1:]}", option)
     answer: str = click.prompt(text, default=default, err=True)
     return answer.strip()
+
+
+def _whole_host(text: str) -> str:
+    """Raises ValueError also for a name without a domain: it goes into the DNS records."""
+    name = canonical_host(text)
+    if "." not in name:
+        raise ValueError
+    return name
 
 
 def _valid(text: str, canonical: Callable[[str], str], what: str) -> str:

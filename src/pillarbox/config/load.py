@@ -45,8 +45,8 @@ def find_config(option: str | None, environment: Mapping[str, str] = os.environ)
         if path.is_file():
             return path
     raise Refused(
-        "there is no configuration: make one with `pillarbox config example > pillarbox.toml`,"
-        " or name one with --config FILE"
+        "there is no configuration: make one with `pillarbox quickstart`, or by hand from that of"
+        " `pillarbox config example`, or name one with --config FILE"
     )
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pillarbox.net.connection import Connection
 from pillarbox.net.session import Session
@@ -157,6 +157,8 @@ class Faults:
             self._faults.clear()
 
     def _add(self, fault: Fault) -> Fault:
+        if fault.at not in get_args(Point):
+            raise ValueError(f"at={fault.at!r}: it can be one of {', '.join(get_args(Point))}")
         with self._mutex:
             self._faults.append(fault)
         return fault

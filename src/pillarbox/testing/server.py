@@ -219,7 +219,10 @@ class MailServer:
         """Let time pass for the queue, as for `datetime.timedelta`: `advance(minutes=30)`, `advance(days=5)`. On
         return, all that was to be tried until then was tried, one attempt after the other, and bounces are
         delivered."""
-        target = self.now + datetime.timedelta(**duration).total_seconds()
+        seconds = datetime.timedelta(**duration).total_seconds()
+        if seconds <= 0:
+            raise ValueError("say how much time passes: advance(minutes=30)")
+        target = self.now + seconds
         self.settle()
         while (due := self.run(self._next_due)) is not None and due <= target:
             if due > self.now:

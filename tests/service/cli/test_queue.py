@@ -213,6 +213,25 @@ def test_remove_asks_and_drops_the_message_with_its_last_recipient(
     assert queue.count() == (0, 0)
 
 
+def test_remove_says_how_much_it_is_and_needs_somebody_to_ask(
+    run: Run, queue: OutgoingQueue
+) -> None:
+    code, out, err = run("queue", "remove", "--all")
+    assert (code, out) == (1, "")
+    assert err == "pillarbox: there is no terminal to ask whether you mean it; use --yes\n"
+    assert "nothing in the queue" in run("queue", "remove", "--id", "NONE")[2]
+    assert queue.count() == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("explian", "explain"), ("statsu", "status"), ("quue", "queue")]
+)
+def test_a_command_that_is_not_there_names_one_like_it(run: Run, typed: str, meant: str) -> None:
+    code, _, err = run(typed, "list")
+    assert code == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in err
+
+
 def test_help_has_an_example(run: Run) -> None:
     for command in (["queue"], ["queue", "list"], *(["queue", one] for one in CHANGES), ["mx"]):
         code, out, _ = run(*command, "--help")

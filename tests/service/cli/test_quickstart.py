@@ -118,6 +118,7 @@ def test_a_configuration_that_is_there_stays(tmp_path: Path) -> None:
     ("options", "typed", "said"),
     [
         (("--hostname", "-x-"), "long enough\n", "is not a host name"),
+        (("--hostname", "mail"), "long enough\n", "like mail.example.org"),
         (("--domain", "a b"), "long enough\n", "is not a domain"),
         (("--account", "bob@example.com"), "long enough\n", "is not an address at example.org"),
         (("--certificate", "c.pem"), "long enough\n", "go together"),

@@ -248,3 +248,13 @@ def test_the_folder_is_where_tmpdir_says(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("tempfile.tempdir", None)
     with MailServer() as server:
         assert server.folder.parent == tmp_path
+
+
+def test_what_is_no_point_of_a_session_or_no_time_is_an_error_of_the_test(
+    mailserver: MailServer,
+) -> None:
+    with pytest.raises(ValueError, match="it can be one of greeting, ehlo, mail, rcpt, dot"):
+        mailserver.faults.slow(1, at="nowhere")
+    for duration in ({}, {"hours": -1}):
+        with pytest.raises(ValueError, match="say how much time passes"):
+            mailserver.advance(**duration)

@@ -68,3 +68,9 @@ def test_refusals_and_logins_fit_by_address_and_client() -> None:
         Session("1", "smtp", "192.0.2.1", 9, "192.0.2.9:25", "", "", "", 1)
     )
     assert parse_wanted("w@d.example").fits(Queued("Q", "", [("W@d.example", "d.example")], [], ""))
+
+
+@pytest.mark.parametrize("text", ["300.1.1.1", "127.0.0.0/8", "1.2.3", "2001:db8::/32", "::1::2"])
+def test_what_is_no_address_of_a_client_is_said_so(text: str) -> None:
+    with pytest.raises(ValueError, match="is not the IP address of a client"):
+        parse_wanted(text)
