@@ -77,14 +77,17 @@ def show_octets(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def ask_new_password(from_stdin: bool) -> Secret:
     """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
-    if from_stdin:
-        text = sys.stdin.readline().rstrip("\r\n")
-    else:
-        ensure_terminal("for the password", "--password-stdin")
-        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    password = Secret(text)
+    password = ask_password(from_stdin, is_new=True)
     check_new_password(password)
     return password
+
+
+def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
+    """From a prompt, asked twice where it is new, or from the first line of stdin. Raises Refused."""
+    if from_stdin:
+        return Secret(sys.stdin.readline().rstrip("\r\n"))
+    ensure_terminal("for the password", "--password-stdin")
+    return Secret(click.prompt("Password", hide_input=True, confirmation_prompt=is_new, err=True))
 
 
 def ensure_terminal(for_what: str, option: str) -> None:

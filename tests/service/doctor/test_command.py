@@ -138,6 +138,16 @@ def test_a_round_trip_times_each_stage_and_leaves_nothing(
         assert client.search(None, "SUBJECT", "doctor")[1] == [b""]
 
 
+def test_without_a_terminal_the_password_has_to_come_from_elsewhere(
+    server: MailServer, net: SmallDns, run: Run
+) -> None:
+    configure(net, server.folder, server.ports)
+    code, out, err = run("doctor", "--round-trip", ALICE)
+    assert (code, out) == (1, "")
+    assert err == "pillarbox: there is no terminal to ask for the password; use --password-stdin\n"
+    assert "--password-stdin goes with --round-trip" in run("doctor", "--password-stdin")[2]
+
+
 def test_a_round_trip_without_tls_from_the_start_uses_starttls(
     server: MailServer, net: SmallDns, run: Run
 ) -> None:
@@ -290,7 +300,6 @@ def test_a_check_that_fails_itself_does_not_keep_the_others(
 
 def test_wrong_usage_is_exit_code_2(net: SmallDns, run: Run) -> None:
     configure(net, "data", {"imaps": free_port()})
-    assert run("doctor", "--round-trip", ALICE)[0] == 2
     assert run("doctor", "--password-stdin")[0] == 2
     code, _, err = run("doctor")
     assert (code, "quickstart" in err) == (1, True)  # no data folder yet

@@ -19,7 +19,7 @@ from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths
 from pillarbox.certs.report import Entry, report
-from pillarbox.cli.common import directory_of, one_line, password_option
+from pillarbox.cli.common import ask_password, directory_of, one_line, password_option
 from pillarbox.cli.doctor.block_lists import check_block_lists
 from pillarbox.cli.doctor.case import WAIT_S, Case
 from pillarbox.cli.doctor.dns_domain import check_dkim, check_dmarc, check_mx, check_srv
@@ -131,15 +131,13 @@ def doctor(
     Each finding says what to do. Exit code 1 when there is an error; warnings are none. With --watch it
     is that of the last round trip.
     """
-    if bool(round_trip) != password_stdin:
-        raise click.UsageError("--round-trip and --password-stdin go together")
+    if password_stdin and not round_trip:
+        raise click.UsageError("--password-stdin goes with --round-trip")
     if watch and (domain or block_lists or outbound or not round_trip):
-        raise click.UsageError(
-            "--watch goes with --round-trip and --password-stdin, and no other checks"
-        )
+        raise click.UsageError("--watch goes with --round-trip, and no other checks")
     if every is not None and not watch:
         raise click.UsageError("--every goes with --watch")
-    password = Secret(sys.stdin.readline().rstrip("\r\n")) if round_trip else None
+    password = ask_password(password_stdin) if round_trip else None
     config = read_config(as_server=False)  # only root may be able to read keys
     files = _read_certificates(config)
     if config.user:
