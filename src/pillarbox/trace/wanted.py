@@ -19,7 +19,7 @@ from pillarbox.trace.events import (
 )
 
 _QUEUE_ID = re.compile(r"[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]{12,20}")
-_NUMBERS = re.compile(r"[0-9.]+(/[0-9]+)?|[0-9a-fA-F:]*:[0-9a-fA-F:]*(/[0-9]+)?")
+_NUMBERS = re.compile(r"[0-9./]+|[0-9a-fA-F:/]+")
 _DOMAIN = re.compile(r"@?[^\s@<>]+\.[^\s@<>.]+\.?")
 _ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 
@@ -76,7 +76,7 @@ def parse_wanted(text: str) -> Wanted:
         return Wanted(Kind.ADDRESS if is_address else Kind.MESSAGE_ID, text.lower())
     if _QUEUE_ID.fullmatch(text):
         return Wanted(Kind.QUEUE_ID, text.upper())
-    if _NUMBERS.fullmatch(text):
+    if _NUMBERS.fullmatch(text) and ("." in text or ":" in text):
         raise ValueError(f'"{text}" is not the IP address of a client; networks cannot be given')
     if _DOMAIN.fullmatch(text):
         return Wanted(Kind.DOMAIN, "@" + text.lower().strip("@."))
