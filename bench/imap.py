@@ -1,10 +1,8 @@
 """The rows of `python -m bench imap`: what IMAP clients wait for, one server at a time, and their bars."""
 
-import json
 import random
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +14,7 @@ from bench.mailbox import Client, Imap
 from bench.peer import PostfixDovecot
 from bench.pillarbox_server import PillarboxServer
 from bench.report import Bar, Row, report
-from bench.running import Server, all_servers, cpu_s, in_turns, new_row, settle
+from bench.running import Server, all_servers, cpu_s, in_turns, new_row, run_load, settle
 
 MIXED_SESSIONS = 50
 IDLER = 1
@@ -107,9 +105,11 @@ def _row(server: Server, messages: int) -> Row:
         _fill(client, MIXED_MESSAGES)
         client.close()
     settle(server)
-    figures["logins/s"] = _load("logins", server.imap, 10, 500)
-    figures["logins/s, TLS"] = _load("logins", server.imaps, 10, 500)
-    figures["mixed load of 50 clients, commands/s"] = _load("mixed", server.imap, MIXED_SESSIONS, 4)
+    figures["logins/s"] = _load(server, "logins", server.imap, 10, 500)
+    figures["logins/s, TLS"] = _load(server, "logins", server.imaps, 10, 500)
+    figures["mixed load of 50 clients, commands/s"] = _load(
+        server, "mixed", server.imap, MIXED_SESSIONS, 4
+    )
     return row
 
 
@@ -260,12 +260,10 @@ def _idle(server: Server, messages: int = 20) -> tuple[float, float]:
     return median(waits), quantiles(waits, n=100, method="inclusive")[98]
 
 
-def _load(kind: str, address: tuple[str, int], sessions: int, count: int) -> float:
+def _load(server: Server, kind: str, address: tuple[str, int], sessions: int, count: int) -> float:
     host, port = address
-    tls = int(address[1] in (PillarboxServer.imaps[1], PostfixDovecot.imaps[1]))
-    numbers = map(str, (port, tls, sessions, count, FIRST_OF_MIXED))
-    arguments = [sys.executable, "-m", "bench.imap_load", kind, host, *numbers]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RuntimeError(result.stderr.strip()[-2000:])
-    return float(json.loads(result.stdout)["rate"])
+    tls = int(address == server.imaps)
+    told = run_load(
+        server, "bench.imap_load", kind, host, port, tls, sessions, count, FIRST_OF_MIXED
+    )
+    return told["rate"]

@@ -1,20 +1,23 @@
 """Mail from strangers by SMTP, a message for one account each."""
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import click
 
 from bench.load import CORPUS
 from bench.pillarbox_server import PillarboxServer
 from bench.process import machine_cpu_s
 from bench.relay import sink
 from bench.report import CORES, LESS, MORE, Bar, Row, report
-from bench.running import Server, all_servers, cpu_s, delivered, in_turns, new_row, settle
+from bench.running import (
+    Server,
+    all_servers,
+    cpu_s,
+    delivered,
+    in_turns,
+    new_row,
+    run_load,
+    seconds_until_quiet,
+    settle,
+)
 
 PEER_MESSAGES = 2000
 """At most: the peer takes longer."""
@@ -65,7 +68,7 @@ def measure_mail(server: Server, mail: Mail) -> Row:
     had = delivered(server, accounts)
     before, machine_before = cpu_s(server), machine_cpu_s()
     load = send_mail(server, mail.sessions, messages, accounts, mail.size, 1)
-    seconds = load["seconds"] + _seconds_until(server.is_quiet)
+    seconds = load["seconds"] + seconds_until_quiet(server)
     settle(server)
     used = cpu_s(server) - before
     if isinstance(server, PillarboxServer):
@@ -89,18 +92,6 @@ def measure_mail(server: Server, mail: Mail) -> Row:
     return row
 
 
-def _seconds_until(is_done: Callable[[], bool]) -> float:
-    begin = time.monotonic()
-    while not is_done():
-        time.sleep(0.02)
-    return time.monotonic() - begin
-
-
 def send_mail(server: Server, *numbers: int) -> dict[str, float]:
     """Sessions, messages, accounts, octets (or CORPUS) and the seed; returns what the load tells."""
-    host, port = server.smtp
-    arguments = [sys.executable, "-m", "bench.load", "smtp", host, str(port), *map(str, numbers)]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise click.ClickException(f"{server.name}: {result.stderr.strip().splitlines()[-1]}")
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
+    return run_load(server, "bench.load", "smtp", *server.smtp, *numbers)

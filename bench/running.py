@@ -1,8 +1,11 @@
 """The servers that are compared, each in its turn, on the disk of the checkout."""
 
 import fcntl
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +77,24 @@ def new_row(server: Server) -> Row:
 def cpu_s(server: Server) -> float:
     """CPU seconds of its processes so far."""
     return sum(tree.cpu_s() for tree in server.trees())
+
+
+def run_load(server: Server, module: str, *arguments: object) -> dict[str, float]:
+    """A process of its own drives the server; returns what it tells."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise click.ClickException(f"{server.name}: {result.stderr.strip().splitlines()[-1]}")
+    told: dict[str, float] = json.loads(result.stdout)
+    return told
+
+
+def seconds_until_quiet(server: Server) -> float:
+    """Until its queue is empty."""
+    begin = time.monotonic()
+    while not server.is_quiet():
+        time.sleep(0.02)
+    return time.monotonic() - begin
 
 
 def settle(server: Server) -> None:

@@ -9,16 +9,22 @@ import json
 import random
 import resource
 import ssl
-import subprocess
 import sys
 import time
-
-import click
 
 from bench.load import DOMAIN, make_message
 from bench.pillarbox_server import PillarboxServer
 from bench.report import LESS, MORE, Bar, Row, report
-from bench.running import Server, all_servers, cpu_s, in_turns, new_row, settle
+from bench.running import (
+    Server,
+    all_servers,
+    cpu_s,
+    in_turns,
+    new_row,
+    run_load,
+    seconds_until_quiet,
+    settle,
+)
 
 SESSIONS = 10
 ACCOUNTS = 100
@@ -47,10 +53,7 @@ def _row(server: Server, messages: int) -> Row:
     settle(server)
     before = cpu_s(server)
     load = _send(server, messages)
-    begin = time.monotonic()
-    while not server.is_quiet():
-        time.sleep(0.02)
-    seconds = load["seconds"] + time.monotonic() - begin
+    seconds = load["seconds"] + seconds_until_quiet(server)
     settle(server)
     used = cpu_s(server) - before
     if isinstance(server, PillarboxServer):
@@ -67,17 +70,7 @@ def _row(server: Server, messages: int) -> Row:
 
 
 def _send(server: Server, messages: int) -> dict[str, float]:
-    host, port = server.submission
-    numbers = map(str, (SESSIONS, messages, ACCOUNTS))
-    result = subprocess.run(
-        [sys.executable, "-m", "bench.submission", host, str(port), *numbers],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise click.ClickException(f"{server.name}: {result.stderr.strip().splitlines()[-1]}")
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
+    return run_load(server, "bench.submission", *server.submission, SESSIONS, messages, ACCOUNTS)
 
 
 # The load

@@ -18,6 +18,7 @@ from typing import Any, cast
 from pillarbox.core.engine import Wait
 from pillarbox.net.admission import Admission
 from pillarbox.net.channel import Channel
+from pillarbox.net.patience import HANDSHAKE_S, PROXY_HEADER_S, Patience
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.service import Service
 from pillarbox.net.session import Session
@@ -36,23 +37,6 @@ BULK_OCTETS = 32 * 1024
 
 WRITE_HIGH_OCTETS = 256 * 1024
 WRITE_LOW_OCTETS = 64 * 1024
-
-HANDSHAKE_S = 60.0
-"""For the handshake with which a connection begins: no engine waits for anything yet."""
-
-PROXY_HEADER_S = 5.0
-"""For the header with which a trusted proxy begins. It sends that first of all, so what takes long is a lost packet:
-3 s are the least that leave time to send one again (HAProxy's proxy-protocol.txt, §2)."""
-
-LEAST_RATE = 100
-"""Octets in a second, on average over as long as a peer may be silent: a message that comes more slowly is not awaited.
-The slowest links by satellite carry twice as much."""
-
-WRITE_STALL_S = 120.0
-"""A peer that takes none of our output for this long is cut off."""
-
-LONGEST_NAP_S = 60.0
-"""Time-outs are looked at as often as this, since a new state may have a shorter one."""
 
 CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
@@ -91,21 +75,17 @@ class Connection(asyncio.Protocol):
         "_held",
         "_interjection",
         "_introduced",
-        "_last_event",
         "_loop",
         "_opened",
         "_opened_at",
+        "_patience",
         "_proxy_header",
         "_reading_paused",
-        "_received",
         "_session",
         "_since",
         "_slice_began",
-        "_slow_since",
-        "_stall_timer",
         "_stopping",
         "_task",
-        "_timer",
         "_transport",
         "_turn_scheduled",
         "_turns",
@@ -150,17 +130,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._patience = Patience(self._loop, self._look_at_time)
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
-        self._received = 0  # octets, as they came
-        self._slow_since: tuple[float, int] | None = (
-            None  # a look amid a message, and what had come then
-        )
         self._held = b""  # input as it came, that waits for its turn
         self._interjection: Callable[[], Coroutine[Any, Any, None]] | None = None
-        self._last_event = self._loop.time()
         self._since = time.monotonic()
         self._slice_began = 0.0
         self._opened = self._eof = self._closing = self._stopping = False
@@ -335,7 +309,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(WRITE_HIGH_OCTETS, WRITE_LOW_OCTETS)
         if self.peer[0] in self._admission.proxies:
             self._proxy_header = b""
-            self._set_timer()
+            self._patience.begin(self._timeout())
         else:
             self._begin()
 
@@ -347,7 +321,7 @@ class Connection(asyncio.Protocol):
             self.channel.start_tls()
         else:
             self._open()
-        self._set_timer()
+        self._patience.begin(self._timeout())
 
     def _open(self) -> None:
         assert self._session is not None
@@ -390,7 +364,7 @@ class Connection(asyncio.Protocol):
             self._proxy_header = octets
             return b""
         self._proxy_header = None
-        self._last_event = self._loop.time()
+        self._patience.heard = self._loop.time()
         if header.client is not None and header.server is not None:
             self._admission.leave(self)
             self.proxy = self.peer[0]
@@ -406,7 +380,7 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
+        self._patience.received += len(data)
         if self._held or len(data) >= BULK_OCTETS or self._turns.is_late() or self.channel.has_more:
             self._held += data
             self._pause_reading()
@@ -477,7 +451,7 @@ class Connection(asyncio.Protocol):
             self._pause_reading()
             self.wake()
         if channel.is_tls and not was_tls:
-            self._last_event = self._loop.time()
+            self._patience.heard = self._loop.time()
             if self._opened:
                 session.engine.tls_started()
                 session.secured()
@@ -499,38 +473,24 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._watch_stall(-1)
+        if self._transport is not None:
+            self._patience.watch_output(self._transport, self._stalled)
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._stop_watching()
+        self._patience.end_watch()
         waiters, self._drain_waiters = self._drain_waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
         self.wake()
 
-    def _watch_stall(self, left_before: int) -> None:
-        """Cut off a peer that took nothing of our output since the last look."""
-        transport = self._transport
-        if transport is None or not self._write_paused:
-            return
-        left = transport.get_write_buffer_size()
-        if left == left_before:
-            log.info("%s %s: does not read; closed", self.id, self.peer[0])
-            transport.abort()
-            return
-        self._stall_timer = self._loop.call_later(WRITE_STALL_S, self._watch_stall, left)
-
-    def _stop_watching(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+    def _stalled(self) -> None:
+        log.info("%s %s: does not read; closed", self.id, self.peer[0])
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._stop_watching()
+        self._patience.end()
         self._transport = None
         for waiter in self._drain_waiters:
             if not waiter.done():
@@ -605,7 +565,7 @@ class Connection(asyncio.Protocol):
                     self.wake()
                     break
         if events:
-            self._last_event = self._loop.time()
+            self._patience.heard = self._loop.time()
         self.flush()
         if engine.closing:
             if self._task is None and not self._is_behind():
@@ -649,7 +609,7 @@ class Connection(asyncio.Protocol):
             self._task = None
             self._buffered = 0
             if event is not None:
-                self._last_event = self._loop.time()
+                self._patience.heard = self._loop.time()
             if self._transport is None:
                 self._let_go()
             elif self._stopping:
@@ -675,7 +635,7 @@ class Connection(asyncio.Protocol):
 
     # Endings
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Seconds that the peer may stay silent now; None: for ever."""
         if self._proxy_header is not None:
             return PROXY_HEADER_S
@@ -683,28 +643,18 @@ class Connection(asyncio.Protocol):
             return HANDSHAKE_S
         return self._session.engine.timeout() if self._session is not None else None
 
-    def _set_timer(self) -> None:
-        timeout = self._patience()
-        nap = LONGEST_NAP_S if timeout is None else min(timeout, LONGEST_NAP_S)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(nap, self._look_at_time)
-
     def _look_at_time(self) -> None:
-        """Silence counts from the last whole event: single octets do not keep a connection."""
         session = self._session
         if self._transport is None or self._closing:
             return
         if session is None and self._proxy_header is None:
             return  # it was turned away
-        timeout = self._patience()
+        timeout = self._timeout()
         if timeout is None or self._task is not None or self._write_paused:
-            self._slow_since = None
-            self._set_timer()
+            self._patience.suspend(timeout)
             return
-        left = self._last_event + timeout - self._loop.time()
-        if left > 0 and not (session is not None and self._is_too_slow(session, timeout)):
-            self._timer = self._loop.call_later(min(left, LONGEST_NAP_S), self._look_at_time)
+        is_amid_message = session is not None and self._opened and session.engine.is_amid_message
+        if not self._patience.is_over(timeout, is_amid_message=is_amid_message):
             return
         if session is not None and self._opened:
             session.engine.timed_out()
@@ -713,19 +663,6 @@ class Connection(asyncio.Protocol):
             self._refuse_proxy("no whole PROXY header in time")
             return
         self._close()
-
-    def _is_too_slow(self, session: Session, timeout: float) -> bool:
-        """Whether a message drips: pieces of it keep the connection alive, but it would never end."""
-        if not (self._opened and session.engine.is_amid_message):
-            self._slow_since = None
-            return False
-        now = self._loop.time()
-        since, had = self._slow_since or (now, self._received)
-        self._slow_since = since, had
-        if now - since < timeout:
-            return False
-        self._slow_since = None
-        return self._received - had < LEAST_RATE * (now - since)
 
     def _say_stop(self) -> None:
         if self._closing:

@@ -309,6 +309,7 @@ class Accounts:
 
     def forget(self, account: int) -> None:
         """Close one file, if it is open and nobody is at work on it (its account was removed)."""
+        self._unsynced.pop(account, None)
         file = self._open.get(account)
         if file is not None and not file.busy and not file.pins:
             del self._open[account]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -21,15 +22,13 @@ from pillarbox.store.outgoing_row import (
 )
 
 
+@dataclass(slots=True, frozen=True)
 class SelectedRows:
     """Of one queue. Blocks for what is asked, and needs no event loop."""
 
-    def __init__(
-        self, reader: apsw.Connection, commit: GroupCommit, clock: Callable[[], float]
-    ) -> None:
-        self._reader = reader
-        self._commit = commit
-        self._clock = clock
+    reader: apsw.Connection
+    commit: GroupCommit
+    clock: Callable[[], float]
 
     def rows(self, selection: Selection, limit: int = -1) -> list[Row]:
         """Rows by age of their message, then recipient. Raises Unavailable."""
@@ -39,7 +38,7 @@ class SelectedRows:
         """The same one by one, whatever is changed meanwhile."""
         where, values = self._where(selection)
         try:
-            rows: Iterator[Any] = self._reader.execute(
+            rows: Iterator[Any] = self.reader.execute(
                 f"SELECT {COLUMNS}{FROM} WHERE {where} ORDER BY m.id, o.recipient LIMIT ?",
                 (*values, limit),
             )
@@ -60,7 +59,7 @@ class SelectedRows:
             )
             return connection.changes()
 
-        return self._commit.write_now(work)
+        return self.commit.write_now(work)
 
     def retry(self, selection: Selection) -> int:
         """Make rows due now that nobody works on, also where their destination is given a rest; returns how many.
@@ -75,7 +74,7 @@ class SelectedRows:
             )
             return connection.changes()
 
-        return self._commit.write_now(work)
+        return self.commit.write_now(work)
 
     def remove(self, selection: Selection) -> list[tuple[str, str, str]]:
         """Delete rows, without a bounce; returns queue id, sender and recipient of each. An attempt under way is
@@ -94,7 +93,7 @@ class SelectedRows:
             drop_empty(connection, {row[0] for row in found})
             return [(queue_id, sender, recipient) for _, recipient, queue_id, sender in found]
 
-        return self._commit.write_now(work)
+        return self.commit.write_now(work)
 
     def _where(self, selection: Selection) -> tuple[str, tuple[str | int, ...]]:
         conditions = ["1"]
@@ -112,5 +111,5 @@ class SelectedRows:
             values.append("%@" + re.sub("[!%_]", r"!\g<0>", selection.domain))
         if selection.older_than_s:
             conditions.append("m.created <= ?")
-            values.append(int(self._clock()) - selection.older_than_s)
+            values.append(int(self.clock()) - selection.older_than_s)
         return " AND ".join(conditions), tuple(values)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import apsw
 
@@ -18,19 +19,17 @@ OCTETS = 256
 log = logging.getLogger("pillarbox.queue")
 
 
+@dataclass(slots=True, frozen=True)
 class UnknownReplies:
     """Of one queue."""
 
-    def __init__(
-        self, reader: apsw.Connection, commit: GroupCommit, clock: Callable[[], float]
-    ) -> None:
-        self._reader = reader
-        self._commit = commit
-        self._clock = clock
+    reader: apsw.Connection
+    commit: GroupCommit
+    clock: Callable[[], float]
 
     def add(self, reply: str) -> None:
         """One more. Not synced: losing it does no harm."""
-        now_s = int(self._clock())
+        now_s = int(self.clock())
 
         def work(connection: apsw.Connection) -> None:
             connection.execute(
@@ -48,12 +47,12 @@ class UnknownReplies:
             if (error := future.exception()) is not None:
                 log.warning("an unknown reply was not counted: %s", error)
 
-        self._commit.ask(work, octets=OCTETS, synced=False).add_done_callback(done)
+        self.commit.ask(work, octets=OCTETS, synced=False).add_done_callback(done)
 
     def all(self) -> list[tuple[str, int, int]]:
         """(reply, how often, last time in epoch seconds), the most frequent first. Raises Unavailable."""
         sql = "SELECT reply, count, last FROM unknown_reply ORDER BY count DESC, last DESC"
         try:
-            return [(row[0], row[1], row[2]) for row in self._reader.execute(sql)]
+            return [(row[0], row[1], row[2]) for row in self.reader.execute(sql)]
         except apsw.Error as error:
             raise database.unavailable(error) from error

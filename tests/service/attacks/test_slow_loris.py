@@ -12,6 +12,7 @@ import pytest
 from attacked import PLAIN, SERVICES, TLS_SERVICES, Attacked, Wire, attacked
 
 from pillarbox.net import connection as connection_module
+from pillarbox.net import patience
 from pillarbox.net.connection import Connection
 
 FASTER = 600
@@ -136,15 +137,15 @@ async def outlast(wire: Wire, octets: bytes | tuple[bytes, ...]) -> float:
 def test_nobody_holds_a_connection_by_dripping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = Connection._patience
+    timeout = Connection._timeout
     speed = 1
 
     def hurried(connection: Connection) -> float | None:
-        seconds = patience(connection)
+        seconds = timeout(connection)
         return None if seconds is None else seconds / speed
 
-    monkeypatch.setattr(Connection, "_patience", hurried)
-    monkeypatch.setattr(connection_module, "LONGEST_NAP_S", 0.05)
+    monkeypatch.setattr(Connection, "_timeout", hurried)
+    monkeypatch.setattr(patience, "LONGEST_NAP_S", 0.05)
 
     async def main() -> dict[str, float]:
         nonlocal speed
@@ -158,9 +159,7 @@ def test_nobody_holds_a_connection_by_dripping(
             admission = server.server._admission
             assert admission is not None
             assert len(admission.connections) == len(ways), "all are where they want to be"
-            monkeypatch.setattr(
-                connection_module, "LEAST_RATE", connection_module.LEAST_RATE * FASTER
-            )
+            monkeypatch.setattr(patience, "LEAST_RATE", patience.LEAST_RATE * FASTER)
             speed = FASTER
             took = await asyncio.gather(*(outlast(wire, octets) for wire, octets in ways))
             await asyncio.sleep(0.1)

@@ -16,6 +16,7 @@ from pillarbox.core.engine import NEED_DATA, PAUSED, Wait
 from pillarbox.core.networks import NO_NETWORKS, parse_networks
 from pillarbox.net import admission as admission_module
 from pillarbox.net import connection as connection_module
+from pillarbox.net import patience
 from pillarbox.net.admission import Admission
 from pillarbox.net.connection import Connection
 from pillarbox.net.listener import Listeners, bind
@@ -261,10 +262,10 @@ def test_a_message_that_drips_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, stays: bool
 ) -> None:
     """Though each piece is an event."""
-    monkeypatch.setattr(connection_module, "LEAST_RATE", 10_000)
+    monkeypatch.setattr(patience, "LEAST_RATE", 10_000)
     monkeypatch.setattr(LineEngine, "is_amid_message", True)
     monkeypatch.setattr(LineEngine, "timeout", lambda self: 0.3)
-    monkeypatch.setattr(connection_module, "LONGEST_NAP_S", 0.05)
+    monkeypatch.setattr(patience, "LONGEST_NAP_S", 0.05)
 
     async def scenario(rig: Rig) -> None:
         reader, writer = await rig.connect()
@@ -287,7 +288,7 @@ def test_a_message_that_drips_is_given_up(
 def test_a_peer_that_does_not_read_holds_little_memory_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "WRITE_STALL_S", 0.2)
+    monkeypatch.setattr(patience, "WRITE_STALL_S", 0.2)
 
     async def scenario(rig: Rig) -> None:
         _reader, writer = await rig.connect(limit=1024)
