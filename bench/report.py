@@ -103,7 +103,9 @@ def report(title: str, rows: Sequence[Row], bars: Mapping[str, Bar], *, save: bo
         if peers:
             line.append(_ratio(bar, mine[name], best))
         wanted = bar.wanted()
-        line.append(wanted and f"{wanted}: {'met' if bar.is_met(mine[name], best) else 'missed'}")
+        if wanted and (best is not None or bar.at_most is not None):
+            wanted += ": met" if bar.is_met(mine[name], best) else ": missed"
+        line.append(wanted)
         lines.append(line)
     better = ["better by"] if peers else []
     head = ["row", *(row.name for row in rows), *better, "bar"]

@@ -116,7 +116,10 @@ def _limit(
     return int(value)
 
 
-@account.command(epilog="Example: pillarbox account limits alice@example.org --daily 20000")
+@account.command(
+    short_help="How many recipients an account may write to.",
+    epilog="Example: pillarbox account limits alice@example.org --daily 20000",
+)
 @click.argument("address")
 @click.option("--hourly", metavar="N", callback=_limit, help='A number, 0 for none, or "default".')
 @click.option("--daily", metavar="N", callback=_limit, help="Likewise.")

@@ -15,7 +15,10 @@ from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest
 
 
-@click.command(epilog="Example: pillarbox backup /var/backups/pillarbox/monday")
+@click.command(
+    short_help="Save the whole server, or one account.",
+    epilog="Example: pillarbox backup /var/backups/pillarbox/monday",
+)
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--account", "addresses", multiple=True, help="Only this one; may be given again.")
 @json_option

@@ -117,7 +117,10 @@ def quota(
     quota_options.show(limits, None, as_json=as_json)
 
 
-@domain.command(epilog="Example: pillarbox domain rotate-keys example.org")
+@domain.command(
+    short_help="Replace the keys that sign mail, in two steps.",
+    epilog="Example: pillarbox domain rotate-keys example.org",
+)
 @click.argument("name", metavar="DOMAIN")
 @click.option(
     "--activate", is_flag=True, help="Sign with the new keys: their records are published."

@@ -68,7 +68,10 @@ def _wanted(_context: click.Context, _argument: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error)) from error
 
 
-@click.command(epilog="Example: pillarbox explain alice@example.org --since 2h")
+@click.command(
+    short_help="Tell what became of mail, step by step.",
+    epilog="Example: pillarbox explain alice@example.org --since 2h",
+)
 @click.argument("wanted", metavar="WHAT", callback=_wanted)
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Like 90m, 2h, 3d, 2026-11-27 (UTC)."

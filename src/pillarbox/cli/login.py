@@ -40,7 +40,9 @@ def history_of(config: Config, account: int) -> list[History]:
 
 
 @click.group(
-    "app-password", epilog="Example: pillarbox account app-password add alice@example.org phone"
+    "app-password",
+    short_help="Passwords for single programs.",
+    epilog="Example: pillarbox account app-password add alice@example.org phone",
 )
 @config_option
 def app_password() -> None:
@@ -167,7 +169,11 @@ def list_supporters(as_json: bool) -> None:
     show_table(("address",), rows, as_json=as_json)
 
 
-@click.command("logins", epilog="Example: pillarbox account logins alice@example.org")
+@click.command(
+    "logins",
+    short_help="Show from where an account was logged in to.",
+    epilog="Example: pillarbox account logins alice@example.org",
+)
 @click.argument("address")
 @json_option
 @config_option

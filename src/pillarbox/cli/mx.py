@@ -19,7 +19,9 @@ from pillarbox.smtp.client_events import Outcome, TlsMode
 COLUMNS = ("try", "preference", "host", "addresses", "note")
 
 
-@click.command(epilog="Example: pillarbox mx example.com")
+@click.command(
+    short_help="Show the route of mail for a domain.", epilog="Example: pillarbox mx example.com"
+)
 @click.argument("domain")
 @json_option
 @config_option

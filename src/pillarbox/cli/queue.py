@@ -16,6 +16,7 @@ import click
 from pillarbox.cli.common import (
     MOST_STYLED_ROWS,
     Function,
+    counted,
     ensure_terminal,
     one_line,
     show_many,
@@ -145,7 +146,10 @@ def _moment(epoch_s: int) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-@queue.command(epilog="Example: pillarbox queue show 02H35N444BPXZQGY")
+@queue.command(
+    short_help="Show a message, and what was said of it.",
+    epilog="Example: pillarbox queue show 02H35N444BPXZQGY",
+)
 @click.argument("queue_id")
 @json_option
 @config_option
@@ -162,7 +166,7 @@ def show(queue_id: str, as_json: bool) -> None:
     click.echo(f"{queue_id} from <{first.reverse_path}>, {first.size} octets")
     click.echo(f"in the queue since {_moment(first.created)}")
     for row in rows:
-        click.echo(f"\nto <{row.recipient}>: {_state(row)}, {row.attempts} attempts")
+        click.echo(f"\nto <{row.recipient}>: {_state(row)}, {counted(row.attempts, 'attempt')}")
         click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
         if row.reply:
             click.echo(f"  last: {row.host or 'this host'}: {one_line(row.reply)}")
@@ -198,7 +202,11 @@ def _as_json(rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-@queue.command("unknown-replies", epilog="Example: pillarbox queue unknown-replies --json")
+@queue.command(
+    "unknown-replies",
+    short_help="Replies of others that nobody understood.",
+    epilog="Example: pillarbox queue unknown-replies --json",
+)
 @json_option
 @config_option
 def unknown_replies(as_json: bool) -> None:
@@ -239,7 +247,7 @@ def _change(
         raise Refused("nothing in the queue is meant by that")
     if not count:
         raise Refused("nothing to do: what is meant is being sent, or is so already")
-    click.echo(f"{count} {'recipient' if count == 1 else 'recipients'} {done}.")
+    click.echo(f"{counted(count, 'recipient')} {done}.")
 
 
 def _ensure_meant(selection: Selection, everything: bool) -> None:
@@ -286,7 +294,10 @@ def release(selection: Selection, everything: bool) -> None:
     )
 
 
-@queue.command(epilog="Example: pillarbox queue remove --id 02H35N444BPXZQGY")
+@queue.command(
+    short_help="Delete mail, without telling its sender.",
+    epilog="Example: pillarbox queue remove --id 02H35N444BPXZQGY",
+)
 @selection_options
 @all_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -312,8 +323,8 @@ def _ask_whether_to_remove(selection: Selection) -> None:
     if not count:
         raise Refused("nothing in the queue is meant by that")
     ensure_terminal("whether you mean it", "--yes")
-    what = "mail for 1 recipient" if count == 1 else f"mail for {count} recipients"
-    click.confirm(f"Delete {what} without telling who sent it?", abort=True, err=True)
+    what = counted(count, "recipient")
+    click.confirm(f"Delete mail for {what} without telling who sent it?", abort=True, err=True)
 
 
 def _tell_removed(config: Config, removed: Iterable[tuple[str, str, str]]) -> None:

@@ -15,7 +15,10 @@ from pillarbox.store.manifest import Manifest, read_manifest
 from pillarbox.store.restore import restore_accounts, restore_server
 
 
-@click.command(epilog="Example: pillarbox restore /var/backups/pillarbox/monday alice@example.org")
+@click.command(
+    short_help="Put a backup back, whole or one account.",
+    epilog="Example: pillarbox restore /var/backups/pillarbox/monday alice@example.org",
+)
 @click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("addresses", metavar="[ACCOUNT]...", nargs=-1)
 @json_option

@@ -60,6 +60,7 @@ class Call:
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+    short_help="Send a message from standard input.",
     epilog="Example: pillarbox sendmail -t -i < message.eml",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -12,7 +12,10 @@ from pillarbox.config.load import MOST_WORKERS
 from pillarbox.store.place import Place
 
 
-@click.command(epilog="Example: pillarbox serve --config /etc/pillarbox/pillarbox.toml")
+@click.command(
+    short_help="Run the mail server.",
+    epilog="Example: pillarbox serve --config /etc/pillarbox/pillarbox.toml",
+)
 @config_option
 def serve() -> int:
     """Run the mail server in the foreground until SIGTERM or Ctrl-C.

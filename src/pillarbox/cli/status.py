@@ -6,12 +6,14 @@ from typing import Any
 import click
 
 from pillarbox.app.status import ask
-from pillarbox.cli.common import duration, show_table
+from pillarbox.cli.common import counted, duration, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.store.queue_figures import QueueReader
 
 
-@click.command(epilog="Example: pillarbox status --json")
+@click.command(
+    short_help="What the running server does.", epilog="Example: pillarbox status --json"
+)
 @config_option
 @json_option
 def status(as_json: bool) -> None:
@@ -44,12 +46,14 @@ def _show(report: dict[str, Any]) -> None:
     click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}.")
     queue, minute, total = report["queue"], report["per_minute"], report["totals"]
     click.echo(
-        f"Queue: {queue['messages']} messages for {queue['recipients']} recipients at other hosts,"
-        f" {queue['local_deliveries']} deliveries here that wait."
+        f"Queue: {counted(queue['messages'], 'message')} for"
+        f" {counted(queue['recipients'], 'recipient')} at other hosts; waiting here:"
+        f" {queue['local_deliveries']}."
     )
     click.echo(
-        f"In the last minute: {minute['accepted']} connections, {minute['stored']} messages stored,"
-        f" {minute['sent']} recipients at other hosts reached"
+        f"In the last minute: {counted(minute['accepted'], 'connection')},"
+        f" {counted(minute['stored'], 'message')} stored,"
+        f" {counted(minute['sent'], 'recipient')} at other hosts reached"
         f" ({total['accepted']}, {total['stored']} and {total['sent']} since the start)."
     )
     workers = report["workers"]

@@ -23,7 +23,10 @@ def tls() -> None:
     """Certificates."""
 
 
-@tls.command(epilog="Example: pillarbox tls status --json")
+@tls.command(
+    short_help="Show each certificate, and what is wrong.",
+    epilog="Example: pillarbox tls status --json",
+)
 @json_option
 @config_option
 def status(as_json: bool) -> None:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pillarbox.app.status import ask
-from pillarbox.cli.common import directory_of, duration, one_line
+from pillarbox.cli.common import counted, directory_of, duration, one_line
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.tally import PROTOCOL_OF, PROTOCOLS
@@ -29,7 +29,9 @@ WIDTH = 100
 """Of a picture that is not for a terminal."""
 
 
-@click.command(epilog="Example: pillarbox top --once")
+@click.command(
+    short_help="A live view of the running server.", epilog="Example: pillarbox top --once"
+)
 @config_option
 @json_option
 @click.option("--once", is_flag=True, help="Print one picture and end.")
@@ -124,8 +126,9 @@ def picture(report: dict[str, Any], now: float) -> RenderableType:
         f"{report['version']}, process {report['pid']}, runs for {duration(up)}, ",
         (f"{serving} of {len(workers)} workers serve", "" if serving == len(workers) else "red"),
     )
+    oldest = f", the oldest {duration(queue['oldest_s'])} old" if queue["messages"] else ""
     queued = (
-        f"Queue: {queue['messages']} messages, the oldest {duration(queue['oldest_s'])} old;"
+        f"Queue: {counted(queue['messages'], 'message')}{oldest};"
         f" {queue['active']} recipients active, {queue['deferred']} deferred, {queue['held']} held;"
         f" {queue['local_deliveries']} deliveries here wait"
     )

@@ -16,7 +16,7 @@ import msgspec
 from pillarbox.app.control import short_path
 from pillarbox.app.status import ask
 from pillarbox.app.watching import Shown, Standing, Wish, watch_name
-from pillarbox.cli.common import visible
+from pillarbox.cli.common import counted, visible
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.cli.transcript import Transcripts
 from pillarbox.core.errors import Refused, Unavailable
@@ -52,7 +52,8 @@ def _networks(
 
 
 @click.command(
-    epilog="Example: pillarbox trace --account alice@example.org --protocol imap --save session.txt"
+    short_help="Look on at the sessions of the server.",
+    epilog="Example: pillarbox trace --account alice@example.org --protocol imap --save session.txt",
 )
 @click.option("--account", metavar="ADDRESS", default="", help="Sessions of this account.")
 @click.option(
@@ -247,7 +248,9 @@ class _View:
                 self._say(text)
         if self._standing:
             left_out = f", {self.missed} not shown" if self.missed else ""
-            self._say(f"{self.lines} lines of {len(self.sessions)} sessions{left_out}")
+            self._say(
+                f"{counted(self.lines, 'line')} of {counted(len(self.sessions), 'session')}{left_out}"
+            )
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pillarbox.app.watching import Shown
+from pillarbox.cli.common import counted
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import PROTOCOL_OF
 
@@ -97,7 +98,9 @@ class Transcripts:
         said = [text for each in self._sessions.values() for text in self._save(each)]
         self._sessions.clear()
         if self._missed_first:
-            said.append(f"not saved: {self._missed_first} sessions that had begun before")
+            said.append(
+                f"not saved: {counted(self._missed_first, 'session')} that had begun before"
+            )
         if self._first is not None:
             self._first.close()
             self._path.unlink(missing_ok=True)

@@ -151,7 +151,7 @@ def test_show_tells_what_was_said_and_what_to_do(run: Run, queue: OutgoingQueue)
     code, out, _ = run("queue", "show", "A")
     assert code == 0
     assert "A from <ann@example.org>, 21 octets" in out
-    assert "to <x@one.example>: waiting, 1 attempts" in out
+    assert "to <x@one.example>: waiting, 1 attempt" in out
     assert "that means: The receiving server makes strangers wait" in out
     assert "\x9b" not in out
 
@@ -230,6 +230,15 @@ def test_a_command_that_is_not_there_names_one_like_it(run: Run, typed: str, mea
     code, _, err = run(typed, "list")
     assert code == 2
     assert f"No such command '{typed}'. Did you mean '{meant}'?" in err
+
+
+def test_no_summary_of_a_command_is_cut(run: Run) -> None:
+    groups = ("account", "alias", "ban", "config", "dns", "domain", "identity", "queue", "tls")
+    for group in ((), *((name,) for name in groups)):
+        _, out, _ = run(*group, "--help")
+        assert not [
+            line for line in out.splitlines() if line.endswith("...") and "ARGS" not in line
+        ]
 
 
 def test_help_has_an_example(run: Run) -> None:

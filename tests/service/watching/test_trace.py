@@ -605,7 +605,7 @@ def test_each_session_has_a_file_of_its_own(server: ServerProcess, tmp_path: Pat
     old.logout()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"session{end}.txt" for end in ("-2", "-3", "-4", "")]
-    assert "not saved: 1 sessions that had begun before" in errors
+    assert "not saved: 1 session that had begun before" in errors
 
 
 def test_without_a_session_no_file_is_left(server: ServerProcess, tmp_path: Path) -> None:

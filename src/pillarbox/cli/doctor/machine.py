@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pillarbox.app.readiness import LEAST_FREE_OCTETS, STUCK_S, disk_of, probe
 from pillarbox.app.status import ask
-from pillarbox.cli.common import duration
+from pillarbox.cli.common import counted, duration
 from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
@@ -131,7 +131,9 @@ def _figures(path: Path) -> QueueFigures:
 
 def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
     look = "see why: pillarbox queue list"
-    shown = f"{figures.messages} messages, the oldest came {duration(figures.oldest_s)} ago"
+    shown = (
+        f"{counted(figures.messages, 'message')}, the oldest came {duration(figures.oldest_s)} ago"
+    )
     if max(figures.overdue_s, figures.local_overdue_s) > STUCK_S:
         late = duration(max(figures.overdue_s, figures.local_overdue_s))
         return error("queue", path, f"mail has been due for {late}, and nobody sends it", look)
