@@ -6,6 +6,7 @@ metrics only reads. When it was written stands in it, so nobody takes old figure
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from pillarbox.core.tally import Histogram
 NAME = "canary.json"
 LOCK_NAME = "canary.lock"
 LARGEST_OCTETS = 1 << 16
+MOST = 1e15
+"""Of any figure: what is more, or no number, was not written here."""
 
 STAGES = ("submission", "imap", "pop3", "removal")
 LIMITS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -41,6 +44,8 @@ class Canary(msgspec.Struct):
             self.last_success = now
             self.worked += 1
         else:
+            # Whoever compares the two must see that it fails, also where the clock was set back.
+            self.last_success = min(self.last_success, max(0.0, now - 1))
             self.failed += 1
         for stage, seconds in times.items():
             row = self.row(stage)
@@ -53,22 +58,33 @@ class Canary(msgspec.Struct):
         """Of a stage."""
         none = [0.0] * (len(LIMITS_S) + 2)
         row = self.stages.get(stage, none)
-        return row if len(row) == len(none) else none
+        is_good = len(row) == len(none) and all(0 <= number < MOST for number in row)
+        return row if is_good else none
+
+    def is_good(self) -> bool:
+        """Whether it is what this command writes."""
+        figures = (self.every_s, self.last_run, self.last_success, self.worked, self.failed)
+        return all(0 <= number < MOST for number in figures)
 
 
 def read_canary(folder: Path) -> Canary:
     """Nothing where there is no file, or one that is no good. Blocks. Raises no OSError."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would be waited for
     try:
-        with (folder / NAME).open("rb") as file:
-            return msgspec.json.decode(file.read(LARGEST_OCTETS), type=Canary)
-    except (OSError, msgspec.DecodeError):
+        with open(os.open(folder / NAME, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return Canary()
+            canary = msgspec.json.decode(file.read(LARGEST_OCTETS), type=Canary)
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors, too
         return Canary()
+    return canary if canary.is_good() else Canary()
 
 
 def write_canary(folder: Path, canary: Canary) -> None:
     """At once, or not at all; it is not synced, for it may be lost. Blocks. Raises OSError."""
     new = folder / f"{NAME}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    new.unlink(missing_ok=True)  # never what a link leads to
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(msgspec.json.encode(canary))
     new.replace(folder / NAME)
@@ -77,7 +93,7 @@ def write_canary(folder: Path, canary: Canary) -> None:
 @contextmanager
 def only_canary(folder: Path) -> Iterator[None]:
     """While it lasts there is no other. Raises Refused, OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / LOCK_NAME, flags, 0o600)
     try:
         try:

@@ -201,6 +201,54 @@ def test_a_wrong_password_fails_each_time_and_at_the_end(server: Watched) -> Non
         assert "do: give the password of the account" in doctor.text
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_password_may_have_any_letters(tmp_path: Path, is_right: bool) -> None:
+    password = "pässwörd-lang-1"
+    server = Watched(tmp_path)
+    server.start()
+    done = subprocess.run(
+        [
+            *command(server.folder)[:3],
+            *("account", "passwd", ANN, "--password-stdin"),
+            *("--config", str(server.folder / "pillarbox.toml")),
+        ],
+        input=f"{password if is_right else 'another password'}\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    with watching(server.folder, "--every", "1", password=password) as doctor:
+        wait_until(lambda: "  ok  " in doctor.text or "FAILED" in doctor.text)
+        assert doctor.end() == (0 if is_right else 1), doctor.text
+    assert ("  ok  " in doctor.text) == is_right
+    assert server.stop() == 0
+
+
+def test_where_there_is_only_pop3_nothing_stays_either(tmp_path: Path) -> None:
+    server = Watched(tmp_path)
+    server.start()
+    left = (
+        f"From: {ANN}\r\nMessage-ID: <pillarbox-canary-0@mail.{DOMAIN}>\r\n"
+        "Subject: pillarbox doctor: a test that removes itself\r\n\r\nx\r\n"
+    )
+    client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
+    client.login(ANN, PASSWORD)
+    client.append("INBOX", None, None, left.encode())
+    other = left.replace("itself", "itself [ticket 5]")
+    client.append("INBOX", None, None, other.encode())
+    client.logout()
+    path = server.folder / "pillarbox.toml"
+    text = path.read_text()
+    path.write_text(re.sub(r"(?m)^imaps? = .*$", "", text))
+    with watching(server.folder, "--every", "1") as doctor:
+        wait_until(lambda: "  ok  " in doctor.text or "FAILED" in doctor.text)
+        assert doctor.end() == 0, doctor.text
+    path.write_text(text)
+    assert messages_of(server) == 1, "the one that only looks like ours"
+    assert server.stop() == 0
+
+
 def test_it_ends_soon_though_a_trip_hangs(tmp_path: Path) -> None:
     server = Watched(tmp_path)
     server.start()
@@ -239,6 +287,7 @@ def test_wrong_arguments_are_told(server: Watched) -> None:
         (("--every", "5", *trip), "--every goes with --watch"),
         (("--watch", "--every", "0", *trip), "0.0 is not in the range"),
         (("--watch", "--every", "often", *trip), "'often' is not a valid float"),
+        (("--watch", "--every", "nan", *trip), "it is no number"),
     ):
         code, error = run(server.folder, *arguments, given=f"{PASSWORD}\n")
         assert code == 2

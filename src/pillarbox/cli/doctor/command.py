@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import math
 import sys
 import time
 from collections.abc import Coroutine
@@ -83,6 +84,12 @@ class _Wishes:
     password: Secret | None
 
 
+def _number(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("it is no number")
+    return value
+
+
 @click.command(
     short_help="Look at DNS, TLS, ports, disk and queue, and say what to do.",
     epilog="Example: pillarbox doctor example.org --outbound example.com --block-lists",
@@ -109,6 +116,7 @@ class _Wishes:
 @click.option(
     "--every",
     type=click.FloatRange(LEAST_EVERY_S, MOST_EVERY_S),
+    callback=_number,
     metavar="SECONDS",
     help=f"From one round trip of --watch to the next; {EVERY_S:g} if not told.",
 )

@@ -5,14 +5,18 @@ The password goes only to a server that has the key of one of the configured cer
 
 import imaplib
 import poplib
+import re
 import secrets
 import smtplib
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
+from email import message_from_bytes
 from email.message import EmailMessage
 from email.utils import formatdate
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -25,7 +29,7 @@ from pillarbox.core.secret import Secret
 ALL_S = 12 * WAIT_S
 LOOK_EVERY_S = 0.05
 SUBJECT = "pillarbox doctor: a test that removes itself"
-_NEWEST = 20
+_NEWEST = 500
 """Of the messages by POP3, this many are looked at."""
 
 
@@ -89,10 +93,7 @@ class Trip:
         subject = f"{self._account} {name}"
         try:
             found = work()
-        except (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error) as failure:
-            self.add(self._failed(subject, failure))
-            return False
-        except poplib.error_proto as failure:
+        except Exception as failure:  # the libraries raise all sorts of them
             self.add(self._failed(subject, failure))
             return False
         if found:
@@ -101,13 +102,15 @@ class Trip:
         return True
 
     def _failed(self, subject: str, failure: Exception) -> Finding:
-        said, advice = str(failure), "look at the server's log at this moment"
-        if isinstance(failure, smtplib.SMTPResponseException):
-            reply = failure.smtp_error
-            text = reply if isinstance(reply, str) else reply.decode("ascii", "replace")
-            said = f"{failure.smtp_code} {text}"
+        said, advice = _said(failure), "look at the server's log at this moment"
         if isinstance(failure, smtplib.SMTPAuthenticationError):
-            advice = "give the password of the account; see: pillarbox account logins"
+            advice = (
+                "give the password of the account, if it is not disabled: pillarbox account list"
+            )
+        elif said.startswith("552"):
+            advice = f"make room: pillarbox account quota {self._account}"
+        elif "[IN-USE]" in said:
+            advice = "use an account that nobody reads by POP3"
         elif isinstance(failure, ConnectionRefusedError):
             advice = "start the server: pillarbox serve (or systemctl start pillarbox)"
         elif isinstance(failure, ssl.SSLCertVerificationError):
@@ -138,10 +141,17 @@ class Trip:
         with client:
             if not implicit:
                 client.starttls(context=self._context())
-            client.login(self._account, self._password.reveal())
+            client.ehlo_or_helo_if_needed()
+            code, reply = client.docmd("AUTH", f"PLAIN {b64encode(self._plain()).decode()}")
+            if code != 235:
+                raise smtplib.SMTPAuthenticationError(code, reply)
             self._may_be_there = True  # whatever becomes of the reply
             client.send_message(message)
         return "taken"
+
+    def _plain(self) -> bytes:
+        """RFC 4616 §2: UTF-8, which Python's own logins do not send."""
+        return f"\0{self._account}\0{self._password.reveal()}".encode()
 
     def _open_imap(self) -> imaplib.IMAP4 | None:
         place = self._place("imaps", "imap")
@@ -155,7 +165,7 @@ class Trip:
         else:
             client = imaplib.IMAP4(host, port, timeout=WAIT_S)
             client.starttls(self._context())
-        client.login(self._account, self._password.reveal())
+        client.authenticate("PLAIN", lambda _challenge: self._plain())
         return client
 
     def _open_pop3(self) -> poplib.POP3 | None:
@@ -193,29 +203,56 @@ class Trip:
         wanted = ["HEADER", "Message-ID", f'"{series or self._message_id}"']
         if series:
             wanted += ["SUBJECT", f'"{SUBJECT}"']  # nobody else's, whatever its Message-ID
-        _, (found, *_) = client.uid("SEARCH", *wanted)
-        return ",".join((found or b"").decode().split())
+        found = _answer(client.uid("SEARCH", *wanted))
+        uids = (found[0] or b"").decode().split()
+        if series and uids:
+            uids = self._exact(client, uids)
+        return ",".join(uids)
+
+    def _exact(self, client: imaplib.IMAP4, uids: list[str]) -> list[str]:
+        """Those that we made: a search finds texts also within longer ones."""
+        fields = "(BODY.PEEK[HEADER.FIELDS (MESSAGE-ID SUBJECT)])"
+        found = []
+        for item in _answer(client.uid("FETCH", ",".join(uids), fields)):
+            if isinstance(item, tuple):
+                uid = re.search(rb"UID (\d+)", item[0])
+                if uid and self._is_ours(item[1]):
+                    found.append(uid[1].decode())
+        return found
+
+    def _is_ours(self, header: bytes) -> bool:
+        """Whether it is the message of this trip, or of another one of its series."""
+        message = message_from_bytes(header)
+        message_id = str(message["Message-ID"] or "").strip()
+        pattern = re.escape(self._series) + r"[0-9a-f]{1,16}@[^<>\s]+>"
+        is_of_series = bool(self._series) and re.fullmatch(pattern, message_id) is not None
+        return message_id == self._message_id or (is_of_series and message["Subject"] == SUBJECT)
 
     def _find_by_pop3(self) -> str:
         client = self._open_pop3()
         if client is None:
             return ""
         try:
-            if not self._number(client):
+            if not self._numbers(client)[0]:
                 raise OSError("the message is not in the maildrop")
         finally:
             with suppress(OSError, poplib.error_proto):
                 client.quit()
         return "found"
 
-    def _number(self, client: poplib.POP3) -> int:
-        """Of the message by POP3; 0: it is not there."""
+    def _numbers(self, client: poplib.POP3) -> tuple[int, list[int]]:
+        """By POP3: the number of the message, 0 if it is not there, and of all of its series."""
         count, _ = client.stat()
-        wanted = f"Message-ID: {self._message_id}".encode()
+        own, ours = 0, []
         for number in range(count, max(0, count - _NEWEST), -1):
-            if wanted in client.top(number, 0)[1]:
-                return number
-        return 0
+            header = b"\r\n".join(client.top(number, 0)[1])
+            if self._is_ours(header):
+                ours.append(number)
+                if self._message_id.encode() in header:
+                    own = number
+                    if not self._series:
+                        break
+        return own, ours
 
     def _remove(self) -> str:
         if (imap := self._open_imap()) is not None:
@@ -243,16 +280,18 @@ class Trip:
     def _remove_by_pop3(self, client: poplib.POP3) -> bool:
         """A message that has just come may need a moment, and the maildrop is as it was at the login."""
         deadline = time.monotonic() + WAIT_S
-        while not (number := self._number(client)) and time.monotonic() < deadline:
+        own, ours = self._numbers(client)
+        while not own and time.monotonic() < deadline:
             client.quit()
             time.sleep(LOOK_EVERY_S)
             again = self._open_pop3()
             assert again is not None
             client = again
-        if number:
+            own, ours = self._numbers(client)
+        for number in ours:
             client.dele(number)
         client.quit()
-        return number > 0
+        return own > 0
 
     def _place(self, *services: str) -> tuple[bool, str, int] | None:
         """(TLS from the start, host, port) of the first of two services that listens."""
@@ -272,3 +311,25 @@ class Trip:
         )
         context.load_verify_locations(cadata=pem)
         return context
+
+
+def _answer(answer: tuple[str, list[Any]]) -> list[Any]:
+    """What imaplib gives behind an OK. Raises OSError."""
+    status, data = answer
+    if status != "OK":
+        words = data[0] if data and isinstance(data[0], bytes) else b""
+        raise OSError(f"{status} {words.decode('utf-8', 'replace')}")
+    return data
+
+
+def _said(failure: Exception) -> str:
+    """The words of the server, or of the system."""
+    code, words = 0, failure.args[0] if failure.args else ""
+    if isinstance(failure, smtplib.SMTPRecipientsRefused):
+        code, words = next(iter(failure.recipients.values()))
+    elif isinstance(failure, smtplib.SMTPResponseException):
+        code, words = failure.smtp_code, failure.smtp_error
+    elif not isinstance(words, bytes):
+        words = str(failure)
+    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
+    return f"{code} {text}" if code else text

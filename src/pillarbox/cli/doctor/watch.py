@@ -64,6 +64,11 @@ class Watch:
                 await asyncio.wait((trip,), timeout=END_S)
                 if not trip.done():
                     trip.cancel()
+                    text = (
+                        "the round trip under way was given up; its message may stay until the next"
+                    )
+                    click.echo(f"pillarbox: {text}", err=True)
+                    self.worked = False
                     break
                 self._tell(trip.result(), canary, folder)
                 left_s = max(0.0, began + self.every_s - time.monotonic())
