@@ -178,13 +178,16 @@ def _mail(report: dict[str, Any]) -> Table:
 
 
 def _workers(workers: list[dict[str, Any]], now: float) -> Table:
-    table = _table("worker", "process", "CPU %", "memory MiB", "files", "restarts", "runs for")
+    table = _table(
+        "worker", "process", "CPU %", "memory MiB", "of SQLite", "files", "restarts", "runs for"
+    )
     for worker in workers:
         table.add_row(
             _state_of(worker),
             str(worker["pid"] or "-"),
             f"{worker['cpu_percent']:.1f}",
             str(worker["resident_octets"] >> 20),
+            str(worker["sqlite_octets"] >> 20),
             str(worker["open_files"]),
             str(worker["restarts"]),
             duration(int(now - worker["started"])) if worker["started"] else "-",

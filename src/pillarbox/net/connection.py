@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_opened",
         "_opened_at",
+        "_parting",
         "_patience",
         "_proxy_header",
         "_reading_paused",
@@ -131,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._patience = Patience(self._loop, self._look_at_time)
+        self._parting: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._buffered = 0
         self._held = b""  # input as it came, that waits for its turn
@@ -491,6 +493,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.end()
+        if self._parting is not None:
+            self._parting.cancel()
         self._transport = None
         for waiter in self._drain_waiters:
             if not waiter.done():
@@ -686,5 +690,5 @@ class Connection(asyncio.Protocol):
         last = self.channel.end_tls()
         if last:
             self._transport.write(last)
-        self._loop.call_later(CLOSE_WAIT_S, self.abort)
+        self._parting = self._loop.call_later(CLOSE_WAIT_S, self.abort)
         self._transport.close()

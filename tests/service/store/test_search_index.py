@@ -260,3 +260,23 @@ def test_only_a_search_for_text_begins_an_index(
         assert idx(store).exists()
 
     with_store(tmp_path, work)
+
+
+def test_an_index_that_nobody_uses_is_closed_and_opened_again_when_it_is_wanted(
+    tmp_path: Path,
+) -> None:
+    async def work(store: Store) -> None:
+        index = store.index
+        await two_messages(store)
+        for _ in range(3):
+            store.close_unused()
+            assert await found(store, "banana") == [2]
+        assert list(index._open) == [1], "it is used between all calls"
+        store.close_unused()
+        store.close_unused()
+        await index._run(lambda: None)
+        assert not index._open
+        assert not index._used
+        assert await found(store, "banana") == [2]
+
+    with_store(tmp_path, work)
