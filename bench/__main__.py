@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench import growth, idle, imap, inbound, reading, relay, slow_disk, submission
+from bench import growth, idle, imap, inbound, limits, reading, relay, slow_disk, submission
 from bench.inbound import Mail
 from bench.load import CORPUS
 from bench.report import PEER_SETTINGS, console, machine_line
@@ -16,8 +16,8 @@ PEER = "postfix-dovecot"
 
 INBOUND = (
     *(Mail(sessions=sessions, accounts=accounts) for sessions in (10, 50) for accounts in (1, 100)),
-    Mail(messages=2000, size=65_536, times=6),
-    Mail(messages=2000, size=CORPUS),
+    Mail(messages=5000, size=65_536, times=6),
+    Mail(messages=5000, size=CORPUS),
 )
 """The mail of `bench all`."""
 
@@ -54,7 +54,7 @@ def _workers() -> int:
 
 @main.command("inbound")
 @_contest
-@click.option("--messages", default=5000, show_default=True)
+@click.option("--messages", default=15_000, show_default=True)
 @click.option("--sessions", default=10, show_default=True)
 @click.option("--accounts", default=100, show_default=True)
 @click.option("--size", default=4096, show_default=True, help="octets; 0: as real mail has them")
@@ -65,7 +65,7 @@ def inbound_(messages: int, sessions: int, accounts: int, size: int, **more: Any
 
 @main.command("submission")
 @_contest
-@click.option("--messages", default=1000, show_default=True)
+@click.option("--messages", default=3000, show_default=True)
 def submission_(messages: int, **more: Any) -> None:
     """Mail of users, a connection with STARTTLS and AUTH for each message."""
     submission.run(messages, **more)
@@ -131,13 +131,22 @@ def slow_disk_(rounds: int, save: bool) -> None:
     slow_disk.run(rounds, save=save)
 
 
+@main.command("limits")
+@click.option("--times", default=2000, show_default=True)
+@click.option("--save", is_flag=True, help="put the table into bench/RESULTS.md")
+def limits_(times: int, save: bool) -> None:
+    """What syncs, copies, handshakes and the like cost by themselves."""
+    limits.run(times, save=save)
+
+
 @main.command("all")
 @_contest
 def all_(**more: Any) -> None:
     """Each of the others, one after the other."""
+    limits.run(2000, save=more["save"])
     for mail in INBOUND:
         inbound.run(mail, **more)
-    submission.run(1000, **more)
+    submission.run(3000, **more)
     relay.run(10_000, 50, dkim=True, **more)
     imap.run(10_000, **more)
     reading.run_pop3(10_000, **more)

@@ -28,6 +28,8 @@ from bench.running import (
 
 SESSIONS = 10
 ACCOUNTS = 100
+PEER_MESSAGES = 1500
+"""At most: in about the same seconds as ours takes its own."""
 
 
 def run(messages: int, *, peer: bool, rounds: int, workers: int, save: bool) -> None:
@@ -41,7 +43,7 @@ def run(messages: int, *, peer: bool, rounds: int, workers: int, save: bool) -> 
         "load CPU share of both, %": MORE,
     }
     title = (
-        f"submission: {messages} messages of 4 KiB, each by a connection with STARTTLS and AUTH,"
+        "submission: messages of 4 KiB, each by a connection with STARTTLS and AUTH,"
         f" {SESSIONS} at once, medians of {rounds}"
     )
     report(title, rows, bars, save=save)
@@ -49,6 +51,8 @@ def run(messages: int, *, peer: bool, rounds: int, workers: int, save: bool) -> 
 
 def _row(server: Server, messages: int) -> Row:
     settle(server)  # all workers are there
+    if not isinstance(server, PillarboxServer):
+        messages = min(messages, PEER_MESSAGES)
     _send(server, 2 * ACCOUNTS)  # every account exists, and its password was checked once
     settle(server)
     before = cpu_s(server)

@@ -47,6 +47,13 @@ LOOKED_AT = {
         Family(
             "pillarbox_worker_resident_memory_bytes", "gauge", "Memory of a worker.", _BY_WORKER
         ),
+        Family(
+            "pillarbox_worker_sqlite_memory_bytes",
+            "gauge",
+            "Of the memory of a worker, what SQLite has: pages of account files and search indexes, kept for the next"
+            " look. All workers together have at most about 512 MiB.",
+            _BY_WORKER,
+        ),
         Family("pillarbox_worker_open_fds", "gauge", "Open files of a worker.", _BY_WORKER),
         Family(
             "pillarbox_queue_messages", "gauge", "Messages for other hosts that wait in the queue."
@@ -196,6 +203,9 @@ def _of_workers(status: Status) -> dict[str, list[Sample]]:
         "pillarbox_worker_cpu_seconds_total": each(worker.usage.cpu_s for worker in workers),
         "pillarbox_worker_resident_memory_bytes": each(
             worker.usage.resident_octets for worker in workers
+        ),
+        "pillarbox_worker_sqlite_memory_bytes": each(
+            worker.figures["sqlite_octets"] for worker in workers
         ),
         "pillarbox_worker_open_fds": each(worker.usage.descriptors for worker in workers),
         "process_cpu_seconds_total": [((), cpu_s_of_all(children))],

@@ -138,6 +138,7 @@ class Status:
             "cpu_percent": round(100 * used_s / seconds, 1),
             "cpu_seconds": usage.cpu_s,
             "resident_octets": usage.resident_octets,
+            "sqlite_octets": worker.figures["sqlite_octets"],
             "open_files": usage.descriptors,
             "connections": {name: worker.figures[name] for name in SERVICES},
         }

@@ -33,7 +33,7 @@ from pillarbox.net.listener import Listeners
 from pillarbox.net.service import Service
 from pillarbox.smtpd.context import SmtpContext
 from pillarbox.smtpd.pickup import Pickup
-from pillarbox.store import drop, run
+from pillarbox.store import database, drop, run
 from pillarbox.store.logins import Logins
 from pillarbox.store.place import Place
 from pillarbox.store.run import LoginFailures
@@ -246,6 +246,7 @@ class Server:
                 "pid": os.getpid(),
                 "started": self._started,
                 "beat": time.monotonic_ns() // 1_000_000,
+                "sqlite_octets": database.octets_in_memory(),
             },
             self._tally.numbers(),
             self._tally.slow.recent(time.time()),

@@ -18,9 +18,9 @@ from pillarbox.core.tally import MOST_SLOW, ROW_CELLS, SERVICES, SlowCommand
 from pillarbox.net.balance import NOW_OCTETS, passed_octets
 from pillarbox.store.place import ALONE, Place
 
-FIGURES = (*SERVICES, "pid", "started", "beat")
-"""What a worker tells of its present: connections by service, its process, when it started (epoch seconds), and when it
-told that (monotonic, ms). Its counts (`core.tally`) stand behind that."""
+FIGURES = (*SERVICES, "pid", "started", "beat", "sqlite_octets")
+"""What a worker tells of its present: connections by service, its process, when it started (epoch seconds), when it
+told that (monotonic, ms), and what SQLite has in memory there. Its counts (`core.tally`) stand behind that."""
 
 ACCOUNT_SLOTS = 1 << 14
 ADDRESS_SLOTS = 1 << 16

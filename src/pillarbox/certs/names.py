@@ -14,7 +14,9 @@ class ByName(Generic[T]):
         self._found: dict[str, T] = {}
         for names, value in pairs:
             for name in names:
-                self._found.setdefault(name.lower().removesuffix("."), value)
+                # RFC 9525 §6.3: a name with a wildcard anywhere else counts as none
+                if "*" not in name.removeprefix("*."):
+                    self._found.setdefault(name.lower().removesuffix("."), value)
 
     def find(self, name: str) -> T | None:
         """For a host name as A-labels, in any case; None: none fits."""

@@ -115,7 +115,7 @@ def _obtain(config: Config, bound: Sequence[socket.socket]) -> None:
         order = account.poll_and_finalize(order, deadline)
     finally:
         answers.close()
-    _keep(config, key + order.fullchain_pem.encode())
+    keep(config, key, order.fullchain_pem.encode())
 
 
 def _register(config: Config, key: JWKEC) -> client.ClientV2:
@@ -185,11 +185,14 @@ def _answer(
         account.answer_challenge(challenge, response)
 
 
-def _keep(config: Config, octets: bytes) -> None:
-    """Only what can be used takes the place of what there is."""
+def keep(config: Config, key: bytes, chain: bytes) -> None:
+    """Only what can be used takes the place of what there is. Raises ValueError, OSError."""
+    # RFC 8555 §11.4: a key of the CA's choice may stand in what it sends
+    if chain.count(b"-----BEGIN") != chain.count(b"-----BEGIN CERTIFICATE-----"):
+        raise ValueError("what the CA sent has something other than certificates in it")
     path = acme_paths(config)[0]
     candidate = path.with_name("acme-candidate.pem")
-    write_whole(candidate, octets, 0o600)
+    write_whole(candidate, key + chain, 0o600)
     try:
         pair = read_pair((candidate, candidate))
         if missing := set(wanted_names(config)) - set(pair.names):

@@ -44,7 +44,7 @@ class Push:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._again = False
-        self._unsubscribe = store.subscribe(account, self._hinted)
+        self._unsubscribe: Callable[[], None] | None = store.subscribe(account, self._hinted)
         self._timer = self._loop.call_later(_wait_s(), self._timed)
 
     def _hinted(self, mailboxes: set[int]) -> None:
@@ -76,7 +76,9 @@ class Push:
 
     def close(self) -> None:
         """Start no more. What runs goes on, see `finished`."""
-        self._unsubscribe()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None  # it knows us: who listens no more is freed at once
         self._timer.cancel()
         self._again = False
 

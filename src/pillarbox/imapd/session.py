@@ -145,6 +145,7 @@ class ImapSession:
         append.drop(client)
         if client.push is not None:
             client.push.cancel()
+            client.push = None
         client.stop_watching(NOTHING)
         client.selected_mailbox = None
 

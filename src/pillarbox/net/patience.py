@@ -97,7 +97,12 @@ class Patience:
             self._stall_timer = None
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection is gone. What it was is freed at once: we let go of it, as it did of its session."""
         self.end_watch()
         if self._timer is not None:
             self._timer.cancel()
+        self._look = _nothing
+
+
+def _nothing() -> None:
+    """In place of a look at a connection that is gone."""

@@ -56,6 +56,11 @@ def bound_caches(octets: int) -> None:
     apsw.soft_heap_limit(octets)
 
 
+def octets_in_memory() -> int:
+    """What SQLite has in memory now for all files of this process: nearly all of it pages of files that are open."""
+    return apsw.memory_used()
+
+
 def open_to_read(path: Path) -> apsw.Connection:
     """A connection that changes nothing, in a thread or another program; on a read-only disk too, where all that was
     written is in the file itself. Raises apsw.Error."""

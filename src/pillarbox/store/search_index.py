@@ -23,6 +23,7 @@ from typing import Protocol, TypeVar
 import apsw
 
 from pillarbox.core.errors import Failure
+from pillarbox.core.memory import give_back
 from pillarbox.mime.searched import index_text
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
@@ -38,9 +39,13 @@ LARGEST_INDEXED = PIECE_OCTETS
 MOST_TRIGRAMS = 32
 """Of a text that are asked for; the rest is seen when the messages are read."""
 MOST_OPEN = 32
+CACHE_KIB = 4096
+"""Of an index, in memory."""
 FEWEST_MESSAGES = 200
 """With fewer messages in it, an account needs no index."""
 BUSY_TIMEOUT_MS = 2000
+BEGIN_S = 1.0
+"""After a search that wants an index: it is not made while those who search are still reading everything."""
 
 log = logging.getLogger("pillarbox.store")
 
@@ -90,7 +95,10 @@ class SearchIndex:
         self._read = read
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._open: OrderedDict[int, apsw.Connection] = OrderedDict()  # used in the thread only
-        self._waiting: OrderedDict[int, None] = OrderedDict()
+        self._used: dict[int, int] = {}  # in which round, of those; likewise
+        self._round = 0
+        self._waiting: OrderedDict[int, float] = OrderedDict()
+        """Accounts, and from when on (of the loop's clock) they may be indexed."""
         self._task: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -106,12 +114,11 @@ class SearchIndex:
     # Searching
 
     async def is_wanted(self, account: int) -> bool:
-        """Whether there is an index of the account; it is made, or brought up to date, from now on if the account has
+        """Whether there is an index of the account; it is made, or brought up to date, in a moment if the account has
         some mail."""
-        count = await self._read(account, _count_messages)
         exists = path_of_index(self._path_of(account)).exists()
-        if exists or count >= FEWEST_MESSAGES:
-            self.catch_up(account)
+        if exists or await self._read(account, _count_messages) >= FEWEST_MESSAGES:
+            self.catch_up(account, BEGIN_S)
         return exists
 
     def keep_up(self, account: int) -> None:
@@ -148,11 +155,12 @@ class SearchIndex:
 
     # Building
 
-    def catch_up(self, account: int) -> None:
+    def catch_up(self, account: int, after_s: float = 0) -> None:
         """Index what is not yet indexed, some time soon."""
-        self._waiting[account] = None
+        loop = asyncio.get_running_loop()
+        self._waiting.setdefault(account, loop.time() + after_s)
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._build())
+            self._task = loop.create_task(self._build())
 
     async def finished(self) -> None:
         """Wait until nothing is left to index."""
@@ -160,8 +168,13 @@ class SearchIndex:
             await self._task
 
     async def _build(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
-            account, _ = self._waiting.popitem(last=False)
+            account, begin = next(iter(self._waiting.items()))
+            if begin > loop.time():
+                await asyncio.sleep(begin - loop.time())
+            if self._waiting.pop(account, None) is None:
+                continue  # the account was removed
             try:
                 await self._build_one(account)
             except (Failure, apsw.Error, OSError) as error:
@@ -219,6 +232,7 @@ class SearchIndex:
         connection = self._open.get(account)
         if connection is not None:
             self._open.move_to_end(account)
+            self._used[account] = self._round
             return connection
         path = path_of_index(self._path_of(account))
         try:
@@ -228,20 +242,42 @@ class SearchIndex:
             remove(self._path_of(account))
             connection = _open(path)
         self._open[account] = connection
+        self._used[account] = self._round
         if len(self._open) > MOST_OPEN:
-            self._open.popitem(last=False)[1].close()
+            self._close_oldest()
         return connection
+
+    def _close_oldest(self) -> None:
+        account, connection = self._open.popitem(last=False)
+        del self._used[account]
+        connection.close()
+
+    def close_unused(self) -> None:
+        """Close soon what nobody has used since the last but one call: each takes up to CACHE_KIB."""
+        self._round += 1
+        if self._open:
+            self._thread.submit(self._close_older, self._round - 1)
+
+    def _close_older(self, first: int) -> None:
+        """Those that were last used before the round `first`."""
+        count = len(self._open)
+        while self._open and self._used[next(iter(self._open))] < first:
+            self._close_oldest()
+        if len(self._open) < count:
+            give_back()
 
     def _close_all(self) -> None:
         for connection in self._open.values():
             connection.close()
         self._open.clear()
+        self._used.clear()
 
     def forget(self, account: int) -> None:
         """Close the index of an account that was removed, and delete it, soon."""
         self._waiting.pop(account, None)
 
         def work() -> None:
+            self._used.pop(account, None)
             connection = self._open.pop(account, None)
             if connection is not None:
                 connection.close()
@@ -282,7 +318,7 @@ def _open(path: Path) -> apsw.Connection:
         connection.pragma("journal_mode", "wal")
         # After a power cut the state of some earlier moment is there, whole.
         connection.pragma("synchronous", "NORMAL")
-        connection.pragma("cache_size", -4096)
+        connection.pragma("cache_size", -CACHE_KIB)
         with _immediate(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)

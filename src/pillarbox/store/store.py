@@ -134,8 +134,10 @@ class Store:
         await self._committer.put_left()
 
     def close_unused(self) -> None:
-        """Give back the memory of account files that nobody has used since the last but one call."""
+        """Give back the memory of account files, and of search indexes, that nobody has used since the last but one
+        call."""
         self._accounts.close_unused()
+        self.index.close_unused()
 
     async def close(self) -> None:
         """Finish what waits and close all files; the next start then needs no recovery."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -311,6 +312,20 @@ def test_every_help_has_an_example(run: Run, command: tuple[str, ...]) -> None:
     code, out, _ = run(*command, "--help")
     assert code == 0
     assert "Example: pillarbox" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", _all_commands())
+def test_no_command_takes_a_secret_as_an_argument(command: tuple[str, ...]) -> None:
+    """Everybody on the machine sees arguments (`ps`): a secret comes from a prompt, from stdin or from a file."""
+    found: click.Command = pillarbox
+    for name in command:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    for parameter in found.params:
+        words = {word for name in parameter.opts for word in re.split("[^a-z]+", name.lower())}
+        if words & {"password", "passwd", "secret", "token", "key", "credential"}:
+            is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+            assert is_flag or "file" in words or isinstance(parameter.type, click.Path), parameter
 
 
 def test_quotas_of_accounts_and_domains(with_alice: Run) -> None:

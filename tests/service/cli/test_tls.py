@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.cli import main
@@ -104,6 +108,40 @@ def test_what_is_wrong_is_named_and_the_exit_code_is_1(run: Run) -> None:
     assert "is not that of the certificate" in fourth[0]
     assert fifth == ["no client gets it: those before it have its names"]
     assert run("tls", "status")[1].count("PROBLEM: ") == 5
+
+
+def test_a_missing_intermediate_certificate_is_named_and_where_it_is(run: Run) -> None:
+    """Clients that know the root only cannot go from the host's certificate to it."""
+    authority = trustme.CA(organization_name="Intermediate One")
+    issued = authority.issue_cert("mail.example.org")
+    leaf = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+    where = "http://ca.example/one.der"
+    access = x509.AccessDescription(
+        AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(where)
+    )
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = (
+        x509.CertificateBuilder(extensions=list(leaf.extensions))
+        .subject_name(leaf.subject)
+        .issuer_name(leaf.issuer)
+        .public_key(leaf.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+        .add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    alone = signed.public_bytes(serialization.Encoding.PEM)
+    Path("a.pem").write_bytes(alone)
+    issued.private_key_pem.write_to_path("a-key.pem")
+    configure("a")
+    ((problem,),) = problems(run)
+    assert "Intermediate One" in problem
+    assert where in problem
+    assert "many clients will not trust it" in problem
+    Path("a.pem").write_bytes(alone + authority.cert_pem.bytes())
+    assert problems(run) == [[]]
 
 
 def test_config_check_warns_of_what_expired(run: Run) -> None:

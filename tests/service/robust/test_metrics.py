@@ -219,6 +219,7 @@ def test_all_metrics_of_the_reference_are_there_with_few_values(two: Watched) ->
     assert abs(value(figures, "process_start_time_seconds") - time.time()) < 600
     memory = value(figures, "pillarbox_worker_resident_memory_bytes")
     assert memory < value(figures, "process_resident_memory_bytes"), "the supervisor has some"
+    assert 0 < value(figures, "pillarbox_worker_sqlite_memory_bytes") < memory
 
 
 def test_the_page_of_metrics_is_what_the_code_is() -> None:
@@ -631,7 +632,9 @@ def test_top_shows_one_picture_where_there_is_no_terminal(two: Watched) -> None:
 def test_top_is_one_object_for_programs(two: Watched) -> None:
     report = json.loads(two.run("top", "--json", "--once").stdout)
     assert [worker["serves"] for worker in report["workers"]] == [True, True]
-    assert all(worker["resident_octets"] > 1 << 20 for worker in report["workers"])
+    for worker in report["workers"]:
+        assert worker["resident_octets"] > worker["sqlite_octets"] + (1 << 20)
+        assert worker["sqlite_octets"] > 0
     assert set(report["queue"]) >= {"active", "deferred", "oldest_s"}
     assert set(report["per_second"]) == set(report["totals"])
 

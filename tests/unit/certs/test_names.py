@@ -37,6 +37,17 @@ def test_exact_names_come_first_and_a_wildcard_stands_for_one_label(
     assert BY_NAME.find(name) == found
 
 
+@pytest.mark.parametrize(
+    "presented", ["*.*.example.net", "a.*.example.net", "f*o.example.net", "*"]
+)
+def test_a_name_with_a_wildcard_elsewhere_counts_as_none(presented: str) -> None:
+    """RFC 9525 §6.3: "invalid and MUST be ignored"."""
+    by_name = ByName([([presented, "*.example.org"], "it")])
+    assert by_name.find("x.example.org") == "it"
+    for name in (presented, presented.replace("*", "a"), presented.replace("*", "a", 1)):
+        assert by_name.find(name) is None
+
+
 @given(st.text(max_size=300))
 def test_any_name_is_looked_up_without_error(name: str) -> None:
     assert BY_NAME.find(name) in (None, "first", "second", "third")
