@@ -148,7 +148,7 @@ def _tell_gaps(reader: TraceReader, since: int) -> None:
     if gaps:
         count = sum(lost for _, lost in gaps)
         click.echo(
-            f"pillarbox: {count} events were not recorded, the last until {show_time(gaps[-1][0])}:"
+            f"pillarbox: not recorded: {counted(count, 'event')}, the last until {show_time(gaps[-1][0])}:"
             " something may be missing here",
             err=True,
         )
@@ -163,7 +163,11 @@ def _why_nothing(config: Config, reader: TraceReader, wanted: Wanted, since: int
     if not reader.paths:
         return f"nothing was recorded yet in {config.data_path}: a server records from its start on"
     shown = wanted.text.lstrip("@") if wanted.kind is Kind.DOMAIN else wanted.text
-    when = f"since {show_time(since)[:16]}Z" if since else f"in {config.explain.keep_days} days"
+    when = (
+        f"since {show_time(since)[:16]}Z"
+        if since
+        else f"in {counted(config.explain.keep_days, 'day')}"
+    )
     return f"nothing is recorded of {shown} {when}"
 
 

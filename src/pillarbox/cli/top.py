@@ -218,15 +218,17 @@ def _mail(report: dict[str, Any]) -> Table:
 
 
 def _workers(workers: list[dict[str, Any]], now: float, *, narrow: bool) -> Table:
-    memory = "MiB" if narrow else "memory MiB"
-    heads = ("worker", "process", "CPU %", memory, "files", "restarts", "runs for")
+    """Where it is `narrow`, without what SQLite has of the memory."""
+    memory = ("MiB",) if narrow else ("memory MiB", "of SQLite")
+    heads = ("worker", "process", "CPU %", *memory, "files", "restarts", "runs for")
     table = _table(*heads, narrow=narrow)
     for worker in workers:
+        octets = [worker["resident_octets"], worker["sqlite_octets"]]
         table.add_row(
             _state_of(worker),
             str(worker["pid"] or "-"),
             f"{worker['cpu_percent']:.1f}",
-            str(worker["resident_octets"] >> 20),
+            *(str(each >> 20) for each in octets[: len(memory)]),
             str(worker["open_files"]),
             str(worker["restarts"]),
             duration(int(now - worker["started"])) if worker["started"] else "-",

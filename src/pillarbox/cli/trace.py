@@ -301,7 +301,7 @@ def format_line(
     """For a terminal, which removes the colours where it is none; of what is said, `most` characters. Nothing in it
     moves the cursor. "" for the end of an IMAP command behind a literal, where nothing is said."""
     if shown.missed:
-        return style(f"... {shown.missed} lines not shown", fg="yellow")
+        return style(f"... {counted(shown.missed, 'line')} not shown", fg="yellow")
     if not shown.text and shown.who == CLIENT:
         return ""
     at = f"{datetime.fromtimestamp(shown.at, UTC):%H:%M:%S.%f}"[:-3] + "Z"

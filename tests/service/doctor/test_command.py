@@ -641,7 +641,7 @@ def in_queue(held: int, next_try: int, created: int) -> None:
         (FREE, 300, 60, "ok", "1 message"),
         (FREE, -3600, 3600, "error", "has been due for 1 h 0 min"),
         (FREE, 300, 86400, "warning", "the oldest came 1 d 0 h ago"),
-        (HELD, 300, 60, "warning", "1 recipients are held"),
+        (HELD, 300, 60, "warning", "held: 1 recipient"),
     ],
 )
 def test_old_mail_in_the_queue_is_told(

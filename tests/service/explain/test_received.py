@@ -532,7 +532,7 @@ def test_what_could_not_be_recorded_is_said(tmp_path: Path) -> None:
     code, out, err = run_explain(tmp_path, ANN)
     assert code == 0
     assert "accepted" in out
-    assert err.startswith("pillarbox: 7 events were not recorded, the last until ")
+    assert err.startswith("pillarbox: not recorded: 7 events, the last until ")
 
 
 # A server of its own

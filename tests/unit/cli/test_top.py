@@ -21,6 +21,7 @@ def worker(number: int, *, serves: bool = True) -> dict[str, Any]:
         "serves": serves,
         "cpu_percent": 100.0,
         "resident_octets": 2 << 30,
+        "sqlite_octets": 1 << 30,
         "open_files": 12_345,
         "restarts": 3,
         "started": NOW - 200_000,

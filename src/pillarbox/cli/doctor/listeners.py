@@ -13,6 +13,7 @@ from cryptography import x509
 
 from pillarbox.certs.present import words
 from pillarbox.certs.report import listeners
+from pillarbox.cli.common import counted
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
@@ -50,7 +51,9 @@ async def check_certificates(case: Case) -> list[Finding]:
             findings.append(make("certificate", path, "; ".join(entry.problems), _RENEW))
         elif entry.pair is not None:
             names = ", ".join((*entry.pair.names, *entry.pair.addresses))
-            findings.append(ok("certificate", path, f"{names}: {entry.days} days left"))
+            findings.append(
+                ok("certificate", path, f"{names}: {counted(entry.days or 0, 'day')} left")
+            )
     if not findings:
         advice = "the first start of the server makes one; or set tls.certificate, tls.acme"
         findings.append(error("certificate", case.host, "there is none yet", advice))
