@@ -83,6 +83,19 @@ def imap_with_much(server: MailServer) -> None:
     client.logout()
 
 
+def imap_whose_commands_failed(server: MailServer) -> None:
+    client = selected(server)
+    client.create("Archive")  # which is there from the second time on
+    client.rename("nowhere", "new")
+    client.delete("nowhere")
+    client.append("nowhere", "", "", b"Subject: x\r\n\r\ntext\r\n")
+    client.append("nowhere", "", "", b"Subject: x\r\n\r\n" + b"text\r\n" * 40_000)
+    with suppress(imaplib.IMAP4.error):
+        client.store("99999", "+FLAGS", "\\Seen")
+    client.copy("1", "nowhere")
+    client.logout()
+
+
 def imap_that_failed_to_log_in(server: MailServer) -> None:
     client = imaplib.IMAP4(server.host, server.ports["imap"], timeout=20)
     with suppress(imaplib.IMAP4.error):
@@ -131,6 +144,19 @@ def pop3(server: MailServer) -> None:
     client.quit()
 
 
+def pop3_beside_another(server: MailServer) -> None:
+    first = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
+    first.user(USER)
+    first.pass_(PASSWORD)
+    second = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
+    second.user(USER)
+    with suppress(poplib.error_proto):
+        second.pass_(PASSWORD)
+    second.quit()
+    first.quit()
+    time.sleep(0.1)
+
+
 def pop3_cut_off(server: MailServer) -> None:
     client = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
     client.user(USER)
@@ -151,12 +177,14 @@ def left() -> Counter[type]:
         smtp_by_tls,
         smtp_cut_off,
         imap_with_much,
+        imap_whose_commands_failed,
         imap_that_failed_to_log_in,
         imap_that_idled,
         imap_cut_off_while_idle,
         imap_with_notify_and_compression,
         imap_by_tls,
         pop3,
+        pop3_beside_another,
         pop3_cut_off,
     ],
 )
