@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from pillarbox.core.errors import Refused
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.session import ImapSession
@@ -21,6 +22,7 @@ from pillarbox.net.channel import Channel
 from pillarbox.net.tls import TlsLayer
 from pillarbox.pop3d.session import Pop3Session
 from pillarbox.smtpd.session import SmtpSession
+from pillarbox.store.outgoing_row import Row
 from pillarbox.testing import MailServer
 
 USER, PASSWORD = "alice@example.test", "pillarbox"
@@ -36,6 +38,8 @@ OF_A_SESSION = frozenset(
         Client,
         Push,
         Watch,
+        Row,
+        Refused,
     )
 )
 
@@ -64,6 +68,14 @@ def smtp_cut_off(server: MailServer) -> None:
     client.mail("sender@example.org")
     client.rcpt(USER)
     client.close()
+
+
+def smtp_with_mail_for_another_host(server: MailServer) -> None:
+    with smtplib.SMTP(server.host, server.ports["submission"], timeout=20) as client:
+        client.starttls(context=server.client_context())
+        client.login(USER, PASSWORD)
+        client.sendmail(USER, ["somebody@elsewhere.example"], "Subject: x\r\n\r\ntext\r\n")
+    server.settle()
 
 
 def selected(server: MailServer) -> imaplib.IMAP4:
@@ -175,6 +187,7 @@ def left() -> Counter[type]:
     [
         smtp_with_a_message,
         smtp_by_tls,
+        smtp_with_mail_for_another_host,
         smtp_cut_off,
         imap_with_much,
         imap_whose_commands_failed,
