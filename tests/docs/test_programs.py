@@ -16,6 +16,7 @@ from pillarbox.testing import MailServer
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("test_*.py"))
 
 README, TESTING = ROOT / "README.md", ROOT / "docs" / "testing.md"
+ENGINES = ROOT / "docs" / "engines.md"
 OF_TESTS = (README, TESTING)
 """Pages that show test functions; what all others show is run as it stands."""
 
@@ -28,6 +29,12 @@ def programs() -> list[Any]:
 @pytest.mark.parametrize("block", programs())
 def test_programs_on_pages_run(block: Block) -> None:
     exec(compile(block.text, str(block), "exec"), {})
+
+
+def test_examples_of_engines_are_short() -> None:
+    sizes = [block.text.count("\n") for block in blocks(ENGINES, "python")]
+    assert len(sizes) == 6
+    assert max(sizes) <= 30
 
 
 def send_welcome(host: str, port: int, to: str) -> None:

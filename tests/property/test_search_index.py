@@ -182,3 +182,33 @@ def test_the_indexed_text_has_all_that_is_searched(octets: bytes, data) -> None:
     for one in every:
         start = data.draw(st.integers(0, len(one)))
         assert one[start : start + 20] in text
+
+
+_ODD = (
+    b"\r\n ", b"\n\t", b"\r\n", b"\r", b"\n", b" ", b"\0", b":", b"a", b"A", b"ss", b"x-odd", b"X-Odd: ",
+    b"\r\nX-Odd :", b"=?utf-8?q?a=C3=9F?=", b"=?", "é".encode(), "ß".encode(), b"\xff", "ﬁ".encode(), b"fi",
+)  # fmt: skip
+octets = st.lists(st.sampled_from(_ODD), max_size=12).map(b"".join)
+wishes = st.one_of(
+    st.lists(st.sampled_from(("a", "s", "i", "x-odd", " ", "é", "\r", "\n", "\0", "=?")), max_size=4).map("".join),
+    octets.map(lambda raw: fold(raw.decode("latin-1"))[:3]),
+)  # fmt: skip
+
+
+@given(st.lists(octets, max_size=6), wishes, st.sampled_from((4, 1 << 17)))
+@settings(max_examples=tries(500, 20_000), deadline=None)
+def test_many_texts_compared_at_once_are_found_as_each_alone(raws, wanted, most) -> None:
+    """Of fields and of header blocks, whatever is in them (RFC 3501 §6.4.4 HEADER)."""
+    wanted = fold(wanted)
+    fields, blocks = list(enumerate(b"X-Odd: " + raw for raw in raws)), list(enumerate(raws))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searched, "HEADER_PIECE", most)
+        patch.setattr(searched, "_MOST_JOINED", most)
+        with_it = searched.fields_with(fields, wanted)
+        found = searched.blocks_with(blocks, b"x-odd", wanted)
+    assert with_it == {number for number, raw in fields if searched.any_contains([raw], wanted)}
+    assert found == {
+        number
+        for number, block in blocks
+        if searched.any_contains(searched.fields_named(block, b"x-odd"), wanted)
+    }

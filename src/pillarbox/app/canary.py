@@ -16,6 +16,9 @@ import msgspec
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import Histogram
 
+SERIES = "pillarbox-canary"
+"""How the Message-IDs of its trips begin. What a trip that was cut off left behind, the next one removes."""
+
 NAME = "canary.json"
 LOCK_NAME = "canary.lock"
 LARGEST_OCTETS = 1 << 16

@@ -83,7 +83,8 @@ def _problems(pair: Pair, now: datetime.datetime) -> list[str]:
     problems = problems_of(pair, now)
     soon = min((pair.end - pair.start) / SOON, datetime.timedelta(days=SOON_DAYS))
     if pair.start <= now < pair.end < now + soon:
-        problems.append(f"it expires in {days_left(pair, now)} days")
+        left = days_left(pair, now)
+        problems.append(f"it expires in {left} day{'' if left == 1 else 's'}")
     if where := _missing_issuer(pair):
         problems.append(
             f"the certificate of {pair.issuer}, which signed it, is missing in the file: many clients will not trust"

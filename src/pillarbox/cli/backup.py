@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pillarbox.cli.common import show_octets
+from pillarbox.cli.common import counted, show_octets
 from pillarbox.cli.options import config_option, config_path, json_option, read_config
 from pillarbox.config.load import files_named_by
 from pillarbox.core.errors import Refused
@@ -76,8 +76,8 @@ def _show(target: Path, manifest: Manifest) -> None:
     octets = sum(file.size for file in manifest.files.values())
     count = len(manifest.accounts)
     what = "The server" if manifest.is_whole else "Saved"
-    accounts = "1 account" if count == 1 else f"{count} accounts"
+    accounts = counted(count, "account")
     click.echo(
-        f"{what}{' was saved' if manifest.is_whole else ''}: {accounts}, {len(manifest.files)} files,"
+        f"{what}{' was saved' if manifest.is_whole else ''}: {accounts}, {counted(len(manifest.files), 'file')},"
         f" {octets / 1_000_000:,.1f} MB, in {target}."
     )

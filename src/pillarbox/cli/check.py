@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from pillarbox.cli.common import counted
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.check import check_store
@@ -90,13 +91,13 @@ def _show(repaired: Repaired) -> None:
     salvaged, address = repaired.salvaged, repaired.address
     for problem in repaired.problems:
         click.echo(problem)
-    click.echo(f"{address}: repaired; {salvaged.saved} messages are in their places.")
+    click.echo(f"{address}: repaired; {counted(salvaged.saved, 'message')} in place.")
     if salvaged.recovered:
         click.echo(
-            f"{address}: {salvaged.recovered} messages whose place is lost are in the mailbox {RECOVERED}."
+            f"{address}: {counted(salvaged.recovered, 'message')} without a place, now in the mailbox {RECOVERED}."
         )
     if repaired.from_journal:
-        click.echo(f"{address}: {repaired.from_journal} messages came from the journal.")
+        click.echo(f"{address}: {counted(repaired.from_journal, 'message')} came from the journal.")
     for mailbox, count in salvaged.lost.items():
-        click.echo(f"{address}: {mailbox} had {count} more messages.")
+        click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")
     click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

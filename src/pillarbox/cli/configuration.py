@@ -10,8 +10,10 @@ from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
+from pillarbox.config.load import WrongConfiguration
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
+from pillarbox.config.shape import Fault
 
 
 @click.group(epilog="Example: pillarbox config check")
@@ -33,8 +35,14 @@ def example() -> None:
 @json_option
 @config_option
 def check(as_json: bool) -> None:
-    """Check the configuration, and whether the aliases lead anywhere. Exit code 1 when it cannot be used."""
-    configuration = read_config(as_server=False)
+    """Check the configuration, and whether the aliases lead anywhere. All faults are told at once, with the lines on
+    which they are. Exit code 1 when it cannot be used."""
+    try:
+        configuration = read_config(as_server=False)
+    except WrongConfiguration as wrong:
+        if as_json:
+            _print_json([], wrong.faults)
+        raise
     now = datetime.datetime.now(datetime.UTC)
     found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
     act_as_server(configuration)
@@ -46,11 +54,19 @@ def check(as_json: bool) -> None:
             for name in dict(directory.aliases()):
                 notes += notes_on(directory, name)
     if as_json:
-        click.echo(json.dumps({"notes": notes}, indent=2, ensure_ascii=False))
+        _print_json(notes, [])
         return
     for note in notes:
         click.echo(f"Note: {note}")
     click.echo("The configuration can be used.")
+
+
+def _print_json(notes: list[str], faults: list[tuple[int | None, Fault]]) -> None:
+    problems = [
+        {"line": line, "setting": fault.place, "problem": fault.text} for line, fault in faults
+    ]
+    shown = {"problems": problems, "notes": notes}
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 def _notes_on_settings(configuration: Config) -> Iterator[str]:

@@ -39,6 +39,17 @@ MOST_NAMES = 20
 AccountName = Callable[[int], str]
 """The address of an account by its number."""
 
+MailboxName = Callable[[str], str]
+"""The name of a mailbox by its place (`trace.events.place_of`)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Part:
+    """Of an event that tells more than one thing, what one of them is made from; for programs."""
+
+    name: str
+    values: dict[str, Any]
+
 
 @dataclass(slots=True)
 class Moment:
@@ -49,7 +60,7 @@ class Moment:
     what: str
     text: str
     more: list[str]
-    event: Event | None = None
+    event: Event | Part
     """From which it was made."""
 
 
@@ -58,6 +69,7 @@ class Words:
     """Makes moments of entries."""
 
     name_of: AccountName
+    mailbox_of: MailboxName
 
     def title(self, story: Story) -> str:
         """A line that says which message, or that it is a session."""
@@ -183,11 +195,12 @@ class Words:
             case Noticed():
                 yield _noticed(at, event, story.queue_id)
             case Flagged() | Fetched() | Copied() | Expunged():
-                account, mailbox, _ = event.place.split(".")
+                account = int(event.place.split(".")[0])
                 count = sum(last - first + 1 for first, last in event.ranges)
                 many = "one message" if count == 1 else f"{count} messages"
                 many = "all messages" if count > 1 << 24 else many
-                text = f"{many} in mailbox {mailbox} of {self.name_of(int(account))}"
+                mailbox = self.mailbox_of(event.place)
+                text = one_line(f"{many} in {mailbox} of {self.name_of(account)}")
                 yield Moment(at, _verb(event), text, [], event)
 
     def _of_fate(self, story: Story, entry: Entry) -> Iterator[Moment]:
@@ -231,10 +244,12 @@ def _session(entry: Entry, session: Session, known: Session | None) -> Iterator[
         text = f"from {session.client} port {session.port}{through} to {session.service} ({session.local})"
         yield Moment(opened if known is None else entry.at, "connection", text, [], event)
     if session.tls and (known is None or known.tls != session.tls):
-        yield Moment(opened + 1 if known is None else entry.at, "TLS", session.tls, [])
+        part = Part("tls", {"connection": session.connection, "tls": session.tls})
+        yield Moment(opened + 1 if known is None else entry.at, "TLS", session.tls, [], part)
     if session.hello and (known is None or known.hello != session.hello):
         at = opened + 2 if known is None else entry.at
-        yield Moment(at, "hello", one_line(session.hello), [])
+        part = Part("hello", {"connection": session.connection, "hello": session.hello})
+        yield Moment(at, "hello", one_line(session.hello), [], part)
 
 
 def _login(at: int, event: Login) -> Moment:
@@ -267,7 +282,8 @@ def _refused(at: int, event: Refused) -> Moment:
 
 def _accepted(at: int, event: Accepted) -> Iterator[Moment]:
     user = f" by {event.user}" if event.user else ""
-    yield Moment(event.began, "sender", one_line(f"<{event.sender}>{user}"), [])
+    part = Part("sender", {"sender": event.sender, "user": event.user})
+    yield Moment(event.began, "sender", one_line(f"<{event.sender}>{user}"), [], part)
     found_by = dict(event.found_by)
     for recipient, leads_to in event.recipients:
         route = ", ".join(f"<{address}>" for address in leads_to[:MOST_NAMES])
@@ -276,7 +292,15 @@ def _accepted(at: int, event: Accepted) -> Iterator[Moment]:
         by = f" by {found_by[recipient]}" if recipient in found_by else ""
         is_same = not leads_to or leads_to == [recipient.lower()]
         text = f"<{recipient}>" + ("" if is_same else f", which leads to {route}{by}")
-        yield Moment(event.began + 1, "recipient", one_line(text), [])
+        part = Part(
+            "recipient",
+            {
+                "recipient": recipient,
+                "leads_to": leads_to,
+                "found_by": found_by.get(recipient, ""),
+            },
+        )
+        yield Moment(event.began + 1, "recipient", one_line(text), [], part)
     message_id = f", Message-ID {event.message_id}" if event.message_id else ""
     text = f"as {event.queue_id}{message_id}, {event.size} octets"
     more = [*event.notes, *(f"not yet in the mailbox of {each}" for each in event.pending)]
@@ -333,13 +357,17 @@ def show_time(at: int) -> str:
 
 def moment_as_json(moment: Moment) -> dict[str, Any]:
     """For programs: what was recorded, besides the words."""
-    shown: dict[str, Any] = {
+    event = moment.event
+    if isinstance(event, Part):
+        name, values = event.name, event.values
+    else:
+        name = str(type(event).__struct_config__.tag)
+        values = msgspec.to_builtins(msgspec.structs.asdict(event))
+    return {
         "at": show_time(moment.at).replace(" ", "T"),
         "what": moment.what,
         "text": moment.text,
         "more": moment.more,
+        "event": name,
+        "values": values,
     }
-    if moment.event is not None:
-        shown["event"] = type(moment.event).__struct_config__.tag
-        shown["values"] = msgspec.to_builtins(msgspec.structs.asdict(moment.event))
-    return shown

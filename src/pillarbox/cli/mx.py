@@ -19,10 +19,21 @@ from pillarbox.smtp.client_events import Outcome, TlsMode
 COLUMNS = ("try", "preference", "host", "addresses", "note")
 
 
+def _domain(_context: click.Context, _argument: click.Parameter, value: str) -> str:
+    behind = value.rpartition("@")[2]
+    try:
+        canonical_domain(behind)
+    except ValueError:
+        raise click.BadParameter(f'"{value}" is no domain name') from None
+    if behind != value:
+        raise click.BadParameter(f'"{value}" is an address: give its domain, {behind}')
+    return value
+
+
 @click.command(
     short_help="Show the route of mail for a domain.", epilog="Example: pillarbox mx example.com"
 )
-@click.argument("domain")
+@click.argument("domain", callback=_domain)
 @json_option
 @config_option
 def mx(domain: str, as_json: bool) -> None:
@@ -34,10 +45,7 @@ def mx(domain: str, as_json: bool) -> None:
             show_table(COLUMNS, [], as_json=True)
         return
     router = make_router(config)
-    try:
-        key, rule = router.rule(canonical_domain(domain))
-    except ValueError:
-        key, rule = domain, None  # what is wrong with it, the search for a route tells best
+    key, rule = router.rule(canonical_domain(domain))
     if rule is not None:
         click.echo(_said_by(key, rule), err=True)
     if rule is not None and rule.name:
@@ -50,10 +58,7 @@ def _is_local(config: Config, domain: str) -> bool:
     if not (config.data_path / "directory.db").exists():
         return False
     with directory_of(config) as directory:
-        try:
-            return directory.is_local(canonical_domain(domain))
-        except ValueError:
-            return False
+        return directory.is_local(canonical_domain(domain))
 
 
 _TLS = {
@@ -73,7 +78,7 @@ def _said_by(key: str, rule: Rule) -> str:
 
 def _show_hosts(route: Hosts | Outcome, *, as_json: bool) -> None:
     if isinstance(route, Outcome):
-        raise Refused(f"{route.reply.code} {route.reply.enhanced} {route.reply.text}")
+        raise _no_way(route.reply.code, route.reply.enhanced, route.reply.text)
     rows = [
         (number, None, host.name, host.address, f"port {host.port}")
         for number, host in enumerate(route.hosts, 1)
@@ -92,7 +97,13 @@ def _show_route(route: Route | NoRoute, *, as_json: bool) -> None:
     if rows or as_json:
         show_table(COLUMNS, rows, as_json=as_json)
     if isinstance(route, NoRoute):
-        raise Refused(f"{route.code} {route.enhanced} {route.text}")
+        raise _no_way(route.code, route.enhanced, route.text)
+
+
+def _no_way(code: int, enhanced: str, text: str) -> Refused:
+    """What is wrong, and what it means for mail."""
+    then = "goes back to its sender" if code >= 500 else "waits, and is tried again"
+    return Refused(f"{text}: mail for it {then} ({code} {enhanced})")
 
 
 async def _ask(config: Config, domain: str) -> Route | NoRoute:

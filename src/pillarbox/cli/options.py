@@ -36,6 +36,24 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+class Hinting(click.Command):
+    """A command without arguments, which says of one that is given to which option it belongs."""
+
+    allow_extra_args = True
+
+    def __init__(self, *values: Any, option_for: Callable[[str], str], **named: Any) -> None:
+        """`option_for` says which option an argument fits, "" for none."""
+        super().__init__(*values, **named)
+        self._option_for = option_for
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for argument in super().parse_args(ctx, args)[:1]:
+            option = self._option_for(argument)
+            hint = f" Did you mean {option} {argument}?" if option else ""
+            ctx.fail(f"Got unexpected extra argument ({argument}).{hint}")
+        return []
+
+
 def read_config(*, as_server: bool = True) -> Config:
     """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
     no file of the data folder becomes root's. It is read once, for that user may not be able to. Raises Refused."""

@@ -22,7 +22,7 @@ from pillarbox.cli.common import (
     show_many,
     show_table,
 )
-from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.options import Hinting, config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
@@ -85,13 +85,24 @@ def selection_options(function: Function) -> Function:
     return wrapper  # type: ignore[return-value]
 
 
+def _option_for(argument: str) -> str:
+    if "@" in argument:
+        return "--address"
+    return "--domain" if "." in argument else "--id"
+
+
 @click.group(epilog="Example: pillarbox queue list --domain example.com")
 @config_option
 def queue() -> None:
     """Mail that is on its way to other hosts."""
 
 
-@queue.command("list", epilog="Example: pillarbox queue list --older-than 4h --json")
+@queue.command(
+    "list",
+    cls=Hinting,
+    option_for=_option_for,
+    epilog="Example: pillarbox queue list --older-than 4h --json",
+)
 @selection_options
 @json_option
 @config_option
@@ -258,7 +269,11 @@ def _ensure_meant(selection: Selection, everything: bool) -> None:
 all_option = click.option("--all", "everything", is_flag=True, help="All that waits.")
 
 
-@queue.command(epilog="Example: pillarbox queue retry --domain example.com")
+@queue.command(
+    cls=Hinting,
+    option_for=_option_for,
+    epilog="Example: pillarbox queue retry --domain example.com",
+)
 @selection_options
 @all_option
 @config_option
@@ -269,7 +284,11 @@ def retry(selection: Selection, everything: bool) -> None:
     )
 
 
-@queue.command(epilog="Example: pillarbox queue hold --address spammer@example.org")
+@queue.command(
+    cls=Hinting,
+    option_for=_option_for,
+    epilog="Example: pillarbox queue hold --address spammer@example.org",
+)
 @selection_options
 @all_option
 @config_option
@@ -280,7 +299,11 @@ def hold(selection: Selection, everything: bool) -> None:
     )
 
 
-@queue.command(epilog="Example: pillarbox queue release --all")
+@queue.command(
+    cls=Hinting,
+    option_for=_option_for,
+    epilog="Example: pillarbox queue release --all",
+)
 @selection_options
 @all_option
 @config_option
@@ -295,6 +318,8 @@ def release(selection: Selection, everything: bool) -> None:
 
 
 @queue.command(
+    cls=Hinting,
+    option_for=_option_for,
     short_help="Delete mail, without telling its sender.",
     epilog="Example: pillarbox queue remove --id 02H35N444BPXZQGY",
 )

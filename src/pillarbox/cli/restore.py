@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pillarbox.cli.common import show_octets
+from pillarbox.cli.common import counted, show_octets
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -50,7 +50,7 @@ def _restore_accounts(
             if not as_json:
                 click.echo(f"The mail of {replacement.address} was restored.")
                 if replacement.recovered:
-                    click.echo(f"The journal had {replacement.recovered} more messages.")
+                    click.echo(f"The journal had {counted(replacement.recovered, 'message')} more.")
                 if replacement.aside is not None:
                     click.echo(f"What it had until now is in {replacement.aside}.")
     if as_json:
@@ -75,7 +75,9 @@ def _restore_server(config: Config, source: Path, manifest: Manifest, *, as_json
         summary = {"accounts": len(manifest.accounts), "damaged": damaged, "not_here": missing}
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{len(manifest.accounts)} accounts were restored into {config.data_path}.")
+        click.echo(
+            f"Restored into {config.data_path}: {counted(len(manifest.accounts), 'account')}."
+        )
         for name, origin in missing.items():
             click.echo(f"Not here: {origin}; the backup has it as {name}.")
     if damaged:

@@ -13,6 +13,7 @@ from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths, is_due, renewal_time
 from pillarbox.certs.report import Entry, listeners, report
+from pillarbox.cli.common import counted
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 
@@ -102,7 +103,7 @@ def _text(entry: Entry, shown_at: list[str]) -> str:
         lines += [
             f"  names:   {', '.join((*pair.names, *pair.addresses)) or 'none'}",
             f"  issuer:  {pair.issuer}{' (itself)' if pair.is_self_signed else ''}",
-            f"  expires: {pair.end:%Y-%m-%d %H:%M} UTC, in {entry.days} days",
+            f"  expires: {pair.end:%Y-%m-%d %H:%M} UTC, in {counted(entry.days or 0, 'day')}",
         ]
     lines.append(f"  key:     {entry.paths[1]}")
     if pair is not None:

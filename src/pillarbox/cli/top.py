@@ -12,8 +12,16 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    Group,
+    JustifyMethod,
+    RenderableType,
+    RenderResult,
+)
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +35,7 @@ from pillarbox.store.queue_figures import QueueReader
 EVERY_S = 1.0
 WIDTH = 100
 """Of a picture that is not for a terminal."""
+WIDEST = 10_000
 
 
 @click.command(
@@ -129,22 +138,53 @@ def picture(report: dict[str, Any], now: float) -> RenderableType:
     oldest = f", the oldest {duration(queue['oldest_s'])} old" if queue["messages"] else ""
     queued = (
         f"Queue: {counted(queue['messages'], 'message')}{oldest};"
-        f" {queue['active']} recipients active, {queue['deferred']} deferred, {queue['held']} held;"
-        f" {queue['local_deliveries']} deliveries here wait"
+        f" {counted(queue['active'], 'recipient')} active, {queue['deferred']} deferred,"
+        f" {queue['held']} held; waiting here: {queue['local_deliveries']}"
     )
-    beside = Table.grid(padding=(0, 6, 0, 0))
-    beside.add_row(_protocols(workers, rates), _mail(report))
-    parts = (head, beside, queued, _workers(workers, now), _slow(report["slow_commands"], now))
+    slow = report["slow_commands"]
+    parts = (
+        head,
+        _Fitting(*_beside(_protocols(workers, rates), _mail(report))),
+        queued,
+        _Fitting(*(_workers(workers, now, narrow=narrow) for narrow in (False, True))),
+        _Fitting(*(_slow(slow, now, narrow=narrow) for narrow in (False, True))),
+    )
     lines: list[RenderableType] = []
     for part in parts:
         lines += [part, ""]
     return Group(*lines[:-1])
 
 
-def _table(*columns: str) -> Table:
+class _Fitting:
+    """The first of some forms for which the terminal is wide enough, else the last."""
+
+    def __init__(self, *forms: RenderableType) -> None:
+        self._forms = forms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        *others, last = self._forms
+        unlimited = options.update(max_width=WIDEST)  # else nothing is told to be wider
+        for form in others:
+            if Measurement.get(console, unlimited, form).maximum <= options.max_width:
+                yield form
+                return
+        yield last
+
+
+def _beside(left: Table, right: Table) -> Iterator[RenderableType]:
+    for gap in (6, 2):
+        grid = Table.grid(padding=(0, gap, 0, 0))
+        grid.add_row(left, right)
+        yield grid
+    yield Group(left, "", right)
+
+
+def _table(*columns: str, narrow: bool = False) -> Table:
+    """What does not fit is cut, or where it is `narrow`, folded."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        justify: JustifyMethod = "left" if number == 0 else "right"
+        table.add_column(column, justify=justify, no_wrap=not narrow, overflow="fold")
     return table
 
 
@@ -177,17 +217,18 @@ def _mail(report: dict[str, Any]) -> Table:
     return table
 
 
-def _workers(workers: list[dict[str, Any]], now: float) -> Table:
-    table = _table(
-        "worker", "process", "CPU %", "memory MiB", "of SQLite", "files", "restarts", "runs for"
-    )
+def _workers(workers: list[dict[str, Any]], now: float, *, narrow: bool) -> Table:
+    """Where it is `narrow`, without what SQLite has of the memory."""
+    memory = ("MiB",) if narrow else ("memory MiB", "of SQLite")
+    heads = ("worker", "process", "CPU %", *memory, "files", "restarts", "runs for")
+    table = _table(*heads, narrow=narrow)
     for worker in workers:
+        octets = [worker["resident_octets"], worker["sqlite_octets"]]
         table.add_row(
             _state_of(worker),
             str(worker["pid"] or "-"),
             f"{worker['cpu_percent']:.1f}",
-            str(worker["resident_octets"] >> 20),
-            str(worker["sqlite_octets"] >> 20),
+            *(str(each >> 20) for each in octets[: len(memory)]),
             str(worker["open_files"]),
             str(worker["restarts"]),
             duration(int(now - worker["started"])) if worker["started"] else "-",
@@ -203,10 +244,10 @@ def _state_of(worker: dict[str, Any]) -> Text:
     return Text(f"{worker['worker']} {wrong}", style="bold red")
 
 
-def _slow(commands: list[dict[str, Any]], now: float) -> RenderableType:
+def _slow(commands: list[dict[str, Any]], now: float, *, narrow: bool) -> RenderableType:
     if not commands:
         return "No command took a tenth of a second in the last five minutes."
-    table = _table("slow command", "seconds", "ago", "account")
+    table = _table("slow command", "seconds", "ago", "account", narrow=narrow)
     for command in commands:
         table.add_row(
             f"{command['protocol']} {one_line(command['command'])}",

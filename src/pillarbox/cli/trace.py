@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ from pillarbox.app.control import short_path
 from pillarbox.app.status import ask
 from pillarbox.app.watching import Shown, Standing, Wish, watch_name
 from pillarbox.cli.common import counted, visible
-from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.options import Hinting, config_option, json_option, read_config
 from pillarbox.cli.transcript import Transcripts
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import parse_networks
+from pillarbox.net.tap import CLIENT
 
 SERVICES_OF = {
     "smtp": ["smtp"],
     "lmtp": ["lmtp"],
     "submission": ["submission", "submissions"],
+    "submissions": ["submissions"],
     "imap": ["imap", "imaps"],
+    "imaps": ["imaps"],
     "pop3": ["pop3", "pop3s"],
+    "pop3s": ["pop3s"],
 }
+"""What each protocol is served by; a service that begins with TLS can be named by itself."""
 
 AGAIN_S = 0.5
 """A worker that ended is looked for as often as this."""
@@ -36,6 +42,9 @@ PATIENCE_S = 10.0
 """For a worker to answer, or to come back."""
 
 LINE_OCTETS = 1 << 20
+
+SHORT = 100
+"""Characters of what is said, with --short."""
 
 _SIGNS = {"client": "C:", "server": "S:", "": "--"}
 _COLOURS = {"client": "cyan", "server": None, "": "yellow"}
@@ -51,7 +60,21 @@ def _networks(
     return list(values)
 
 
+def _option_for(argument: str) -> str:
+    if "@" in argument:
+        return "--account"
+    if argument in SERVICES_OF:
+        return "--protocol"
+    try:
+        parse_networks([argument])
+    except ValueError:
+        return ""
+    return "--address"
+
+
 @click.command(
+    cls=Hinting,
+    option_for=_option_for,
     short_help="Look on at the sessions of the server.",
     epilog="Example: pillarbox trace --account alice@example.org --protocol imap --save session.txt",
 )
@@ -82,6 +105,9 @@ def _networks(
     metavar="SECONDS",
     help="End after so long; else Ctrl-C does.",
 )
+@click.option(
+    "--short", is_flag=True, help=f"Of what is said in a line, {SHORT} characters at most."
+)
 @json_option
 @config_option
 def trace(
@@ -90,6 +116,7 @@ def trace(
     protocol: tuple[str, ...],
     save: Path | None,
     seconds: float | None,
+    short: bool,
     as_json: bool,
 ) -> None:
     """Look on at the sessions of the running server, those that are open and those that come: what
@@ -100,11 +127,14 @@ def trace(
     this command: when it is too slow, lines are left out, and it says how many. For what happened
     before, see: pillarbox explain.
     """
+    if short and as_json:
+        raise click.UsageError("--short or --json, not both")
     config = read_config(as_server=False)  # root may save where the server's user may not
     workers = [each["worker"] for each in _ask(config.data_path)["workers"]]
     wish = Wish(account, address, [name for each in protocol for name in SERVICES_OF[each]])
     transcripts = Transcripts(save) if save is not None else None
-    view = _View(config.data_path, workers, wish, as_json=as_json, transcripts=transcripts)
+    format_ = _as_json_line if as_json else partial(format_line, most=SHORT if short else None)
+    view = _View(config.data_path, workers, wish, format_, transcripts)
     try:
         asyncio.run(view.run(seconds))
     finally:
@@ -128,7 +158,8 @@ class _View:
     folder: Path
     workers: list[int]
     wish: Wish
-    as_json: bool
+    format: Callable[[Shown], str]
+    """"": it is not shown."""
     transcripts: Transcripts | None
     lines: int = 0
     missed: int = 0
@@ -224,19 +255,17 @@ class _View:
     def _say(self, text: str) -> None:
         click.echo(f"pillarbox: {text}", err=True)
 
-    def _show(self, line: bytes) -> None:
+    def _show(self, octets: bytes) -> None:
         try:
-            shown = msgspec.json.decode(line, type=Shown)
+            shown = msgspec.json.decode(octets, type=Shown)
         except msgspec.DecodeError:
             return  # half a line of a worker that was killed
         self.missed += shown.missed
         if shown.session:
             self.sessions.add(shown.session)
-        self.lines += not shown.missed
-        if self.as_json:
-            click.echo(json.dumps(_as_json(shown)))
-        else:
-            click.echo(format_line(shown))
+        if line := self.format(shown):
+            self.lines += not shown.missed
+            click.echo(line)
         if self.transcripts is not None:
             for text in self.transcripts.add(shown):
                 self._say(text)
@@ -261,18 +290,26 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def _as_json(shown: Shown) -> dict[str, Any]:
+def _as_json_line(shown: Shown) -> str:
     values: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(shown))
-    return {"missed": shown.missed} if shown.missed else values
+    return json.dumps({"missed": shown.missed} if shown.missed else values)
 
 
-def format_line(shown: Shown, *, style: Callable[..., str] = click.style) -> str:
-    """For a terminal, which removes the colours where it is none. Nothing in it moves the cursor."""
+def format_line(
+    shown: Shown, *, most: int | None = None, style: Callable[..., str] = click.style
+) -> str:
+    """For a terminal, which removes the colours where it is none; of what is said, `most` characters. Nothing in it
+    moves the cursor. "" for the end of an IMAP command behind a literal, where nothing is said."""
     if shown.missed:
-        return style(f"... {shown.missed} lines not shown", fg="yellow")
+        return style(f"... {counted(shown.missed, 'line')} not shown", fg="yellow")
+    if not shown.text and shown.who == CLIENT:
+        return ""
     at = f"{datetime.fromtimestamp(shown.at, UTC):%H:%M:%S.%f}"[:-3] + "Z"
     head = f"{at} {shown.session} {shown.service} {shown.client} {shown.account or '-'}"
     tls = " [TLS]" if shown.tls else ""
-    said = f"{_SIGNS.get(shown.who, '--')} {visible(shown.text)}"
+    text = visible(shown.text)
+    if most is not None and len(text) > most:
+        text = f"{text[:most]}<{len(text) - most} more>"
+    said = f"{_SIGNS.get(shown.who, '--')} {text}"
     colour = _COLOURS.get(shown.who)
     return f"{visible(head)}{tls} ({visible(shown.stage)}) {style(said, fg=colour) if colour else said}"

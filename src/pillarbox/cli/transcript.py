@@ -119,7 +119,7 @@ class Transcripts:
                 opened.write("\n".join(lines) + "\n")
         except (Refused, OSError) as failure:
             return [f"a session was not saved: {failure}"]
-        said = f"{path}: {transcript.service} session {transcript.session}, {len(lines)} lines"
+        said = f"{path}: {transcript.service} session {transcript.session}, {counted(len(lines), 'line')}"
         return [said if transcript.is_whole else f"{said}; lines are missing in it"]
 
     def _next_path(self) -> Path:

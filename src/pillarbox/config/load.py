@@ -1,19 +1,19 @@
 """Finding, reading and checking the configuration file."""
 
 import ipaddress
-import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
 from pillarbox.config.acme import acme_problems
+from pillarbox.config.lines import find_lines, line_of, parse_place
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
+from pillarbox.config.shape import Fault, check_shape, follows
 from pillarbox.core.address import canonical_host
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
@@ -50,6 +50,18 @@ def find_config(option: str | None, environment: Mapping[str, str] = os.environ)
     )
 
 
+class WrongConfiguration(Refused):
+    """A file with faults: `faults` are (line from 1, or None, and what is wrong there)."""
+
+    def __init__(self, path: Path, faults: list[tuple[int | None, Fault]]) -> None:
+        lines = (
+            f"{path}{f':{line}' if line else ''}: {fault.place}: {fault.text}"
+            for line, fault in faults
+        )
+        super().__init__("\n".join(lines))
+        self.faults = faults
+
+
 def load_config(path: Path) -> Config:
     """Read and check a file. Raises Refused with all that is wrong, a line each."""
     try:
@@ -59,26 +71,44 @@ def load_config(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise Refused(f"{path} is not UTF-8 text") from error
     try:
-        config = msgspec.convert(tomllib.loads(text), Config)
-    except msgspec.ValidationError as error:
-        raise Refused(f"{path}: {_in_plain_words(str(error))}") from error
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Among them are numbers of thousands of digits, and brackets in brackets in brackets.
         raise Refused(f"{path} is not valid TOML: {error}") from error
-    if not config.data_dir:
-        raise Refused(f"{path}: data_dir: name a folder")
-    base = path.resolve().parent
-    config.data_dir = str(base / config.data_dir)
+    shape = check_shape(document)
+    config = msgspec.convert(document, Config)
+    _make_absolute(config, path.resolve().parent)
+    faults = shape.faults + [
+        Fault(place, words)
+        for place, _, words in (problem.partition(": ") for problem in find_problems(config))
+        if not follows(place, words, shape.faults)
+    ]
+    if faults:
+        raise WrongConfiguration(path, _with_lines(text, faults, shape.renamed))
+    return config
+
+
+def _make_absolute(config: Config, base: Path) -> None:
+    """All paths, from those that are relative to the folder of the file."""
+    if config.data_dir:
+        config.data_dir = str(base / config.data_dir)
     for section, name in (*_named_files(config), (config.sendmail, "drop_dir")):
         value = getattr(section, name)
         if value:
             setattr(section, name, str(base / value))
     if config.oauth.jwks and "://" not in config.oauth.jwks:
         config.oauth.jwks = str(base / config.oauth.jwks)
-    problems = list(find_problems(config))
-    if problems:
-        raise Refused("\n".join(f"{path}: {problem}" for problem in problems))
-    return config
+
+
+def _with_lines(
+    text: str, faults: list[Fault], renamed: Mapping[str, str]
+) -> list[tuple[int | None, Fault]]:
+    """In the order of the file; first what stands nowhere in it."""
+    lines = find_lines(text)
+    for right, wrong in renamed.items():
+        lines.update({(right, *at[1:]): line for at, line in [*lines.items()] if at[0] == wrong})
+    found = [(line_of(lines, parse_place(fault.place)), fault) for fault in faults]
+    return sorted(found, key=lambda each: each[0] or 0)
 
 
 def _named_files(config: Config) -> list[tuple[Any, str]]:
@@ -106,46 +136,15 @@ def files_named_by(config: Config) -> list[Path]:
     return list(dict.fromkeys(Path(value) for value in values if value))
 
 
-def _in_plain_words(text: str) -> str:
-    """msgspec says: Expected `int`, got `str` - at `$.smtp.max_message_size`."""
-    message, _, place = text.partition(" - at `$.")
-    place = place.rstrip("`")
-    message = message.replace("Object contains unknown field", "there is no setting")
-    message = message.replace("Object missing required field", "this setting is missing:")
-    if expected := _EXPECTED.match(message):
-        message = f"must be {_IN_WORDS.get(expected[1], expected[1])}"
-    elif choices := _choices(place):
-        message = f"must be {' or '.join(map(json.dumps, choices))}"
-    return f"{place}: {message}" if place else message
-
-
-_EXPECTED = re.compile("Expected `([^`]+)`")
-_IN_WORDS = {
-    "int": "a whole number, without quotes",
-    "str": "text in quotes",
-    "bool": "true or false, without quotes",
-    "array": 'a list like ["a", "b"]',
-    "object": "a section with settings",
-}
-
-
-def _choices(place: str) -> tuple[str, ...]:
-    """The values that a setting may have, if it is one of those that have few."""
-    kind: Any = Config
-    for name in place.replace("[...]", "[]").split("."):
-        kind = get_type_hints(kind).get(name.removesuffix("[]"))
-        if name.endswith("[]"):
-            kind = get_args(kind)[-1]
-    return get_args(kind) if get_origin(kind) is Literal else ()
-
-
 def find_problems(config: Config) -> Iterator[str]:
     """What a type cannot say, in one line each, with what to do."""
     try:
         canonical_host(config.hostname)
     except ValueError:
         yield f'hostname: "{config.hostname}" is not a host name; use one like "mail.example.org"'
-    if config.data_path.exists() and not config.data_path.is_dir():
+    if not config.data_dir:
+        yield "data_dir: name a folder"
+    elif config.data_path.exists() and not config.data_path.is_dir():
         yield f"data_dir: {config.data_path} is not a folder"
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
@@ -212,11 +211,12 @@ def find_problems(config: Config) -> Iterator[str]:
         ("security.never_throttled", config.security.never_throttled),
         ("security.proxy_protocol_from", config.security.proxy_protocol_from),
     ):
-        try:
-            if any(not each.prefixlen for each in parse_networks(networks).networks):
-                yield f"{name}: all of the Internet cannot be trusted; name networks of yours"
-        except ValueError as error:
-            yield f"{name}: {error}"
+        for network in networks:
+            try:
+                if not parse_networks([network]).networks[0].prefixlen:
+                    yield f"{name}: all of the Internet cannot be trusted; name networks of yours"
+            except ValueError as error:
+                yield f"{name}: {error}"
 
 
 def _listen_problems(listen: Listen) -> Iterator[str]:

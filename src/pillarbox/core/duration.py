@@ -13,5 +13,5 @@ def parse_duration(text: str) -> int:
     """
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f'"{text}" must look like 90m, 4h or 5d')
+        raise ValueError(f'"{text}" must look like 30s, 90m, 4h or 5d')
     return int(match[1]) * _UNITS_S[match[2]]

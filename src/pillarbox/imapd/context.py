@@ -53,13 +53,18 @@ class SearchContext:
     """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""
     orders: Orders = field(default_factory=Orders)
     _hits: dict[str, Hits | None] = field(default_factory=dict)
+    _has_index: bool | None = None
 
     async def hits(self, wanted: str) -> Hits | None:
         """Which messages may have a folded text in them, found once a search; None: that is not known."""
+        if not await self.has_index():
+            return None
         if wanted not in self._hits:
             self._hits[wanted] = await self.store.index.find(self.account, wanted)
         return self._hits[wanted]
 
     async def has_index(self) -> bool:
-        """Whether the account has an index; whoever asks wants one from now on."""
-        return await self.store.index.is_wanted(self.account)
+        """Whether the account has an index, as it was when the search began; whoever asks wants one from now on."""
+        if self._has_index is None:
+            self._has_index = await self.store.index.is_wanted(self.account)
+        return self._has_index

@@ -1,12 +1,15 @@
 """Sending FETCH responses for any number of messages: slices of bounded size, between which others have their turn."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
+from pillarbox.imap.syntax_fetch import MODSEQ, FetchItem
 from pillarbox.imapd.body import body_of
 from pillarbox.imapd.client import Client
-from pillarbox.imapd.fetch_items import LARGEST_RENDERED_SLICE, Plan, Rows
+from pillarbox.imapd.fetch_items import FLAGS, LARGEST_RENDERED_SLICE, UID, Plan, Rows
 from pillarbox.imapd.fetch_stream import stream_message
+from pillarbox.imapd.view import with_recent
 from pillarbox.store import messages
 from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.read_ahead import blocks_read
@@ -45,6 +48,42 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
                 sent, rest = await _send_slice(client, plan, rest)
                 told += sent
     return told
+
+
+async def send_alike(
+    client: Client, items: Sequence[FetchItem], positions: Positions, flags: int, modseq: int
+) -> None:
+    """Send FETCH responses for messages that differ in nothing but their UIDs: `items` are some of UID, FLAGS and
+    MODSEQ."""
+    selected = client.selected
+    view, uids = selected.view, selected.view.uids
+    if FLAGS in items and flags not in selected.flag_texts:
+        await client.read_selected(lambda tx: selected.learn_flags(tx, (flags,)))
+    client.tell_keywords()
+    text = selected.flag_texts.get(flags, b"")
+    known, recent = (_template(items, each, modseq) for each in (text, with_recent(text)))
+    for number, part in enumerate(cut(positions, LIGHT_ROWS)):
+        if number:
+            await client.pause()
+        for run in part:
+            run_uids = uids[run.start : run.stop]
+            values: Sequence[Any] = range(run.start + 1, run.stop + 1)
+            if UID in items:
+                values = list(zip(values, run_uids, strict=True))
+            responses = [known % each for each in values]
+            for places in view.recent_slices(run_uids):
+                responses[places] = [recent % each for each in values[places]]
+            client.engine.send_rendered(responses)
+
+
+def _template(items: Sequence[FetchItem], flags: bytes, modseq: int) -> bytes:
+    """Of a response with places for the message number and, if it is one of the items, the UID."""
+    texts = {
+        UID: b"UID %d",
+        FLAGS: b"FLAGS (%b)" % flags.replace(b"%", b"%%"),
+        MODSEQ: b"MODSEQ (%d)" % modseq,
+    }
+    return b"* %%d FETCH (%b)\r\n" % b" ".join([texts[item] for item in items])
 
 
 def _read_ahead(client: Client, plan: Plan, start: int, positions: Positions) -> None:

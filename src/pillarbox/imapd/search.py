@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import epoch_of, local_day
@@ -27,10 +27,7 @@ from pillarbox.mime import searched
 from pillarbox.mime.fold import fold
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
-from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
-
-T = TypeVar("T")
 
 NARROW_SLICE = 1000
 """Messages in a slice where only narrow rows are read."""
@@ -483,29 +480,17 @@ def _field_step(name: str, wanted: str) -> _Step:
         candidates = await part.likely(candidates, wanted)
         unknown = candidates
         if code is not None:
-            unknown = set()
-            texts: list[tuple[int, list[bytes]]] = []
-            for uid, shape, fields in await part.columns_of(candidates, "uid", "shape", "fields"):
-                if uid not in candidates:
-                    continue
-                if shape is None:
-                    unknown.add(uid)
-                elif code in shape:
-                    texts.append((uid, _of_shape(shape, fields, code)))
-            octets = sum(len(raw) for _, raws in texts for raw in raws)
-            found = await _look(
-                part.context.store, texts, octets, lambda raws: searched.any_contains(raws, wanted)
+            rows = await part.columns_of(candidates, "uid", "shape", "fields")
+            fields, unknown = _of_shapes(rows, candidates, code)
+            octets = sum([len(raw) for _, raw in fields])
+            found = await part.context.store.compute_sized(
+                octets, lambda: searched.fields_with(fields, wanted)
             )
         if unknown:
-            async for headers in part.headers(unknown):
-                octets = sum(len(block) for _, block in headers)
-                found |= await _look(
-                    part.context.store,
-                    headers,
-                    octets,
-                    lambda block: searched.any_contains(
-                        searched.fields_named(block, field), wanted
-                    ),
+            async for blocks in part.headers(unknown):
+                octets = sum([len(block) for _, block in blocks])
+                found |= await part.context.store.compute_sized(
+                    octets, partial(searched.blocks_with, blocks, field, wanted)
                 )
                 await part.context.pause()
         return found
@@ -513,11 +498,28 @@ def _field_step(name: str, wanted: str) -> _Step:
     return _Step(_Cost.FIELDS, match)
 
 
-def _of_shape(shape: bytes, fields: bytes, code: int) -> list[bytes]:
-    """The raw fields with a code (`store.content`)."""
-    if shape.count(code) == 1:
-        return [fields.split(b"\0", (place := shape.index(code)) + 1)[place]]
-    return [raw for each, raw in zip(shape, fields.split(b"\0"), strict=True) if each == code]
+def _of_shapes(
+    rows: list[tuple[Any, ...]], candidates: set[int], code: int
+) -> tuple[_Texts, set[int]]:
+    """The raw fields with a code (`store.content`) of the candidates, from their shapes and fields, and those of the
+    candidates that do not have these apart."""
+    texts: _Texts = []
+    unknown: set[int] = set()
+    for uid, shape, fields in rows:
+        if uid not in candidates:
+            continue
+        if shape is None:
+            unknown.add(uid)
+            continue
+        place = shape.find(code)
+        if place < 0:
+            continue
+        raws = fields.split(b"\0", place + 1)
+        texts.append((uid, raws[place]))
+        if shape.find(code, place + 1) > 0:
+            more = zip(shape[place + 1 :], raws[-1].split(b"\0"), strict=True)
+            texts += [(uid, raw) for each, raw in more if each == code]
+    return texts, unknown
 
 
 def _text_step(wanted: str, *, with_header: bool) -> _Step:
@@ -525,11 +527,9 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
         found: set[int] = set()
         candidates = await part.likely(candidates, wanted)
         async for wholes in part.wholes(candidates):
-            found |= await _look(
-                part.context.store,
-                wholes,
-                sum(len(octets) for _, octets in wholes),
-                lambda octets: searched.contains(octets, wanted, with_header=with_header),
+            octets = sum([len(whole) for _, whole in wholes])
+            found |= await part.context.store.compute_sized(
+                octets, partial(_containing, wholes, wanted, with_header=with_header)
             )
             await part.context.pause()
         return found
@@ -537,10 +537,6 @@ def _text_step(wanted: str, *, with_header: bool) -> _Step:
     return _Step(_Cost.TEXT, match)
 
 
-async def _look(
-    store: Store, texts: list[tuple[int, T]], total_octets: int, test: Callable[[T], bool]
-) -> set[int]:
-    """The UIDs of the texts that pass."""
-    return await store.compute_sized(
-        total_octets, lambda: {uid for uid, text in texts if test(text)}
-    )
+def _containing(wholes: _Texts, wanted: str, *, with_header: bool) -> set[int]:
+    contains = searched.contains
+    return {uid for uid, octets in wholes if contains(octets, wanted, with_header=with_header)}

@@ -5,7 +5,7 @@ three characters long, and of the values of single fields, so that an index of i
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pillarbox.mime.decode import search_text
 from pillarbox.mime.fold import fold
@@ -16,6 +16,15 @@ HEADER_PIECE = 128 * 1024
 """Octets of a header block that are decoded in one go."""
 
 _FIELD_END = re.compile(rb"\n(?![ \t])")
+
+_MOST_JOINED = 1 << 20
+"""Octets that are compared in one call, but for those of many short fields."""
+
+_LINE_ENDS = b"\r\n"
+_LOWER = bytes(range(256)).lower()
+
+Pairs = Sequence[tuple[int, bytes]]
+"""Raw fields or header blocks under the numbers of their messages."""
 
 
 def header_texts(block: bytes) -> Iterator[str]:
@@ -44,6 +53,51 @@ def fields_named(block: bytes, name: bytes) -> Iterator[bytes]:
 def any_contains(fields: Iterable[bytes], wanted: str) -> bool:
     """Whether one of some raw fields has the text."""
     return any(wanted in field_text(raw) for raw in fields)
+
+
+def fields_with(fields: Pairs, wanted: str) -> set[int]:
+    """The numbers of the raw fields that have the folded text."""
+    return {number for number, raw in _likely(fields, wanted) if wanted in field_text(raw)}
+
+
+def blocks_with(blocks: Pairs, name: bytes, wanted: str) -> set[int]:
+    """The numbers of the header blocks in which a field with the name (lower case) has the folded text."""
+    return {
+        number
+        for number, block in _likely(blocks, wanted)
+        if name in block.lower() and any_contains(fields_named(block, name), wanted)
+    }
+
+
+def _likely(texts: Pairs, wanted: str) -> Pairs:
+    """Those in which the folded text may be. Plain ones are compared all in one, their line ends left out: between two
+    of these a field's text is as it stands, in lower case."""
+    if not wanted or "\r" in wanted or "\n" in wanted:
+        return texts
+    plain: Pairs = texts
+    others: list[tuple[int, bytes]] = []
+    joined = b"\0".join([text for _, text in texts])
+    if len(joined) > _MOST_JOINED or not _is_plain(joined):
+        plain, others = [], []
+        for pair in texts:
+            is_short = len(pair[1]) <= HEADER_PIECE
+            (plain if is_short and _is_plain(pair[1]) else others).append(pair)
+        joined = b"\0".join([text for _, text in plain])
+    if not wanted.isascii():
+        return others
+    needle = wanted.encode("ascii")
+    lowered = joined.translate(_LOWER, _LINE_ENDS)
+    if needle not in lowered:
+        return others
+    pieces = lowered.split(b"\0")
+    if len(pieces) != len(plain):  # some have NUL in them
+        return texts
+    return others + [pair for pair, piece in zip(plain, pieces, strict=True) if needle in piece]
+
+
+def _is_plain(octets: bytes) -> bool:
+    """Whether they mean what they are: nothing is encoded (RFC 2047), and ASCII folds to ASCII."""
+    return octets.isascii() and b"=?" not in octets
 
 
 def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:

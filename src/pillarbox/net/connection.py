@@ -38,6 +38,10 @@ BULK_OCTETS = 32 * 1024
 WRITE_HIGH_OCTETS = 256 * 1024
 WRITE_LOW_OCTETS = 64 * 1024
 
+JOINED_OCTETS = 1024
+"""Pieces of output that are smaller, on average, are written as one: the copy costs less than what the loop does about
+each piece."""
+
 CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
 
@@ -191,6 +195,8 @@ class Connection(asyncio.Protocol):
             return
         if self.channel.is_behind:
             self.wake()
+        if len(parts) > 1 and sum(map(len, parts)) < JOINED_OCTETS * len(parts):
+            parts = [b"".join(parts)]
         if len(parts) == 1:
             transport.write(parts[0])
         elif parts:

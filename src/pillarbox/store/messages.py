@@ -6,7 +6,7 @@ durable by `store.write`.
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -433,51 +433,80 @@ def body(tx: Tx, content: int, start: int, length: int) -> bytes:
 # Changing
 
 
+@dataclass(slots=True)
+class Flagged:
+    """What a change of flags did. `modseq` is the new ModSeq, 0 where nothing changed."""
+
+    modseq: int = 0
+    found: int = 0
+    """Messages that there are."""
+    changed: int = 0
+    values: set[int] = field(default_factory=set)
+    """Their flags now."""
+
+
 def store_flags(
     tx: Tx, mailbox: int, ranges: Ranges, mode: str, system: int, names: Sequence[bytes]
 ) -> int:
-    """Set flags ("+", "-" or "=") on the messages in `ranges`; returns the new ModSeq, or 0 where nothing changed.
+    """`change_flags`; returns the new ModSeq, or 0 where nothing changed."""
+    return change_flags(tx, mailbox, ranges, mode, system, names).modseq
+
+
+def change_flags(
+    tx: Tx, mailbox: int, ranges: Ranges, mode: str, system: int, names: Sequence[bytes]
+) -> Flagged:
+    """Set flags ("+", "-" or "=") on the messages in `ranges`.
 
     `system` are bits, `names` keywords. Messages that have the wanted flags already keep their ModSeq.
     """
     account = tx.account
     where = " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
-    modseq = 0
+    done = Flagged()
     unseen = deleted = 0
     targets: dict[int, int] = {}
     changed: list[tuple[int, int]] = []
-    for first, last in ranges:
-        counts = tx.rows(
-            f"SELECT flags, count(*) FROM message{where} GROUP BY flags",
-            (account, mailbox, first, last),
-        )
+    for uids in ranges:
+        scope = (account, mailbox, *uids)
         touched = False
-        for old, count in counts:
+        for old, count in _flags_in(tx, where, scope):
             if old not in targets:
                 targets[old] = _new_flags(tx, old, mode, system, names)
             new = targets[old]
+            done.found += count
             if new == old:
                 continue
-            modseq = modseq or mailboxes.next_modseq(tx)
+            done.modseq = done.modseq or mailboxes.next_modseq(tx)
             # ModSeq tells rows done in this loop from those that had these flags before.
             tx.execute(
                 f"UPDATE message SET flags = ?, modseq = ?{where} AND flags = ? AND modseq < ?",
-                (new, modseq, account, mailbox, first, last, old, modseq),
+                (new, done.modseq, *scope, old, done.modseq),
             )
             touched = True
+            done.changed += count
             unseen += count * (bool(old & flag.SEEN) - bool(new & flag.SEEN))
             deleted += count * (bool(new & flag.DELETED) - bool(old & flag.DELETED))
         if touched:
-            changed.append((first, last))
-    if modseq:
+            changed.append(uids)
+    done.values.update(targets.values())
+    if done.modseq:
         tx.execute(
             "UPDATE mailbox SET unseen = unseen + ?, deleted = deleted + ?, modseq = ?"
             " WHERE account = ? AND mailbox = ?",
-            (unseen, deleted, modseq, account, mailbox),
+            (unseen, deleted, done.modseq, account, mailbox),
         )
-        mailboxes.record_change(tx, mailbox, modseq, changed, mailboxes.FLAGS_CHANGED)
+        mailboxes.record_change(tx, mailbox, done.modseq, changed, mailboxes.FLAGS_CHANGED)
         tx.changed.add(mailbox)
-    return modseq
+    return done
+
+
+def _flags_in(tx: Tx, where: str, scope: tuple[int, int, int, int]) -> Iterable[tuple[int, int]]:
+    """The flags of some messages, with how many have them. Mostly that is one value, which is found without a sort."""
+    row = tx.row(f"SELECT min(flags), max(flags), count(*) FROM message{where}", scope)
+    assert row is not None
+    least, most, count = row
+    if least == most:
+        return [(least, count)] if count else ()
+    return tx.rows(f"SELECT flags, count(*) FROM message{where} GROUP BY flags", scope)
 
 
 def _new_flags(tx: Tx, old: int, mode: str, system: int, names: Sequence[bytes]) -> int:

@@ -44,6 +44,8 @@ CACHE_KIB = 4096
 FEWEST_MESSAGES = 200
 """With fewer messages in it, an account needs no index."""
 BUSY_TIMEOUT_MS = 2000
+BEGIN_S = 1.0
+"""After a search that wants an index: it is not made while those who search are still reading everything."""
 
 log = logging.getLogger("pillarbox.store")
 
@@ -95,7 +97,8 @@ class SearchIndex:
         self._open: OrderedDict[int, apsw.Connection] = OrderedDict()  # used in the thread only
         self._used: dict[int, int] = {}  # in which round, of those; likewise
         self._round = 0
-        self._waiting: OrderedDict[int, None] = OrderedDict()
+        self._waiting: OrderedDict[int, float] = OrderedDict()
+        """Accounts, and from when on (of the loop's clock) they may be indexed."""
         self._task: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -111,12 +114,11 @@ class SearchIndex:
     # Searching
 
     async def is_wanted(self, account: int) -> bool:
-        """Whether there is an index of the account; it is made, or brought up to date, from now on if the account has
+        """Whether there is an index of the account; it is made, or brought up to date, in a moment if the account has
         some mail."""
-        count = await self._read(account, _count_messages)
         exists = path_of_index(self._path_of(account)).exists()
-        if exists or count >= FEWEST_MESSAGES:
-            self.catch_up(account)
+        if exists or await self._read(account, _count_messages) >= FEWEST_MESSAGES:
+            self.catch_up(account, BEGIN_S)
         return exists
 
     def keep_up(self, account: int) -> None:
@@ -153,11 +155,12 @@ class SearchIndex:
 
     # Building
 
-    def catch_up(self, account: int) -> None:
+    def catch_up(self, account: int, after_s: float = 0) -> None:
         """Index what is not yet indexed, some time soon."""
-        self._waiting[account] = None
+        loop = asyncio.get_running_loop()
+        self._waiting.setdefault(account, loop.time() + after_s)
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._build())
+            self._task = loop.create_task(self._build())
 
     async def finished(self) -> None:
         """Wait until nothing is left to index."""
@@ -165,8 +168,13 @@ class SearchIndex:
             await self._task
 
     async def _build(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
-            account, _ = self._waiting.popitem(last=False)
+            account, begin = next(iter(self._waiting.items()))
+            if begin > loop.time():
+                await asyncio.sleep(begin - loop.time())
+            if self._waiting.pop(account, None) is None:
+                continue  # the account was removed
             try:
                 await self._build_one(account)
             except (Failure, apsw.Error, OSError) as error:

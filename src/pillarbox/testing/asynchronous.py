@@ -1,19 +1,29 @@
 """`AsyncMailServer`: a `MailServer` for coroutines, none of whose waits holds up the event loop of the test."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
+from inspect import signature
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pillarbox.testing.faults import Faults
 from pillarbox.testing.server import MailServer
 
 
 class AsyncMailServer:
-    """Use it in an `async with`. `sync` is the server itself: its faults, ports, accounts and what never waits."""
+    """Use it in an `async with`. `sync` is the server itself, for all else that never waits."""
 
     def __init__(self, server: MailServer | None = None, **options: Any) -> None:
-        """`options` as for `MailServer`. With a server that runs, closing that is left to whoever made it."""
+        """`options` as for `MailServer`, which raises what it raises for wrong ones. With a server that runs, closing
+        that is left to whoever made it, and there is nothing to choose."""
+        if server is not None and not isinstance(server, MailServer):
+            raise TypeError(f"server={server!r}: give a MailServer that runs, or none")
+        if server is not None and options:
+            raise TypeError(f"{', '.join(options)}: the server runs already")
+        signature(MailServer).bind(**options)
         self._options = options
         self._server = server
         self._is_own = server is None
@@ -31,6 +41,30 @@ class AsyncMailServer:
     @property
     def ports(self) -> dict[str, int]:
         return self.sync.ports
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """As `MailServer.accounts`."""
+        return self.sync.accounts
+
+    @property
+    def ca_file(self) -> Path:
+        """As `MailServer.ca_file`."""
+        return self.sync.ca_file
+
+    @property
+    def faults(self) -> Faults:
+        """As `MailServer.faults`."""
+        return self.sync.faults
+
+    @property
+    def elsewhere(self) -> Faults:
+        """As `MailServer.elsewhere`."""
+        return self.sync.elsewhere
+
+    def client_context(self) -> ssl.SSLContext:
+        """As `MailServer.client_context`."""
+        return self.sync.client_context()
 
     async def outbox(self) -> list[EmailMessage]:
         """As `MailServer.outbox`."""

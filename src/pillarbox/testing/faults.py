@@ -17,9 +17,12 @@ from pillarbox.net.session import Session
 from pillarbox.smtp.events import BodyEnd, Event, Hello, Mail, Rcpt, Reset
 from pillarbox.smtp.reply import Reply
 from pillarbox.smtp.server import SmtpServer
+from pillarbox.testing.arguments import ensure_number, ensure_pattern, ensure_text
 
 Point = Literal["greeting", "ehlo", "mail", "rcpt", "dot"]
 """Where in a session: before the greeting, or at the answer to EHLO, MAIL, RCPT, or the end of the message."""
+
+_WITH_RECIPIENT = ("rcpt", "dot")
 
 _POINTS: dict[type, Point] = {Hello: "ehlo", Mail: "mail", Rcpt: "rcpt", BodyEnd: "dot"}
 _REPLY = re.compile(r"([45][0-9][0-9])(?: ([45]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: (.*))?", re.DOTALL)
@@ -96,7 +99,8 @@ class Faults:
     once.
 
     `to` and `sender` are addresses, or patterns like "*@example.test". `times` None: as long as the fault is not
-    removed. Of several that fit, the first refusal counts, and all delays before it.
+    removed. Of several that fit, the first refusal counts, and all delays before it. What can never happen is an error
+    of the test: TypeError or ValueError.
     """
 
     def __init__(self) -> None:
@@ -114,6 +118,7 @@ class Faults:
     ) -> Fault:
         """Answer with a 4yz or 5yz reply at `at`: "mail", "rcpt", or "dot" (the whole message, if one of its recipients
         fits). 421 also ends the session. Raises ValueError for another reply or place."""
+        ensure_text("reply", reply)
         if at not in ("mail", "rcpt", "dot"):
             raise ValueError(f'refuse at "mail", "rcpt" or "dot", not {at!r}')
         return self._add(Fault(at, to, sender, times, self, reply=parse_reply(reply)))
@@ -122,6 +127,8 @@ class Faults:
         self, to: str = "*", reply: str = "450 4.7.1 Greylisted, try again later", *, first: int = 1
     ) -> Fault:
         """Refuse the `first` attempts of each sender and recipient, then let them pass."""
+        ensure_text("reply", reply)
+        ensure_number("first", first, 1, whole=True)
         return self._add(
             Fault("rcpt", to, "*", None, self, reply=parse_reply(reply), once_each=first)
         )
@@ -136,6 +143,7 @@ class Faults:
         times: int | None = None,
     ) -> Fault:
         """Answer so many seconds later. `to` counts at "rcpt" and "dot", `sender` from "mail" on."""
+        ensure_number("seconds", seconds, 0)
         return self._add(Fault(at, to, sender, times, self, delay_s=seconds))
 
     def drop(
@@ -159,6 +167,14 @@ class Faults:
     def _add(self, fault: Fault) -> Fault:
         if fault.at not in get_args(Point):
             raise ValueError(f"at={fault.at!r}: it can be one of {', '.join(get_args(Point))}")
+        ensure_pattern("to", fault.to)
+        ensure_pattern("sender", fault.sender, is_empty_allowed=True)
+        if fault.times is not None:
+            ensure_number("times", fault.times, 1, whole=True)
+        if fault.to != "*" and fault.at not in _WITH_RECIPIENT:
+            raise ValueError(f'to={fault.to!r}: nobody is named yet at "{fault.at}"')
+        if fault.sender != "*" and fault.at not in ("mail", *_WITH_RECIPIENT):
+            raise ValueError(f'sender={fault.sender!r}: nobody is named yet at "{fault.at}"')
         with self._mutex:
             self._faults.append(fault)
         return fault

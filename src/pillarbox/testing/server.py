@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,14 @@ from pillarbox.store import mailboxes, messages
 from pillarbox.store.directory import Directory, canonical_address
 from pillarbox.store.outgoing_row import FREE, Selection
 from pillarbox.store.store import Store
+from pillarbox.testing.arguments import (
+    ensure_accounts,
+    ensure_address,
+    ensure_hostname,
+    ensure_number,
+    ensure_separator,
+    ensure_text,
+)
 from pillarbox.testing.elsewhere import OtherHosts
 from pillarbox.testing.faults import Fault, Faults, with_faults
 
@@ -77,11 +86,17 @@ class MailServer:
         allow_cleartext_login: bool = False,
         hierarchy_separator: str = "/",
         relay: bool = True,
+        starttls: bool = True,
     ) -> None:
         """`accounts` are passwords by address; their domains are made. `allow_cleartext_login` lets clients log in
-        without TLS, on port "smtp" too. `relay`: port "smtp" takes mail for other hosts without a login.
+        without TLS, on port "smtp" too. `relay`: port "smtp" takes mail for other hosts without a login. `starttls`:
+        port "smtp" offers STARTTLS; some clients use what is offered, and then must trust `ca_file`.
 
-        Raises OSError and pillarbox.core.errors.Failure when it cannot start."""
+        Raises TypeError and ValueError for what cannot be, OSError and pillarbox.core.errors.Failure when it cannot
+        start."""
+        ensure_accounts(accounts)
+        ensure_hostname(hostname)
+        ensure_separator(hierarchy_separator)
         self.host = HOST
         self.ports: dict[str, int] = {}
         """By service: smtp, submission, submissions, imap, imaps, pop3, pop3s."""
@@ -106,6 +121,7 @@ class MailServer:
         self.elsewhere = Faults()
         """What goes wrong when this server sends mail to other hosts."""
         self._relay = relay
+        self._starttls = starttls
         self._is_full = False
         self._ahead_s = 0.0
         self._outbox: list[tuple[str, EmailMessage]] = []
@@ -127,8 +143,9 @@ class MailServer:
     # What tests use
 
     def add_account(self, address: str, password: str = PASSWORD) -> None:
-        """Make an account, and its domain where that is new. Counts at once."""
-        canonical = canonical_address(address)
+        """Make an account, and its domain where that is new. Counts at once. Raises Refused if it is there."""
+        canonical = ensure_address("address", address)
+        ensure_text("password", password)
         domain = canonical.rpartition("@")[2]
         if not self._directory.is_local(domain):
             self._directory.add_domain(domain)
@@ -137,6 +154,9 @@ class MailServer:
 
     def add_alias(self, alias: str, target: str) -> None:
         """Mail for `alias`, or for "@domain" (everything that has no other match), goes to `target` too."""
+        ensure_text("alias", alias)
+        ensure_address("alias", f"any{alias}" if alias.startswith("@") else alias)
+        ensure_address("target", target)
         domain = alias.rpartition("@")[2]
         if not self._directory.is_local(domain):
             self._directory.add_domain(domain)
@@ -173,7 +193,14 @@ class MailServer:
         host, that got it. Raises TimeoutError after
         `timeout` seconds, naming what came instead.
         """
-        recipient = canonical_address(to) if to else None
+        if predicate is not None and not callable(predicate):
+            raise TypeError(
+                f"predicate={predicate!r}: give a function of a message, or subject=, to="
+            )
+        if subject is not None:
+            ensure_text("subject", subject)
+        recipient = ensure_address("to", to) if to is not None else None
+        ensure_number("timeout", timeout, 0)
         deadline = time.monotonic() + timeout
         while True:
             arrived = self._arrived()
@@ -240,6 +267,7 @@ class MailServer:
     def settle(self, timeout: float = 10.0) -> None:
         """Wait until the queue has tried all that is to be tried now; what is deferred waits for `advance`. Raises
         TimeoutError."""
+        ensure_number("timeout", timeout, 0)
         deadline = time.monotonic() + timeout
         while self.run(self._has_work):
             if time.monotonic() > deadline:
@@ -337,6 +365,7 @@ class MailServer:
         """Those of the real server, with what shall go wrong in front of their sessions."""
         self._enqueuer = smtp.notices.enqueuer
         smtp.sender_domains = None  # it would ask the DNS
+        smtp.options["smtp"] = replace(smtp.options["smtp"], starttls=self._starttls)
         if self._relay:
             smtp.takes_for = lambda _domain: True
         services = make_services(config, smtp, certificates)

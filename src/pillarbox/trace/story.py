@@ -1,6 +1,6 @@
 """The story of a message, or of a session that brought none: what belongs together of all that was recorded."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pillarbox.core.ids import time_of_queue_id
@@ -73,38 +73,59 @@ class Story:
 
 @dataclass(slots=True)
 class Found:
-    """`stories` in order of time; `has_more`: there are older ones."""
+    """`stories` in order of time; `has_more`: there are older ones; `left_out`: so many messages that nobody asked
+    for."""
 
     stories: list[Story]
     has_more: bool
+    left_out: int
 
 
-def find_stories(reader: TraceReader, wanted: Wanted, *, since: int = 0, most: int = 20) -> Found:
+def find_stories(
+    reader: TraceReader,
+    wanted: Wanted,
+    *,
+    since: int = 0,
+    most: int = 20,
+    leave_out: Callable[[Accepted], bool] = lambda _event: False,
+) -> Found:
     """The latest stories that have to do with what is wanted, at most so many, each told whole; of those that something
-    happened in from `since` on (microseconds since 1970)."""
+    happened in from `since` on (microseconds since 1970). Of an address or domain without the messages that
+    `leave_out` says."""
     if wanted.kind is Kind.QUEUE_ID:
         since = max(since, time_of_queue_id(wanted.text) - MARGIN_US)
         keys: dict[Key, int] = {wanted.text: since}
-        has_more = False
+        has_more, left_out = False, 0
     else:
-        keys, has_more = _latest_keys(reader, wanted, since, most)
+        keys, has_more, left_out = _latest_keys(reader, wanted, since, most, leave_out)
     stories = [story for story in _tell(reader, keys, wanted) if story.entries]
     stories.sort(key=lambda story: story.at)
-    return Found(stories, has_more)
+    return Found(stories, has_more, left_out)
 
 
 def _latest_keys(
-    reader: TraceReader, wanted: Wanted, since: int, most: int
-) -> tuple[dict[Key, int], bool]:
-    """The latest stories, and since when to look for what belongs to them; and whether there are more."""
+    reader: TraceReader,
+    wanted: Wanted,
+    since: int,
+    most: int,
+    leave_out: Callable[[Accepted], bool],
+) -> tuple[dict[Key, int], bool, int]:
+    """The latest stories, and since when to look for what belongs to them; whether there are more; and how many
+    messages were left out."""
     keys: dict[Key, int] = {}
+    left_out = 0
     for entry in reader.latest(wanted.needle, since=since):
-        if wanted.fits(entry.event):
-            for key in _keys_of(entry):
-                if key not in keys and len(keys) >= most:
-                    return keys, True
-                keys[key] = min(entry.at, keys.get(key, entry.at)) - MARGIN_US
-    return keys, False
+        event = entry.event
+        if not wanted.fits(event):
+            continue
+        if isinstance(event, Accepted) and not wanted.names(event) and leave_out(event):
+            left_out += 1
+            continue
+        for key in _keys_of(entry):
+            if key not in keys and len(keys) >= most:
+                return keys, True, left_out
+            keys[key] = min(entry.at, keys.get(key, entry.at)) - MARGIN_US
+    return keys, False, left_out
 
 
 def _keys_of(entry: Entry) -> list[Key]:

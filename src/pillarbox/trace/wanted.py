@@ -50,16 +50,18 @@ class Wanted:
             return isinstance(event, Session | Login) and event.client == self.text
         if self.kind is Kind.QUEUE_ID:
             return self.text in queue_ids_of(event)
-        if isinstance(event, Accepted | Uploaded):
-            wanted = self.text.strip("<>").lower()
-            if event.message_id.strip("<>").lower() == wanted:
-                return True
+        if isinstance(event, Accepted | Uploaded) and self.names(event):
+            return True
         if self.kind is Kind.MESSAGE_ID:
             return False
         addresses = {address.lower() for address in addresses_of(event)}
         if self.kind is Kind.ADDRESS:
             return self.text in addresses
         return any(address.endswith(self.text) for address in addresses)
+
+    def names(self, event: Accepted | Uploaded) -> bool:
+        """Whether it is the Message-ID of that very message."""
+        return event.message_id.strip("<>").lower() == self.text.strip("<>").lower()
 
 
 def parse_wanted(text: str) -> Wanted:

@@ -213,6 +213,10 @@ def test_wrong_configurations_are_told_line_by_line(run: Run) -> None:
     code, out, err = run("config", "check")
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 2
+    assert "pillarbox.toml:4: listen.imap: " in err
+    code, out, again = run("config", "check", "--json")
+    assert (code, again) == (1, err)
+    assert [each["line"] for each in json.loads(out)["problems"]] == [1, 4]
 
 
 def test_config_check_reads_the_certificate(run: Run) -> None:

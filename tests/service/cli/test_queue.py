@@ -339,11 +339,10 @@ def test_mx_shows_hosts_in_the_order_of_their_trial(run: Run, zone: Internet) ->
 @pytest.mark.parametrize(
     ("domain", "records", "words"),
     [
-        ("null.example", ["0 ."], "556 5.1.10 "),
-        ("gone.example", None, "550 5.1.2 "),
-        ("broken.example", "SERVFAIL", "451 4.4.3 "),
-        ("own.example", ["5 mail.example.org."], "554 5.4.6 "),
-        ("not a domain", None, "550 5.1.2 "),
+        ("null.example", ["0 ."], "goes back to its sender (556 5.1.10)"),
+        ("gone.example", None, "goes back to its sender (550 5.1.2)"),
+        ("broken.example", "SERVFAIL", "waits, and is tried again (451 4.4.3)"),
+        ("own.example", ["5 mail.example.org."], "goes back to its sender (554 5.4.6)"),
     ],
 )
 def test_mx_of_a_domain_without_a_way(
@@ -353,8 +352,35 @@ def test_mx_of_a_domain_without_a_way(
         zone.zone[domain, "MX"] = records
     code, _, err = run("mx", domain)
     assert code == 1
-    assert err.startswith(f"pillarbox: {words}")
+    assert err.startswith("pillarbox: ")
+    assert err.endswith(f": mail for it {words}\n")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("not a domain", '"not a domain" is no domain name'),
+        ("kim@gone.example", "give its domain, gone.example"),
+    ],
+)
+def test_mx_of_what_is_no_domain_is_wrong_usage(run: Run, given: str, words: str) -> None:
+    code, _, err = run("mx", given)
+    assert code == 2
+    assert words in err
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "hold", "release", "remove"])
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [("02H35N444BPXZQGY", "--id"), ("x@one.example", "--address"), ("one.example", "--domain")],
+)
+def test_what_is_given_without_its_option_is_told_with_it(
+    run: Run, command: str, given: str, option: str
+) -> None:
+    code, _, err = run("queue", command, given)
+    assert code == 2
+    assert f"Did you mean {option} {given}?" in err
 
 
 def test_mx_shows_what_the_configuration_says_before_the_dns(

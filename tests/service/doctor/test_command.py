@@ -6,6 +6,7 @@ import imaplib
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import stat
@@ -23,6 +24,7 @@ from small_dns import SmallDns
 
 from pillarbox.cli import main
 from pillarbox.cli.doctor import case, listeners, machine, round_trip
+from pillarbox.cli.doctor.display import gather
 from pillarbox.cli.doctor.finding import error, ok
 from pillarbox.cli.doctor.memory import KEPT_S, Memory
 from pillarbox.core.errors import Refused
@@ -226,6 +228,55 @@ def test_a_stopped_server_is_an_error_and_other_checks_go_on(net: SmallDns, run:
     assert of(found, "certificate")[0][0] == "error"
     assert of(found, "queue")[0][0] == "ok"
     assert found["mx", "example.test"][0] == "error"
+
+
+def test_what_is_the_same_of_many_listeners_is_told_once_to_people(
+    server: MailServer, net: SmallDns, run: Run
+) -> None:
+    configure(net, server.folder, server.ports)
+    _, out, _ = run("doctor")
+    ports = ", ".join(f"{service} {server.ports[service]}" for service in SERVICES)
+    warning = "TLSv1.3, by the private CA, which only your own clients trust"
+    assert f"warning  tls  {ports} at 127.0.0.1: {warning}\n" in out
+    assert out.count("private CA") == 1
+    assert f"ok       port  imap 127.0.0.1:{server.ports['imap']}: * OK Pillarbox ready.\n" in out
+    configure(net, server.folder, {name: free_port() for name in ("imap", "imaps", "pop3")})
+    run("doctor")
+    _, out, _ = run("doctor")
+    refused = [line for line in out.splitlines() if "Connection refused" in line]
+    assert len(refused) == 1
+    assert re.fullmatch(
+        r"error    port  imap \d+, imaps \d+, pop3 \d+ at 127.0.0.1: no connection: .*", refused[0]
+    )
+    configure(net, server.folder, server.ports)
+    run("doctor")
+    text = Path(server.folder, "doctor.json").read_text().replace('"warning"', '"ok"')
+    Path(server.folder, "doctor.json").write_text(text)
+    _, out, _ = run("doctor")
+    assert f"  tls {ports} at 127.0.0.1: ok before, warning now\n" in out
+
+
+def test_listeners_are_gathered_by_address_and_by_the_name_that_is_asked_for() -> None:
+    rows = [
+        ("port", "imap 0.0.0.0:143", "fine"),
+        ("tls", "imap 0.0.0.0:143", "old"),
+        ("port", "imap [::]:143", "fine"),
+        ("tls", "imap [::]:143", "old"),
+        ("tls", "imap [::]:143 shop.example", "old"),
+        ("port", "imaps [::]:993", "fine"),
+        ("tls", "imaps [::]:993", "new"),
+        ("tls", "imaps [::]:993 shop.example", "old"),
+        ("spf", "example.org", "old"),
+        ("spf", "example.com", "old"),
+    ]
+    assert gather(rows) == [
+        ("port", "imap 143 at 0.0.0.0; imap 143, imaps 993 at [::]", "fine"),
+        ("tls", "imap 143 at 0.0.0.0 and [::]", "old"),
+        ("tls", "imap 143, imaps 993 at [::] (shop.example)", "old"),
+        ("tls", "imaps [::]:993", "new"),
+        ("spf", "example.org", "old"),
+        ("spf", "example.com", "old"),
+    ]
 
 
 def test_a_run_says_what_changed_since_the_last(net: SmallDns, run: Run) -> None:
@@ -590,7 +641,7 @@ def in_queue(held: int, next_try: int, created: int) -> None:
         (FREE, 300, 60, "ok", "1 message"),
         (FREE, -3600, 3600, "error", "has been due for 1 h 0 min"),
         (FREE, 300, 86400, "warning", "the oldest came 1 d 0 h ago"),
-        (HELD, 300, 60, "warning", "1 recipients are held"),
+        (HELD, 300, 60, "warning", "held: 1 recipient"),
     ],
 )
 def test_old_mail_in_the_queue_is_told(

@@ -311,6 +311,7 @@ def test_a_server_that_does_not_run_is_a_failed_trip(tmp_path: Path) -> None:
     with watching(server.folder, "--every", "1") as doctor:
         wait_until(lambda: "FAILED" in doctor.text)
         assert doctor.end() == 1
+        assert f"FAILED  {ANN} submission: Connection refused\n" in doctor.text
         assert "do: start the server: pillarbox serve" in doctor.text
 
 

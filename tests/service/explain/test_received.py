@@ -436,10 +436,75 @@ def test_wrong_use_is_one_line_and_exit_code_2(server: ServerProcess) -> None:
     assert '"yesterday" must look like 90m, 2h, 3d, 2026-11-27' in err
 
 
+def test_the_canary_is_left_out_unless_it_is_asked_for(server: ServerProcess) -> None:
+    user = f"user3@{DOMAIN}"
+    with smtp(server, server.submission) as client:
+        client.login(user, PASSWORD)
+        for number in range(2):
+            text = f"Message-ID: <pillarbox-canary-{number}@mail.example>\r\n\r\nhi\r\n"
+            client.sendmail(user, [user], text)
+        client.sendmail(user, [user, BEN], "Message-ID: <pillarbox-canary-2@x.example>\r\n\r\n")
+    stranger = "<pillarbox-canary-3@x.example>"
+    forged = send(server, stranger[1:-1].partition("@")[0], user, sender=user)
+    wait_for(server.folder, forged, has("filed"))
+    _, out, _ = run_explain(server.folder, user)
+    assert "pillarbox-canary-0" not in out
+    assert "pillarbox-canary-1" not in out
+    assert "pillarbox-canary-2" in out  # somebody else got it, too
+    assert "pillarbox-canary-3" in out  # nobody logged in
+    assert out.endswith("\nLeft out: 2 round trips of doctor --watch: see --canary\n")
+    _, out, _ = run_explain(server.folder, user, "--canary")
+    assert "pillarbox-canary-0" in out
+    assert "Left out" not in out
+    for how in ("<pillarbox-canary-1@mail.example>", "pillarbox-canary-1@mail.example"):
+        (story,) = stories(server.folder, how)
+        assert "pillarbox-canary-1" in story["title"]
+
+
+def test_every_event_has_its_name_and_values_for_programs(server: ServerProcess) -> None:
+    queue_id = send(server, "named", BEN)
+    (story,) = wait_for(server.folder, queue_id, has("filed"))
+    assert all(event["values"] for event in story["events"])
+    found = {event["event"]: event["values"] for event in story["events"]}
+    assert set(found) == {"session", "hello", "sender", "recipient", "filed", "accepted"}
+    assert found["hello"]["hello"] == "client.example.org"
+    assert found["sender"] == {"sender": "ed@example.org", "user": ""}
+    assert found["recipient"] == {"recipient": BEN, "leads_to": [], "found_by": ""}
+
+
+def test_a_session_names_the_mailboxes_that_it_used(server: ServerProcess) -> None:
+    user = f"user2@{DOMAIN}"
+    client = imaplib.IMAP4("127.0.0.1", server.imap, timeout=10)
+    client.login(user, PASSWORD)
+    port = client.socket().getsockname()[1]
+    for name in ("Named", "Gone"):
+        client.create(name)
+        client.append(name, "", "", b"Subject: x\r\n\r\nhi\r\n")
+        client.select(name)
+        client.store("1", "+FLAGS", "\\Flagged")
+        client.close()
+    client.delete("Gone")
+    client.logout()
+
+    def lines() -> list[str]:
+        sessions = stories(server.folder, "127.0.0.1", "--limit", "100")
+        own = [each for each in sessions if f"port {port} " in each["events"][0]["text"]]
+        return [line for each in own for line in lines_of(each)]
+
+    end = time.monotonic() + 10
+    while sum("flags:" in line for line in lines()) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    flags = [line for line in lines() if line.startswith("flags: one message")]
+    assert flags[0] == f"flags: one message in Named of {user}"
+    assert re.fullmatch(rf"flags: one message in mailbox \d+ \(removed\) of {user}", flags[1])
+
+
 def test_nothing_found_is_one_line_and_exit_code_1(server: ServerProcess) -> None:
     code, out, err = run_explain(server.folder, "nobody@nowhere.example")
     assert (code, out) == (1, "")
     assert err == "pillarbox: nothing is recorded of nobody@nowhere.example in 14 days\n"
+    code, out, again = run_explain(server.folder, "nobody@nowhere.example", "--json")
+    assert (code, out, again) == (1, "[]\n", err)
     code, _, err = run_explain(server.folder, ANN, "--since", "2999-01-01")
     assert code == 1
     assert "since 2999-01-01 00:00Z" in err
@@ -467,7 +532,7 @@ def test_what_could_not_be_recorded_is_said(tmp_path: Path) -> None:
     code, out, err = run_explain(tmp_path, ANN)
     assert code == 0
     assert "accepted" in out
-    assert err.startswith("pillarbox: 7 events were not recorded, the last until ")
+    assert err.startswith("pillarbox: not recorded: 7 events, the last until ")
 
 
 # A server of its own

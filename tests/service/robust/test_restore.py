@@ -77,7 +77,7 @@ def test_a_whole_server_comes_back(server: ServerProcess, tmp_path: Path) -> Non
     assert "stop it first" in pillarbox(server, "restore", str(tmp_path / "saved"), USER, code=1)
     server.kill()
     shutil.rmtree(server.folder / "data")
-    assert "2 accounts were restored" in pillarbox(server, "restore", str(tmp_path / "saved"))
+    assert ": 2 accounts." in pillarbox(server, "restore", str(tmp_path / "saved"))
     server.start()
     assert unique_ids(server) == before
     assert len(before) == 20

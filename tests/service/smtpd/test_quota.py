@@ -1,5 +1,7 @@
 """Full mailboxes: 552 5.2.2 at RCPT or at the end of the message (RFC 9208, RFC 5321 §3.3, RFC 3463 X.2.2)."""
 
+import logging
+
 import pytest
 
 MESSAGE = b"From: s@example.net\r\nSubject: x\r\n\r\n" + b"0123456789\r\n" * 100
@@ -22,6 +24,16 @@ def test_a_full_mailbox_is_refused_at_rcpt(server, connect, service: str) -> Non
     assert client.ask("RCPT TO:<bob+tag@example.test>").startswith("552 5.2.2 ")
     assert client.ask("RCPT TO:<alice@example.test>").startswith("250 ")
     assert len(server.inbox("bob")) == 1
+
+
+def test_a_recipient_without_room_is_in_the_log(server, connect, caplog) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.smtpd")
+    limit(server, "bob", octets=4000)
+    client = connect(server)
+    client.ask("MAIL FROM:<s@example.net> SIZE=4001")
+    assert client.ask("RCPT TO:<bob@example.test>").startswith("552 5.2.2 ")
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.endswith(" 127.0.0.1: refused recipient=<bob@example.test> code=552: Mailbox full")
 
 
 def test_a_declared_size_that_does_not_fit_is_refused_at_rcpt(server, connect) -> None:

@@ -238,6 +238,44 @@ def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
     ]
 
 
+def logged(caplog) -> list[str]:
+    """What the log says of refusals, behind the session and the client."""
+    lines = [record.getMessage() for record in caplog.records]
+    assert all(line.split(": ")[0].endswith(" 127.0.0.1") for line in lines)
+    return [line.partition(": ")[2] for line in lines]
+
+
+def test_commands_that_the_engine_refuses_are_in_the_log_without_secrets(
+    server, connect, caplog
+) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.smtpd")
+    client = connect(server, "submission")
+    assert client.ask("MAIL FROM:<alice@example.test>").startswith("530 5.7.0 ")
+    assert client.login().startswith("538 5.7.11 ")
+    assert client.ask("AUTH LOGIN c2VjcmV0").startswith("538 5.7.11 ")
+    client.ask("QUIT")  # they are told with the next thing that is asked of the service
+    client = connect(server, "submission", tls=True)
+    assert client.ask("MAIL FROM:<a@b.test>").startswith("530 5.7.0 ")
+    client.ask("QUIT")
+    assert logged(caplog) == [
+        "refused command=<MAIL FROM:<alice@example.test>> code=530: Must issue a STARTTLS command first",
+        "refused command=<AUTH> code=538: Encryption required for requested"
+        " authentication mechanism",
+        "refused command=<AUTH> code=538: Encryption required for requested"
+        " authentication mechanism",
+        "refused command=<MAIL FROM:<a@b.test>> code=530: Authentication required",
+    ]
+
+
+def test_a_declared_size_over_the_limit_is_in_the_log(server, connect, caplog) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.smtpd")
+    client = connect(server)
+    assert client.ask("MAIL FROM:<a@b.test> SIZE=99999999").startswith("552 5.3.4 ")  # RFC 1870 §6
+    client.ask("QUIT")
+    (line,) = logged(caplog)
+    assert line.startswith("refused command=<MAIL FROM:<a@b.test> SIZE=99999999> code=552: ")
+
+
 def test_one_line_in_the_log_tells_of_each_message(server, connect, caplog) -> None:
     caplog.set_level(logging.INFO, "pillarbox.smtpd")
     client = connect(server)

@@ -167,6 +167,7 @@ def test_a_search_makes_an_index_where_there_is_some_mail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewest: int
 ) -> None:
     monkeypatch.setattr(search_index, "FEWEST_MESSAGES", fewest)
+    monkeypatch.setattr(search_index, "BEGIN_S", 0.01)
 
     async def work(store: Store) -> None:
         await store.append(1, message("apple"))
@@ -247,6 +248,7 @@ def test_only_a_search_for_text_begins_an_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_index, "FEWEST_MESSAGES", 1)
+    monkeypatch.setattr(search_index, "BEGIN_S", 0.01)
 
     async def work(store: Store) -> None:
         await store.append(1, message("apple"))
@@ -278,5 +280,42 @@ def test_an_index_that_nobody_uses_is_closed_and_opened_again_when_it_is_wanted(
         assert not index._open
         assert not index._used
         assert await found(store, "banana") == [2]
+
+    with_store(tmp_path, work)
+
+
+def test_an_index_is_begun_when_the_first_searches_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They read everything; an index made at the same time would take the interpreter from them."""
+    monkeypatch.setattr(search_index, "FEWEST_MESSAGES", 1)
+    monkeypatch.setattr(search_index, "BEGIN_S", 0.2)
+
+    async def work(store: Store) -> None:
+        await store.append(1, message("apple"))
+        begin = asyncio.get_running_loop().time()
+        for _ in range(3):
+            assert await found(store, "apple") == [1]
+            assert not idx(store).exists()
+        await store.index.finished()
+        assert asyncio.get_running_loop().time() - begin >= 0.2
+        assert (await store.index.find(1, "apple")).up_to == 1
+
+    with_store(tmp_path, work)
+
+
+def test_an_account_that_goes_before_its_index_is_begun_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "FEWEST_MESSAGES", 1)
+    monkeypatch.setattr(search_index, "BEGIN_S", 0.05)
+
+    async def work(store: Store) -> None:
+        await store.append(1, message("apple"))
+        assert await found(store, "apple") == [1]
+        store.forget_removed_accounts()
+        await store.index.finished()
+        await store.index._run(lambda: None)
+        assert list((tmp_path / "accounts").rglob("*.idx*")) == []
 
     with_store(tmp_path, work)

@@ -112,6 +112,31 @@ def test_a_delivery_key_makes_the_second_delivery_add_nothing(tmp_path: Path) ->
     run(tmp_path, scenario)
 
 
+def test_a_change_of_flags_says_what_it_did(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 5)
+        await store.write(1, lambda tx: messages.expunge(tx, 1, [(4, 4)], only_deleted=False))
+
+        async def change(ranges, mode, system) -> tuple[bool, int, int, set[int]]:
+            done = await store.write(
+                1, lambda tx: messages.change_flags(tx, 1, ranges, mode, system, ())
+            )
+            return done.modseq > 0, done.found, done.changed, done.values
+
+        assert await change([(2, 3)], "+", flag.SEEN) == (True, 2, 2, {flag.SEEN})
+        assert await change(ALL, "+", flag.SEEN) == (True, 4, 2, {flag.SEEN})
+        assert await change(ALL, "+", flag.SEEN) == (False, 4, 0, {flag.SEEN})
+        assert await change([(1, 1), (5, 5)], "+", flag.DRAFT) == (
+            True, 2, 2, {flag.SEEN | flag.DRAFT},
+        )  # fmt: skip
+        assert await change(ALL, "-", flag.SEEN) == (True, 4, 4, {0, flag.DRAFT})
+        assert await change([(4, 4)], "+", flag.SEEN) == (False, 0, 0, set())
+        box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
+        assert (box.messages, box.unseen) == (4, 4)
+
+    run(tmp_path, scenario)
+
+
 def test_flags_are_set_where_they_differ_and_only_there(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
         await fill(store, 5)

@@ -4,6 +4,7 @@ import asyncio
 import imaplib
 import smtplib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -250,11 +251,92 @@ def test_the_folder_is_where_tmpdir_says(tmp_path: Path, monkeypatch: pytest.Mon
         assert server.folder.parent == tmp_path
 
 
-def test_what_is_no_point_of_a_session_or_no_time_is_an_error_of_the_test(
-    mailserver: MailServer,
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda server: server.faults.slow(1, at="nowhere"), "can be one of greeting, ehlo, mail,"),
+        (lambda server: server.faults.slow(-1), "seconds=-1: it must be 0 or more"),
+        (lambda server: server.faults.slow(float("nan")), "seconds=nan"),
+        (lambda server: server.faults.drop(times=0), "times=0: it must be 1 or more"),
+        (lambda server: server.faults.greylist(first=0), "first=0: it must be 1 or more"),
+        (lambda server: server.faults.refuse("bob"), "to='bob': no address is like that"),
+        (lambda server: server.faults.refuse(""), "to='': no address is like that"),
+        (lambda server: server.faults.refuse("a@b.test", at="mail"), "nobody is named yet at"),
+        (lambda server: server.faults.slow(1, "a@b.test", at="greeting"), "nobody is named yet at"),
+        (lambda server: server.faults.drop(sender="a@b.test", at="ehlo"), "nobody is named yet at"),
+        (lambda server: server.advance(), "say how much time passes"),
+        (lambda server: server.advance(hours=-1), "say how much time passes"),
+        (lambda server: server.add_account("x"), "address: .* is not a mail address"),
+        (lambda server: server.add_alias("x", "bob@example.test"), "alias: .* is not a mail addr"),
+        (lambda server: server.add_alias("a@b.test", "bob"), "target: .* is not a mail address"),
+        (lambda server: server.wait_for(to="bob"), "to: .* is not a mail address"),
+        (lambda server: server.wait_for(timeout=-1), "timeout=-1: it must be 0 or more"),
+        (lambda _: MailServer({"x": "secret"}), "accounts: .* is not a mail address"),
+        (lambda _: MailServer(hostname="my host"), "hostname='my host': give a host name"),
+        (lambda _: MailServer(hierarchy_separator="#"), "it can be"),
+    ],
+)
+def test_what_cannot_be_is_an_error_of_the_test(
+    mailserver: MailServer, wrong: Callable[[MailServer], object], words: str
 ) -> None:
-    with pytest.raises(ValueError, match="it can be one of greeting, ehlo, mail, rcpt, dot"):
-        mailserver.faults.slow(1, at="nowhere")
-    for duration in ({}, {"hours": -1}):
-        with pytest.raises(ValueError, match="say how much time passes"):
-            mailserver.advance(**duration)
+    with pytest.raises(ValueError, match=words):
+        wrong(mailserver)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda server: server.faults.slow("1"), "seconds='1': give a number"),
+        (lambda server: server.faults.drop(times=True), "times=True: give a whole number"),
+        (lambda server: server.faults.refuse(["bob@example.test"]), "give a text"),
+        (lambda server: server.faults.refuse(reply=550), "reply=550: give a text"),
+        (lambda server: server.faults.greylist(reply=450), "reply=450: give a text"),
+        (lambda server: server.wait_for("Welcome"), "predicate='Welcome': give a function"),
+        (lambda server: server.wait_for(subject=b"x"), "subject=b'x': give a text"),
+        (lambda server: server.settle(timeout="1"), "timeout='1': give a number"),
+        (lambda server: server.add_account("x@y.test", None), "password=None: give a text"),
+        (lambda _: MailServer(accounts=["x@y.test"]), "give passwords by address, like"),
+        (lambda _: MailServer({"x@y.test": 5}), "the password of x@y.test=5: give a text"),
+        (lambda _: MailServer(hostname=None), "hostname=None: give a text"),
+        (lambda _: AsyncMailServer(host="x"), "unexpected keyword argument 'host'"),
+        (lambda _: AsyncMailServer({"x@y.test": "x"}), "give a MailServer that runs, or none"),
+        (lambda server: AsyncMailServer(server, relay=False), "relay: the server runs already"),
+    ],
+)
+def test_what_is_of_another_kind_is_an_error_of_the_test(
+    mailserver: MailServer, wrong: Callable[[MailServer], object], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        wrong(mailserver)
+
+
+def test_what_is_unusual_but_can_be_is_taken(mailserver: MailServer) -> None:
+    mailserver.faults.refuse("postmaster")
+    mailserver.faults.refuse("?ob@example.test", sender="", at="dot")
+    mailserver.faults.slow(0, at="greeting")
+
+
+def test_port_smtp_may_offer_no_starttls() -> None:
+    with MailServer(starttls=False) as server:
+        for service, offers in (("smtp", False), ("submission", True)):
+            with smtplib.SMTP(server.host, server.ports[service], timeout=10) as client:
+                client.ehlo()
+                assert client.has_extn("starttls") == offers
+                assert (client.docmd("STARTTLS")[0] == 220) == offers
+                if offers:
+                    client.close()
+
+
+def test_the_async_server_has_what_clients_and_faults_need() -> None:
+    async def scenario() -> None:
+        async with AsyncMailServer() as server:
+            assert server.accounts == server.sync.accounts
+            assert server.ca_file.exists()
+            assert server.faults is server.sync.faults
+            assert server.elsewhere is server.sync.elsewhere
+            _, writer = await asyncio.open_connection(
+                server.host, server.ports["imaps"], ssl=server.client_context()
+            )
+            writer.close()
+
+    asyncio.run(scenario())

@@ -315,6 +315,33 @@ def test_address_and_protocol_choose_sessions(server: ServerProcess) -> None:
     assert {(line["client"], line["service"]) for line in lines} == {("127.0.0.9", "smtp")}
 
 
+def test_lines_of_a_client_that_say_nothing_are_left_out_and_long_ones_cut(
+    server: ServerProcess,
+) -> None:
+    with looking_on(server, "--protocol", "imap", "--short") as viewer:
+        client = imap(server)
+        client.append("INBOX", "", "", b"Subject: x\r\n\r\nhi\r\n")
+        client.logout()
+        viewer.wait_for("closed")
+        viewer.end()
+    said_by_client = re.findall(r"\) C: (.*)", viewer.text)
+    assert "<18 octets of a message>" in said_by_client
+    assert "" not in said_by_client
+    cut = re.findall(r"\) S: (.*)<(\d+) more>$", viewer.text, re.MULTILINE)
+    assert cut
+    assert all(len(begun) == 100 and int(more) > 0 for begun, more in cut)
+
+
+def test_a_service_that_begins_with_tls_can_be_chosen_by_itself(server: ServerProcess) -> None:
+    with looking_on(server, "--protocol", "imaps", "--json") as viewer:
+        imap(server).logout()
+        with imaplib.IMAP4_SSL("127.0.0.1", server.imaps, ssl_context=unverified()):
+            pass
+        viewer.wait_for('"text": "closed"')
+        lines = viewer.end()
+    assert {line["service"] for line in lines} == {"imaps"}
+
+
 def test_what_is_said_under_tls_is_shown_and_marked(server: ServerProcess) -> None:
     context = unverified()
     with looking_on(server) as viewer:
@@ -626,6 +653,11 @@ def test_wrong_arguments_are_told_in_one_line(server: ServerProcess) -> None:
         (["--for", "0"], "0.0 is not in the range"),
         (["--for", "soon"], "'soon' is not a valid float"),
         (["--loud"], "No such option"),
+        (["--short", "--json"], "--short or --json, not both"),
+        ([ANN], f"Did you mean --account {ANN}?"),
+        (["127.0.0.0/8"], "Did you mean --address 127.0.0.0/8?"),
+        (["imaps"], "Did you mean --protocol imaps?"),
+        (["what"], "Got unexpected extra argument (what).\n"),
     ):
         code, error = run(server.folder, *arguments)
         assert code == 2

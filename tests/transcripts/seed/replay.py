@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
             _replay_file(path)
         except (AssertionError, OSError, ValueError) as error:
             failures += 1
-            print(f"{path}: {error}")
+            print(f"{path}: {getattr(error, 'strerror', None) or error}")
         else:
             print(f"{path}: ok")
     return 1 if failures else 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-import json
 import math
 import sys
 import time
@@ -12,9 +11,6 @@ from typing import Any
 
 import click
 from cryptography import x509
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
@@ -23,6 +19,7 @@ from pillarbox.certs.report import Entry, report
 from pillarbox.cli.common import ask_password, directory_of, one_line, password_option
 from pillarbox.cli.doctor.block_lists import check_block_lists
 from pillarbox.cli.doctor.case import WAIT_S, Case
+from pillarbox.cli.doctor.display import show_findings, show_json
 from pillarbox.cli.doctor.dns_domain import check_dkim, check_dmarc, check_mx, check_srv
 from pillarbox.cli.doctor.dns_host import check_addresses, check_pointers, check_tlsa
 from pillarbox.cli.doctor.dns_spf import check_spf
@@ -61,13 +58,6 @@ _HOST_CHECKS = (
     check_listeners,
     check_tlsa,
 )
-
-_SYMBOLS = {
-    Level.OK: ("✔", "green"),
-    Level.WARNING: ("!", "yellow"),
-    Level.ERROR: ("✘", "bold red"),
-}
-_ORDER = list(Level)
 
 _Files = tuple[list[Entry], list[list[x509.Certificate]]]
 """Of certificates: what `tls status` says, and what stands in those that can be used."""
@@ -177,10 +167,8 @@ def doctor(
         advice = "add one: pillarbox domain add example.org"
         findings.append(error("domain", config.hostname, "no domain lives here", advice))
     before = [memory.before(each) for each in findings]
-    if as_json:
-        _print_json(findings, before, memory.last)
-    else:
-        _print(findings, before, memory.last)
+    show = show_json if as_json else show_findings
+    show(findings, before, memory.last)
     try:
         memory.save(findings, int(time.time()))
     except OSError as failure:
@@ -259,53 +247,3 @@ def _read_certificates(config: Config) -> _Files:
         if entry.pair is not None
     ]
     return entries, chains
-
-
-def _print_json(findings: list[Finding], before: list[Level | None], last: int | None) -> None:
-    rows = [
-        {
-            "check": each.check,
-            "subject": each.subject,
-            "level": each.level,
-            "found": each.found,
-            "advice": each.advice,
-            "before": was,
-        }
-        for each, was in zip(findings, before, strict=True)
-    ]
-    click.echo(json.dumps({"last_run": last, "findings": rows}, indent=2, ensure_ascii=False))
-
-
-def _print(findings: list[Finding], before: list[Level | None], last: int | None) -> None:
-    console = Console(highlight=False, markup=False)
-    if console.is_terminal:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for column in ("", "check", "found"):
-            table.add_column(column, overflow="fold", no_wrap=column != "found")
-        for each in findings:
-            symbol, style = _SYMBOLS[each.level]
-            text = Text(f"{each.subject}: {each.found}")
-            if each.advice:
-                text.append(f"\n→ {each.advice}", style="bold")
-            table.add_row(Text(symbol, style=style), each.check, text)
-        console.print(table)
-    else:
-        for each in findings:
-            click.echo(f"{each.level:7}  {each.check}  {each.subject}: {each.found}")
-            if each.advice:
-                click.echo(f"         do: {each.advice}")
-    counts = [sum(each.level is level for each in findings) for level in reversed(_ORDER)]
-    click.echo("\n{} errors, {} warnings, {} fine.".format(*counts))
-    if last is not None:
-        _print_changes(findings, before, last)
-
-
-def _print_changes(findings: list[Finding], before: list[Level | None], last: int) -> None:
-    changed = [
-        f"  {each.check} {each.subject}: {was or 'not looked at'} before, {each.level} now"
-        for each, was in zip(findings, before, strict=True)
-        if was is not each.level and (was or each.level is not Level.OK)
-    ]
-    when = datetime.datetime.fromtimestamp(last, datetime.UTC)
-    since = f"Since the last run ({when:%Y-%m-%d %H:%M} UTC)"
-    click.echo("\n".join([f"{since}, changed:", *changed]) if changed else f"{since}: no change.")

@@ -5,6 +5,7 @@ Whether a firewall in between lets others through cannot be seen from here.
 
 import asyncio
 import datetime
+import re
 import ssl
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from cryptography import x509
 
 from pillarbox.certs.present import words
 from pillarbox.certs.report import listeners
+from pillarbox.cli.common import counted
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
@@ -21,6 +23,10 @@ from pillarbox.core.networks import parse_networks
 _IMPLICIT = ("submissions", "imaps", "pop3s")  # RFC 8314 §3
 _START = {"imap": b"A STARTTLS\r\n", "pop3": b"STLS\r\n"}
 _MOST_LINES = 100
+_CAPABILITIES = re.compile(r"\[CAPABILITY [^\]]*\] ?")
+
+MOST_SHOWN = 60
+"""Characters of what a server says."""
 _RENEW = "look at it with: pillarbox tls status"
 
 
@@ -45,7 +51,9 @@ async def check_certificates(case: Case) -> list[Finding]:
             findings.append(make("certificate", path, "; ".join(entry.problems), _RENEW))
         elif entry.pair is not None:
             names = ", ".join((*entry.pair.names, *entry.pair.addresses))
-            findings.append(ok("certificate", path, f"{names}: {entry.days} days left"))
+            findings.append(
+                ok("certificate", path, f"{names}: {counted(entry.days or 0, 'day')} left")
+            )
     if not findings:
         advice = "the first start of the server makes one; or set tls.certificate, tls.acme"
         findings.append(error("certificate", case.host, "there is none yet", advice))
@@ -110,15 +118,15 @@ class _Talk:
                 if not implicit:
                     greeting = await self._line()
                     if not greeting.startswith(("220", "* OK", "+OK")):
-                        found = f"it greets with {greeting[:60]!r}"
+                        found = f"it greets with {_cut(greeting)!r}"
                         return [error("port", self._subject, found, advice)]
                     await self._ask_for_tls()
         except TimeoutError:
             found = f"connected, but silent for {self._wait_s:g} s"
             return [error("port", self._subject, found, advice)]
         except (OSError, ValueError, EOFError) as failure:
-            return [error("port", self._subject, f"connected, then: {failure}", advice)]
-        port = ok("port", self._subject, greeting[:60] or "takes connections")
+            return [error("port", self._subject, f"connected, then: {_reason(failure)}", advice)]
+        port = ok("port", self._subject, _short(greeting) or "takes connections")
         others = [await self._named(name) for name in self._other_names()]
         return [port, await self._handshake(), *others]
 
@@ -145,7 +153,7 @@ class _Talk:
             self._writer.write(_START[self._service])
             answer = await self._line()
             if not answer.startswith(("A OK", "+OK")):
-                raise ValueError(f"no TLS: {answer[:60]}")
+                raise ValueError(f"no TLS: {_cut(answer)}")
             return
         hello = "LHLO" if self._service == "lmtp" else "EHLO"
         self._writer.write(f"{hello} {self._case.host}\r\n".encode())
@@ -155,7 +163,7 @@ class _Talk:
         self._writer.write(b"STARTTLS\r\n")
         answer = await self._line()
         if not answer.startswith("220"):
-            raise ValueError(f"no TLS: {answer[:60]}")
+            raise ValueError(f"no TLS: {_cut(answer)}")
 
     async def _handshake(self) -> Finding:
         context = ssl.create_default_context()
@@ -224,7 +232,18 @@ class _Talk:
         return ""
 
 
+def _short(greeting: str) -> str:
+    """Without IMAP's capabilities (RFC 9051 §7.1), which are as long as they are dull."""
+    return _cut(_CAPABILITIES.sub("", greeting))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
+
+
 def _reason(failure: Exception) -> str:
     if isinstance(failure, ssl.SSLCertVerificationError):
         return failure.verify_message
-    return words(failure) if isinstance(failure, ssl.SSLError) else str(failure)
+    if isinstance(failure, ssl.SSLError):
+        return words(failure)
+    return words_of(failure) if isinstance(failure, OSError) else str(failure)

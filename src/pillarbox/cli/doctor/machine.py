@@ -139,7 +139,7 @@ def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
         return error("queue", path, f"mail has been due for {late}, and nobody sends it", look)
     if figures.held:
         advice = "look at them: pillarbox queue list; then queue release or queue remove"
-        return warning("queue", path, f"{figures.held} recipients are held", advice)
+        return warning("queue", path, f"held: {counted(figures.held, 'recipient')}", advice)
     if old_s and figures.oldest_s > old_s:
         return warning("queue", path, shown, look)
     return ok("queue", path, shown if figures.messages else "empty")

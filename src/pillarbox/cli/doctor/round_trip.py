@@ -20,7 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
+from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread, words_of
 from pillarbox.cli.doctor.finding import Finding, Level, error, ok
 from pillarbox.cli.doctor.listeners import reachable
 from pillarbox.core.endpoint import parse_endpoint
@@ -329,6 +329,8 @@ def _said(failure: Exception) -> str:
         code, words = next(iter(failure.recipients.values()))
     elif isinstance(failure, smtplib.SMTPResponseException):
         code, words = failure.smtp_code, failure.smtp_error
+    elif isinstance(failure, OSError) and not isinstance(failure, ssl.SSLError):
+        words = words_of(failure)  # the number says nothing to people; that of TLS is another one
     elif not isinstance(words, bytes):
         words = str(failure)
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)

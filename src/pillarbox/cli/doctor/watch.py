@@ -12,15 +12,12 @@ from pathlib import Path
 import click
 from cryptography import x509
 
-from pillarbox.app.canary import Canary, only_canary, read_canary, write_canary
+from pillarbox.app.canary import SERIES, Canary, only_canary, read_canary, write_canary
 from pillarbox.cli.common import duration, visible
 from pillarbox.cli.doctor.case import Case
 from pillarbox.cli.doctor.finding import Finding, Level
 from pillarbox.cli.doctor.round_trip import Trip, travel
 from pillarbox.core.secret import Secret
-
-SERIES = "pillarbox-canary"
-"""What a trip that was cut off left behind, the next one removes."""
 
 END_S = 5.0
 """How long the end waits for a trip under way."""

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import SYSTEM_MASK
 from pillarbox.imap.seqset import SeqSet, format_ranges
-from pillarbox.imap.syntax_fetch import MODSEQ
+from pillarbox.imap.syntax_fetch import MODSEQ, FetchItem
 from pillarbox.imap.syntax_message import Store
 from pillarbox.imapd import resync, told
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
-from pillarbox.imapd.fetch_slices import send_items
+from pillarbox.imapd.fetch_slices import send_alike, send_items
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import tell_flags
 from pillarbox.imapd.view import View
 from pillarbox.store import acl, changes, messages
 from pillarbox.store.acl import RIGHTS, flags_of
 from pillarbox.store.changes import FlagRows
-from pillarbox.store.messages import Ranges
+from pillarbox.store.messages import Flagged, Ranges
 from pillarbox.store.tx import Tx
 
 
@@ -41,6 +41,8 @@ class Stored:
     modseq: int
     failed: Ranges = ()
     """UIDs that had changed since the client's UNCHANGEDSINCE."""
+    done: Flagged | None = None
+    """What became of the messages, where nothing kept some flags from being changed."""
 
 
 async def store(client: Client, args: Store) -> Answer:
@@ -60,13 +62,18 @@ async def store(client: Client, args: Store) -> Answer:
     if args.silent and not client.modes.condstore:
         # RFC 2180 §4.2.1: OK, even if some messages are gone
         return Answer("Store completed.")
+    items = _items(client, args)
+    done = stored.done
+    if done is not None and _are_alike(done, sum(map(len, positions)), items):
+        await send_alike(client, items, positions, done.values.pop(), done.modseq)
+        return Answer("Store completed.")
     count = 0
     if args.silent and stored.failed:
         # RFC 7162 §3.1.3: so that the client need not ask what had changed
         failed = view.slices(SeqSet(tuple(stored.failed)), uid=True)
         count = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
         positions = view.slices(SeqSet(tuple(resync.subtract(ranges, stored.failed))), uid=True)
-    count += await send_items(client, _plan(client, args), positions)
+    count += await send_items(client, Plan(items), positions)
     if not (args.uid or args.silent) and count < sum(map(len, positions)):
         # RFC 2180 §4.2.2, §4.2.3
         raise Refused("some of the messages no longer exist", code or "EXPUNGEISSUED")
@@ -84,11 +91,17 @@ def _ensure_allowed(args: Store, rights: str) -> None:
         raise Refused("you may not change these flags", "NOPERM")
 
 
-def _plan(client: Client, args: Store) -> Plan:
+def _items(client: Client, args: Store) -> tuple[FetchItem, ...]:
     """What is told of the messages (RFC 7162 §3.1.3, §3.2.4; RFC 3501 §6.4.8)."""
     if client.modes.condstore:
-        return Plan((UID, MODSEQ) if args.silent else (UID, FLAGS, MODSEQ))
-    return Plan((UID, FLAGS) if args.uid or client.modes.tells_uid else (FLAGS,))
+        return (UID, MODSEQ) if args.silent else (UID, FLAGS, MODSEQ)
+    return (UID, FLAGS) if args.uid or client.modes.tells_uid else (FLAGS,)
+
+
+def _are_alike(done: Flagged, messages: int, items: tuple[FetchItem, ...]) -> bool:
+    """Whether so many messages are all there and the same in all that is told of them."""
+    is_one = len(done.values) == 1 and done.found == messages
+    return is_one and (MODSEQ not in items or done.changed == messages)
 
 
 def _modified(view: View, failed: Ranges, uid: bool) -> str:
@@ -121,16 +134,17 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         rest = None
         if found is not None:
             before, rest = changes.flags_since(tx, selected.mailbox, found.flagged, view.modseq)
-        modseq = messages.store_flags(
+        done = messages.change_flags(
             tx, selected.mailbox, wanted, change.mode, change.system, change.keywords
         )
+        modseq = done.modseq
         if rest or not client.wanted.flags:
-            return Stored(None, modseq, failed)
+            return Stored(None, modseq, failed, done)
         if not (found and before and modseq):
-            return Stored([], modseq, failed)
+            return Stored([], modseq, failed, done)
         after, _ = changes.flags_since(tx, selected.mailbox, found.flagged, modseq - 1)
         ours = {row[0] for row in after}
-        return Stored([row for row in before if row[0] in ours], modseq, failed)
+        return Stored([row for row in before if row[0] in ours], modseq, failed, done)
 
     stored = await client.write_selected(work)
     if stored.modseq:
