@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from pillarbox.core.errors import Refused
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.push import Push
 from pillarbox.imapd.session import ImapSession
@@ -21,6 +22,7 @@ from pillarbox.net.channel import Channel
 from pillarbox.net.tls import TlsLayer
 from pillarbox.pop3d.session import Pop3Session
 from pillarbox.smtpd.session import SmtpSession
+from pillarbox.store.outgoing_row import Row
 from pillarbox.testing import MailServer
 
 USER, PASSWORD = "alice@example.test", "pillarbox"
@@ -36,6 +38,8 @@ OF_A_SESSION = frozenset(
         Client,
         Push,
         Watch,
+        Row,
+        Refused,
     )
 )
 
@@ -66,6 +70,14 @@ def smtp_cut_off(server: MailServer) -> None:
     client.close()
 
 
+def smtp_with_mail_for_another_host(server: MailServer) -> None:
+    with smtplib.SMTP(server.host, server.ports["submission"], timeout=20) as client:
+        client.starttls(context=server.client_context())
+        client.login(USER, PASSWORD)
+        client.sendmail(USER, ["somebody@elsewhere.example"], "Subject: x\r\n\r\ntext\r\n")
+    server.settle()
+
+
 def selected(server: MailServer) -> imaplib.IMAP4:
     client = imaplib.IMAP4(server.host, server.ports["imap"], timeout=20)
     client.login(USER, PASSWORD)
@@ -80,6 +92,19 @@ def imap_with_much(server: MailServer) -> None:
     client.fetch("1:*", "(FLAGS BODY[])")
     client.store("1", "+FLAGS", "\\Seen")
     client.copy("1", "INBOX")
+    client.logout()
+
+
+def imap_whose_commands_failed(server: MailServer) -> None:
+    client = selected(server)
+    client.create("Archive")  # which is there from the second time on
+    client.rename("nowhere", "new")
+    client.delete("nowhere")
+    client.append("nowhere", "", "", b"Subject: x\r\n\r\ntext\r\n")
+    client.append("nowhere", "", "", b"Subject: x\r\n\r\n" + b"text\r\n" * 40_000)
+    with suppress(imaplib.IMAP4.error):
+        client.store("99999", "+FLAGS", "\\Seen")
+    client.copy("1", "nowhere")
     client.logout()
 
 
@@ -131,6 +156,19 @@ def pop3(server: MailServer) -> None:
     client.quit()
 
 
+def pop3_beside_another(server: MailServer) -> None:
+    first = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
+    first.user(USER)
+    first.pass_(PASSWORD)
+    second = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
+    second.user(USER)
+    with suppress(poplib.error_proto):
+        second.pass_(PASSWORD)
+    second.quit()
+    first.quit()
+    time.sleep(0.1)
+
+
 def pop3_cut_off(server: MailServer) -> None:
     client = poplib.POP3(server.host, server.ports["pop3"], timeout=20)
     client.user(USER)
@@ -149,14 +187,17 @@ def left() -> Counter[type]:
     [
         smtp_with_a_message,
         smtp_by_tls,
+        smtp_with_mail_for_another_host,
         smtp_cut_off,
         imap_with_much,
+        imap_whose_commands_failed,
         imap_that_failed_to_log_in,
         imap_that_idled,
         imap_cut_off_while_idle,
         imap_with_notify_and_compression,
         imap_by_tls,
         pop3,
+        pop3_beside_another,
         pop3_cut_off,
     ],
 )

@@ -60,6 +60,7 @@ def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any
             try:
                 value = yield waiting
             except BaseException as error:
+                waiting = None  # it knows the error, which knows this frame
                 waiting = coroutine.throw(error)
             else:
                 waiting = coroutine.send(value)

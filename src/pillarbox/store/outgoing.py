@@ -410,21 +410,19 @@ class OutgoingQueue:
 
     def finish_soon(self, owner: str, rows: Sequence[Row]) -> None:
         """The same in the background, again and again until it works; meanwhile nobody here leases these rows."""
-        keys = [(row.message, row.recipient) for row in rows]
-        self._finishing.update(keys)
+        self._finishing.update((row.message, row.recipient) for row in rows)
+        self._finish_again(owner, rows)
 
-        def done(future: "asyncio.Future[None]") -> None:
-            error = future.exception()
-            if error is None:
-                self._finishing.difference_update(keys)
-                return
-            log.error("id=%s: its end cannot be noted yet: %s", rows[0].queue_id, error)
-            future.get_loop().call_later(FINISH_AGAIN_S, again)
+    def _finish_again(self, owner: str, rows: Sequence[Row]) -> None:
+        self.finish(owner, rows).add_done_callback(partial(self._finished, owner, rows))
 
-        def again() -> None:
-            self.finish(owner, rows).add_done_callback(done)
-
-        again()
+    def _finished(self, owner: str, rows: Sequence[Row], future: "asyncio.Future[None]") -> None:
+        error = future.exception()
+        if error is None:
+            self._finishing.difference_update((row.message, row.recipient) for row in rows)
+            return
+        log.error("id=%s: its end cannot be noted yet: %s", rows[0].queue_id, error)
+        future.get_loop().call_later(FINISH_AGAIN_S, self._finish_again, owner, rows)
 
     async def defer(
         self, owner: str, rows: Sequence[Row], next_try: int, host: str, reply: str

@@ -216,9 +216,20 @@ class Store:
         await self._committer.catch_up(account)
 
     async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
+        return await self._submit(account, work, None, octets)
+
+    def _submit(
+        self,
+        account: int,
+        work: Callable[[Tx], T],
+        journalled: Callable[[T], bytes] | None,
+        octets: int,
+    ) -> "asyncio.Future[T]":
+        """Who awaits it keeps it in no name: an exception in it would know the frame that has it, and so keep all that
+        stands there, a session and its connection, until Python looks for cycles."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, None, 0, future, octets))
-        return await future
+        self._committer.submit(account, Unit(work, journalled, 0, future, octets))
+        return future
 
     async def share(self, account: int, mailbox: int, grantee: int, mode: str, rights: str) -> None:
         """Change what another account may do with a mailbox, see `acl.change`; durable when this returns.
@@ -364,9 +375,7 @@ class Store:
 
     async def _write_soon(self, account: int, work: Callable[[Tx], T], octets: int = 0) -> T:
         """A write that a later `write` to the same account makes durable."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, nothing, 0, future, octets))
-        return await future
+        return await self._submit(account, work, nothing, octets)
 
     async def write_lazily(self, account: int, work: Callable[[Tx], T]) -> T:
         """A write that may be lost with the power; for what nobody was promised (the mark of \\Recent)."""

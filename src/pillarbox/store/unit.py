@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile
 from pillarbox.store.intake import Taken
@@ -145,8 +145,10 @@ def settle(unit: Unit) -> None:
     """Answer the caller."""
     if unit.done.done():
         return  # the caller went away; the commit decides
-    if unit.error is not None:
-        unit.done.set_exception(unit.error)
+    error = unit.error
+    if error is not None:
+        # Where a bug was is for the log; a failure would only keep alive what stands in the frames it came through.
+        unit.done.set_exception(error.with_traceback(None) if isinstance(error, Failure) else error)
     else:
         unit.done.set_result(unit.result)
 
