@@ -16,7 +16,7 @@ PEER = "postfix-dovecot"
 
 INBOUND = (
     *(Mail(sessions=sessions, accounts=accounts) for sessions in (10, 50) for accounts in (1, 100)),
-    Mail(messages=5000, size=65_536, times=6),
+    Mail(messages=5000, size=65_536),
     Mail(messages=5000, size=CORPUS),
 )
 """The mail of `bench all`."""
