@@ -253,7 +253,9 @@ class Authenticator:
             return
         self._told_until = self._clock() + TOLD_AGAIN_S
         cause = error.__cause__
-        why = "" if cause is None else f" ({' '.join(str(cause).split())[:MOST_OF_A_CAUSE]})"
+        # What is wrong with a value may be told with the value: a token that cannot be a header field.
+        words = type(cause).__name__ if isinstance(cause, ValueError) else ascii(str(cause))[1:-1]
+        why = "" if cause is None else f" ({words[:MOST_OF_A_CAUSE]})"
         log.error("no password can be verified: %s%s", error.text, why)
 
     def _account_of(self, address: str) -> Account | None:

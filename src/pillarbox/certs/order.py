@@ -228,7 +228,7 @@ def _words(error: Exception) -> str:
 
 def _unreachable(error: requests.ConnectionError) -> str:
     """What the system or TLS said at the bottom of it."""
-    where = "the CA" if error.request is None else error.request.url
+    where = "the CA" if error.request is None else str(error.request.url)
     reason, cause = "", error.__context__
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -92,8 +92,8 @@ def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
 
 
 def _open(source: Path, empty: Path) -> apsw.Connection | None:
-    """The damaged file. If its first page, or another one that says where the tables are, is lost: with those of an empty
-    file, which has the same tables in the same places if it was made by the same version."""
+    """The damaged file. If its first page, or another one that says where the tables are, is lost: with those of an
+    empty file, which has the same tables in the same places if it was made by the same version."""
     connection = _try_open(source)
     if connection is not None:
         return connection

@@ -395,15 +395,20 @@ def test_safe_settings_have_no_problems() -> None:
     assert not list(directory_problems(ldaps))
 
 
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (OSError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (OSError("two\nlines"), "two\\nlines"),
+        (ValueError("Invalid header value b'Bearer s3cret'"), "ValueError"),
+    ],
+)
 def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, failure: Exception, words: str
 ) -> None:
     class Silent:
         def check(self, user: Claimant) -> str | None:
-            try:
-                raise OSError(111, "Connection refused")
-            except OSError as error:
-                raise Unavailable("the directory of users does not answer") from error
+            raise Unavailable("the directory of users does not answer") from failure
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
@@ -420,6 +425,5 @@ def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
     asyncio.run(run())
     lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert lines == [
-        "no password can be verified: the directory of users does not answer"
-        " ([Errno 111] Connection refused)"
+        f"no password can be verified: the directory of users does not answer ({words})"
     ]
