@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench import growth, idle, imap, inbound, limits, reading, relay, slow_disk, submission
+from bench import fts, growth, idle, imap, inbound, limits, reading, relay, slow_disk, submission
 from bench.inbound import Mail
 from bench.load import CORPUS
 from bench.report import PEER_SETTINGS, console, machine_line
@@ -16,7 +16,7 @@ PEER = "postfix-dovecot"
 
 INBOUND = (
     *(Mail(sessions=sessions, accounts=accounts) for sessions in (10, 50) for accounts in (1, 100)),
-    Mail(messages=5000, size=65_536, times=6),
+    Mail(messages=5000, size=65_536),
     Mail(messages=5000, size=CORPUS),
 )
 """The mail of `bench all`."""
@@ -89,6 +89,14 @@ def imap_(messages: int, **more: Any) -> None:
     imap.run(messages, **more)
 
 
+@main.command("fts")
+@_contest
+@click.option("--messages", default=10_000, show_default=True)
+def fts_(messages: int, **more: Any) -> None:
+    """SEARCH TEXT with an index on both sides. Needs dovecot-fts-xapian from Debian."""
+    fts.run(messages, **more)
+
+
 @main.command("fetch")
 @_contest
 @click.option("--messages", default=10_000, show_default=True)
@@ -148,7 +156,9 @@ def all_(**more: Any) -> None:
         inbound.run(mail, **more)
     submission.run(3000, **more)
     relay.run(10_000, 50, dkim=True, **more)
-    imap.run(10_000, **more)
+    for messages in (10_000, 100_000):
+        imap.run(messages, **more)
+    fts.run(10_000, **more)
     reading.run_pop3(10_000, **more)
     idle.run(1000, **more)
     slow_disk.run(more["rounds"], save=more["save"])

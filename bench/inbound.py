@@ -22,6 +22,9 @@ from bench.running import (
 PEER_MESSAGES = 2000
 """At most: in about the same seconds as ours takes its own, so that what a start and an end cost weighs alike."""
 
+LARGE = 32 * 1024
+"""Octets; of messages over this, copying and syncing is the most of the work, for everybody."""
+
 
 @dataclass(slots=True, frozen=True)
 class Mail:
@@ -32,8 +35,11 @@ class Mail:
     accounts: int = 100
     size: int = 4096
     """Octets of each; CORPUS: as real mail has them."""
-    times: float = 10
-    """How many times the peer's rate, and its CPU, is wanted."""
+
+    @property
+    def times(self) -> float:
+        """How many times the peer's rate, and its CPU, is wanted."""
+        return 6 if self.size > LARGE else 10
 
     @property
     def title(self) -> str:

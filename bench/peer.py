@@ -25,6 +25,21 @@ SINK_PORT = 15025
 SINK_DNS_PORT = 15053
 """Of the hosts that relayed mail goes to (bench.sink)."""
 
+_FTS = Path("/usr/lib/dovecot/modules/lib21_fts_xapian_plugin.so")
+_FTS_SETTINGS = """
+mail_plugins = fts fts_xapian
+plugin {
+  fts = xapian
+  fts_xapian = partial=3 full=20
+  fts_autoindex = no
+  fts_enforced = yes
+}
+service indexer-worker {
+  vsz_limit = 2G
+}
+"""
+"""As its own manual has them."""
+
 SETTINGS = {
     "in_flow_delay": "0",
     "default_process_limit": "100",
@@ -48,8 +63,15 @@ class PostfixDovecot:
     imaps = ("127.0.0.1", IMAPS_PORT)
 
     def __init__(
-        self, folder: Path, accounts: int, mailbox_format: str, relay_domains: int = 0
+        self,
+        folder: Path,
+        accounts: int,
+        mailbox_format: str,
+        relay_domains: int = 0,
+        *,
+        has_fts: bool = False,
     ) -> None:
+        """`has_fts`: Dovecot searches by its plugin fts_xapian, which makes an index when it is asked to."""
         if os.getuid() != 0:
             raise SystemExit("the peer needs root: Postfix and Dovecot change users")
         for program in ("postfix", "dovecot"):
@@ -60,6 +82,11 @@ class PostfixDovecot:
         self.folder = folder
         self.format = mailbox_format
         self.name = f"Postfix + Dovecot ({mailbox_format})"
+        self._has_fts = has_fts
+        if has_fts:
+            if not _FTS.exists():
+                raise SystemExit("dovecot-fts-xapian is not installed")
+            self.name += ", fts_xapian"
         self._accounts = accounts
         self._relay_domains = relay_domains
         self._dovecot: subprocess.Popen[bytes] | None = None
@@ -210,6 +237,9 @@ protocol lmtp {{
   auth_username_format = %Lu
 }}
 """)
+        if self._has_fts:
+            with (conf / "dovecot.conf").open("a") as main:
+                main.write(_FTS_SETTINGS)
         (conf / "spool/private").mkdir(parents=True, exist_ok=True)
 
     def _write_postfix(self) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.budget import tries
 
 from pillarbox.imap.syntax_search import And, Fuzzy, Key, Not, Or
+from pillarbox.imapd import search as search_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.program import loosened
 from pillarbox.imapd.search import search
@@ -166,6 +167,7 @@ def test_the_index_changes_nothing_but_the_time(messages, wanted, data) -> None:
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(search_index, "BATCH_MESSAGES", 2)
+        patch.setattr(search_module, "FEW_FIELDS", data.draw(st.sampled_from((0, 200))))
         patch.setattr(search_index, "LARGEST_INDEXED", data.draw(st.sampled_from((300, 1 << 20))))
         asyncio.run(run(Path(folder)))
 

@@ -21,7 +21,7 @@ from pillarbox.cli.common import ask_new_password, directory_of, ensure_terminal
 from pillarbox.cli.dns import show_records
 from pillarbox.cli.options import config_option
 from pillarbox.cli.zone import domain_records
-from pillarbox.config.load import load_config
+from pillarbox.config.load import WrongConfiguration, load_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain, canonical_host
@@ -204,6 +204,10 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         for pair in config.tls.named_pairs:
             read_pair(pair)
         new.rename(path)
+    except WrongConfiguration as wrong:  # nobody knows that file and its lines
+        new.unlink()
+        text = "\n".join(f"{fault.place}: {fault.text}" for _, fault in wrong.faults)
+        raise Refused(text) from wrong
     except (Refused, OSError, ValueError) as error:
         new.unlink()
         text = error.text if isinstance(error, Refused) else f"tls: {error}"

@@ -142,6 +142,10 @@ def _wrong(text: str, kind: Any, place: str) -> Fault:
     message, _, within = text.partition(" - at `$")
     if get_origin(kind) is Literal:
         message = f"must be {' or '.join(map(json.dumps, get_args(kind)))}"
+    elif get_origin(kind) is list and not within and get_args(kind)[0] is not str:
+        each = msgspec.structs.fields(get_args(kind)[0])
+        example = ", ".join(f'{setting.encode_name} = "..."' for setting in each)
+        message = f"must be a list like [{{ {example} }}]"
     elif expected := _EXPECTED.match(message):
         message = f"must be {_IN_WORDS.get(expected[1], expected[1])}"
     return Fault(place + within.rstrip("`"), message)

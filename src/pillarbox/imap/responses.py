@@ -128,7 +128,7 @@ def quotaroot(mailbox_name: str, roots: Iterable[bytes], utf8: bool = False) -> 
 
 
 def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
-    """The QUOTA response; resources are name, usage and limit (RFC 9208 §4.2.1)."""
+    """The QUOTA response; resources, at least one, are name, usage and limit (RFC 9208 §4.2.1)."""
     triplets = b" ".join(b"%b %d %d" % resource for resource in resources)
     return b"* QUOTA %b (%b)\r\n" % (string(root), triplets)
 

@@ -68,3 +68,7 @@ class SearchContext:
         if self._has_index is None:
             self._has_index = await self.store.index.is_wanted(self.account)
         return self._has_index
+
+    def go_without_index(self) -> None:
+        """It would not pay."""
+        self._has_index = False

@@ -36,6 +36,10 @@ MOST_OCTETS = 1 << 20
 """Of text in one read, unless a single message has more."""
 WORK_A_TURN = 20_000
 """After so much work (`_Cost`) others have their turn: a program may have thousands of keys."""
+FLAGS_SLICE = 10_000
+"""Messages in a slice of which only the UIDs of those are read that match."""
+FEW_FIELDS = 200
+"""With fewer messages, their fields are read as soon as an index is asked."""
 NARROWED_SLICE = 20_000
 """Messages that are asked at once whether they have one of some contents."""
 MOST_NARROWING = 5000
@@ -205,9 +209,14 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
     uids = context.uids
     if _is_all(program):
         return uids
+    wanted = _wanted_flags(program)
+    if wanted is not None:
+        return await _with_flags(context, *wanted)
     step = _compile(program, context)
     is_wide = step.cost > _Cost.ROW
-    if step.cost >= _Cost.FIELDS and await context.has_index():
+    if step.cost == _Cost.FIELDS and len(uids) < FEW_FIELDS:
+        context.go_without_index()
+    elif step.cost >= _Cost.FIELDS and await context.has_index():
         uids = await _narrowed(context, program)
     size = WIDE_SLICE if is_wide else NARROW_SLICE
     found = array("I")
@@ -224,6 +233,45 @@ def _is_all(program: Program) -> bool:
     if isinstance(program, And):
         return all(map(_is_all, program.keys))
     return isinstance(program, Key) and program.name == "ALL"
+
+
+def _wanted_flags(program: Program) -> tuple[int, int] | None:
+    """(mask, value), where all that a program asks of flags is that those of the mask have just this value."""
+    if isinstance(program, Key):
+        return _FLAG_TESTS.get(program.name)
+    if not isinstance(program, And):
+        return None
+    mask = value = 0
+    for key in program.keys:
+        wanted = _wanted_flags(key)
+        if wanted is None or (wanted[1] ^ value) & mask & wanted[0]:  # or set and not set at once
+            return None
+        mask, value = mask | wanted[0], value | wanted[1]
+    return mask, value
+
+
+async def _with_flags(context: SearchContext, mask: int, value: int) -> "array[int]":
+    """The messages that have them."""
+    uids, found = context.uids, array("I")
+    for start in range(0, len(uids), FLAGS_SLICE):
+        part = uids[start : start + FLAGS_SLICE]
+        work = partial(
+            messages.with_flags,
+            mailbox=context.mailbox,
+            uid_range=(part[0], part[-1]),
+            mask=mask,
+            value=value,
+        )
+        found.extend(_among(part, await context.store.read(context.account, work)))
+        await context.pause()
+    return found
+
+
+def _among(part: "array[int]", found: list[int]) -> list[int]:
+    """Those of ascending UIDs that are in a part of what is searched, which need not be all of the mailbox."""
+    if part[-1] - part[0] < len(part):
+        return found
+    return sorted(set(part).intersection(found))
 
 
 async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
@@ -248,7 +296,7 @@ async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
                     above=hits.up_to,
                 ),
             )
-            left.extend(found if uids is context.uids else sorted(set(part).intersection(found)))
+            left.extend(_among(part, found))
             await context.pause()
         uids = left
     return uids
@@ -309,6 +357,8 @@ def _none_of(step: _Step) -> _Step:
 
 
 def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
+    if name in _FLAG_TESTS:
+        return _row_step(_flags_test(*_FLAG_TESTS[name]))
     if name in _ROW_TESTS:
         return _row_step(_ROW_TESTS[name](argument))
     if name in _SENT_TESTS:
@@ -382,12 +432,23 @@ def _row_step(test: _RowTest) -> _Step:
     return _Step(_Cost.ROW, match)
 
 
-def _has_flag(bit: int) -> Callable[[Any], _RowTest]:
-    return lambda _: lambda row: row[_FLAGS] & bit != 0
+_FLAG_TESTS: dict[str, tuple[int, int]] = {
+    "ANSWERED": (flag.ANSWERED, flag.ANSWERED),
+    "DELETED": (flag.DELETED, flag.DELETED),
+    "DRAFT": (flag.DRAFT, flag.DRAFT),
+    "FLAGGED": (flag.FLAGGED, flag.FLAGGED),
+    "SEEN": (flag.SEEN, flag.SEEN),
+    "UNANSWERED": (flag.ANSWERED, 0),
+    "UNDELETED": (flag.DELETED, 0),
+    "UNDRAFT": (flag.DRAFT, 0),
+    "UNFLAGGED": (flag.FLAGGED, 0),
+    "UNSEEN": (flag.SEEN, 0),
+}
+"""(mask, value): the flags of the mask have this value."""
 
 
-def _lacks_flag(bit: int) -> Callable[[Any], _RowTest]:
-    return lambda _: lambda row: row[_FLAGS] & bit == 0
+def _flags_test(mask: int, value: int) -> _RowTest:
+    return lambda row: row[_FLAGS] & mask == value
 
 
 def _keyword_step(name: str, *, is_set: bool) -> _Step:
@@ -405,16 +466,6 @@ def _keyword_step(name: str, *, is_set: bool) -> _Step:
 
 # RFC 3501 §6.4.4: dates are compared without time and zone, as they stand in the date.
 _ROW_TESTS: dict[str, Callable[[Any], _RowTest]] = {
-    "ANSWERED": _has_flag(flag.ANSWERED),
-    "DELETED": _has_flag(flag.DELETED),
-    "DRAFT": _has_flag(flag.DRAFT),
-    "FLAGGED": _has_flag(flag.FLAGGED),
-    "SEEN": _has_flag(flag.SEEN),
-    "UNANSWERED": _lacks_flag(flag.ANSWERED),
-    "UNDELETED": _lacks_flag(flag.DELETED),
-    "UNDRAFT": _lacks_flag(flag.DRAFT),
-    "UNFLAGGED": _lacks_flag(flag.FLAGGED),
-    "UNSEEN": _lacks_flag(flag.SEEN),
     "BEFORE": lambda day: lambda row: local_day(row[_DATE]) < day,
     "ON": lambda day: lambda row: local_day(row[_DATE]) == day,
     "SINCE": lambda day: lambda row: local_day(row[_DATE]) >= day,

@@ -1,9 +1,9 @@
 """The open account files of one worker: `accounts/<2 hex>/<account id>.db`, each with its lock file.
 
-A file has a writer (used by the committer alone) and, once somebody reads, a reader: a reader sees the last
-commit and never waits for a writer. Files are opened at first use and closed when too many are open, or nobody has
-used them for a while, both in threads: a new file takes several syncs, and so does the last close of one that was
-written.
+A file has a writer, with which only the committer writes, and a reader once somebody reads while it is at work: whoever
+reads sees the last commit and never waits for a writer. Files are opened at first use and closed when too many are
+open, or nobody has used them for a while, both in threads: a new file takes several syncs, and so does the last close
+of one that was written.
 """
 
 import asyncio
@@ -25,6 +25,9 @@ from pillarbox.store.tx import Tx
 _DESCRIPTORS_PER_FILE = 7  # database and WAL for writer and reader, shared memory, lock
 _DESCRIPTORS_FOR_OTHERS = 4096  # sockets, journal, directory
 MOST_OPEN_FILES = 4000
+
+CACHE_KIB = 2048
+"""Of pages that a connection keeps in memory; `database.bound_caches` has a bound for all."""
 
 KEPT_OPEN = 16
 """Files that stay open although nobody uses them: each takes some 400 KiB, and less than a millisecond to open."""
@@ -55,7 +58,7 @@ class AccountFile:
         self.path = path
         self.vfs = vfs
         self.lock_descriptor = lock_descriptor
-        self.writer = database.connect(path, vfs=vfs)
+        self.writer = database.connect(path, vfs=vfs, cache_kib=CACHE_KIB)
         self.reader: apsw.Connection | None = None
         self.busy = False
         """The committer is at work on it, perhaps in a thread."""
@@ -75,10 +78,20 @@ class AccountFile:
         return apsw.SQLITE_OK
 
     def read_tx(self, now_s: int) -> Tx:
-        """A view of the last commit. Open a transaction around it to see one moment in several queries."""
+        """A view of the last commit, for use at once. Open a transaction around it to see one moment in several
+        queries.
+
+        While nobody writes, the writer reads: it knows the pages that it wrote, which another connection would have to
+        read again behind each commit, and all others with them."""
+        if not self.busy:
+            self.writer.set_busy_timeout(database.LOOP_TIMEOUT_MS)
+            return self.write_tx(now_s)
         if self.reader is None:
             self.reader = database.connect(
-                self.path, vfs=self.vfs, cache_kib=2048, timeout_ms=database.LOOP_TIMEOUT_MS
+                self.path,
+                vfs=self.vfs,
+                cache_kib=CACHE_KIB,
+                timeout_ms=database.LOOP_TIMEOUT_MS,
             )
         return Tx(self.account, self.reader, self.keyword_names, now_s)
 

@@ -40,9 +40,9 @@ def since(
 
     Raises Refused NONEXISTENT if the mailbox was deleted.
     """
-    now = mailboxes.by_id(tx, mailbox)
-    if now.modseq <= modseq and now.uidnext == known_uidnext:
+    if mailboxes.stands_at(tx, mailbox, modseq, known_uidnext):
         return None
+    now = mailboxes.by_id(tx, mailbox)
     known = [(1, known_uidnext - 1)] if known_uidnext > 1 else []
     rows = tx.rows(
         "SELECT first_uid, last_uid, kind, modseq FROM change"

@@ -168,6 +168,15 @@ def by_id(tx: Tx, mailbox: int) -> Mailbox:
     return _mailbox(row)
 
 
+def stands_at(tx: Tx, mailbox: int, modseq: int, uidnext: int) -> bool:
+    """Whether it is there, and nothing came or changed above a ModSeq."""
+    row = tx.row(
+        "SELECT modseq, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+        (tx.account, mailbox),
+    )
+    return row is not None and row[0] <= modseq and row[1] == uidnext
+
+
 def has_children(tx: Tx, name: Name) -> bool:
     """Whether there is a mailbox below `name`."""
     prefix = _SEPARATOR.join(name)

@@ -384,6 +384,18 @@ def of_contents(
     return [row[0] for row in rows]
 
 
+def with_flags(
+    tx: Tx, mailbox: int, uid_range: tuple[int, int], mask: int, value: int
+) -> list[int]:
+    """UIDs in a range, ascending, of messages whose flags are `value` where `mask` has a bit."""
+    rows = tx.execute(
+        "SELECT uid FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
+        " AND flags & ? = ? ORDER BY uid",
+        (tx.account, mailbox, *uid_range, mask, value),
+    )
+    return [row[0] for row in rows]
+
+
 def first_unseen(tx: Tx, mailbox: int) -> int | None:
     """UID of the first message without \\Seen, or None (RFC 3501 §7.1 UNSEEN)."""
     row = tx.row(

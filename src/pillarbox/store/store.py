@@ -160,7 +160,8 @@ class Store:
             await self._committer.catch_up(account)
         if self._relay is not None and self._relay.is_behind(account):
             await self._relay.catch_up(account)
-        return self._read_file(await self._open(account), work)
+        file = self._accounts.get(account) or await self._open(account)
+        return self._read_file(file, work)
 
     async def usage(self, account: int) -> Usage:
         """What the account keeps, what was taken for it included: that stays where it is, since this is asked for each

@@ -218,6 +218,11 @@ def test_a_configuration_that_is_there_stays(tmp_path: Path) -> None:
         (("--domain", "a b"), "long enough\n", "is not a domain"),
         (("--account", "bob@example.com"), "long enough\n", "is not an address at example.org"),
         (("--certificate", "c.pem"), "long enough\n", "go together"),
+        (
+            ("--certificate", "/no/c.pem", "--key", "/no/k.pem"),
+            "long enough\n",
+            "pillarbox: tls.certificate: /no/c.pem cannot be read\npillarbox: tls.key: ",
+        ),
         (("--certificate", __file__, "--key", __file__), "long enough\n", "it is not PEM"),
         (("--user", "no-such-user-here", "--data-dir", 'a"b'), "x\n", "password"),
     ],

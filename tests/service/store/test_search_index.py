@@ -319,3 +319,17 @@ def test_an_account_that_goes_before_its_index_is_begun_leaves_none(
         assert list((tmp_path / "accounts").rglob("*.idx*")) == []
 
     with_store(tmp_path, work)
+
+
+def test_followed_searches_find_nothing_between_what_changed(tmp_path: Path) -> None:
+    """Not by the index either (RFC 5267 §4.3)."""
+
+    async def work(store: Store) -> None:
+        for text in ("apple", "apple", "apple"):
+            await store.append(1, message(text))
+        store.index.catch_up(1)
+        await store.index.finished()
+        context = SearchContext(store, 1, 1, array("I", [1, 3]), lambda uid: False, EMPTY, pause)
+        assert list(await search(context, Key("TEXT", "apple"))) == [1, 3]
+
+    with_store(tmp_path, work)

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -577,3 +578,53 @@ def test_what_sqlite_keeps_in_memory_is_bounded_for_all_files(
         run(tmp_path, scenario)
     finally:
         apsw.soft_heap_limit(0)
+
+
+def test_a_read_during_a_commit_sees_what_was_there_before(tmp_path: Path) -> None:
+    """By a connection of its own; else by the writer's, whose pages are in memory."""
+
+    async def scenario(store: Store) -> None:
+        await fill(store, 3)
+        file = store._accounts.get(1)
+        assert file is not None
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+        assert file.reader is None
+        is_amid, may_go_on = threading.Event(), threading.Event()
+
+        def expunge(tx) -> None:
+            messages.expunge(tx, 1, [(2, 2)], only_deleted=False)
+            is_amid.set()
+            may_go_on.wait(5)
+
+        written = asyncio.ensure_future(store.write(1, expunge))
+        await asyncio.to_thread(is_amid.wait, 5)
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+        assert file.reader is not None
+        may_go_on.set()
+        await written
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 3]
+
+    run(tmp_path, scenario)
+
+
+def test_a_read_that_fails_leaves_the_writer_as_it_was(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 2)
+
+        def fail(tx) -> None:
+            for _ in tx.execute("SELECT uid FROM message"):
+                raise Refused("amid the rows")
+
+        def mistake(tx) -> None:
+            tx.execute("SELECT nothing FROM nowhere")
+
+        with pytest.raises(Refused) as caught:
+            await store.read(1, fail)
+        assert caught.traceback  # its frames, and with them the query, are still there
+        with pytest.raises(Unavailable):
+            await store.read(1, mistake)
+        await fill(store, 1)
+        await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, []))
+        assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+
+    run(tmp_path, scenario)

@@ -76,6 +76,7 @@ GOOD = 'hostname = "mail.example.org"\ndata_dir = "data"\n'
         ("[listen]\nimap = [143]", "listen.imap[0]: must be text in quotes"),
         ("[listen]\nimap = 143", 'listen.imap: must be a list like ["a", "b"]'),
         ("[tls]\ncertificates = [1]", "tls.certificates[0]: must be a section with settings"),
+        ("[tls.certificates]", 'must be a list like [{ certificate = "...", key = "..." }]'),
         ("[outbound]\nroutes = 1", "outbound.routes: must be a section with settings"),
     ],
 )  # fmt: skip

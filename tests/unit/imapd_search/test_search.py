@@ -135,6 +135,13 @@ def numbers(text: bytes):
         (Key("DELETED"), [5]),
         (Key("DRAFT"), [5]),
         (Key("UNDELETED"), [1, 2, 4, 6]),
+        (And([Key("UNSEEN"), Key("UNDELETED")]), [2, 4, 6]),
+        (And([Key("DRAFT"), And([Key("DELETED"), Key("UNANSWERED")])]), [5]),
+        (And([Key("SEEN"), Key("UNSEEN")]), []),
+        (And([Key("ANSWERED"), Key("ANSWERED")]), [2]),
+        (And([Key("UNSEEN"), Key("OLD")]), [2, 4]),
+        (Not(Key("UNSEEN")), [1]),
+        (Or(Key("SEEN"), Key("FLAGGED")), [1, 2]),
         (Key("KEYWORD", "$forwarded"), [1, 4]),
         (Key("KEYWORD", "WORK"), [4]),
         (Key("UNKEYWORD", "work"), [1, 2, 5, 6]),
@@ -195,6 +202,7 @@ def test_search_finds_exactly(folder: Path, program: Program, expected: list[int
 def test_slices_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "NARROW_SLICE", 2)
     monkeypatch.setattr(search_module, "WIDE_SLICE", 2)
+    monkeypatch.setattr(search_module, "FLAGS_SLICE", 2)
     monkeypatch.setattr(search_module, "MOST_OCTETS", 100)
     by_name = in_order(folder, SortKey("DISPLAYFROM"))
     monkeypatch.setattr(store_module, "LARGEST_INLINE", 0)
@@ -223,11 +231,26 @@ def test_an_empty_mailbox_has_no_matches(folder: Path) -> None:
         assert list(empty) == []
 
 
+def test_only_what_is_asked_about_is_found(folder: Path) -> None:
+    """A search that is followed is done again for what changed, not for what lies between (RFC 5267 §4.3)."""
+    some = array("I", [1, 2, 6])
+    for program, expected in (
+        (Key("UNSEEN"), [2, 6]),
+        (Key("SMALLER", 1 << 20), [1, 2, 6]),
+        (Key("HEADER", ("X-Odd", "")), [1, 6]),
+    ):
+        matched = run_in(
+            folder, lambda store, program=program: search(context_of(store, some), program)
+        )
+        assert list(matched) == expected
+
+
 def test_a_message_that_is_gone_matches_no_key_that_looks_at_it(folder: Path) -> None:
     view = array("I", [1, 3])  # 3 was expunged
     for program, expected in (
         (Key("ALL"), [1, 3]),
         (Key("LARGER", 0), [1]),
+        (Key("UNDRAFT"), [1]),
         (Key("TEXT", ""), [1]),
         (Key("SUBJECT", ""), [1]),
     ):

@@ -12,6 +12,8 @@ log = logging.getLogger("pillarbox.imapd")
 
 
 async def idle(client: Client, args: None) -> None:
+    # First of all: Thunderbird ends IDLE, and the connection, if it is told of something before.
+    client.engine.continue_idle()
     selected = client.selected_mailbox
     if selected is not None and client.watch is not None:
         await look(client)  # what else is told, NOTIFY has said (RFC 5465 §4)
@@ -25,7 +27,6 @@ async def idle(client: Client, args: None) -> None:
             lambda: look(client),
         )
         await look(client)
-    client.engine.continue_idle()
 
 
 async def look(client: Client) -> None:

@@ -1,4 +1,5 @@
-"""GETQUOTA, GETQUOTAROOT, SETQUOTA (RFC 9208). An account is one quota root, with the name "".
+"""GETQUOTA, GETQUOTAROOT, SETQUOTA (RFC 9208). An account with limits is one quota root, with the name ""; one without
+has none, for a quota root names at least one resource (RFC 9208 §7).
 
 Limits are set by whoever runs the server (`pillarbox account quota`), so SETQUOTA is refused and QUOTASET not
 announced.
@@ -15,19 +16,21 @@ _ROOT = b""
 
 
 async def get_quota(client: Client, args: QuotaRoot) -> Answer:
-    if args.name != _ROOT:
+    resources = await _resources(client)
+    if args.name != _ROOT or not resources:
         raise Refused("there is no such quota root", "NONEXISTENT")
-    await _tell(client)
+    client.engine.send(responses.quota(_ROOT, resources))
     return Answer("Getquota completed.")
 
 
 async def get_quota_root(client: Client, args: Mailbox) -> Answer:
     """The mailbox need not exist (RFC 9208 §4.1.2). How full the account of somebody else is, nobody is told."""
-    if client.place(args.mailbox).account != client.account.id:
-        client.engine.send(responses.quotaroot(args.mailbox, (), client.engine.utf8))
-        return Answer("Getquotaroot completed.")
-    client.engine.send(responses.quotaroot(args.mailbox, (_ROOT,), client.engine.utf8))
-    await _tell(client)
+    is_own = client.place(args.mailbox).account == client.account.id
+    resources = await _resources(client) if is_own else []
+    roots = (_ROOT,) if resources else ()
+    client.engine.send(responses.quotaroot(args.mailbox, roots, client.engine.utf8))
+    if resources:
+        client.engine.send(responses.quota(_ROOT, resources))
     return Answer("Getquotaroot completed.")
 
 
@@ -35,7 +38,8 @@ async def set_quota(client: Client, args: QuotaRoot) -> Answer:
     raise Refused("quotas are set by the administrator", "NOPERM")
 
 
-async def _tell(client: Client) -> None:
+async def _resources(client: Client) -> list[tuple[bytes, int, int]]:
+    """(name, usage, limit) of what the account is limited in."""
     limits = client.quota(client.account.id)
     used = await client.read(quota.usage)
     resources: list[tuple[bytes, int, int]] = []
@@ -43,4 +47,4 @@ async def _tell(client: Client) -> None:
         resources.append((b"STORAGE", -(-used.octets // 1024), limits.octets // 1024))
     if limits.messages is not None:
         resources.append((b"MESSAGE", used.messages, limits.messages))
-    client.engine.send(responses.quota(_ROOT, resources))
+    return resources
