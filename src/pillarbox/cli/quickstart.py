@@ -254,7 +254,10 @@ def _install(config: Config, path: Path) -> None:
     names = UnitNames.of_this_program(path)
     if note := names.note():
         raise Refused(f"no service was installed: {note}")
-    UNIT.write_text(service_unit(config, names), "utf-8")
+    try:
+        UNIT.write_text(service_unit(config, names), "utf-8")
+    except OSError as error:  # no systemd, perhaps
+        raise Refused(f"no service was installed: {UNIT}: {error.strerror}") from error
     _run(["systemctl", "daemon-reload"])
     _run(["systemctl", "enable", "--now", UNIT.stem])
     click.echo("\nThe server runs: systemctl status pillarbox")

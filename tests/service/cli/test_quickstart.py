@@ -2,7 +2,9 @@
 
 import imaplib
 import os
+import pty
 import pwd
+import select
 import shutil
 import signal
 import socket
@@ -10,11 +12,17 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from pillarbox.cli import main
 from pillarbox.config.load import load_config
+
+quickstart_module = import_module("pillarbox.cli.quickstart")
+"""By its name: the package has a command of that name, too."""
 
 OPTIONS = (
     *("--hostname", "Mail.Example.ORG", "--domain", "example.org", "--account", "alice"),
@@ -99,6 +107,94 @@ def test_the_account_can_log_in(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
+
+
+def test_at_a_terminal_it_asks_for_what_it_was_not_told(tmp_path: Path) -> None:
+    """What was typed as a password appears nowhere."""
+    questions = [
+        (b"Host name of this machine", b"mail.example.org"),
+        (b"Domain of the mail [example.org]: ", b""),
+        (b"First account [admin@example.org]: ", b"alice"),
+        (b"Password: ", b"long enough"),
+        (b"Repeat for confirmation: ", b"long enough"),
+    ]
+    primary, secondary = pty.openpty()
+    command = [sys.executable, "-m", "pillarbox", "--config", "new.toml", "quickstart"]
+    with subprocess.Popen(
+        [*command, "--user", "", "--data-dir", "data", "--no-service"],
+        cwd=tmp_path,
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        start_new_session=True,
+    ) as process:
+        os.close(secondary)
+        shown = b""
+        while True:
+            if not select.select([primary], [], [], 20)[0]:
+                process.kill()
+                pytest.fail(f"it waits for something else: {shown!r}")
+            try:
+                some = os.read(primary, 65536)
+            except OSError:  # so Linux says that the other end is closed
+                break
+            shown += some
+            if questions and questions[0][0] in shown.rpartition(b"\n")[2]:
+                os.write(primary, questions.pop(0)[1] + b"\n")
+        os.close(primary)
+    assert process.returncode == 0, shown
+    assert not questions
+    assert b"long enough" not in shown
+    assert load_config(tmp_path / "new.toml").hostname == "mail.example.org"
+    assert "alice@example.org" in pillarbox(tmp_path, "account", "list")
+
+
+@pytest.fixture
+def install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Path], tuple[int, str]]:
+    """Runs it with `--service` on a machine whose `systemctl` only writes down what it is told."""
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/told\n')
+    systemctl.chmod(0o755)
+    (tmp_path / "password").write_text("long enough\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    options = [*OPTIONS, "--password-file", "password", "--service"]
+    monkeypatch.setattr(sys, "argv", ["pillarbox", "--config", "new.toml", "quickstart", *options])
+
+    def install(unit: Path) -> tuple[int, str]:
+        monkeypatch.setattr(quickstart_module, "UNIT", unit)
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out + err
+
+    return install
+
+
+def test_the_service_is_installed_and_started(
+    tmp_path: Path, install: Callable[[Path], tuple[int, str]]
+) -> None:
+    unit = tmp_path / "pillarbox.service"
+    code, said = install(unit)
+    assert code == 0, said
+    assert "The server runs" in said
+    assert f"--config {tmp_path}/new.toml serve" in unit.read_text()
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told == ["daemon-reload", "enable --now pillarbox"]
+
+
+def test_a_machine_without_systemd_is_told_of_in_one_line(
+    tmp_path: Path, install: Callable[[Path], tuple[int, str]]
+) -> None:
+    code, said = install(tmp_path / "nowhere" / "pillarbox.service")
+    assert code == 1
+    assert "no service was installed: " in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "told").exists()
 
 
 def test_a_configuration_that_is_there_stays(tmp_path: Path) -> None:
