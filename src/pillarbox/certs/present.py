@@ -92,8 +92,8 @@ class Certificates:
         self.look(at_once=True)
 
     def look(self, *, at_once: bool = False) -> None:
-        """Take up files that changed; keeps a pair whose new files are no good, or expired while it is not. `at_once`: tell of them even if they
-        may be changing just now. Blocks."""
+        """Take up files that changed; keeps a pair whose new files are no good, or expired while it has not.
+        `at_once`: tell of them even if they may be changing just now. Blocks."""
         with self._mutex:
             if self._look(at_once=at_once):
                 self._arrange()
