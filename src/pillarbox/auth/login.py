@@ -54,6 +54,12 @@ LENT_PROOF_LIFE_S = 60.0
 ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
 
+TOLD_AGAIN_S = 60.0
+"""From one line of the log that nobody verifies passwords to the next."""
+
+MOST_OF_A_CAUSE = 300
+"""Characters of an error of somebody else that the log gets."""
+
 NONCE_OCTETS = 18
 
 LONGEST_NAME = 300
@@ -127,6 +133,7 @@ class Authenticator:
         )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         self._waiting = 0
+        self._told_until = 0.0
 
     # What is offered
 
@@ -232,8 +239,24 @@ class Authenticator:
             return None
         claimant = Claimant(username, password, peer.address, peer.protocol)
         loop = asyncio.get_running_loop()
-        address = await loop.run_in_executor(self._asking, source.check, claimant)
+        try:
+            address = await loop.run_in_executor(self._asking, source.check, claimant)
+        except Unavailable as error:
+            self._source_failed(error)
+            raise
+        self._told_until = 0.0
         return None if address is None else self._account_of(address)
+
+    def _source_failed(self, error: Unavailable) -> None:
+        """Users hear that they shall try again; the log says why, once a minute."""
+        if self._clock() < self._told_until:
+            return
+        self._told_until = self._clock() + TOLD_AGAIN_S
+        cause = error.__cause__
+        # What is wrong with a value may be told with the value: a token that cannot be a header field.
+        words = type(cause).__name__ if isinstance(cause, ValueError) else ascii(str(cause))[1:-1]
+        why = "" if cause is None else f" ({words[:MOST_OF_A_CAUSE]})"
+        log.error("no password can be verified: %s%s", error.text, why)
 
     def _account_of(self, address: str) -> Account | None:
         """The account that somebody else says it is, made if it shall be."""

@@ -10,6 +10,7 @@ import datetime
 import fcntl
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -218,9 +219,24 @@ def _words(error: Exception) -> str:
         text = error.text
     elif isinstance(error, errors.TimeoutError):
         text = "the CA did not come to an end in time"
+    elif isinstance(error, requests.ConnectionError):
+        text = _unreachable(error)
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())[:500]
+
+
+def _unreachable(error: requests.ConnectionError) -> str:
+    """What the system or TLS said at the bottom of it."""
+    where = "the CA" if error.request is None else str(error.request.url)
+    reason, cause = "", error.__context__
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = f": its certificate: {cause.verify_message}"
+        elif isinstance(cause, OSError) and cause.strerror:
+            reason = f": {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return f"{where} does not answer{reason}"
 
 
 def main() -> int:

@@ -92,8 +92,8 @@ class Certificates:
         self.look(at_once=True)
 
     def look(self, *, at_once: bool = False) -> None:
-        """Take up files that changed; keeps a pair whose new files are no good. `at_once`: tell of them even if they
-        may be changing just now. Blocks."""
+        """Take up files that changed; keeps a pair whose new files are no good, or expired while it has not.
+        `at_once`: tell of them even if they may be changing just now. Blocks."""
         with self._mutex:
             if self._look(at_once=at_once):
                 self._arrange()
@@ -113,6 +113,9 @@ class Certificates:
                     continue
                 if self._faulty.get(paths, ()) == seen and paths in self._told and not at_once:
                     continue  # as bad as it was
+                new = parse_pair(paths, seen)
+                if new.end <= self._now() < held.pair.end:
+                    raise ValueError(f"{paths[0]}: {_expired(new)}")
                 self._held[place] = self._load(paths, seen)
                 changed = True
                 self._faulty.pop(paths, None)
@@ -197,12 +200,16 @@ def problems_of(pair: Pair, now: datetime.datetime) -> list[str]:
     """What lets clients refuse a pair that can be used."""
     problems = []
     if pair.end <= now:
-        problems.append(f"it expired on {pair.end:%Y-%m-%d %H:%M} UTC")
+        problems.append(_expired(pair))
     if pair.start > now:
         problems.append(f"it is not valid before {pair.start:%Y-%m-%d %H:%M} UTC")
     if not pair.names and not pair.addresses:
         problems.append("it has no subjectAltName: clients will not trust it for any name")
     return problems
+
+
+def _expired(pair: Pair) -> str:
+    return f"it expired on {pair.end:%Y-%m-%d %H:%M} UTC"
 
 
 def _refusal(error: Exception) -> str:

@@ -8,7 +8,7 @@ import click
 
 from pillarbox.cli.common import open_directory, show_table
 from pillarbox.cli.options import config_option, json_option
-from pillarbox.core.duration import parse_duration
+from pillarbox.core.duration import parse_span
 from pillarbox.core.errors import Refused
 
 
@@ -42,10 +42,12 @@ def canonical_network(text: str) -> str:
 def add(network: str, duration: str | None, reason: str) -> None:
     """Turn NETWORK (or an address) away. A running server ends its connections within a second."""
     canonical = canonical_network(network)
+    if not reason.isprintable():
+        raise Refused("the reason must be one line of printable characters")
     until = None
     if duration is not None:
         try:
-            until = int(time.time()) + parse_duration(duration)
+            until = int(time.time()) + parse_span(duration)
         except ValueError as error:
             raise Refused(str(error)) from error
     with open_directory() as directory:

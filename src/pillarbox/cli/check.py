@@ -76,6 +76,7 @@ def _repair(data_dir: Path, addresses: tuple[str, ...], *, as_json: bool) -> Non
                 "recovered": each.salvaged.recovered,
                 "from_journal": each.from_journal,
                 "lost": each.salvaged.lost,
+                "uncounted": each.salvaged.is_uncounted,
                 "aside": str(each.aside) if each.aside else None,
             }
             for each in done
@@ -83,8 +84,10 @@ def _repair(data_dir: Path, addresses: tuple[str, ...], *, as_json: bool) -> Non
         click.echo(json.dumps({"repaired": rows}, indent=2, ensure_ascii=False))
     elif not done:
         click.echo("No mail file needs a repair.")
-    if any(each.salvaged.lost for each in done):
-        raise Refused("some mail is lost; `pillarbox restore` puts back what a backup has")
+    if any(each.salvaged.lost or each.salvaged.is_uncounted for each in done):
+        raise Refused(
+            "some mail is lost, or may be; `pillarbox restore` puts back what a backup has"
+        )
 
 
 def _show(repaired: Repaired) -> None:
@@ -98,6 +101,10 @@ def _show(repaired: Repaired) -> None:
         )
     if repaired.from_journal:
         click.echo(f"{address}: {counted(repaired.from_journal, 'message')} came from the journal.")
+    if salvaged.is_uncounted:
+        click.echo(
+            f"{address}: what its mailboxes had cannot be read: nobody knows how many messages are lost."
+        )
     for mailbox, count in salvaged.lost.items():
         click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")
     click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

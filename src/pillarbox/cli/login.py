@@ -10,7 +10,7 @@ from pillarbox.auth.peer import PROTOCOLS
 from pillarbox.cli.common import directory_of, open_directory, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
-from pillarbox.core.duration import parse_duration
+from pillarbox.core.duration import parse_span
 from pillarbox.core.errors import Refused
 from pillarbox.store.directory import Directory
 from pillarbox.store.logins import OK, History, Logins
@@ -73,7 +73,7 @@ def add(address: str, name: str, only: tuple[str, ...], duration: str | None) ->
     expires = None
     if duration is not None:
         try:
-            expires = int(time.time()) + parse_duration(duration)
+            expires = int(time.time()) + parse_span(duration)
         except ValueError as error:
             raise Refused(str(error)) from error
     with open_directory() as directory:

@@ -57,7 +57,11 @@ class _Answers:
 @click.option("--data-dir", metavar="FOLDER", help="Where mail is kept.")
 @click.option("--certificate", metavar="FILE", default="", help="PEM; without, a private CA signs.")
 @click.option("--key", metavar="FILE", default="", help="That of the certificate.")
-@click.option("--user", metavar="NAME", help='Whom the server becomes; "" stays who starts it.')
+@click.option(
+    "--user",
+    metavar="NAME",
+    help='Whom the server becomes, made if missing; "" stays who starts it.',
+)
 @click.option("--service/--no-service", default=None, help="Install and start a unit of systemd.")
 @click.option("--force", is_flag=True, help="Write over a configuration that is there.")
 @config_option

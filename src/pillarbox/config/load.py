@@ -149,7 +149,7 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
-    for name in ("certificate", "key", "client_ca", "acme_ca_file"):
+    for name in ("certificate", "key", "client_ca"):
         file = getattr(config.tls, name)
         # Where a user is named, only root may be able to read it, and we may be that user: the server says so.
         if file and not config.user and not os.access(file, os.R_OK, effective_ids=True):

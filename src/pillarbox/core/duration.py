@@ -15,3 +15,11 @@ def parse_duration(text: str) -> int:
     if match is None:
         raise ValueError(f'"{text}" must look like 30s, 90m, 4h or 5d')
     return int(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_span(text: str) -> int:
+    """Likewise, of a time that lasts: at least a second."""
+    span_s = parse_duration(text)
+    if not span_s:
+        raise ValueError(f'"{text}" is no time at all; it must look like 30s, 90m, 4h or 5d')
+    return span_s

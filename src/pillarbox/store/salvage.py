@@ -68,6 +68,8 @@ class Salvaged:
     """In the mailbox RECOVERED."""
     lost: dict[str, int] = field(default_factory=dict)
     """By mailbox, as people write it."""
+    is_uncounted: bool = False
+    """What mailboxes had is not known, so neither is what is lost."""
 
 
 def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
@@ -90,17 +92,35 @@ def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
 
 
 def _open(source: Path, empty: Path) -> apsw.Connection | None:
-    """The damaged file. If its first page is lost: with that of an empty file, which has the same tables in the same
-    places if it was made by the same version."""
+    """The damaged file. If its first page, or another one that says where the tables are, is lost: with those of an
+    empty file, which has the same tables in the same places if it was made by the same version."""
     connection = _try_open(source)
-    if connection is None:
-        first = empty.read_bytes()[:_PAGE_OCTETS]
-        pages = source.stat().st_size // _PAGE_OCTETS
-        with source.open("r+b") as file:
-            # Octets 28 to 31: the size in pages, which counts as octets 24 to 27 and 92 to 95 are the same.
-            file.write(first[:28] + pages.to_bytes(4, "big") + first[32:])
-        connection = _try_open(source)
-    return connection
+    if connection is not None:
+        return connection
+    octets = empty.read_bytes()
+    pages = source.stat().st_size // _PAGE_OCTETS
+    with source.open("r+b") as file:
+        # Octets 28 to 31: the size in pages, which counts as octets 24 to 27 and 92 to 95 are the same.
+        file.write(octets[:28] + pages.to_bytes(4, "big") + octets[32:_PAGE_OCTETS])
+    connection = _try_open(source)
+    if connection is not None:
+        return connection
+    with source.open("r+b") as file:
+        for page in _pages_of_schema(empty):
+            place = (page - 1) * _PAGE_OCTETS
+            file.seek(place)
+            file.write(octets[place : place + _PAGE_OCTETS])
+    return _try_open(source)
+
+
+def _pages_of_schema(empty: Path) -> set[int]:
+    """Those of an empty file in which its tables are described, the first one apart: all that are no table's."""
+    connection = apsw.Connection(str(empty), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        roots = {row[0] for row in connection.execute("SELECT rootpage FROM sqlite_schema")}
+        return set(range(2, int(connection.pragma("page_count")) + 1)) - roots
+    finally:
+        connection.close()
 
 
 def _try_open(path: Path) -> apsw.Connection | None:
@@ -203,8 +223,7 @@ def _read(
 
 def _put_right(tx: Tx) -> Salvaged:
     """Make the rows agree with each other."""
-    result = Salvaged()
-    _mend_state(tx)
+    result = Salvaged(is_uncounted=_mend_state(tx))
     counted = {
         mailbox: (name.replace("\x1f", "/"), count)
         for mailbox, name, count in tx.rows("SELECT mailbox, name, messages FROM mailbox", ())
@@ -225,8 +244,8 @@ def _put_right(tx: Tx) -> Salvaged:
     return result
 
 
-def _mend_state(tx: Tx) -> None:
-    """The account's own row, and mailboxes for all messages."""
+def _mend_state(tx: Tx) -> bool:
+    """The account's own row, and mailboxes for all messages; whether one of these was missing."""
     for table in ("message", "mailbox"):
         tx.execute(
             f"DELETE FROM {table} WHERE account != ? OR typeof(mailbox) != 'integer'", (tx.account,)
@@ -247,7 +266,8 @@ def _mend_state(tx: Tx) -> None:
     )
     rows = tx.rows("SELECT DISTINCT mailbox FROM message UNION SELECT 1", ())
     known = {row[0] for row in tx.rows("SELECT mailbox FROM mailbox", ())}
-    for mailbox in sorted(row[0] for row in rows if row[0] not in known):
+    missing = sorted(row[0] for row in rows if row[0] not in known)
+    for mailbox in missing:
         is_inbox = mailbox == mailboxes.INBOX
         name = mailboxes.INBOX_NAME if is_inbox else _free(tx, f"{RECOVERED} {mailbox}")
         made = mailboxes.create(tx, name)
@@ -259,6 +279,7 @@ def _mend_state(tx: Tx) -> None:
         for first, special_use in mailboxes.FIRST_MAILBOXES:
             if mailboxes.find(tx, (first,)) is None:
                 mailboxes.create(tx, (first,), special_use)
+    return bool(missing)
 
 
 def _mend_contents(tx: Tx) -> set[int]:

@@ -393,3 +393,37 @@ def test_safe_settings_have_no_problems() -> None:
     assert not list(oauth_problems(Oauth("i", "a", "https://login.example.org/keys")))
     ldaps = DirectorySettings("ldap", url="ldaps://ldap.example.org", base="dc=example")
     assert not list(directory_problems(ldaps))
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (OSError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (OSError("two\nlines"), "two\\nlines"),
+        (ValueError("Invalid header value b'Bearer s3cret'"), "ValueError"),
+    ],
+)
+def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, failure: Exception, words: str
+) -> None:
+    class Silent:
+        def check(self, user: Claimant) -> str | None:
+            raise Unavailable("the directory of users does not answer") from failure
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(source=Silent())
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await authenticator.login(Credentials("", "bob", Secret("right")), PEER)
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
+    lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert lines == [
+        f"no password can be verified: the directory of users does not answer ({words})"
+    ]

@@ -437,6 +437,22 @@ def test_wrong_values_are_told_with_the_right_ones(run: Run, setting: str, words
     assert words in err
 
 
+def test_a_time_that_is_over_at_once_is_refused(with_alice: Run) -> None:
+    for command in (
+        ("account", "app-password", "add", "alice@example.org", "phone", "--for", "0d"),
+        ("ban", "add", "192.0.2.7", "--for", "0s"),
+    ):
+        code, out, err = with_alice(*command)
+        assert (code, out) == (1, "")
+        assert "is no time at all" in err
+    assert json.loads(with_alice("ban", "list", "--json")[1]) == []
+
+
+def test_the_reason_of_a_ban_cannot_write_over_the_list(run: Run) -> None:
+    assert run("ban", "add", "192.0.2.7", "--reason", "a\n\x1b[31m")[0] == 1
+    assert json.loads(run("ban", "list", "--json")[1]) == []
+
+
 def test_a_ban_that_replaces_another_says_so(run: Run) -> None:
     run("ban", "add", "198.51.100.0/24", "--for", "7d", "--reason", "guesses")
     _, out, _ = run("ban", "add", "198.51.100.7/24")

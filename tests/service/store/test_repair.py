@@ -148,10 +148,34 @@ def test_a_lost_first_page_is_taken_from_an_empty_file(filled: Path, tmp_path: P
     assert with_store(folder, contents) == with_store(filled, contents)
 
 
+def test_lost_pages_that_say_where_the_tables_are_are_taken_from_an_empty_file(
+    filled: Path, tmp_path: Path
+) -> None:
+    folder, path = copied(filled, tmp_path)
+    connection = apsw.Connection(str(path))
+    roots = {row[0] for row in connection.execute("SELECT rootpage FROM sqlite_schema")}
+    connection.close()
+    first_of_others = sorted(set(range(2, max(roots))) - roots)
+    assert first_of_others
+    for page in (1, *first_of_others):
+        damage(path, page - 1, 1)
+    done = repaired(folder)
+    assert (done.salvaged.saved, done.salvaged.lost) == (401, {})
+    assert with_store(folder, contents) == with_store(filled, contents)
+
+
+def test_that_nobody_knows_what_is_lost_is_told(filled: Path, tmp_path: Path) -> None:
+    folder, path = copied(filled, tmp_path)
+    damage(path, 1, 60)
+    assert repaired(folder).salvaged.is_uncounted
+
+
 def test_a_file_of_which_nothing_is_left_is_begun_anew(filled: Path, tmp_path: Path) -> None:
     folder, path = copied(filled, tmp_path)
     path.write_bytes(os.urandom(100_000))
-    assert repaired(folder).salvaged.saved == 0
+    done = repaired(folder)
+    assert done.salvaged.saved == 0
+    assert done.salvaged.is_uncounted
     assert set(with_store(folder, contents)) == {
         "INBOX",
         "Sent",

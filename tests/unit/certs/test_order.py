@@ -1,13 +1,15 @@
 """What a CA sends by ACME is looked at before it is used (certs.order)."""
 
+import socket
 from pathlib import Path
 
 import pytest
 import trustme
 
-from pillarbox.certs.order import keep
+from pillarbox.certs.order import keep, obtain
 from pillarbox.certs.renewal import acme_paths
 from pillarbox.config.schema import Config, Tls
+from pillarbox.core.errors import Unavailable
 
 ISSUED = trustme.CA().create_child_ca().issue_cert("mail.example.org")
 KEY = ISSUED.private_key_pem.bytes()
@@ -55,3 +57,14 @@ def test_a_certificate_without_a_name_that_was_ordered_is_refused(config: Config
     config.tls.acme_names = ["imap.example.org"]
     with pytest.raises(ValueError, match=r"lacks imap\.example\.org"):
         keep(config, KEY, CHAIN)
+
+
+def test_a_ca_that_does_not_answer_is_told_in_plain_words(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"https://127.0.0.1:{taken.getsockname()[1]}/dir"
+    tls = Tls(acme=True, acme_directory=url, acme_listen=["127.0.0.1:0"])
+    with pytest.raises(Unavailable) as caught:
+        obtain(Config("mail.example.org", str(tmp_path), tls=tls))
+    assert caught.value.text == (
+        f"no certificate by ACME: {url} does not answer: Connection refused"
+    )

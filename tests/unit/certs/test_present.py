@@ -27,8 +27,10 @@ class Files:
         self.ca = trustme.CA()
         self.ca.cert_pem.write_to_path(folder / "ca.pem")
 
-    def write(self, label: str, *names: str) -> tuple[Path, Path]:
-        issued = self.ca.issue_cert(*names)
+    def write(
+        self, label: str, *names: str, end: datetime.datetime | None = None
+    ) -> tuple[Path, Path]:
+        issued = self.ca.issue_cert(*names, not_after=end)
         certificate, key = self.folder / f"{label}.pem", self.folder / f"{label}-key.pem"
         issued.cert_chain_pems[0].write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
@@ -140,6 +142,23 @@ def test_a_broken_new_pair_keeps_the_old_one_and_is_told_once(
     assert len(caplog.records) == 2
     certificates.refresh()
     assert len(caplog.records) == 3, "who asks is told again"
+    files.write("second", "imap.example.com")
+    certificates.look()
+    assert shown(certificates.context(), "imap.example.com")[0] == ["imap.example.com"]
+
+
+def test_an_expired_new_pair_does_not_take_the_place_of_one_that_clients_still_trust(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = now()
+    certificates = Certificates(files.config("first", "second"), lambda: clock)
+    files.write("second", "imap.example.com", end=clock - datetime.timedelta(days=1))
+    for _ in range(3):
+        certificates.look()
+    (record,) = caplog.records
+    assert "the old one stays" in record.getMessage()
+    assert "second.pem: it expired on " in record.getMessage()
+    assert shown(certificates.context(), "imap.example.net")[0][0] == "*.example.net"
     files.write("second", "imap.example.com")
     certificates.look()
     assert shown(certificates.context(), "imap.example.com")[0] == ["imap.example.com"]

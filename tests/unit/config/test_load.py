@@ -47,6 +47,11 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[tls]\nacme = true\nacme_directory = "http://ca.example/dir"', "https URL"),
         (GOOD + '[tls]\nacme = true\nacme_contact = "mailto:a@b"', "acme_contact"),
         (GOOD + '[tls]\nacme = true\nacme_names = ["*.example.org"]', "dns-01"),
+        (GOOD + '[tls]\nacme = true\nacme_ca_file = "none.pem"', "acme_ca_file"),
+        (
+            GOOD + 'user = "nobody"\n[tls]\nacme = true\nacme_ca_file = "none.pem"',
+            "none.pem cannot be read",
+        ),
         (GOOD + '[tls]\nacme = true\nacme_names = ["-x-"]', "acme_names"),
         (GOOD + '[tls]\nacme = true\nacme_listen = ["80"]', "acme_listen"),
         (GOOD + '[tls]\nacme = true\nacme_challenge = "dns-01"', "acme_hook"),
