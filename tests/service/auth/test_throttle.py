@@ -152,6 +152,18 @@ def test_a_proxy_that_hides_all_clients_is_told_of_once(caplog: pytest.LogCaptur
     assert "10.0.0.5" in caplog.text
 
 
+def test_every_attempt_to_log_in_counts_towards_that_warning(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Right or wrong, refused or not, and from networks that are exempt, too: a proxy's often is."""
+    with caplog.at_level(logging.WARNING, "pillarbox.auth"):
+        for number in range(ONE_PROXY_LOGINS):
+            rig.throttle.refuses(Claim(f"user{number % 9}", number % 9, "203.0.113.5"))
+    (record,) = caplog.records
+    assert "203.0.113.5" in record.message
+    assert "security.proxy_protocol_from" in record.message
+
+
 def test_clients_from_several_addresses_are_no_proxy(caplog: pytest.LogCaptureFixture) -> None:
     seen = OneAddress()
     for number in range(3 * ONE_PROXY_LOGINS):
