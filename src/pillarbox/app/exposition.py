@@ -4,7 +4,7 @@ what is only looked at when somebody asks stands here."""
 from collections.abc import Iterable, Iterator, Sequence
 
 from pillarbox.app.canary import LIMITS_S, STAGES, Canary
-from pillarbox.app.figures import Status
+from pillarbox.app.figures import Status, WorkerState
 from pillarbox.app.processes import cpu_s_of_all, most_descriptors, usage_of
 from pillarbox.app.readiness import DiskFigures
 from pillarbox.core.tally import FAMILIES, PLACES, SERVICES, Family
@@ -137,6 +137,7 @@ def all_families() -> list[Family]:
 
 def expose(
     status: Status,
+    workers: list[WorkerState],
     queue: QueueFigures | None,
     disk: DiskFigures | None,
     canary: Canary,
@@ -156,7 +157,7 @@ def expose(
     looked_at: dict[str, list[Sample]] = {
         "pillarbox_build_info": [((status.version,), 1.0)],
         "pillarbox_ready": [((), float(is_ready))],
-        **_of_workers(status),
+        **_of_workers(status, workers),
         **(_of_queue(queue) if queue is not None else {}),
         **(_of_disk(disk) if disk is not None else {}),
     }
@@ -184,8 +185,7 @@ def _of_canary(canary: Canary) -> Iterator[str]:
             yield _line(name, _labels(family, key), value)
 
 
-def _of_workers(status: Status) -> dict[str, list[Sample]]:
-    workers = status.workers()
+def _of_workers(status: Status, workers: list[WorkerState]) -> dict[str, list[Sample]]:
     own = usage_of(status.pid)
     # A server of one process is its own worker.
     children = [worker.usage for worker in workers if worker.pid and worker.pid != status.pid]

@@ -49,8 +49,11 @@ class Monitoring:
     async def _metrics(self) -> Answer:
         self._refresh()
         found = await self.readiness.look()
-        is_ready = not (self.readiness.problems_of_workers() or found.problems)
-        text = expose(self._status, found.queue, found.disk, found.canary, is_ready=is_ready)
+        workers = self._status.workers()  # once, so that all figures are of one moment
+        is_ready = not (self.readiness.problems_of_workers(workers) or found.problems)
+        text = expose(
+            self._status, workers, found.queue, found.disk, found.canary, is_ready=is_ready
+        )
         return Answer(200, text, CONTENT_TYPE)
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pillarbox.app.canary import Canary, read_canary
-from pillarbox.app.figures import Status
+from pillarbox.app.figures import Status, WorkerState
 from pillarbox.core.errors import Unavailable
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
@@ -123,12 +123,12 @@ class Readiness:
             )
         return problems
 
-    def problems_of_workers(self) -> list[str]:
+    def problems_of_workers(self, workers: list[WorkerState]) -> list[str]:
         """Of what workers say of themselves; none: they listen, and their event loops go round."""
         if self.stopping:
             return ["workers: the server is stopping"]
         problems = []
-        for worker in self._status.workers():
+        for worker in workers:
             if not worker.pid:
                 problems.append(
                     f"workers: worker {worker.number} does not serve yet, or was restarted"
@@ -141,7 +141,7 @@ class Readiness:
 
     async def problems(self) -> list[str]:
         """All that is wrong, in a line each; none: the server is ready."""
-        return [*self.problems_of_workers(), *(await self.look()).problems]
+        return [*self.problems_of_workers(self._status.workers()), *(await self.look()).problems]
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

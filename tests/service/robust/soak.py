@@ -40,6 +40,10 @@ GROWTH_DESCRIPTORS = GROWTH_THREADS = 10
 """Between two moments of rest. Of 120 MiB, 4 came and went from one rest to the next, with how the pages of SQLite lay
 between others, while all else that was in use was the same."""
 
+STILL_S = 35.0
+MOST_UNREST_S = 300.0
+"""How long no file is opened or closed before it is rest, and how long that is waited for."""
+
 REST_S = 3.2 * FILES_EVERY_S
 """How long a server is left alone before it is looked at: until then it has closed the files that nobody uses, and
 given back what was freed. Under load the C library keeps as much as was in use at once (two workers kept 130 MB of 340
@@ -367,8 +371,24 @@ def _size(server: ServerProcess) -> Size:
     )
 
 
-async def _at_rest(server: ServerProcess, rest_s: float) -> Size:
-    await asyncio.sleep(rest_s)
+async def _files_stand_still(server: ServerProcess) -> None:
+    """Until no file was opened or closed for a while: what indexes mail goes on behind the load, at its own pace, and
+    files that it used are closed a minute after it."""
+    deadline = time.monotonic() + MOST_UNREST_S
+    last, since = -1, 0.0
+    while last < 0 or time.monotonic() - since < STILL_S:
+        if time.monotonic() > deadline:
+            return  # the figures say what is wrong
+        await asyncio.sleep(1)
+        descriptors = (await asyncio.to_thread(_size, server)).descriptors
+        if descriptors != last:
+            last, since = descriptors, time.monotonic()
+
+
+async def _at_rest(server: ServerProcess, plan: Plan) -> Size:
+    await asyncio.sleep(plan.rest_s)
+    if plan.judges_growth:
+        await _files_stand_still(server)
     sizes = []
     for _ in range(5):
         await asyncio.sleep(0.5)
@@ -392,10 +412,10 @@ async def soak(folder: Path, plan: Plan, seed: int, tell: Callable[[str], None])
     await _verify(server, ledger)
     tell("pools fill")
     await _load(server, ledger, plan, plan.seconds / 4, kills=False)
-    before = await _at_rest(server, plan.rest_s)
+    before = await _at_rest(server, plan)
     tell("clients at work, no kills")
     await _load(server, ledger, plan, plan.seconds / 4, kills=False)
-    after = await _at_rest(server, plan.rest_s)
+    after = await _at_rest(server, plan)
     await _verify(server, ledger)
     tell(f"at rest before and after the last quarter: {before}, {after}")
     if plan.judges_growth and (
