@@ -69,8 +69,8 @@ _SHAPES = (
     (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z| UTC)?)?"), "DATE"),
     (re.compile(r"\b\d{8}\b"), "DATE"),
     (re.compile(r"\b0[0-9A-Z]{15}\b"), "ID"),
-    (re.compile(r"\b(?:\d+|\d+\.\d+|\d+,\d+)( ?(?:ms|s|min|h|d|KiB|MiB|GiB|octets)\b)"), r"N\1"),
     (re.compile(r"(?<= )\d+[smh](?= )"), "AGE"),
+    (re.compile(r"\b(?:\d+|\d+\.\d+|\d+,\d+)( ?(?:ms|s|min|h|d|KiB|MiB|GiB|octets)\b)"), r"N\1"),
     (re.compile(r"\b(process|port) \d+"), r"\1 N"),
     (re.compile(r"^(\d+ +)\d{2,7}(?= )"), r"\1N"),  # a worker's process
     (re.compile(r"[ \t]+"), " "),

@@ -354,8 +354,7 @@ def test_a_worker_that_can_open_no_more_files_keeps_no_client_waiting(tmp_path: 
     """Whom it cannot serve sees the end of the connection at once; the other worker serves the rest."""
     server = ServerProcess(tmp_path, 1, workers=2)
     server.start()
-    server.wait_for_workers()
-    full = server.workers()[1]
+    full = server.wait_for_workers()[1]
     opened = len(os.listdir(f"/proc/{full}/fd"))
     limits = resource.prlimit(full, resource.RLIMIT_NOFILE)
     resource.prlimit(full, resource.RLIMIT_NOFILE, (opened, limits[1]))
