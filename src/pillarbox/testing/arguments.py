@@ -15,10 +15,10 @@ def ensure_text(name: str, value: object) -> None:
 
 def ensure_number(name: str, value: object, least: float, *, whole: bool = False) -> None:
     """At least so much."""
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number:
+    kinds = (int,) if whole else (int, float)
+    if not isinstance(value, kinds) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r}: give a {'whole ' if whole else ''}number")
-    if not value >= least:  # type: ignore[operator]  # neither is what is no number at all (NaN)
+    if not value >= least:  # what is no number at all (NaN) is not either
         raise ValueError(f"{name}={value!r}: it must be {least:g} or more")
 
 
