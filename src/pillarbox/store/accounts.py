@@ -22,7 +22,7 @@ from pillarbox.core.memory import give_back
 from pillarbox.store import database, mailboxes
 from pillarbox.store.tx import Tx
 
-_DESCRIPTORS_PER_FILE = 7  # database and WAL for writer and reader, shared memory, lock
+DESCRIPTORS_PER_FILE = 7  # database and WAL for writer and reader, shared memory, lock
 _DESCRIPTORS_FOR_OTHERS = 4096  # sockets, journal, directory
 MOST_OPEN_FILES = 4000
 
@@ -357,9 +357,9 @@ def account_path(folder: Path, account: int) -> Path:
 def most_open_files() -> int:
     """How many account files this process may hold open; raises its descriptor limit as far as it goes."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_OPEN_FILES * _DESCRIPTORS_PER_FILE + 4 * _DESCRIPTORS_FOR_OTHERS
+    wanted = MOST_OPEN_FILES * DESCRIPTORS_PER_FILE + 4 * _DESCRIPTORS_FOR_OTHERS
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if limit > _soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     available = max(limit, _soft) - min(_DESCRIPTORS_FOR_OTHERS, max(limit, _soft) // 2)
-    return max(4, min(MOST_OPEN_FILES, available // _DESCRIPTORS_PER_FILE))
+    return max(4, min(MOST_OPEN_FILES, available // DESCRIPTORS_PER_FILE))

@@ -14,11 +14,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from os import kill, listdir
+from os import kill, listdir, readlink
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +27,7 @@ from rich.progress import Progress
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
 from pillarbox.app.maintenance import FILES_EVERY_S
+from pillarbox.store.accounts import DESCRIPTORS_PER_FILE, KEPT_OPEN
 from pillarbox.store.check import check_store
 from pillarbox.store.store import CACHES_OCTETS
 
@@ -287,7 +288,14 @@ class Size:
     its own (`store.CACHES_OCTETS`)."""
     sqlite_octets: int
     descriptors: int
+    """But for those of account files: which of them stay open is chance, and whether somebody read beside a commit."""
+    file_descriptors: int
+    """Of account files; bounded by MOST_FILE_DESCRIPTORS."""
     threads: int
+
+
+WORKERS = 2
+MOST_FILE_DESCRIPTORS = WORKERS * KEPT_OPEN * DESCRIPTORS_PER_FILE
 
 
 @dataclass(slots=True)
@@ -363,12 +371,22 @@ def _size(server: ServerProcess) -> Size:
     assert server.process is not None
     pids = [server.process.pid, *server.workers()]
     of_sqlite = sum(worker["sqlite_octets"] for worker in server.status()["workers"])
+    targets = [target for pid in pids for target in _descriptors(pid)]
+    of_files = sum("/data/accounts/" in target for target in targets)
     return Size(
         (server.pss_kib() << 10) - of_sqlite,
         of_sqlite,
-        sum(len(listdir(f"/proc/{pid}/fd")) for pid in pids),
+        len(targets) - of_files,
+        of_files,
         sum(len(listdir(f"/proc/{pid}/task")) for pid in pids),
     )
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    """What each of them is: a path, or `socket:[12]`."""
+    for number in listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield readlink(f"/proc/{pid}/fd/{number}")
 
 
 async def _files_stand_still(server: ServerProcess) -> None:
@@ -380,9 +398,9 @@ async def _files_stand_still(server: ServerProcess) -> None:
         if time.monotonic() > deadline:
             return  # the figures say what is wrong
         await asyncio.sleep(1)
-        descriptors = (await asyncio.to_thread(_size, server)).descriptors
-        if descriptors != last:
-            last, since = descriptors, time.monotonic()
+        size = await asyncio.to_thread(_size, server)
+        if size.descriptors + size.file_descriptors != last:
+            last, since = size.descriptors + size.file_descriptors, time.monotonic()
 
 
 async def _at_rest(server: ServerProcess, plan: Plan) -> Size:
@@ -397,6 +415,7 @@ async def _at_rest(server: ServerProcess, plan: Plan) -> Size:
         int(median(size.octets for size in sizes)),
         max(size.sqlite_octets for size in sizes),
         min(size.descriptors for size in sizes),
+        max(size.file_descriptors for size in sizes),
         min(size.threads for size in sizes),
     )
 
@@ -404,7 +423,9 @@ async def _at_rest(server: ServerProcess, plan: Plan) -> Size:
 async def soak(folder: Path, plan: Plan, seed: int, tell: Callable[[str], None]) -> Ledger:
     """Raises Wrong."""
     ledger = Ledger(random.Random(seed), plan.imap_accounts, plan.pop3)
-    server = ServerProcess(folder, len(ledger.states), "connections_per_address = 1000", workers=2)
+    server = ServerProcess(
+        folder, len(ledger.states), "connections_per_address = 1000", workers=WORKERS
+    )
     server.start()
     server.wait_for_workers()
     tell("clients at work, and kills")
@@ -422,6 +443,7 @@ async def soak(folder: Path, plan: Plan, seed: int, tell: Callable[[str], None])
         after.octets > before.octets + GROWTH_OCTETS
         or after.sqlite_octets > CACHES_OCTETS
         or after.descriptors > before.descriptors + GROWTH_DESCRIPTORS
+        or after.file_descriptors > MOST_FILE_DESCRIPTORS
         or after.threads > before.threads + GROWTH_THREADS
     ):
         raise Wrong(f"it grew: {before}, then {after}")
