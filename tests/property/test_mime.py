@@ -162,7 +162,7 @@ def check(octets: bytes) -> Parsed:
         assert octets[start:end].lower().startswith(name)
         assert end <= message.header_size
     assert len(message.preview) <= 200
-    for text in (message.preview, message.base_subject, message.from_key):
+    for text in (message.preview, message.keys.base_subject, message.keys.from_key):
         text.encode()
     search_text(octets, message.root).encode()
     return message

@@ -8,7 +8,7 @@ import re
 from binascii import a2b_qp
 from itertools import islice
 
-from pillarbox.mime.charset import decode_charset, decode_guess
+from pillarbox.mime.charset import decode_charset, decode_guess, decode_valid, with_octets
 from pillarbox.mime.transfer import decode_base64
 
 MAX_FIELDS = 10_000
@@ -121,7 +121,32 @@ def decode_header(raw: bytes) -> str:
     value = unfold(raw)
     if b"=?" not in value:
         return decode_guess(value)
-    pieces: list[str] = []
+    return "".join([decode_charset(octets, charset) for octets, charset in _runs(value)])
+
+
+def decode_ordered(raw: bytes) -> tuple[str, bool]:
+    """What a field's value is sorted by: its text, and True; or, where that is in an unknown charset or not valid in
+    its own, its octets without encoding, each as a character, and False (RFC 5255 §4.6)."""
+    value = unfold(raw)
+    if b"=?" not in value:
+        return decode_guess(value), True
+    runs = _runs(value)
+    texts = [decode_valid(octets, charset) for octets, charset in runs]
+    if None in texts:
+        return b"".join([octets for octets, _ in runs]).decode("latin-1"), False
+    return "".join([text for text in texts if text]), True
+
+
+def decode_searched_header(raw: bytes) -> str:
+    """What is searched in a field's value, or in a whole header block, as in `charset.decode_searched`."""
+    text, is_text = decode_ordered(raw)
+    return text if is_text else with_octets(decode_header(raw), text.encode("latin-1"))
+
+
+def _runs(value: bytes) -> list[tuple[bytes, bytes]]:
+    """The octets of an unfolded value, and the charset that encoded words name for them, in lower case; b"" for what
+    stands between these."""
+    runs: list[tuple[bytes, bytes]] = []
     run: list[bytes] = []  # octets of adjacent encoded words in one charset
     charset = b""
     position = 0
@@ -129,13 +154,13 @@ def decode_header(raw: bytes) -> str:
         between = value[position : match.start()]
         is_adjacent = bool(run) and not between.strip(b" \t\r\n")
         if run and not (is_adjacent and match[1].lower() == charset):
-            pieces.append(decode_charset(b"".join(run), charset))
+            runs.append((b"".join(run), charset))
             run = []
         if not is_adjacent:
-            pieces.append(decode_guess(between))
+            runs.append((between, b""))
         charset = match[1].lower()
         position = match.end()
         run.append(decode_base64(match[3]) if match[2] in b"bB" else a2b_qp(match[3], header=True))
-    pieces.append(decode_charset(b"".join(run), charset))
-    pieces.append(decode_guess(value[position:]))
-    return "".join(pieces)
+    runs.append((b"".join(run), charset))
+    runs.append((value[position:], b""))
+    return runs
