@@ -49,6 +49,8 @@ _WITHOUT_MARK = {
     "utf_16": (2, (BOM_UTF16_BE, BOM_UTF16_LE), "utf_16_be"),
     "utf_32": (4, (BOM_UTF32_BE, BOM_UTF32_LE), "utf_32_be"),
 }
+_UTF8 = (b"utf-8", b"UTF-8")
+"""How nearly all mail has it."""
 _TO_UNDERSCORE = str.maketrans("-:. ", "____")
 
 
@@ -83,23 +85,29 @@ def decode_charset(octets: bytes, charset: bytes) -> str:
         )  # what a codec cannot do must not keep a message from being read
 
 
-def decode_valid(octets: bytes, charset: bytes) -> str | None:
-    """As `charset` (any case; b"": none was named, and it is guessed); None if that is unknown, or they are not valid
-    in it (RFC 5255 §4.6 c)."""
+def decode_valid(octets: bytes, charset: bytes) -> str:
+    """As `charset` (any case; b"": none was named, and it is guessed). Raises ValueError if that is unknown, or they are
+    not valid in it (RFC 5255 §4.6 c)."""
+    if charset in _UTF8:
+        return octets.decode()
     if not charset:
         return decode_guess(octets)
     codec = _codec(octets, charset)
+    if codec is None:
+        raise ValueError("an unknown charset")
     try:
-        return _decode(octets, codec, "strict") if codec else None
-    except (LookupError, ValueError):
-        return None
+        return _decode(octets, codec, "strict")
+    except LookupError as error:
+        raise ValueError(*error.args) from error
 
 
 def decode_searched(octets: bytes, charset: bytes) -> str:
     """What is searched: the text, or, if there is none to be had, what people would read, and behind that all that is
     valid UTF-8 in the octets, in which a search by i;octet would find no more (RFC 5255 §4.6 c)."""
-    text = decode_valid(octets, charset)
-    return text if text is not None else with_octets(decode_charset(octets, charset), octets)
+    try:
+        return decode_valid(octets, charset)
+    except ValueError:
+        return with_octets(decode_charset(octets, charset), octets)
 
 
 def with_octets(read: str, octets: bytes) -> str:

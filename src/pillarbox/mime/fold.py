@@ -21,6 +21,8 @@ def fold(text: str) -> str:
     """`"caf\\u00e9"` -> `"CAFE\\u0301"`: each character in titlecase, then decomposed (RFC 5051 §2 no. 2)."""
     if text.isascii():
         return text.upper()
+    if len(text) <= FOLDED_PIECE:
+        return unicodedata.normalize("NFKD", _titlecased(text))
     pieces: list[str] = []
     start = 0
     while start < len(text):
@@ -37,8 +39,9 @@ def _titlecased(text: str) -> str:
     """Each character by itself, unlike `str.title`. All but a few are the same in upper case, which is fast."""
     if _SPECIAL.search(text) is not None:
         return "".join(map(_title, text))
-    # The sharp s, which is frequent, stays.
-    return "\u00df".join([piece.upper() for piece in text.split("\u00df")])
+    if "\u00df" in text:  # which is frequent, and stays
+        return "\u00df".join([piece.upper() for piece in text.split("\u00df")])
+    return text.upper()
 
 
 def _title(character: str) -> str:

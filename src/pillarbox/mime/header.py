@@ -131,10 +131,10 @@ def decode_ordered(raw: bytes) -> tuple[str, bool]:
     if b"=?" not in value:
         return decode_guess(value), True
     runs = _runs(value)
-    texts = [decode_valid(octets, charset) for octets, charset in runs]
-    if None in texts:
+    try:
+        return "".join([decode_valid(octets, charset) for octets, charset in runs]), True
+    except ValueError:
         return b"".join([octets for octets, _ in runs]).decode("latin-1"), False
-    return "".join([text for text in texts if text]), True
 
 
 def decode_searched_header(raw: bytes) -> str:
@@ -151,16 +151,20 @@ def _runs(value: bytes) -> list[tuple[bytes, bytes]]:
     charset = b""
     position = 0
     for match in _ENCODED_WORD.finditer(value):
+        named, encoding, text = match.groups()
+        named = named.lower()
         between = value[position : match.start()]
         is_adjacent = bool(run) and not between.strip(b" \t\r\n")
-        if run and not (is_adjacent and match[1].lower() == charset):
+        if run and not (is_adjacent and named == charset):
             runs.append((b"".join(run), charset))
             run = []
-        if not is_adjacent:
+        if between and not is_adjacent:
             runs.append((between, b""))
-        charset = match[1].lower()
+        charset = named
         position = match.end()
-        run.append(decode_base64(match[3]) if match[2] in b"bB" else a2b_qp(match[3], header=True))
-    runs.append((b"".join(run), charset))
-    runs.append((value[position:], b""))
+        run.append(decode_base64(text) if encoding in b"bB" else a2b_qp(text, header=True))
+    if run:
+        runs.append((b"".join(run), charset))
+    if position < len(value):
+        runs.append((value[position:], b""))
     return runs
