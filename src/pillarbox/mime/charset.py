@@ -86,8 +86,8 @@ def decode_charset(octets: bytes, charset: bytes) -> str:
 
 
 def decode_valid(octets: bytes, charset: bytes) -> str:
-    """As `charset` (any case; b"": none was named, and it is guessed). Raises ValueError if that is unknown, or they are
-    not valid in it (RFC 5255 §4.6 c)."""
+    """As `charset` (any case; b"": none was named, and it is guessed). Raises ValueError if that is unknown, or if they
+    are not valid in it (RFC 5255 §4.6 c)."""
     if charset in _UTF8:
         return octets.decode()
     if not charset:

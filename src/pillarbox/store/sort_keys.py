@@ -65,14 +65,21 @@ def _renewed(
 ) -> Iterator[tuple[str | int, ...]]:
     """The keys of contents, with these, from their common fields (None: from the header)."""
     for content, fields in rows:
-        octets = fields
-        if octets is None:  # there are too many of them
-            sql = "SELECT header FROM octets WHERE content = ?"
-            (octets,) = connection.execute(sql, (content,)).fetchone() or (b"",)
         try:
-            yield (*_keys(octets), content)
+            if fields is not None:
+                block = fields.replace(b"\0", b"")  # which parts them, and is in none
+            else:  # there were too many of them
+                block = _header(connection, content)
+            yield (*_keys(block), content)
+        except apsw.Error:
+            raise
         except Exception:
             log.exception("a bug in the parser: the sort keys of content %d stay", content)
+
+
+def _header(connection: apsw.Connection, content: int) -> bytes:
+    row = connection.execute("SELECT header FROM octets WHERE content = ?", (content,)).fetchone()
+    return bytes(row[0]) if row else b""
 
 
 def _keys(block: bytes) -> SortKeys:

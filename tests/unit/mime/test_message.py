@@ -44,7 +44,7 @@ def test_thread_and_sort_keys() -> None:
     assert message.sent is not None
     assert format_rfc5322_date(message.sent) == b"Wed, 17 Jul 1996 02:23:25 -0700"
     assert (message.keys.base_subject, message.keys.is_reply) == (
-        "IMAP4REV1 WG MTG summary and minutes",
+        "IMAP4REV1 WG MTG SUMMARY AND MINUTES",
         True,
     )
     assert (message.keys.from_key, message.keys.to_key, message.keys.cc_key) == (
