@@ -54,6 +54,8 @@ def _title(character: str) -> str:
 def order_key(text: str, *, is_text: bool = True) -> str:
     """By which strings are sorted, and equal. Those that are no text are octets, each given as a character: they come
     behind all others, in the order of the octets (RFC 5255 §4.6)."""
+    if is_text and text.isascii():
+        return text.upper()
     if not is_text:
         return f"{_LAST}\2{text}" if text else ""
     key = fold(text)

@@ -74,7 +74,14 @@ def field_value(block: bytes, start: int, end: int) -> bytes:
 def unfold(raw: bytes) -> bytes:
     """RFC 5322 §2.2.3: line ends before white space go, and so does white space around the value."""
     value = raw.strip(b" \t\r\n")
-    return _FOLD.sub(b"", value) if b"\n" in value else value
+    lines = value.count(b"\n")
+    if not lines:
+        return value
+    if lines == value.count(b"\n ") + value.count(
+        b"\n\t"
+    ):  # as it should be: in a third of the time
+        return value.replace(b"\r\n", b"").replace(b"\n", b"")
+    return _FOLD.sub(b"", value)
 
 
 HeaderValues = dict[bytes, bytes]
