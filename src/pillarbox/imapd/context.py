@@ -52,15 +52,15 @@ class SearchContext:
     clips_numbers: bool = False
     """Whether message numbers that do not exist are passed over (RFC 7377 §2), not an error."""
     orders: Orders = field(default_factory=Orders)
-    _hits: dict[str, Hits | None] = field(default_factory=dict)
+    _hits: dict[tuple[str, ...], Hits | None] = field(default_factory=dict)
     _has_index: bool | None = None
 
-    async def hits(self, wanted: str) -> Hits | None:
-        """Which messages may have a folded text in them, found once a search; None: that is not known."""
+    async def hits(self, *wanted: str) -> Hits | None:
+        """Which messages may have folded texts in them, all of these, found once a search; None: that is not known."""
         if not await self.has_index():
             return None
         if wanted not in self._hits:
-            self._hits[wanted] = await self.store.index.find(self.account, wanted)
+            self._hits[wanted] = await self.store.index.find(self.account, *wanted)
         return self._hits[wanted]
 
     async def has_index(self) -> bool:

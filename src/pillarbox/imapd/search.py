@@ -47,6 +47,8 @@ NARROWED_SLICE = 20_000
 """Messages that are asked at once whether they have one of some contents."""
 MOST_NARROWING = 5000
 """Hits in the index; with more, each slice is narrowed when it is looked at."""
+READ_AT_ONCE = 32
+"""So few messages are read without asking the index about them."""
 FEW = 4
 """If a slice has this many times more messages than there are candidates, only these are read."""
 
@@ -128,6 +130,8 @@ class _Slice:
 
     async def likely(self, candidates: set[int], wanted: str) -> set[int]:
         """Those of the candidates that may have a folded text in them, by the index."""
+        if len(candidates) <= READ_AT_ONCE:
+            return candidates
         hits = await self.context.hits(wanted)
         if hits is None:
             return candidates
@@ -285,29 +289,27 @@ def _among(part: "array[int]", found: list[int]) -> list[int]:
 async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     """The messages in which all texts may be that the program needs, by the index."""
     uids = context.uids
-    for wanted in needed_texts(program):
-        hits = await context.hits(wanted)
-        if hits is None or len(hits.contents) > MOST_NARROWING:
-            continue
-        left = array("I")
-        contents = json.dumps(sorted(hits.contents))
-        for start in range(0, len(uids), NARROWED_SLICE):
-            part = uids[start : start + NARROWED_SLICE]
-
-            found = await context.store.read(
-                context.account,
-                partial(
-                    messages.of_contents,
-                    mailbox=context.mailbox,
-                    uid_range=(part[0], part[-1]),
-                    contents=contents,
-                    above=hits.up_to,
-                ),
-            )
-            left.extend(_among(part, found))
-            await context.pause()
-        uids = left
-    return uids
+    needed = needed_texts(program)
+    hits = await context.hits(*needed) if needed else None
+    if hits is None or len(hits.contents) > MOST_NARROWING:
+        return uids
+    left = array("I")
+    contents = json.dumps(sorted(hits.contents))
+    for start in range(0, len(uids), NARROWED_SLICE):
+        part = uids[start : start + NARROWED_SLICE]
+        found = await context.store.read(
+            context.account,
+            partial(
+                messages.of_contents,
+                mailbox=context.mailbox,
+                uid_range=(part[0], part[-1]),
+                contents=contents,
+                above=hits.up_to,
+            ),
+        )
+        left.extend(_among(part, found))
+        await context.pause()
+    return left
 
 
 # The tree

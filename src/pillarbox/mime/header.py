@@ -28,7 +28,6 @@ _FIELD = re.compile(
     rb"^([^\x00-\x20\x7f:]++)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?",
     re.MULTILINE,
 )
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # RFC 2047 §2, with an RFC 2231 §5 language after the charset; spaces in the text are tolerated.
 _ENCODED_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\r\n]*)\?=")
@@ -81,7 +80,16 @@ def unfold(raw: bytes) -> bytes:
         b"\n\t"
     ):  # as it should be: in a third of the time
         return value.replace(b"\r\n", b"").replace(b"\n", b"")
-    return _FOLD.sub(b"", value)
+    # A whole header block; a regular expression would look at each octet.
+    first, *others = value.split(b"\n")
+    pieces = [first]
+    for line in others:
+        if line.startswith((b" ", b"\t")):
+            pieces[-1] = pieces[-1].removesuffix(b"\r")
+        else:
+            pieces.append(b"\n")
+        pieces.append(line)
+    return b"".join(pieces)
 
 
 HeaderValues = dict[bytes, bytes]

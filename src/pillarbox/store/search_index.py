@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ BATCH_OCTETS = 512 * 1024
 LARGEST_INDEXED = PIECE_OCTETS
 """Octets of a body: what is in its first piece."""
 MOST_TRIGRAMS = 32
-"""Of a text that are asked for; the rest is seen when the messages are read."""
+"""Of texts that are asked for; the rest is seen when the messages are read."""
 MOST_OPEN = 32
 CACHE_KIB = 4096
 """Of an index, in memory."""
@@ -133,30 +133,29 @@ class SearchIndex:
         if path_of_index(self._path_of(account)).exists():
             self.catch_up(account)
 
-    async def find(self, account: int, wanted: str) -> Hits | None:
-        """Which contents may have the folded text; None: any."""
-        if len(wanted) < 3:
+    async def find(self, account: int, *wanted: str) -> Hits | None:
+        """Which contents may have all of the folded texts; None: any."""
+        query = _query(wanted)
+        if not query:
             return None
         path = path_of_index(self._path_of(account))
         if not path.exists():
             return None
         generation, _ = await self._read(account, _numbers)
         try:
-            return await self._run(lambda: self._find(account, generation, wanted))
+            return await self._run(lambda: self._find(account, generation, query))
         except apsw.Error as error:
             log.warning("%s: %s; it is not used", path, error)
             return None
 
-    def _find(self, account: int, generation: int, wanted: str) -> Hits | None:
+    def _find(self, account: int, generation: int, query: str) -> Hits | None:
         connection = self._connect(account)
         with connection:
             found_generation, up_to = _state(connection)
             if found_generation != generation:
                 return None
             contents = {content for (content,) in connection.execute("SELECT content FROM large")}
-            found = connection.execute(
-                "SELECT rowid FROM texts WHERE texts MATCH ?", (_query(wanted),)
-            )
+            found = connection.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (query,))
             contents.update([content for (content,) in found])
         return Hits(up_to, frozenset(contents))
 
@@ -355,9 +354,11 @@ def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _query(wanted: str) -> str:
-    """All trigrams of a text, as an expression of FTS5: `abcd` -> `"abc" "bcd"`."""
-    trigrams = dict.fromkeys(wanted[place : place + 3] for place in range(len(wanted) - 2))
+def _query(texts: Sequence[str]) -> str:
+    """The trigrams of texts, as an expression of FTS5: `abcd` -> `"abc" "bcd"`. "" where there are none."""
+    trigrams = dict.fromkeys(
+        text[place : place + 3] for text in texts for place in range(len(text) - 2)
+    )
     words = list(trigrams)[:MOST_TRIGRAMS]
     return " ".join('"{}"'.format(word.replace('"', '""')) for word in words)
 
