@@ -95,6 +95,7 @@ def make_services(
         cleartext,
         parse_duration(config.pop3.login_delay),
         config.pop3.expire_days,
+        config.pop3.utf8,
     )
 
     def new_smtp(connection: Connection) -> Session:
