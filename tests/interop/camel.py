@@ -145,9 +145,7 @@ class Account:
         return found
 
     def text(self, folder: str, uid: str) -> str:
-        stream = Camel.StreamMem.new()
-        self._folder(folder).get_message_sync(uid, None).write_to_stream_sync(stream, None)
-        return bytes(stream.get_byte_array()).decode()
+        return _text(self._folder(folder).get_message_sync(uid, None))
 
     def mark(self, folder: str, uid: str, flags: list, *labels: str) -> None:
         place = self._folder(folder)
@@ -186,6 +184,21 @@ class Account:
             addresses[-1].add("", each)
         self._smtp.send_to_sync(_message(message), *addresses, None)
         self._smtp.disconnect_sync(True, None)
+
+    def fetch(self, address: str, password: str, port: int, transport: str) -> list:
+        """The texts of all messages by POP3, which are removed then."""
+        self._session.password = password
+        store = self._service("pop", Camel.ProviderType.STORE, address, port, transport)
+        store.connect_sync(None)
+        inbox = store.get_folder_sync("inbox", Camel.StoreGetFolderFlags.NONE, None)
+        inbox.refresh_info_sync(None)
+        texts = []
+        for uid in self._uids(inbox):
+            texts.append(_text(inbox.get_message_sync(uid, None)))
+            inbox.set_message_flags(uid, Camel.MessageFlags.DELETED, Camel.MessageFlags.DELETED)
+        inbox.synchronize_sync(True, None)
+        store.disconnect_sync(True, None)
+        return texts
 
     def create(self, parent: str, name: str) -> None:
         self._store.create_folder_sync(parent or None, name, None)
@@ -230,6 +243,12 @@ class Account:
 def _strings(found) -> list:
     assert found, "Camel gave no list"
     return [found.contents.items[number].decode() for number in range(found.contents.length)]
+
+
+def _text(message) -> str:
+    stream = Camel.StreamMem.new()
+    message.write_to_stream_sync(stream, None)
+    return bytes(stream.get_byte_array()).decode()
 
 
 def _message(text: str):

@@ -1,6 +1,8 @@
-"""Evolution's IMAP and SMTP (Camel): folders, flags, moves, a search, NOTIFY, and QRESYNC after it was away."""
+"""Evolution's IMAP, POP3 and SMTP (Camel): folders, flags, moves, a search, NOTIFY, QRESYNC, mail it sends."""
 
+import asyncio
 import imaplib
+import smtplib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +11,15 @@ from typing import Any
 import pytest
 from tests.interop.evolution import Evolution, is_installed
 
+from pillarbox.app.server import Server
+from pillarbox.auth.passwords import hash_password
+from pillarbox.config.schema import Config, Listen, Pop3, Security
+from pillarbox.core.secret import Secret
+from pillarbox.store.directory import Directory
+
 WAIT_S = 20.0
 
+PASSWORD = "Pass word 7"
 MESSAGES = tuple(
     b"From: carol@example.net\r\nTo: user@example.test\r\nSubject: letter %s\r\n"
     b"Message-ID: <%s@example.net>\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -142,6 +151,51 @@ def test_evolution_catches_up_after_it_was_away(start, other, user) -> None:
     change_inbox(user, other)
     program = start()
     assert program.call("letters", "INBOX", True) == CHANGED
+
+
+@pytest.mark.usefixtures("installed")
+def test_evolution_fetches_by_pop3(tmp_path: Path, transport: str) -> None:
+    """Where no UTF8 is offered (RFC 6856 §2): it sends that command without CRLF, and waits for the answer."""
+    directory = Directory(tmp_path / "directory.db", clock=time.time)
+    directory.add_domain("example.test")
+    directory.add_account("alice@example.test", *hash_password(Secret(PASSWORD)))
+    directory.close()
+    here = ["127.0.0.1:0"]
+    server = Server(
+        Config(
+            "mail.example.test",
+            str(tmp_path),
+            listen=Listen(smtp=here, pop3=here, pop3s=here),
+            security=Security(allow_cleartext_login=True),
+            pop3=Pop3(utf8=False),
+        )
+    )
+
+    def fetch(ports: dict[str, int]) -> list[str]:
+        with smtplib.SMTP("127.0.0.1", ports["smtp"], timeout=10) as client:
+            for octets in MESSAGES[:2]:
+                client.sendmail("carol@example.net", ["alice@example.test"], octets)
+        port = ports["pop3s" if transport == "tls" else "pop3"]
+        (tmp_path / "home").mkdir()
+        with Evolution(tmp_path / "home") as program:
+            arguments = ("alice@example.test", PASSWORD, port, transport)
+            texts = program.call("fetch", *arguments)
+            assert program.call("fetch", *arguments) == []
+        return texts
+
+    async def scenario() -> list[str]:
+        await server.start()
+        try:
+            ports = {name: places[0][1] for name, places in server.addresses.items()}
+            return await asyncio.to_thread(fetch, ports)
+        finally:
+            await server.stop(1)
+
+    texts = asyncio.run(scenario())
+    assert [text.split("\n\n")[1].strip() for text in texts] == [
+        "The text of ä alpha.",
+        "The text of ä beta.",
+    ]
 
 
 def change_inbox(user: Any, other: imaplib.IMAP4) -> None:
