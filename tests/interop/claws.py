@@ -13,6 +13,7 @@ from types import TracebackType
 COMMAND_S = 20.0
 WAIT_S = 20.0
 
+_KINDS = {"pop3": 0, "imap": 3}
 _SECURITY = {"plain": 0, "tls": 1, "starttls": 2}
 
 _ACCOUNT = """[Account: 1]
@@ -20,7 +21,7 @@ account_name=Test
 is_default=1
 name=User
 address={address}
-protocol=3
+protocol={kind}
 receive_server=localhost
 smtp_server=localhost
 user_id={address}
@@ -28,14 +29,20 @@ smtp_user_id={address}
 use_smtp_auth=1
 smtp_auth_method=16
 ssl_imap={security}
+ssl_pop={security}
 ssl_smtp={security}
 set_imapport=1
-imap_port={imap}
+imap_port={port}
+set_popport=1
+pop_port={port}
+inbox=#mh/Mailbox/inbox
+remove_mail=1
+message_leave_time=0
 set_smtpport=1
 smtp_port={smtp}
 receive_at_get_all=1
 filter_on_receive=1
-set_sent_folder=1
+set_sent_folder={is_imap}
 sent_folder=#imap/Test/Sent
 set_queue_folder=1
 queue_folder=#mh/Mailbox/queue
@@ -96,15 +103,24 @@ class Claws:
         certificate: bytes,
         rules: str = "",
     ) -> None:
-        """`ports` of imap and smtp; the password has no spaces, which its file cannot hold in the clear;
+        """`ports` of smtp and of imap or pop3; the password has no spaces, which its file cannot hold in the clear;
         the server's certificate is in DER."""
         self._config = folder / "claws"
         self._mail = folder / "mail"
+        protocol = "imap" if "imap" in ports else "pop3"
         (self._config / "certs").mkdir(parents=True)
         for name in ("inbox", "sent", "draft", "queue", "trash"):
             (self._mail / name).mkdir(parents=True)
         self._write(
-            "accountrc", _ACCOUNT.format(address=address, security=_SECURITY[transport], **ports)
+            "accountrc",
+            _ACCOUNT.format(
+                address=address,
+                security=_SECURITY[transport],
+                kind=_KINDS[protocol],
+                is_imap=int(protocol == "imap"),
+                port=ports[protocol],
+                smtp=ports["smtp"],
+            ),
         )
         self._write("passwordstorerc", f"[account:1]\nrecv {password}\nsend {password}\n")
         self._write("clawsrc", _COMMON)
@@ -128,7 +144,10 @@ class Claws:
             }
             self._start(*self._program, "--online")
             self._wait_for("its socket", lambda: any(self._runtime.glob("claws-mail/*")))
-            self._wait_for("the folders", lambda: "Trash" in self.status())
+            self._wait_for(
+                "the folders",
+                lambda: protocol == "pop3" or "Trash" in self.status(),
+            )
         except BaseException:
             self._end()
             raise
@@ -167,6 +186,10 @@ class Claws:
         """Put a message (with LF) where the program looks for what is to be sent."""
         octets = _QUEUED.format(sender=sender, recipient=recipient) + message
         (self._mail / "queue" / "1").write_text(octets)
+
+    def fetched(self) -> list[str]:
+        """What came by POP3 is in files here."""
+        return sorted(path.read_text() for path in (self._mail / "inbox").glob("[0-9]*"))
 
     def log(self) -> str:
         """What was said on the wire, without literals, and what the program said of it."""

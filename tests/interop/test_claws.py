@@ -1,4 +1,4 @@
-"""Claws Mail: folders made and listed, filter rules on new mail, a search on the server, mail it sends."""
+"""Claws Mail: folders made and listed, filter rules on new mail, a search on the server, mail it sends, POP3."""
 
 import contextlib
 import dataclasses
@@ -44,8 +44,8 @@ def start(user: Any, tmp_path: Path) -> Iterator[Callable[..., Claws]]:
         pytest.skip("claws-mail or Xvfb is not installed")
     with contextlib.ExitStack() as running:
 
-        def run(transport: str = "tls", rules: str = "") -> Claws:
-            ports = {protocol: user.port(protocol, transport) for protocol in ("imap", "smtp")}
+        def run(transport: str = "tls", rules: str = "", protocol: str = "imap") -> Claws:
+            ports = {each: user.port(each, transport) for each in (protocol, "smtp")}
             shown = ssl.get_server_certificate(("localhost", user.port("imap", "tls")))
             program = Claws(
                 tmp_path,
@@ -150,6 +150,16 @@ def test_claws_sends_and_keeps_a_copy(user, start, other, transport: str) -> Non
     claws.run("--receive-all")
     wait_for((1, 1), lambda: claws.status()["INBOX"][1:])
     assert claws.status()["Sent"] == (0, 0, 1)
+
+
+def test_claws_fetches_by_pop3(user, start, other, transport: str) -> None:
+    """It removes what it has fetched (RFC 1939 §5)."""
+    user.receive(*MESSAGES[:2])
+    claws = start(transport, protocol="pop3")
+    claws.run("--receive-all")
+    wanted = ["The text of ä alpha.\n", "The text of ä beta.\n"]
+    wait_for(wanted, lambda: [text.partition("\n\n")[2] for text in claws.fetched()])
+    wait_for({}, lambda: flags_of(other, "INBOX"))
 
 
 def flags_of(client: imaplib.IMAP4, mailbox: str) -> dict[str, list[str]]:
