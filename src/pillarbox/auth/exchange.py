@@ -66,7 +66,10 @@ class Exchange:
                 )
             case Disproven():
                 username, _ = authenticator.split(step.username, step.authzid)
-                return await authenticator.disproven(username, peer, mechanism)
+                void = None
+                if self._candidates is not None and step.void >= 0:
+                    void = self._candidates.void[step.void]
+                return await authenticator.disproven(username, peer, mechanism, void=void)
             case BearerToken():
                 return await self._take_token(step)
             case CertificateClaim():
@@ -99,4 +102,7 @@ class Exchange:
             return await authenticator.refuse(username, peer, self._mechanism)
         self._candidates = authenticator.candidates(username, peer)
         assert isinstance(self._machine, Scram)
-        return await self._answer(self._machine.found(self._candidates.verifiers))
+        candidates = self._candidates
+        return await self._answer(
+            self._machine.found(candidates.verifiers, candidates.void_verifiers)
+        )

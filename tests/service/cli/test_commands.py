@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -363,7 +364,9 @@ def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
     assert re.fullmatch(r"pillarbox: no server runs on .+/data\n", err)
 
 
-def test_app_passwords_are_made_listed_and_revoked(with_alice: Run) -> None:
+def test_app_passwords_are_made_listed_and_revoked(
+    with_alice: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = with_alice
     alice = "alice@example.org"
     command = ("account", "app-password")
@@ -374,7 +377,15 @@ def test_app_passwords_are_made_listed_and_revoked(with_alice: Run) -> None:
     (row,) = json.loads(run(*command, "list", alice, "--json")[1])
     assert (row["name"], row["counts_for"], row["last_used"]) == ("phone", "imap", None)
     assert row["expires"]
-    assert password.strip() not in run(*command, "list", alice)[1]
+    assert row["expired"] is False
+    shown = run(*command, "list", alice)[1]
+    assert password.strip() not in shown
+    assert "(expired)" not in shown
+    later = time.time() + 91 * 86400
+    monkeypatch.setattr("pillarbox.cli.login.time.time", lambda: later)
+    (row,) = json.loads(run(*command, "list", alice, "--json")[1])
+    assert row["expired"] is True
+    assert "UTC (expired)" in run(*command, "list", alice)[1]
     assert run(*command, "revoke", alice, "phone")[0] == 0
     assert run(*command, "revoke", alice, "phone")[0] == 1
 
