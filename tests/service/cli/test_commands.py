@@ -220,6 +220,38 @@ def test_wrong_configurations_are_told_line_by_line(run: Run) -> None:
     assert [each["line"] for each in json.loads(out)["problems"]] == [1, 4]
 
 
+@pytest.mark.parametrize(
+    ("directory", "place", "said"),
+    [
+        (
+            'kind = "python"\nclass = "no_such_office:Office"',
+            "directory.class",
+            "no_such_office; install it for",
+        ),
+        (
+            'kind = "ldap"\nurl = "ldaps://ldap.example.org"\nbase = "o=x"\nfilter = "(mail={user}"',
+            "directory.filter",
+            "close each bracket",
+        ),
+    ],
+)
+def test_config_check_tells_who_could_verify_no_password(
+    run: Run, directory: str, place: str, said: str
+) -> None:
+    with Path("pillarbox.toml").open("a") as file:
+        file.write(f"[directory]\n{directory}\n")
+    code, out, err = run("config", "check")
+    (line,) = err.splitlines()
+    assert (code, out) == (1, "")
+    assert line.startswith(f"pillarbox: {place}: ")
+    assert said in line
+    code, out, again = run("config", "check", "--json")
+    assert (code, again) == (1, err)
+    (problem,) = json.loads(out)["problems"]
+    assert problem["setting"] == place
+    assert said in problem["problem"]
+
+
 def test_config_check_reads_the_certificate(run: Run) -> None:
     config = Path("pillarbox.toml")
     config.write_text(
