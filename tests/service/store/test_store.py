@@ -15,7 +15,17 @@ import pytest
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import accounts, changes, content, keywords, mailboxes, messages, reclaim
+from pillarbox.store import (
+    accounts,
+    changes,
+    content,
+    damage,
+    database,
+    keywords,
+    mailboxes,
+    messages,
+    reclaim,
+)
 from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
@@ -450,6 +460,54 @@ def test_the_files_of_a_removed_account_are_not_made_again(tmp_path: Path) -> No
     run(tmp_path, scenario)
     assert list(check_store(tmp_path)) == []
     assert list((tmp_path / "accounts").glob("*/*")) == []
+
+
+def test_the_log_names_a_damaged_file_and_its_cure_once_in_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [float(NOW)]
+    cure = "the mail file of bob@example.test is damaged: stop the server, then run `pillarbox check --repair bob@"
+
+    def lines() -> int:
+        return sum(cure in record.getMessage() for record in caplog.records)
+
+    async def first(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        bob = store.directory.add_account("bob@example.test", "", "")
+        await store.append(bob.id, item(1))
+
+    run(tmp_path, first)
+    bob = 1
+    account_path(tmp_path / "accounts", bob).write_bytes(b"not a database" * 1000)
+
+    async def main() -> None:
+        async with opened(tmp_path, clock=lambda: now[0]) as store:
+            for expected in (1, 2):
+                for _ in range(3):
+                    with pytest.raises(Unavailable):
+                        await store.read(bob, mailboxes.all_mailboxes)
+                    with pytest.raises(Unavailable):
+                        await store.write(bob, mailboxes.all_mailboxes)
+                assert lines() == expected
+                now[0] += damage.TOLD_AGAIN_S
+
+    asyncio.run(main())
+
+
+def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    told = damage.Damage(lambda _account: None, lambda: now)
+    failure = Unavailable("damaged", database.DAMAGED_CODE)
+    told.tell(7, Unavailable("busy", "UNAVAILABLE"))
+    assert not caplog.records
+    for _ in range(2):
+        for account in range(damage.MOST_KNOWN + 5):
+            told.tell(account, failure)
+    assert len(caplog.records) == damage.MOST_KNOWN
+    now = damage.TOLD_AGAIN_S
+    told.tell(damage.MOST_KNOWN + 1, failure)
+    assert len(caplog.records) == damage.MOST_KNOWN + 1
+    assert "the mail file of account 1001 is damaged" in caplog.text
 
 
 def test_a_damaged_file_stops_its_account_alone(tmp_path: Path) -> None:
