@@ -1,6 +1,7 @@
 """What `pillarbox tls status` says of each certificate, by its files alone: no server needs to run. Makes nothing."""
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -10,6 +11,7 @@ from pillarbox.certs.names import ByName
 from pillarbox.certs.pair import Pair, Paths, read_pair
 from pillarbox.certs.present import days_left, problems_of, words
 from pillarbox.certs.renewal import acme_paths, read_failures
+from pillarbox.certs.trust import End, end_of
 from pillarbox.config.schema import Config
 
 SOON = 6
@@ -30,6 +32,8 @@ class Entry:
     is_first: bool
     """Clients that say another name, or none, get it."""
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What is a fault, unless it is meant to be so."""
 
 
 def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> list[Entry]:
@@ -55,7 +59,8 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
         if number == 0 and config.tls.acme:
             problems += _acme_problems(config, paths)
         days = None if pair is None else days_left(pair, now)
-        entries.append(Entry(paths, pair, days, number == 0, tuple(problems)))
+        notes = () if pair is None or problems else tuple(_notes(config, pair))
+        entries.append(Entry(paths, pair, days, number == 0, tuple(problems), notes))
     return entries
 
 
@@ -91,6 +96,21 @@ def _problems(pair: Pair, now: datetime.datetime) -> list[str]:
             f" it ({where} has it)"
         )
     return problems
+
+
+def _notes(config: Config, pair: Pair) -> Iterator[str]:
+    """Where this system does not trust its chain, which is as it should be for the CA of a house alone."""
+    match end_of(pair.paths, config.data_path / "tls" / "ca.pem"):
+        case End.ITSELF:
+            yield "it signed itself: only clients that were given it trust it"
+        case End.ROOT:
+            yield "its chain ends at a root that this system does not know: only clients that were given it trust it"
+        case End.ISSUER:
+            yield (
+                f"its chain ends below {pair.chain_issuer}, which this system does not know: if that is a public CA,"
+                " its certificate is missing in the file, and many clients will not trust it; if it is one of your"
+                " own, only clients that were given it do"
+            )
 
 
 def _missing_issuer(pair: Pair) -> str:

@@ -49,6 +49,8 @@ async def check_certificates(case: Case) -> list[Finding]:
             is_early = entry.pair is not None and all("expires in" in it for it in entry.problems)
             make = warning if is_early else error
             findings.append(make("certificate", path, "; ".join(entry.problems), _RENEW))
+        elif entry.notes:
+            findings.append(warning("certificate", path, "; ".join(entry.notes), _RENEW))
         elif entry.pair is not None:
             names = ", ".join((*entry.pair.names, *entry.pair.addresses))
             findings.append(
