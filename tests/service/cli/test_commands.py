@@ -262,6 +262,30 @@ def test_config_check_reads_the_certificate(run: Run) -> None:
     assert "it is not PEM" in err
 
 
+def test_a_backup_tells_how_much_of_one_kind_is_missing(with_alice: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "tls"
+    folder.mkdir()
+    opens = Path.open
+
+    def denied(path: Path, *arguments, **named):
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *arguments, **named)
+
+    for number in range(12):
+        (folder / f"{number:02}.pem").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", denied)
+        code, out, err = with_alice("backup", "saved", "--json")
+    assert code == 1
+    assert len(json.loads(out)["left_out"]) == 12
+    *lines, last = err.splitlines()
+    assert [line.partition("not saved: ")[2].split()[0][-6:] for line in lines] == [
+        f"{number:02}.pem" for number in range(10)
+    ]
+    assert last.endswith("... and 2 more files; --json names all")
+
+
 def test_a_damaged_directory_is_named(with_alice: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "directory.db").write_bytes(b"not a database" * 100)
     for command in (("account", "list"), ("serve",), ("config", "check")):
