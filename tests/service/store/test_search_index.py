@@ -343,7 +343,6 @@ def test_an_account_that_waits_for_its_second_holds_up_no_other(
     async def work(store: Store) -> None:
         index = store.index
         await two_messages(store)
-        await store.append(2, message("cherry"))
         await store.append(1, message("date"))
         assert await index.is_wanted(1)
         # Neither one that comes before the task waits, nor one that wakes it
