@@ -19,6 +19,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.store import commit, messages, recovery
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
@@ -104,7 +105,7 @@ async def work(
             uids = [(given.uid, given.uid)]
             if choice < 0.3:
                 await store.write(
-                    account, lambda tx, uids=uids: messages.store_flags(tx, 1, uids, "+", 2, [])
+                    account, lambda tx, uids=uids: change_flags(tx, 1, uids, "+", 2, [])
                 )
                 disk.note(("flagged", account, given.uid))
             elif choice < 0.4:
