@@ -13,6 +13,7 @@ from pillarbox.certs.present import days_left, problems_of, words
 from pillarbox.certs.renewal import acme_paths, read_failures
 from pillarbox.certs.trust import End, end_of
 from pillarbox.config.schema import Config
+from pillarbox.core.words import counted
 
 SOON = 6
 """So great a part of the lifetime before its end (a sixth), but not more than SOON_DAYS, somebody should have renewed
@@ -88,8 +89,7 @@ def _problems(pair: Pair, now: datetime.datetime) -> list[str]:
     problems = problems_of(pair, now)
     soon = min((pair.end - pair.start) / SOON, datetime.timedelta(days=SOON_DAYS))
     if pair.start <= now < pair.end < now + soon:
-        left = days_left(pair, now)
-        problems.append(f"it expires in {left} day{'' if left == 1 else 's'}")
+        problems.append(f"it expires in {counted(days_left(pair, now), 'day')}")
     if where := _missing_issuer(pair):
         problems.append(
             f"the certificate of {pair.issuer}, which signed it, is missing in the file: many clients will not trust"

@@ -16,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pillarbox.app.canary import SERIES, read_canary
-from pillarbox.cli.common import counted, directory_of, one_line
+from pillarbox.cli.common import directory_of, one_line
 from pillarbox.cli.explain_words import Moment, Words, moment_as_json, show_time
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure, Refused
+from pillarbox.core.words import counted
 from pillarbox.store.accounts import account_path
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection

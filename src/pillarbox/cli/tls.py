@@ -13,9 +13,9 @@ from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths, is_due, renewal_time
 from pillarbox.certs.report import Entry, listeners, report
-from pillarbox.cli.common import counted
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 
 
 @click.group(epilog="Example: pillarbox tls status")

@@ -13,12 +13,12 @@ from cryptography import x509
 
 from pillarbox.certs.present import words
 from pillarbox.certs.report import listeners
-from pillarbox.cli.common import counted
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.words import counted
 
 _IMPLICIT = ("submissions", "imaps", "pop3s")  # RFC 8314 §3
 _START = {"imap": b"A STARTTLS\r\n", "pop3": b"STLS\r\n"}
