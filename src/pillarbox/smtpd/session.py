@@ -89,6 +89,7 @@ class SmtpSession:
             tls=service.implicit_tls,
             xclient=connection.peer[0] in context.xclient_from,
         )
+        self.engine.on_refused = self._tell_of_engine
         self._is_lmtp = service.name == "lmtp"
         self._connection = connection
         self._context = context
@@ -145,8 +146,6 @@ class SmtpSession:
         return self.engine.stage
 
     async def handle(self, event: Event) -> None:
-        if self.engine.refused:
-            self._tell_of_engine()
         try:
             match event:
                 case BodyChunk():
@@ -205,7 +204,7 @@ class SmtpSession:
     def closed(self) -> None:
         if self._greeting is not None:
             self._greeting.cancel()
-        self._tell_of_engine()
+        self.engine.on_refused = None  # whoever refers to us keeps us in memory
         transaction = self._transaction
         if transaction is not None and transaction.recipients:
             what = "the connection ended before the message was whole"
@@ -373,13 +372,11 @@ class SmtpSession:
             verdict = Verdict(what, address, reply, why)
             tell_verdict(self._context.recorder, connection, self._transaction, verdict)
 
-    def _tell_of_engine(self) -> None:
+    def _tell_of_engine(self, command: str, reply: Reply) -> None:
         """What the engine refused by itself."""
-        refused, self.engine.refused = self.engine.refused, []
-        for command, reply in refused:
-            if command[:4].upper() in _OF_MAIL:
-                self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
-            self._tell("command", "", reply, command)
+        if command[:4].upper() in _OF_MAIL:
+            self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
+        self._tell("command", "", reply, command)
 
     def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:
         match event:
