@@ -3,8 +3,9 @@
 A service passes on what the client sends, and sends each Challenge; the end is a Login or a Denied.
 """
 
+from pillarbox.auth.candidates import Candidates
 from pillarbox.auth.certificate import addresses_of
-from pillarbox.auth.login import Authenticator, Candidates
+from pillarbox.auth.login import Authenticator
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import (

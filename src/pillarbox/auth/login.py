@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from pillarbox.auth.candidates import Candidates, candidates_of
 from pillarbox.auth.passwords import (
     LONGEST_PASSWORD,
     SCRAM_ITERATIONS,
     SCRAM_SALT_OCTETS,
     fitting_verifier,
-    parse_verifier,
     verify_password,
 )
 from pillarbox.auth.peer import Denied, Login, Peer
@@ -69,21 +69,6 @@ WRONG = "authentication failed"
 TOO_MANY = "too many failed logins; try again later"
 
 log = logging.getLogger("pillarbox.auth")
-
-
-@dataclass(slots=True)
-class Candidates:
-    """The passwords of a user: the account's own, and those of programs that count here and now."""
-
-    account: Account | None
-    """None: there is no such user, or a disabled one; then `verifiers` are false."""
-    verifiers: Sequence[Verifier]
-    app_passwords: Sequence[AppPassword | None]
-    """Of each verifier; None: it is the account's own."""
-    void_verifiers: Sequence[Verifier] = ()
-    """Of app passwords that have expired, or are for other protocols: so that the log can say so."""
-    void: Sequence[AppPassword] = ()
-    """Of each void verifier."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -326,29 +311,16 @@ class Authenticator:
         account = self.directory.account_for_login(username)
         false = self._false_verifier(self._name_of(username, account))
         number = account.id if account is not None else 0  # the same questions for all
-        own = parse_verifier(self.directory.credentials.password(number)[1])
-        verifiers = [] if own is None else [own]
-        app_passwords: list[AppPassword | None] = [] if own is None else [None]
-        void_verifiers: list[Verifier] = []
-        void: list[AppPassword] = []
-        for each in self.directory.credentials.app_passwords(number):
-            verifier = parse_verifier(each.scram)
-            known = verifiers or void_verifiers
-            if verifier is None or (known and verifier.salt != known[0].salt):
-                continue
-            if self._counts(each, peer):
-                verifiers.append(verifier)
-                app_passwords.append(each)
-            else:
-                void_verifiers.append(verifier)
-                void.append(each)
+        found = candidates_of(
+            self.directory.credentials, number, lambda each: self._counts(each, peer)
+        )
         if account is None or not account.enabled:
             return Candidates(None, [false], [None])
-        if not verifiers:
-            if void_verifiers:  # whoever says one of these shall be told of in the log
-                false = replace(false, salt=void_verifiers[0].salt)
-            return Candidates(None, [false], [None], void_verifiers, void)
-        return Candidates(account, verifiers, app_passwords, void_verifiers, void)
+        if not found.verifiers:
+            if found.void_verifiers:  # whoever says one of these shall be told of in the log
+                false = replace(false, salt=found.void_verifiers[0].salt)
+            return Candidates(None, [false], [None], found.void_verifiers, found.void)
+        return replace(found, account=account)
 
     def may_try(self, username: str, peer: Peer) -> bool:
         """Whether an attempt of SCRAM is looked at."""
