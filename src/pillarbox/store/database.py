@@ -22,6 +22,8 @@ BUSY_TIMEOUT_MS = 5000
 LOOP_TIMEOUT_MS = 20
 """The same for reads on the event loop: somebody may just open or close the file, or it is damaged."""
 
+DAMAGED_CODE = "CORRUPTION"
+"""What clients of a damaged file are told (RFC 5530 §3)."""
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
@@ -102,7 +104,7 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     if isinstance(error, apsw.FullError):
         return DiskFull()
     if isinstance(error, _DAMAGED):
-        return Unavailable("the mail file is damaged; ask the administrator", "CORRUPTION")
+        return Unavailable("the mail file is damaged; ask the administrator", DAMAGED_CODE)
     if isinstance(error, apsw.BusyError):
         return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
     name = f" ({path.name})" if path else ""
