@@ -7,11 +7,11 @@ import pytest
 
 from pillarbox.store import messages
 from pillarbox.store import unit as unit_module
-from pillarbox.store.commit import MOST_OCTETS_A_GROUP
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
+from pillarbox.store.unit import MOST_OCTETS_A_GROUP
 
 
 @pytest.mark.parametrize("size", [60_000, 800_000, 3_000_000])

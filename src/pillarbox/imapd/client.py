@@ -29,6 +29,9 @@ from pillarbox.store.tx import Tx
 
 T = TypeVar("T")
 
+FEW = 32
+"""Messages that a command changes in less than a millisecond."""
+
 
 @dataclass(slots=True)
 class Answer:
@@ -166,9 +169,9 @@ class Client:
         """The same, of the account that the selected mailbox belongs to."""
         return await self.context.store.read(self.selected.account, work)
 
-    async def write_selected(self, work: Callable[[Tx], T]) -> T:
+    async def write_selected(self, work: Callable[[Tx], T], *, is_short: bool = False) -> T:
         """The same, in the account that the selected mailbox belongs to."""
-        return await self.context.store.write(self.selected.account, work)
+        return await self.context.store.write(self.selected.account, work, is_short=is_short)
 
     def place(self, mailbox: str, *, new: bool = False) -> Place:
         """Where the name of a mailbox leads, or of one to be made. Raises Refused NONEXISTENT or NOPERM for those of

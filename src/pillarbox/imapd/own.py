@@ -22,12 +22,14 @@ def _picture(client: Client, account: int) -> Picture | None:
     return client.watch.pictures.get(account) if client.watch is not None else None
 
 
-async def write(client: Client, account: int, work: Callable[[Tx], T], *names: Name) -> T:
+async def write(
+    client: Client, account: int, work: Callable[[Tx], T], *names: Name, is_short: bool = False
+) -> T:
     """`Store.write` of what the client asked for. `names`: the mailboxes that there may be and that it changes, with
     all below them."""
     picture = _picture(client, account)
     if picture is None:
-        return await client.context.store.write(account, work)
+        return await client.context.store.write(account, work, is_short=is_short)
     eyes = picture.eyes
 
     def watched(tx: Tx) -> tuple[T, dict[int, Standing], dict[int, Standing]]:

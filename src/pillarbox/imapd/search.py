@@ -31,7 +31,10 @@ from pillarbox.store.tx import Tx
 
 NARROW_SLICE = 1000
 """Messages in a slice where only narrow rows are read."""
+FIELDS_SLICE = 512
+"""Where single columns or common fields are."""
 WIDE_SLICE = 256
+"""Where texts are."""
 MOST_OCTETS = 1 << 20
 """Of text in one read, unless a single message has more."""
 WORK_A_TURN = 20_000
@@ -213,12 +216,11 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
     if wanted is not None:
         return await _with_flags(context, *wanted)
     step = _compile(program, context)
-    is_wide = step.cost > _Cost.ROW
     if step.cost == _Cost.FIELDS and len(uids) < FEW_FIELDS:
         context.go_without_index()
     elif step.cost >= _Cost.FIELDS and await context.has_index():
         uids = await _narrowed(context, program)
-    size = WIDE_SLICE if is_wide else NARROW_SLICE
+    size = _slice_for(step.cost)
     found = array("I")
     for start in range(0, len(uids), size):
         part = uids[start : start + size]
@@ -226,6 +228,12 @@ async def search(context: SearchContext, program: Program) -> "array[int]":
         found.extend(sorted(matched))
         await context.pause()
     return found
+
+
+def _slice_for(cost: _Cost) -> int:
+    if cost <= _Cost.ROW:
+        return NARROW_SLICE
+    return FIELDS_SLICE if cost <= _Cost.FIELDS else WIDE_SLICE
 
 
 def _is_all(program: Program) -> bool:
@@ -556,18 +564,21 @@ def _of_shapes(
     candidates that do not have these apart."""
     texts: _Texts = []
     unknown: set[int] = set()
+    last, place, is_repeated = None, -1, False
     for uid, shape, fields in rows:
         if uid not in candidates:
             continue
         if shape is None:
             unknown.add(uid)
             continue
-        place = shape.find(code)
+        if shape != last:  # most are like the one before
+            last, place = shape, shape.find(code)
+            is_repeated = shape.count(code) > 1
         if place < 0:
             continue
         raws = fields.split(b"\0", place + 1)
         texts.append((uid, raws[place]))
-        if shape.find(code, place + 1) > 0:
+        if is_repeated:
             more = zip(shape[place + 1 :], raws[-1].split(b"\0"), strict=True)
             texts += [(uid, raw) for each, raw in more if each == code]
     return texts, unknown

@@ -19,9 +19,9 @@ from pillarbox.store.changes import merge
 
 Ranges = list[tuple[int, int]]
 
-KEPT_UIDS = 250_000
+KEPT_UIDS = 1_500_000
 KEPT_SNAPSHOTS = 1000
-"""Of mailboxes that no session may have open any more: 1 MiB in all."""
+"""Of mailboxes that no session may have open any more: 6 MiB in all."""
 
 
 class View:

@@ -22,7 +22,7 @@ from pillarbox.core.memory import give_back
 from pillarbox.store import database, mailboxes
 from pillarbox.store.tx import Tx
 
-DESCRIPTORS_PER_FILE = 7  # database and WAL for writer and reader, shared memory, lock
+DESCRIPTORS_PER_FILE = 8  # database and WAL for writer and reader, shared memory, lock, WAL to sync
 _DESCRIPTORS_FOR_OTHERS = 4096  # sockets, journal, directory
 MOST_OPEN_FILES = 4000
 
@@ -42,6 +42,7 @@ class AccountFile:
         "keyword_names",
         "level",
         "lock_descriptor",
+        "log_descriptor",
         "path",
         "pins",
         "reader",
@@ -59,6 +60,7 @@ class AccountFile:
         self.vfs = vfs
         self.lock_descriptor = lock_descriptor
         self.writer = database.connect(path, vfs=vfs, cache_kib=CACHE_KIB)
+        self.log_descriptor: int | None = None
         self.reader: apsw.Connection | None = None
         self.busy = False
         """The committer is at work on it, perhaps in a thread."""
@@ -119,10 +121,18 @@ class AccountFile:
     def unlock(self) -> None:
         fcntl.flock(self.lock_descriptor, fcntl.LOCK_UN)
 
+    def open_log(self) -> None:
+        """Have `log_descriptor`, to sync the write-ahead log by. Raises OSError."""
+        if self.log_descriptor is None:
+            # SQLite locks the file and its -shm, never its log, so a descriptor of our own does no harm.
+            self.log_descriptor = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+
     def close(self) -> None:
         if self.reader is not None:
             self.reader.close()
         self.writer.close()
+        if self.log_descriptor is not None:
+            os.close(self.log_descriptor)
         os.close(self.lock_descriptor)
 
 

@@ -2,13 +2,14 @@
 
 Units of work wait per account. A group for an account is one transaction with a savepoint for each unit. If all its
 units are appends, it is committed without a sync and its records go to the journal, with one fdatasync for all
-accounts of the turn; if one unit needs more (flags, renames, large bodies), the group is committed at FULL in a
-thread, which makes the appends in it durable too. A file that another process has locked is waited for in a thread.
+accounts of the turn. If one unit needs more (flags, renames, large bodies), the group is committed at FULL in a
+thread, which makes the appends in it durable too; or, where it is short (flags of a few messages), without a sync on
+the event loop, and the kernel syncs the file's log. A file that another process has locked is waited for in a thread.
 Mail that nobody needs the numbers of is taken: it goes to the journal only, and into its file later, many messages at a
 time, but before the next unit (`intake`).
 
 A unit may run twice: when the disk makes a whole group fail, its units are rerun one by one. A failed sync of the
-journal is fatal: the process must stop.
+journal, or of a log by the kernel, is fatal: the process must stop.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,9 @@ from pillarbox.store.unit import (
     apply,
     apply_at_once,
     fail_all,
+    group_size,
+    is_light,
+    is_short,
     nothing,
     records_of,
     settle,
@@ -53,18 +58,8 @@ from pillarbox.store.unit import (
 )
 from pillarbox.trace.recorder import Recorder
 
-MOST_UNITS_A_GROUP = 32
-"""Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
-25 ms while other threads want the interpreter."""
-
-MOST_OCTETS_A_GROUP = 1 << 20
-"""What its units write, but for a single one: the event loop waits for it, 10 to 30 ms."""
-
 MOST_MESSAGES_A_TURN = 1024
 """Units between two syncs of the journal: bounds what an unclean stop can make vanish (`recovery.UIDS_SKIPPED`)."""
-
-LIGHT_OCTETS = 128 * 1024
-"""A group that writes more (pieces of large bodies) is applied in a thread."""
 
 MOST_LOCKS_AWAITED = 32
 """Files held by another process for which this one can wait at a time, apart from what commits."""
@@ -151,7 +146,7 @@ class Committer:
         self._on_fatal = on_fatal
         self._waiting: dict[int, list[Unit]] = {}
         self._turn_task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="commit")
         self._syncs = Syncs(self._threads)
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
@@ -304,7 +299,7 @@ class Committer:
             if file.busy:
                 continue
             units = self._waiting.pop(account)
-            size = _group_size(units)
+            size = group_size(units)
             if len(units) > size:
                 self._waiting[account] = units[size:]
                 del units[size:]
@@ -324,7 +319,7 @@ class Committer:
             0,
             asyncio.get_running_loop().create_future(),
             sum(taken.item.size for taken in batch),
-            batch,
+            batch=batch,
         )
 
     async def _open(self, account: int) -> None:
@@ -346,14 +341,19 @@ class Committer:
         arrivals, self._arrivals = self._arrivals, []
         applied, self._unjournalled = self._unjournalled, []
         journalled: list[tuple[AccountFile, list[Unit]]] = []
+        short: list[tuple[AccountFile, list[Unit]]] = []
         needed = sum(len(arrival.record) for arrival in arrivals)
         needed += sum(unit.journal_octets for _, group in applied for unit in group.units)
         for file, units in ready:
-            if _is_light(units) and not self._must_sync(file):
+            is_synced = not is_light(units)
+            if self._must_sync(file) or (is_synced and not is_short(units)):
+                self._start(self._commit_in_thread(file, units))
+            elif is_synced:
+                short.append((file, units))
+            else:
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
-            else:
-                self._start(self._commit_in_thread(file, units))
+        await self._commit_short(short)
         if not journalled and not applied and not arrivals:
             await asyncio.sleep(0)
             return
@@ -502,6 +502,49 @@ class Committer:
             file.unsynced = 0
         self._finish(file, group)
 
+    async def _commit_short(self, groups: list[tuple[AccountFile, list[Unit]]]) -> None:
+        """Groups that need a sync and write little: committed without one, as appends are, and answered once the
+        kernel has synced their logs. To the thread and back would take as long again as all else."""
+        pace = _Pace()
+        for file, units in groups:
+            began = time.monotonic()
+            group = self._commit_unsynced(file, units)
+            if group is None:
+                self._start(self._commit_in_thread(file, units))
+                continue
+            assert file.log_descriptor is not None
+            synced = self._syncs.sync(file.log_descriptor)
+            self._tasks.add(synced)
+            synced.add_done_callback(partial(self._log_synced, file, group, began))
+            await pace.keep()
+
+    def _commit_unsynced(self, file: AccountFile, units: list[Unit]) -> Applied | None:
+        """None: somebody else has the file, or its log cannot be opened."""
+        try:
+            file.open_log()
+        except OSError:
+            return None
+        if not file.try_lock():
+            return None
+        try:
+            return apply_at_once(file, units, self._now_s())
+        finally:
+            file.unlock()
+
+    def _log_synced(
+        self, file: AccountFile, group: Applied, began: float, synced: "asyncio.Future[None]"
+    ) -> None:
+        self._tasks.discard(synced)
+        error = synced.exception()
+        if error is not None:
+            # What others see already may not be on the disk, and a second sync would not say so.
+            self._finish(file, fail_all(group.units, stopping()))
+            self._fail(error)
+            return
+        self._times["account"].observe(time.monotonic() - began)
+        file.unsynced = 0
+        self._finish(file, group)
+
     def _now_s(self) -> int:
         return int(self._clock())
 
@@ -611,16 +654,6 @@ class Committer:
         self._background.shutdown()
 
 
-def _group_size(units: list[Unit]) -> int:
-    """How many of the units, from the first on, make a group."""
-    octets = 0
-    for number, unit in enumerate(units[:MOST_UNITS_A_GROUP]):
-        octets += unit.octets
-        if number and octets > MOST_OCTETS_A_GROUP:
-            return number
-    return min(len(units), MOST_UNITS_A_GROUP)
-
-
 def _hear(done: "asyncio.Future[None]") -> None:
     """An error of the unit is one of the put before it, which was logged."""
     if not done.cancelled():
@@ -635,11 +668,3 @@ def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:
     for arrival in arrivals:
         if not arrival.done.done():
             arrival.done.set_exception(error)
-
-
-def _is_light(units: list[Unit]) -> bool:
-    """Whether a group is made durable by the journal and is quickly applied."""
-    return (
-        all(unit.journalled is not None for unit in units)
-        and sum(unit.octets for unit in units) <= LIGHT_OCTETS
-    )

@@ -3,7 +3,7 @@
 The first to start recovers from an unclean stop and clears what the last run left, before any other opens a file. The
 lock of the folder is held by whoever started them and by all of them: it is free once the last one is gone. There are
 at most `config.load.MOST_WORKERS`, so that fewer appends than `recovery.UIDS_SKIPPED` can wait for a sync in one
-account (`commit.MOST_UNITS_A_GROUP` each).
+account (`unit.MOST_UNITS_A_GROUP` each).
 """
 
 import fcntl

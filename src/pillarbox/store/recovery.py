@@ -27,7 +27,7 @@ from pillarbox.store.tx import Tx
 
 UIDS_SKIPPED = 8192
 """More than the messages that sessions can see in one mailbox and that a power cut can take: appends that wait for the
-journal (commit.MOST_UNITS_A_GROUP for each worker), and what was taken and is in a file that was not synced since
+journal (unit.MOST_UNITS_A_GROUP for each worker), and what was taken and is in a file that was not synced since
 (MOST_UNSYNCED)."""
 
 MOST_UNSYNCED = 2048

@@ -202,14 +202,15 @@ class Store:
         """Run what looks at so many octets: at once where they are few, else as `compute` does."""
         return work() if octets <= LARGEST_INLINE else await self.compute(work)
 
-    async def write(self, account: int, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a write transaction; it is durable when this returns. It may run twice.
+    async def write(self, account: int, work: Callable[[Tx], T], *, is_short: bool = False) -> T:
+        """Run `work` in a write transaction; it is durable when this returns. It may run twice. `is_short`: it takes
+        less than a millisecond.
 
         Raises what `work` raises, and Unavailable. If the caller is cancelled, the commit still happens.
         """
         if self._relay is not None and self._relay.is_behind(account):
             await self._relay.catch_up(account)
-        return await self._write_synced(account, work, 0)
+        return await self._submit(account, work, None, 0, is_short=is_short)
 
     async def catch_up(self, account: int) -> None:
         """Put into an account's file what this worker took for it."""
@@ -224,11 +225,13 @@ class Store:
         work: Callable[[Tx], T],
         journalled: Callable[[T], bytes] | None,
         octets: int,
+        *,
+        is_short: bool = False,
     ) -> "asyncio.Future[T]":
         """Who awaits it keeps it in no name: an exception in it would know the frame that has it, and so keep all that
         stands there, a session and its connection, until Python looks for cycles."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._committer.submit(account, Unit(work, journalled, 0, future, octets))
+        self._committer.submit(account, Unit(work, journalled, 0, future, octets, is_short))
         return future
 
     async def share(self, account: int, mailbox: int, grantee: int, mode: str, rights: str) -> None:

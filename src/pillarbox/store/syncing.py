@@ -17,7 +17,8 @@ _CALLS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 _FDSYNC = 3  # IOCB_CMD_FDSYNC: fdatasync
 _TELL_BY_DESCRIPTOR = 1  # IOCB_FLAG_RESFD
 
-MOST_AT_ONCE = 16
+MOST_AT_ONCE = 64
+"""More than these at a time are done by threads."""
 
 
 class _Request(ctypes.Structure):
@@ -144,6 +145,8 @@ class Syncs:
                 if self._kernel is None:
                     self._kernel = KernelSync()
                 return self._kernel.sync(descriptor)
+            except BlockingIOError:
+                pass  # so many are under way
             except (OSError, NotImplementedError):
                 self._may_ask_kernel = False
         return asyncio.get_running_loop().run_in_executor(self._executor, self._sync, descriptor)

@@ -14,6 +14,16 @@ from pillarbox.store.accounts import AccountFile
 from pillarbox.store.intake import Taken
 from pillarbox.store.tx import Tx
 
+MOST_UNITS_A_GROUP = 32
+"""Units that one account's transaction takes; the rest wait for the next. The event loop waits for it, about 5 ms, or
+25 ms while other threads want the interpreter."""
+
+MOST_OCTETS_A_GROUP = 1 << 20
+"""What its units write, but for a single one: the event loop waits for it, 10 to 30 ms."""
+
+LIGHT_OCTETS = 128 * 1024
+"""A group that writes more (pieces of large bodies) is applied in a thread."""
+
 log = logging.getLogger("pillarbox.store")
 
 
@@ -28,6 +38,8 @@ class Unit:
     done: "asyncio.Future[Any]"
     octets: int = 0
     """About how much it writes, where that is much."""
+    is_short: bool = False
+    """The event loop can wait for it: it touches few messages."""
     batch: list[Taken] | None = None
     """It puts these into their file; nobody waits for it."""
     result: Any = None
@@ -40,6 +52,32 @@ class Applied:
 
     units: list[Unit]
     changed: set[int] = field(default_factory=set)
+
+
+def group_size(units: list[Unit]) -> int:
+    """How many of the units that wait, from the first on, make a group."""
+    octets = 0
+    for number, unit in enumerate(units[:MOST_UNITS_A_GROUP]):
+        octets += unit.octets
+        if number and octets > MOST_OCTETS_A_GROUP:
+            return number
+    return min(len(units), MOST_UNITS_A_GROUP)
+
+
+def is_short(units: list[Unit]) -> bool:
+    """Whether the event loop can wait for a group that a sync has to make durable."""
+    return (
+        all(unit.is_short or unit.journalled is not None for unit in units)
+        and sum(unit.octets for unit in units) <= LIGHT_OCTETS
+    )
+
+
+def is_light(units: list[Unit]) -> bool:
+    """Whether a group is made durable by the journal and is quickly applied."""
+    return (
+        all(unit.journalled is not None for unit in units)
+        and sum(unit.octets for unit in units) <= LIGHT_OCTETS
+    )
 
 
 def nothing(_result: Any) -> bytes:

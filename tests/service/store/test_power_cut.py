@@ -7,12 +7,13 @@ import random
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import apsw
 import pytest
-from power import Disk, PowerJournalFiles, PowerVFS
+from power import Disk, PowerJournalFiles, PowerSyncs, PowerVFS
 from tests.budget import tries
 
 from pillarbox.core.dates import pack_date
@@ -104,7 +105,9 @@ async def work(
             uids = [(given.uid, given.uid)]
             if choice < 0.3:
                 await store.write(
-                    account, lambda tx, uids=uids: messages.store_flags(tx, 1, uids, "+", 2, [])
+                    account,
+                    lambda tx, uids=uids: messages.store_flags(tx, 1, uids, "+", 2, []),
+                    is_short=choice < 0.2,
                 )
                 disk.note(("flagged", account, given.uid))
             elif choice < 0.4:
@@ -214,6 +217,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Disk
     # Short segments and frequent checkpoints, so that cuts fall into those too.
     monkeypatch.setattr(commit, "SEGMENT_OCTETS", 8_000)
     monkeypatch.setattr(commit, "CHECKPOINT_PAGES", 60)
+    monkeypatch.setattr(commit, "Syncs", partial(PowerSyncs, log))
     yield log, vfs
     vfs.unregister()
 

@@ -47,7 +47,7 @@ def test_where_the_kernel_does_not_do_it_a_thread_does(
     else:
 
         def full(*_: object) -> None:
-            raise OSError(11, "Resource temporarily unavailable")
+            raise OSError(22, "Invalid argument")
 
         monkeypatch.setattr(KernelSync, "sync", full)
     synced: list[int] = []
@@ -62,6 +62,28 @@ def test_where_the_kernel_does_not_do_it_a_thread_does(
 
     asyncio.run(main())
     assert synced == [descriptor, descriptor]
+
+
+def test_while_the_kernel_has_its_fill_a_thread_does_it(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    sync = KernelSync.sync
+
+    def full_once(self: KernelSync, descriptor: int) -> "asyncio.Future[None]":
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(11, "Resource temporarily unavailable")
+        return sync(self, descriptor)
+
+    monkeypatch.setattr(KernelSync, "sync", full_once)
+
+    async def scenario(syncs: Syncs) -> None:
+        await syncs.sync(descriptor)
+        await syncs.sync(descriptor)
+
+    run(scenario)
+    assert len(calls) == 2
 
 
 def test_a_sync_that_cannot_be_done_is_an_error() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
-from pillarbox.store import acl, commit, intake, journal, keywords, messages, recovery
+from pillarbox.store import acl, commit, intake, journal, keywords, messages, recovery, unit
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
@@ -280,7 +280,7 @@ def test_after_an_unclean_stop_only_one_worker_puts_a_file_in_order(
 
 
 def test_numbers_skipped_are_more_than_all_workers_can_have_waiting() -> None:
-    a_worker = commit.MOST_UNITS_A_GROUP + intake.MOST_MESSAGES
+    a_worker = unit.MOST_UNITS_A_GROUP + intake.MOST_MESSAGES
     assert MOST_WORKERS * a_worker + recovery.MOST_UNSYNCED < recovery.UIDS_SKIPPED
 
 

@@ -202,6 +202,7 @@ def test_search_finds_exactly(folder: Path, program: Program, expected: list[int
 def test_slices_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "NARROW_SLICE", 2)
     monkeypatch.setattr(search_module, "WIDE_SLICE", 2)
+    monkeypatch.setattr(search_module, "FIELDS_SLICE", 2)
     monkeypatch.setattr(search_module, "FLAGS_SLICE", 2)
     monkeypatch.setattr(search_module, "MOST_OCTETS", 100)
     by_name = in_order(folder, SortKey("DISPLAYFROM"))

@@ -7,7 +7,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.imap import responses
 from pillarbox.imap.syntax_message import Copy
 from pillarbox.imapd import own
-from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.client import FEW, Answer, Client
 from pillarbox.imapd.commands.append import target
 from pillarbox.imapd.extensions.between import copy_between, remove_moved
 from pillarbox.imapd.told import tell_copied
@@ -83,7 +83,8 @@ async def _transfer(client: Client, args: Copy, transfer: _Transfer) -> _Copied:
         there = place_of(tx.account, mailbox.id, mailbox.uidvalidity)
         return _Copied(len(sources), code, sources, mailbox.id, first, modseq, there)
 
-    copied = await own.write(client, selected.account, work, place.name)
+    is_short = sum(map(len, slices)) <= FEW
+    copied = await own.write(client, selected.account, work, place.name, is_short=is_short)
     if copied.count:
         client.note_created(selected.account, copied.target, copied.first, copied.count)
         tell_copied(

@@ -98,4 +98,6 @@ async def _set_seen(client: Client, positions: Positions) -> int:
         unseen += [uid for uid, flags in rows if not flags & SEEN]
     if not unseen:
         return 0
-    return (await set_flags(client, messages.to_ranges(unseen), Change("+", SEEN))).modseq
+    return (
+        await set_flags(client, messages.to_ranges(unseen), len(unseen), Change("+", SEEN))
+    ).modseq

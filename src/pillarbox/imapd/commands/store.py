@@ -8,7 +8,7 @@ from pillarbox.imap.seqset import SeqSet, format_ranges
 from pillarbox.imap.syntax_fetch import MODSEQ, FetchItem
 from pillarbox.imap.syntax_message import Store
 from pillarbox.imapd import resync, told
-from pillarbox.imapd.client import Answer, Client
+from pillarbox.imapd.client import FEW, Answer, Client
 from pillarbox.imapd.fetch_items import FLAGS, UID, Plan
 from pillarbox.imapd.fetch_slices import send_alike, send_items
 from pillarbox.imapd.selected import Selected
@@ -57,24 +57,25 @@ async def store(client: Client, args: Store) -> Answer:
     if not ranges:
         return Answer("Store completed.")
     change = Change(args.mode or "=", args.flags.system, args.flags.keywords, args.unchanged_since)
-    stored = await set_flags(client, ranges, change)
+    count = sum(map(len, positions))
+    stored = await set_flags(client, ranges, count, change)
     code = _modified(view, stored.failed, args.uid)
     if args.silent and not client.modes.condstore:
         # RFC 2180 §4.2.1: OK, even if some messages are gone
         return Answer("Store completed.")
     items = _items(client, args)
     done = stored.done
-    if done is not None and _are_alike(done, sum(map(len, positions)), items):
+    if done is not None and _are_alike(done, count, items):
         await send_alike(client, items, positions, done.values.pop(), done.modseq)
         return Answer("Store completed.")
-    count = 0
+    told_of = 0
     if args.silent and stored.failed:
         # RFC 7162 §3.1.3: so that the client need not ask what had changed
         failed = view.slices(SeqSet(tuple(stored.failed)), uid=True)
-        count = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
+        told_of = await send_items(client, Plan((UID, FLAGS, MODSEQ)), failed)
         positions = view.slices(SeqSet(tuple(resync.subtract(ranges, stored.failed))), uid=True)
-    count += await send_items(client, Plan(items), positions)
-    if not (args.uid or args.silent) and count < sum(map(len, positions)):
+    told_of += await send_items(client, Plan(items), positions)
+    if not (args.uid or args.silent) and told_of < sum(map(len, positions)):
         # RFC 2180 §4.2.2, §4.2.3
         raise Refused("some of the messages no longer exist", code or "EXPUNGEISSUED")
     if code:
@@ -114,8 +115,8 @@ def _modified(view: View, failed: Ranges, uid: bool) -> str:
     return "MODIFIED " + format_ranges(failed).decode("ascii")
 
 
-async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
-    """Change flags, and tell the client what others changed before.
+async def set_flags(client: Client, ranges: Ranges, count: int, change: Change) -> Stored:
+    """Change flags of so many messages, and tell the client what others changed before.
 
     The next `sync` does not tell of it, but where too much had changed: then it tells of everything.
     """
@@ -146,7 +147,7 @@ async def set_flags(client: Client, ranges: Ranges, change: Change) -> Stored:
         ours = {row[0] for row in after}
         return Stored([row for row in before if row[0] in ours], modseq, failed, done)
 
-    stored = await client.write_selected(work)
+    stored = await client.write_selected(work, is_short=count <= FEW)
     if stored.modseq:
         wanted = resync.subtract(ranges, stored.failed) if stored.failed else ranges
         told.tell_flags(client, wanted, change.mode, change.system, change.keywords)
