@@ -30,8 +30,8 @@ def fold(text: str) -> str:
 
 
 def has_folded(text: str, wanted: str) -> bool:
-    """Whether the folded text `wanted` is in `fold(text)`, which may have 18 times as many characters as the text: so it
-    is never there as a whole."""
+    """Whether the folded text `wanted` is in `fold(text)`. That may be 18 times as long as the text, and is never there
+    as a whole."""
     if text.isascii():
         return wanted in text.upper()
     kept = ""
