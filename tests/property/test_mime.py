@@ -18,7 +18,7 @@ from pillarbox.mime.address_list import parse_address_list
 from pillarbox.mime.build import format_field
 from pillarbox.mime.date import parse_date
 from pillarbox.mime.decode import part_text, search_text
-from pillarbox.mime.header import decode_header, header_end, select_fields, split_header
+from pillarbox.mime.header import decode_header, header_end, select_fields, split_header, unfold
 from pillarbox.mime.message import Message as Parsed
 from pillarbox.mime.message import Part, parse_message
 from pillarbox.mime.parts import find_part
@@ -162,7 +162,7 @@ def check(octets: bytes) -> Parsed:
         assert octets[start:end].lower().startswith(name)
         assert end <= message.header_size
     assert len(message.preview) <= 200
-    for text in (message.preview, message.base_subject, message.from_key):
+    for text in (message.preview, message.keys.base_subject, message.keys.from_key):
         text.encode()
     search_text(octets, message.root).encode()
     return message
@@ -252,6 +252,14 @@ SOUP = st.lists(FRAGMENTS | st.binary(max_size=8), max_size=40).map(b"".join)
 @example(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\r\n\r\n--b--")
 def test_any_octets_are_a_message(octets: bytes) -> None:
     check(octets)
+
+
+@given(st.lists(st.sampled_from((b"\r\n", b"\r", b"\n", b" ", b"\t", b"a"))).map(b"".join))
+@example(b"a\r\n b\n c")
+@example(b"a\r\nb\n c")
+def test_only_line_ends_before_white_space_are_unfolded(raw: bytes) -> None:
+    """RFC 5322 §2.2.3"""
+    assert unfold(raw) == re.sub(rb"\r?\n(?=[ \t])", b"", raw.strip(b" \t\r\n"))
 
 
 @few

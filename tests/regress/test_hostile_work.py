@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import tracemalloc
 from array import array
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from pillarbox.imapd import search as search_module
 from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.commands import list as list_module
 from pillarbox.imapd.context import SearchContext
-from pillarbox.imapd.display import display_name
+from pillarbox.imapd.display import display_key
 from pillarbox.imapd.search import fold, search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.mime.convert import fold_long_lines
+from pillarbox.mime.fold import has_folded
 from pillarbox.smtp.reply import SENDER_NOT_YOURS
 from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
 from pillarbox.store import mailboxes
@@ -38,9 +40,20 @@ def test_accents_heaped_on_accents_fold_in_linear_time() -> None:
 
 @pytest.mark.parametrize("length", range(1018, 1032))
 def test_folding_in_pieces_keeps_accents_with_their_letters(length: int) -> None:
-    word = "cafe\u0301 "
+    word = "cafe\u0301\u0323 "
     text = "x" * (length % 7) + word * (length * 3 // len(word))
-    assert fold(text) == text.replace("e\u0301", "é")
+    assert fold(text) == text.upper().replace("\u0301\u0323", "\u0323\u0301")
+
+
+def test_a_character_that_stands_for_many_does_not_fill_the_memory() -> None:
+    """U+FDFA is 18 characters once it is decomposed (RFC 5051 §2)."""
+    text = "\ufdfa" * 1_000_000
+    tracemalloc.start()
+    assert not has_folded(text, "LUNCH")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 << 20
+    assert has_folded(text + "lunch", "LUNCH")
 
 
 class Pauses:
@@ -61,9 +74,9 @@ def test_names_to_sort_by_are_taken_from_long_envelopes_in_a_thread(
 
     def note(envelope: bytes, key: str) -> str:
         threads.add(threading.current_thread().name)
-        return display_name(envelope, key)
+        return display_key(envelope, key)
 
-    monkeypatch.setattr(sort_module, "display_name", note)
+    monkeypatch.setattr(sort_module, "display_key", note)
     addresses = b", ".join([b"a@example.org"] * 4000)
     text = b"From: %b\r\nSender: %b\r\nTo: b@example.org\r\n\r\n" % (addresses, addresses)
 

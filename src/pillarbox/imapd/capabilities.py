@@ -41,6 +41,7 @@ AFTER_LOGIN: tuple[bytes, ...] = (
     b"SORT",  # RFC 5256
     b"THREAD=REFERENCES",
     b"THREAD=ORDEREDSUBJECT",
+    b"I18NLEVEL=1",  # RFC 5255 §4.3
     b"CONDSTORE",  # RFC 7162
     b"QRESYNC",
     b"ESEARCH",  # RFC 4731

@@ -2,7 +2,8 @@
 
 import re
 
-from pillarbox.mime.header import decode_header
+from pillarbox.mime.fold import order_key
+from pillarbox.mime.header import decode_ordered
 
 _VALUE = re.compile(rb' ?(?:"((?:[^"\\]++|\\.)*+)"|\{([0-9]+)\}\r\n|(NIL)|(\()|(\)))', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -11,8 +12,8 @@ _LISTS_BEFORE = {"DISPLAYFROM": 0, "DISPLAYTO": 3}
 """Of addresses, in an ENVELOPE: from, sender, reply-to, to."""
 
 
-def display_name(envelope: bytes, key: str) -> str:
-    """The name of the first address, else `mailbox@host`, else `mailbox`, else `""`."""
+def display_key(envelope: bytes, key: str) -> str:
+    """The name of the first address, else `mailbox@host`, else `mailbox`, else `""`, as `order_key` has it."""
     reader = _Reader(envelope)
     reader.open()
     for _ in range(2):  # date and subject
@@ -23,12 +24,10 @@ def display_name(envelope: bytes, key: str) -> str:
         return ""
     reader.open()
     name, _, mailbox, host = (reader.string() for _ in range(4))
-    text = decode_header(name) if name else ""
-    if text:
-        return text
-    if mailbox is not None and host is not None:
-        return decode_header(mailbox + b"@" + host)
-    return decode_header(mailbox) if mailbox is not None else ""
+    text, is_text = decode_ordered(name or b"")
+    if not text and mailbox is not None:
+        text, is_text = decode_ordered(mailbox if host is None else mailbox + b"@" + host)
+    return order_key(text, is_text=is_text)
 
 
 class _Reader:

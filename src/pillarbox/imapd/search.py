@@ -2,8 +2,8 @@
 
 The view is walked in slices. A program becomes a tree of steps; each takes the candidates of a slice and returns those
 that match. Steps that look at narrow rows go before those that read text, and text is read only for the candidates
-that are left. Strings match as substrings of decoded text, without case. A message that is gone, but not yet for
-this client, matches no key that has to look at it, and so every NOT of one.
+that are left. Strings match as substrings of decoded text, by i;unicode-casemap (RFC 5255 §4.2, RFC 5051). A message
+that is gone, but not yet for this client, matches no key that has to look at it, and so every NOT of one.
 """
 
 import json

@@ -9,9 +9,8 @@ from typing import Any, TypeVar, cast
 from pillarbox.core.dates import epoch_of
 from pillarbox.imap.syntax_search import Program, SortKey
 from pillarbox.imapd.context import SearchContext
-from pillarbox.imapd.display import display_name
+from pillarbox.imapd.display import display_key
 from pillarbox.imapd.search import search
-from pillarbox.mime.fold import fold
 from pillarbox.store import messages
 
 SLICE = 256
@@ -35,7 +34,7 @@ _COLUMNS = {
     "DISPLAYTO": ("envelope",),
     "RELEVANCY": ("uid",),  # RFC 6203 §6
 }
-"""The columns of a sort key; strings are stored without case."""
+"""The columns of a sort key; strings are stored as `mime.fold.order_key` has them (RFC 5255 §4.2)."""
 
 
 async def sort(
@@ -122,7 +121,7 @@ async def _with_names(
     place = 1 + columns.index("envelope")
 
     def add(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [fold(display_name(row[place], key)) for key in displays]
+        names = [display_key(row[place], key) for key in displays]
         return (*row[:place], None, *row[place + 1 :], *names)
 
     octets = sum(len(row[place]) for row in rows)

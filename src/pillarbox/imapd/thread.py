@@ -46,7 +46,7 @@ class Row:
     sent: int
     """Epoch seconds."""
     subject: str
-    """Base subject without case."""
+    """Base subject, as `mime.fold.order_key` has it (RFC 5255 §4.2)."""
     is_reply: bool
     """The subject says reply or forward."""
     message_id: int

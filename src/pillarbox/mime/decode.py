@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
-from pillarbox.mime.charset import decode_charset
-from pillarbox.mime.header import decode_header
+from pillarbox.mime.charset import decode_charset, decode_searched
+from pillarbox.mime.header import decode_searched_header
 from pillarbox.mime.structure import Part
 from pillarbox.mime.transfer import decode_transfer
 
@@ -29,21 +29,23 @@ _CUT_UTF8 = re.compile(rb"[\xc0-\xff][\x80-\xbf]{0,2}\Z")
 
 
 def part_text(octets: bytes, part: Part) -> str:
-    """The decoded body of a text part, of which `octets` are the body or its beginning."""
-    charset = part.parameter(b"charset") or b"us-ascii"
-    return decode_charset(decode_transfer(octets, part.encoding), charset)
+    """What is searched in a text part, of which `octets` are the body."""
+    charset = part.parameter(b"charset") or b""
+    return decode_searched(decode_transfer(octets, part.encoding), charset)
 
 
 def search_text(octets: bytes, root: Part) -> str:
     """What SEARCH BODY looks at in the message `octets`: the decoded text parts in order, and the headers of
-    contained messages, a line each. Markup stays. The message's own header: `decode_header` of its block."""
+    contained messages, a line each. Markup stays. The message's own header: `decode_searched_header` of its block."""
     base = -root.header_start
     pieces = []
     for part in _walk(root):
         if part.is_message:
             message = part.children[0]
             pieces.append(
-                decode_header(octets[base + message.header_start : base + message.body_start])
+                decode_searched_header(
+                    octets[base + message.header_start : base + message.body_start]
+                )
             )
         elif part.type == b"text":
             pieces.append(part_text(octets[base + part.body_start : base + part.end], part))

@@ -6,6 +6,7 @@ is left out or has the default that its RFC gives. Not done here: DKIM, policy, 
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pillarbox.mime.bodystructure import render_structure
 from pillarbox.mime.date import parse_date
@@ -16,9 +17,11 @@ from pillarbox.mime.envelope import (
     parse_addresses,
     render_envelope,
 )
+from pillarbox.mime.fold import order_key
 from pillarbox.mime.header import (
     FieldSpan,
-    decode_header,
+    HeaderValues,
+    decode_ordered,
     header_end,
     header_values,
     split_header,
@@ -27,7 +30,15 @@ from pillarbox.mime.parts import pack_parts
 from pillarbox.mime.structure import MIME_FIELDS, Part, parse_structure
 from pillarbox.mime.subject import base_subject
 
-__all__ = ["MAX_REFERENCES", "Message", "Part", "parse_message", "parse_message_ids"]
+__all__ = [
+    "MAX_REFERENCES",
+    "Message",
+    "Part",
+    "SortKeys",
+    "parse_message",
+    "parse_message_ids",
+    "sort_keys",
+]
 
 MAX_REFERENCES = 1000
 """Message ids of one References field that are kept: the last, which are the nearest ancestors."""
@@ -35,6 +46,19 @@ MAX_REFERENCES = 1000
 _WANTED = ENVELOPE_FIELDS | MIME_FIELDS | {b"references"}
 _MESSAGE_ID = re.compile(rb"<([^<>@]*+@[^<>]*+)>")
 _QUOTING = re.compile(rb'\\(.)|"', re.DOTALL)
+
+
+class SortKeys(NamedTuple):
+    """What SORT and THREAD compare of a message."""
+
+    base_subject: str
+    """RFC 5256 §2.1, as `fold.order_key` has it, like the three keys below."""
+    is_reply: bool
+    """Whether the subject says reply or forward (RFC 5256 §3, REFERENCES)."""
+    from_key: str
+    """addr-mailbox of the first address (RFC 5256 §3), `""` without one."""
+    to_key: str
+    cc_key: str
 
 
 @dataclass(slots=True)
@@ -54,14 +78,7 @@ class Message:
     """The packed part table (`mime.parts`)."""
     sent: int | None
     """The Date field, packed (`core.dates`); None if absent or unusable."""
-    base_subject: str
-    """RFC 5256 §2.1, case-folded, like the three keys below."""
-    is_reply: bool
-    """Whether the subject says reply or forward (RFC 5256 §3, REFERENCES)."""
-    from_key: str
-    """addr-mailbox of the first address (RFC 5256 §3), `""` without one."""
-    to_key: str
-    cc_key: str
+    keys: SortKeys
     message_id: bytes
     """Without angle brackets and quoting (RFC 5256 §3); b"" if absent or unusable."""
     references: list[bytes]
@@ -81,7 +98,6 @@ def parse_message(octets: bytes | memoryview) -> Message:
     addresses = parse_addresses(values)
     root = parse_structure(octets, header_size, values)
     body, bodystructure = render_structure(root)
-    base, is_reply = base_subject(decode_header(values.get(b"subject", b"")))
     message_ids = parse_message_ids(values.get(b"message-id", b""))
     references = parse_message_ids(values.get(b"references", b""))[-MAX_REFERENCES:]
     return Message(
@@ -93,11 +109,7 @@ def parse_message(octets: bytes | memoryview) -> Message:
         body=body,
         parts=pack_parts(root),
         sent=parse_date(values[b"date"]) if b"date" in values else None,
-        base_subject=base.casefold(),
-        is_reply=is_reply,
-        from_key=_sort_key(addresses, b"from"),
-        to_key=_sort_key(addresses, b"to"),
-        cc_key=_sort_key(addresses, b"cc"),
+        keys=sort_keys(values, addresses),
         message_id=message_ids[0] if message_ids else b"",
         references=references or parse_message_ids(values.get(b"in-reply-to", b""))[:1],
         preview=preview(octets, root),
@@ -115,6 +127,22 @@ def parse_message_ids(value: bytes) -> list[bytes]:
     ]
 
 
-def _sort_key(addresses: Addresses, name: bytes) -> str:
+def sort_keys(values: HeaderValues, addresses: Addresses) -> SortKeys:
+    """From the values of Subject, From, To and Cc, and the address lists in these."""
+    subject, is_text = decode_ordered(values.get(b"subject", b""))
+    base, is_reply = base_subject(subject)
+    return SortKeys(
+        order_key(base, is_text=is_text),
+        is_reply,
+        _address_key(addresses, b"from"),
+        _address_key(addresses, b"to"),
+        _address_key(addresses, b"cc"),
+    )
+
+
+def _address_key(addresses: Addresses, name: bytes) -> str:
     entries = addresses.get(name)
-    return decode_header(entries[0].mailbox or b"").casefold() if entries else ""
+    if not entries:
+        return ""
+    mailbox, is_text = decode_ordered(entries[0].mailbox or b"")
+    return order_key(mailbox, is_text=is_text)

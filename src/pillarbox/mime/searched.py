@@ -8,8 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pillarbox.mime.decode import search_text
-from pillarbox.mime.fold import fold
-from pillarbox.mime.header import MAX_VALUE, decode_header, header_end, header_values, split_header
+from pillarbox.mime.fold import fold, has_folded
+from pillarbox.mime.header import (
+    MAX_VALUE,
+    decode_searched_header,
+    header_end,
+    header_values,
+    split_header,
+)
 from pillarbox.mime.structure import MIME_FIELDS, parse_structure
 
 HEADER_PIECE = 128 * 1024
@@ -21,7 +27,7 @@ _MOST_JOINED = 1 << 20
 """Octets that are compared in one call, but for those of many short fields."""
 
 _LINE_ENDS = b"\r\n"
-_LOWER = bytes(range(256)).lower()
+_UPPER = bytes(range(256)).upper()
 
 Pairs = Sequence[tuple[int, bytes]]
 """Raw fields or header blocks under the numbers of their messages."""
@@ -29,20 +35,25 @@ Pairs = Sequence[tuple[int, bytes]]
 
 def header_texts(block: bytes) -> Iterator[str]:
     """The text of a header block, for TEXT, in pieces that are searched one by one."""
-    return (fold(decode_header(piece)) for piece in _pieces(block))
+    return (fold(decode_searched_header(piece)) for piece in _pieces(block))
 
 
 def body_text(octets: bytes) -> str:
     """The text behind the header of a whole message, for BODY and TEXT."""
+    return fold(_body_text(octets))
+
+
+def _body_text(octets: bytes) -> str:
+    """Not yet folded."""
     size = header_end(octets)
     block = octets[:size]
     values = header_values(block, split_header(block), MIME_FIELDS)
-    return fold(search_text(octets, parse_structure(octets, size, values)))
+    return search_text(octets, parse_structure(octets, size, values))
 
 
 def field_text(raw: bytes) -> str:
     """The text of a raw field's value, for HEADER."""
-    return fold(decode_header(raw[:MAX_VALUE].partition(b":")[2]))
+    return fold(decode_searched_header(raw[:MAX_VALUE].partition(b":")[2]))
 
 
 def fields_named(block: bytes, name: bytes) -> Iterator[bytes]:
@@ -71,7 +82,7 @@ def blocks_with(blocks: Pairs, name: bytes, wanted: str) -> set[int]:
 
 def _likely(texts: Pairs, wanted: str) -> Pairs:
     """Those in which the folded text may be. Plain ones are compared all in one, their line ends left out: between two
-    of these a field's text is as it stands, in lower case."""
+    of these a field's text is as it stands, in upper case."""
     if not wanted or "\r" in wanted or "\n" in wanted:
         return texts
     plain: Pairs = texts
@@ -86,10 +97,10 @@ def _likely(texts: Pairs, wanted: str) -> Pairs:
     if not wanted.isascii():
         return others
     needle = wanted.encode("ascii")
-    lowered = joined.translate(_LOWER, _LINE_ENDS)
-    if needle not in lowered:
+    upper = joined.translate(_UPPER, _LINE_ENDS)
+    if needle not in upper:
         return others
-    pieces = lowered.split(b"\0")
+    pieces = upper.split(b"\0")
     if len(pieces) != len(plain):  # some have NUL in them
         return texts
     return others + [pair for pair, piece in zip(plain, pieces, strict=True) if needle in piece]
@@ -106,7 +117,7 @@ def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
         block = octets[: header_end(octets)]
         if any(wanted in text for text in header_texts(block)):
             return True
-    return wanted in body_text(octets)
+    return has_folded(_body_text(octets), wanted)
 
 
 def index_text(octets: bytes) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.store import sort_keys
 
 FULL = "FULL"
 NORMAL = "NORMAL"
@@ -21,6 +22,9 @@ BUSY_TIMEOUT_MS = 5000
 """How long a connection waits in a thread while another program has the file."""
 LOOP_TIMEOUT_MS = 20
 """The same for reads on the event loop: somebody may just open or close the file, or it is damaged."""
+
+_BEFORE = {("account", 6): sort_keys.renew}
+"""What is done before a script; it knows how far it came, for it may be interrupted."""
 
 DAMAGED_CODE = "CORRUPTION"
 """What clients of a damaged file are told (RFC 5530 §3)."""
@@ -126,6 +130,8 @@ def migrate(connection: apsw.Connection, kind: str) -> None:
     if not isinstance(version, int) or version > len(scripts):
         raise Unavailable(f"this {kind} file was made by a newer version of Pillarbox")
     for number in range(version + 1, len(scripts) + 1):
+        if before := _BEFORE.get((kind, number)):
+            before(connection)
         with connection:
             for _ in connection.execute(scripts[number - 1]):
                 pass

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from pillarbox.core.dates import pack_date
-from pillarbox.store import database, mailboxes, messages
+from pillarbox.store import database, mailboxes, messages, sort_keys
 from pillarbox.store.content import PIECE_BITS, make_content
 from pillarbox.store.mailboxes import Name
 from pillarbox.store.messages import Append
@@ -84,6 +84,7 @@ def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
             if old is not None:
                 _copy(old, new, account)
             salvaged = _put_right(Tx(account, new, {0: ()}, now_s))
+        sort_keys.renew(new)  # the damaged file may be of a version that made them another way
     finally:
         if old is not None:
             old.close()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,6 +52,9 @@ BEGIN_S = 1.0
 
 log = logging.getLogger("pillarbox.store")
 
+VERSION = 1
+"""`user_version`: how texts are folded (`mime.fold`). An index of another version is emptied."""
+
 _SCHEMA = (
     "CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(text, content='', detail=none, columnsize=0,"
     " tokenize='trigram case_sensitive 1')",
@@ -59,6 +62,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS state (generation INTEGER NOT NULL, up_to INTEGER NOT NULL)",
     "INSERT INTO state SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM state)",
 )
+_EMPTY = ("INSERT INTO texts (texts) VALUES ('delete-all')", "DELETE FROM large")
 
 
 class Reader(Protocol):
@@ -231,8 +235,7 @@ class SearchIndex:
             found_generation, up_to = _state(connection)
             if found_generation == generation and known < next_content:
                 return up_to
-            connection.execute("INSERT INTO texts (texts) VALUES ('delete-all')")
-            connection.execute("DELETE FROM large")
+            _run_all(connection, _EMPTY)
             connection.execute("UPDATE state SET generation = ?, up_to = 0", (generation,))
         return 0
 
@@ -346,12 +349,20 @@ def _open(path: Path) -> apsw.Connection:
         connection.pragma("synchronous", "NORMAL")
         connection.pragma("cache_size", -CACHE_KIB)
         with _immediate(connection):
-            for statement in _SCHEMA:
-                connection.execute(statement)
+            _run_all(connection, _SCHEMA)
+            if connection.pragma("user_version") != VERSION:
+                _run_all(connection, _EMPTY)
+                connection.execute("UPDATE state SET up_to = 0")
+                connection.pragma("user_version", VERSION)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _run_all(connection: apsw.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
 
 
 def _state(connection: apsw.Connection) -> tuple[int, int]:

@@ -64,7 +64,22 @@ NAMED = (
     b"Content-Type: text/plain; charset=utf-8\r\n\r\nb\xc3\xb6\xc3\x9f\r\n"
 )
 REPLY = b"From: b@example.com\r\nSubject: Re: lunch\r\nIn-Reply-To: <1@example.com>\r\n\r\nYes\r\n"
+# RFC 5255 §4.6: the four strings of its example, as subjects
+I18N = (
+    b"=?utf-8?q?=D0=C0=D0=BD=D0=B4=D1=80=D0=B5=D0=B9?=",
+    b"=?utf-8?q?=D1=81=D0=95=D0=A0=D0=93=D0=95=D0=99?=",
+    b"=?utf-8?q?=D0=92=D0=B0=D1=81=D0=B8=D0=BB=D0=B8=FF=B9?=",
+    b"=?koi8-r?q?=E1=CC=C5=CB=D3=C5=CA?=",
+)
+CAFE = (
+    b"From: =?iso-8859-1?q?=C9ric?= <eric@example.com>\r\nSubject: =?utf-8?q?Re=3A_Caf=C3=A9_Stra=C3=9Fe?=\r\n"
+    b"Content-Type: text/plain; charset=windows-1251\r\n\r\n\xcf\xf0\xe8\xe2\xe5\xf2\r\n"
+)
+PLAIN_CAFE = b"From: zoe@example.com\r\nSubject: CAFE\xcc\x81 stra\xc3\x9fE\r\n\r\nnothing\r\n"
 MESSAGES = {
+    **{f"i18n{number}": b"Subject: %b\r\n\r\n" % text for number, text in enumerate(I18N, 1)},
+    "cafe": CAFE,
+    "plain-cafe": PLAIN_CAFE,
     "encoded": ENCODED,
     "named": NAMED,
     "reply": REPLY,

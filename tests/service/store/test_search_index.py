@@ -4,6 +4,7 @@ import asyncio
 from array import array
 from pathlib import Path
 
+import apsw
 import pytest
 
 from pillarbox.imap.syntax_search import Key
@@ -58,7 +59,7 @@ async def two_messages(store: Store) -> None:
     await store.append(1, message("banana"))
     await indexed(store)
     assert await found(store, "banana") == [2]
-    assert (await store.index.find(1, "banana")).contents == {2}
+    assert (await store.index.find(1, "BANANA")).contents == {2}
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
@@ -74,9 +75,31 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
         idx(store).write_bytes(b"nothing of the sort" * 1000)
         assert await found(store, "banana") == [2]
         await indexed(store)
-        assert (await store.index.find(1, "banana")).contents == {2}
+        assert (await store.index.find(1, "BANANA")).contents == {2}
 
     with_store(tmp_path, two_messages, damaged)
+
+
+def test_an_index_that_was_folded_otherwise_is_made_anew(tmp_path: Path) -> None:
+    """It has other trigrams than those that a search asks for (RFC 5051)."""
+
+    async def age(store: Store) -> None:
+        await two_messages(store)
+        connection = apsw.Connection(str(idx(store)))
+        connection.execute("INSERT INTO texts (texts) VALUES ('delete-all')")
+        connection.execute("INSERT INTO texts (rowid, text) VALUES (1, 'apple'), (2, 'banana')")
+        connection.execute("INSERT INTO large VALUES (1)")
+        connection.pragma("user_version", 0)
+        connection.close()
+
+    async def again(store: Store) -> None:
+        assert await found(store, "banana") == [2]
+        await indexed(store)
+        hits = await store.index.find(1, "BANANA")
+        assert (hits.up_to, hits.contents) == (2, {2})
+        assert await found(store, "banana") == [2]
+
+    with_store(tmp_path, age, again)
 
 
 def test_pages_that_are_damaged_keep_nothing_from_being_found(tmp_path: Path) -> None:
@@ -103,8 +126,8 @@ def test_after_an_unclean_stop_it_begins_anew(tmp_path: Path) -> None:
         )
         assert await found(store, "cherry") == [2]
         await indexed(store)
-        assert (await store.index.find(1, "cherry")).contents == {2}
-        assert (await store.index.find(1, "banana")).contents == set()
+        assert (await store.index.find(1, "CHERRY")).contents == {2}
+        assert (await store.index.find(1, "BANANA")).contents == set()
 
     with_store(tmp_path, two_messages, another_generation)
 
@@ -147,7 +170,7 @@ def test_a_body_that_is_being_written_is_not_passed_over(tmp_path: Path) -> None
         assert await found(store, "banana") == [2]
         await indexed(store)
         assert await found(store, "banana") == [2]
-        assert (await store.index.find(1, "banana")).up_to == 2
+        assert (await store.index.find(1, "BANANA")).up_to == 2
 
     with_store(tmp_path, work)
 
@@ -156,7 +179,7 @@ def test_large_messages_are_always_looked_at(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.append(1, message("x" * PIECE_OCTETS + " banana"))
         await indexed(store)
-        assert (await store.index.find(1, "anything")).contents == {1}
+        assert (await store.index.find(1, "ANYTHING")).contents == {1}
         assert await found(store, "banana") == [1]
 
     with_store(tmp_path, work)
@@ -202,7 +225,7 @@ def test_a_stop_does_not_wait_for_the_index(
         await asyncio.sleep(0.02)
 
     async def afterwards(store: Store) -> None:
-        hits = await store.index.find(1, "text")
+        hits = await store.index.find(1, "TEXT")
         assert hits is None or hits.up_to < 50
         assert await found(store, "text 49") == [50]
 
@@ -236,9 +259,9 @@ def test_two_processes_may_index_the_same_mail(
             index.catch_up(1)
             await index.finished()
         for index in (store.index, other):
-            hits = await index.find(1, "text")
+            hits = await index.find(1, "TEXT")
             assert (hits.up_to, len(hits.contents)) == (21, 21)
-            assert (await index.find(1, "t 020")).contents == {21}
+            assert (await index.find(1, "T 020")).contents == {21}
         await other.close()
 
     with_store(tmp_path, work)
@@ -299,7 +322,7 @@ def test_an_index_is_begun_when_the_first_searches_are_over(
             assert not idx(store).exists()
         await store.index.finished()
         assert asyncio.get_running_loop().time() - begin >= 0.2
-        assert (await store.index.find(1, "apple")).up_to == 1
+        assert (await store.index.find(1, "APPLE")).up_to == 1
 
     with_store(tmp_path, work)
 
@@ -350,7 +373,7 @@ def test_an_account_that_waits_for_its_second_holds_up_no_other(
             await store.append(account, message(text))
             index.catch_up(account)
             for _ in range(2000):
-                hits = await index.find(account, text)
+                hits = await index.find(account, text.upper())
                 if hits is not None and hits.contents:
                     break
                 await asyncio.sleep(0.01)
@@ -358,7 +381,7 @@ def test_an_account_that_waits_for_its_second_holds_up_no_other(
             assert hits.contents == {1}
         index.keep_up(1)  # new mail makes nothing come sooner
         await asyncio.sleep(0.05)
-        assert (await index.find(1, "date")).up_to == 2
+        assert (await index.find(1, "DATE")).up_to == 2
         index.forget(1)
         index.catch_up(2)
         assert list(index._later) == []
@@ -380,6 +403,6 @@ def test_what_waits_is_indexed_once_its_time_has_come(
         assert await store.index.is_wanted(1)
         await store.index.finished()
         assert loop.time() - begin >= 0.1
-        assert (await store.index.find(1, "cherry")).contents == {3}
+        assert (await store.index.find(1, "CHERRY")).contents == {3}
 
     with_store(tmp_path, work)

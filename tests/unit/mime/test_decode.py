@@ -36,8 +36,11 @@ def text(header: bytes, body: bytes) -> str:
     [
         (b"utf-8", b"\xc3\xa4\xff", "ä\ufffd"),
         (b"us-ascii", b"\xc3\xa4", "ä"),
-        (b"us-ascii", b"\xe4", "ä"),
-        (b"x-no-such", b"\xe4", "ä"),
+        (b"", b"\xe4", "ä"),
+        # RFC 5255 §4.6: what is not valid is searched as octets, too
+        (b"us-ascii", b"\xe4", "ä\n\ufffd"),
+        (b"x-no-such", b"\xe4\xc3\xa4", "äÃ¤\n\ufffdä"),
+        (b"iso-2022-jp", b"\xc3\xa4", "\ufffd\ufffd\nä"),
         (b"ISO-8859-15", b"\xa4", "€"),
         (b"koi8-u", b"\xa4", "є"),
         (b"windows-1252", b"\x80", "€"),

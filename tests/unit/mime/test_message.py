@@ -43,11 +43,15 @@ def test_thread_and_sort_keys() -> None:
     )
     assert message.sent is not None
     assert format_rfc5322_date(message.sent) == b"Wed, 17 Jul 1996 02:23:25 -0700"
-    assert (message.base_subject, message.is_reply) == (
-        "imap4rev1 wg mtg summary and minutes",
+    assert (message.keys.base_subject, message.keys.is_reply) == (
+        "IMAP4REV1 WG MTG SUMMARY AND MINUTES",
         True,
     )
-    assert (message.from_key, message.to_key, message.cc_key) == ("gray", "imap", "minutes")
+    assert (message.keys.from_key, message.keys.to_key, message.keys.cc_key) == (
+        "GRAY",
+        "IMAP",
+        "MINUTES",
+    )
     assert message.message_id == b"B27397-0100000@cac.washington.edu"
     assert message.references == [b"a@b"]
 
@@ -70,7 +74,7 @@ def test_empty_is_not_absent_in_an_envelope() -> None:
 def test_eight_bit_values_are_literals_as_they_came() -> None:
     message = parse_message("Subject: gr\xfcn\r\n\r\n".encode("latin-1"))
     assert message.envelope.startswith(b"(NIL {4}\r\ngr\xfcn NIL")
-    assert message.base_subject == "grün"
+    assert message.keys.base_subject == "GRU\u0308N"
 
 
 def test_memoryview_is_as_good_as_bytes() -> None:
