@@ -78,7 +78,8 @@ interop-deps:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		swaks libnet-ssleay-perl isync msmtp mpop fetchmail getmail6 mutt curl openssl postfix dnsmasq-base \
-		offlineimap3 imapfilter aerc gsasl slapd ldap-utils dovecot-imapd pebble thunderbird </dev/null
+		offlineimap3 imapfilter aerc gsasl slapd ldap-utils dovecot-imapd pebble thunderbird \
+		claws-mail xvfb evolution-data-server gir1.2-camel-1.2 glib-networking python3-gi </dev/null
 	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-save --prefix tests/interop imapflow; fi
 
 clean:

@@ -20,8 +20,8 @@ SAME_MS = 0.3
 """A difference that is noise."""
 
 WHY = {
-    "SELECT after the start": "the UIDs of all messages are read, since message numbers follow from them (RFC 3501 §2.3.1.2);"
-    " later ones find them in memory",
+    "SELECT after the start": "the UIDs of all messages are read, since message numbers follow"
+    " from them (RFC 3501 §2.3.1.2); later ones find them in memory",
 }
 """Rows that must grow, and the reason."""
 

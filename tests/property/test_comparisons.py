@@ -9,6 +9,7 @@ from base64 import b64encode
 from itertools import groupby
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.budget import tries
@@ -20,8 +21,9 @@ from pillarbox.imapd.search import search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.imapd.sort import sort
 from pillarbox.imapd.thread import thread
+from pillarbox.mime import fold as fold_module
 from pillarbox.mime.charset import decode_searched
-from pillarbox.mime.fold import fold, order_key
+from pillarbox.mime.fold import fold, has_folded, order_key
 from pillarbox.store.content import make_content
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
@@ -72,6 +74,25 @@ def comparable(octets: bytes, charset: bytes) -> tuple[bool, bytes]:
 def test_a_text_is_prepared_as_the_rfc_says(text: str) -> None:
     assert fold(text) == casemap(text)
     assert fold(text * 400) == casemap(text * 400)
+
+
+@given(texts, texts, st.integers(0, 30), st.integers(0, 30), st.sampled_from((1, 5, 1 << 17)))
+@settings(max_examples=tries(500, 20_000), deadline=None)
+def test_a_long_text_is_searched_as_a_whole(
+    text: str, other: str, start: int, length: int, at_once: int
+) -> None:
+    """RFC 5051 §2: substrings of what is prepared, wherever it is cut."""
+    prepared = casemap(text + other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_module, "SEARCHED_AT_ONCE", at_once)
+        patch.setattr(fold_module, "FOLDED_PIECE", 8)
+        whole = fold(text + other)
+        for wanted in (
+            whole[start : start + length],
+            prepared[start : start + length],
+            fold(other),
+        ):
+            assert has_folded(text + other, wanted) == (wanted in whole)
 
 
 @given(st.lists(texts, max_size=8))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import tracemalloc
 from array import array
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pillarbox.imapd.display import display_key
 from pillarbox.imapd.search import fold, search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.mime.convert import fold_long_lines
+from pillarbox.mime.fold import has_folded
 from pillarbox.smtp.reply import SENDER_NOT_YOURS
 from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
 from pillarbox.store import mailboxes
@@ -41,6 +43,17 @@ def test_folding_in_pieces_keeps_accents_with_their_letters(length: int) -> None
     word = "cafe\u0301\u0323 "
     text = "x" * (length % 7) + word * (length * 3 // len(word))
     assert fold(text) == text.upper().replace("\u0301\u0323", "\u0323\u0301")
+
+
+def test_a_character_that_stands_for_many_does_not_fill_the_memory() -> None:
+    """U+FDFA is 18 characters once it is decomposed (RFC 5051 §2)."""
+    text = "\ufdfa" * 1_000_000
+    tracemalloc.start()
+    assert not has_folded(text, "LUNCH")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 << 20
+    assert has_folded(text + "lunch", "LUNCH")
 
 
 class Pauses:

@@ -39,6 +39,8 @@ class Canary(msgspec.Struct):
     failed: int = 0
     stages: dict[str, list[float]] = {}
     """By stage: how often it took how long, up to each of LIMITS_S and above, and the sum of all seconds."""
+    account: str = ""
+    """Whose trips they are, so that `explain` knows its sessions."""
 
     def note(self, now: float, times: dict[str, float], *, worked: bool) -> None:
         """A trip that ended now; of a stage that failed there is no time."""

@@ -25,12 +25,13 @@ from pillarbox.net.tls import client_context
 from pillarbox.outbound.route import SMARTHOST, Router, Rule
 from pillarbox.outbound.session import TlsContexts
 from pillarbox.outbound.signing import MailSigner
+from pillarbox.queue.attempt import FindRoute
 from pillarbox.queue.enqueue import Enqueuer
 from pillarbox.queue.limits import SendingLimits
 from pillarbox.queue.notice import Notices
 from pillarbox.queue.report import QueueReporter
 from pillarbox.queue.schedule import Pressure, Schedule
-from pillarbox.queue.worker import FindRoute, QueueWorker
+from pillarbox.queue.worker import QueueWorker
 from pillarbox.smtp.client_events import Credentials, TlsMode
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.place import Place

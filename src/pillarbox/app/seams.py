@@ -9,7 +9,7 @@ from pillarbox.certs.present import Certificates
 from pillarbox.config.schema import Config
 from pillarbox.net.service import Service
 from pillarbox.outbound.session import TlsContexts
-from pillarbox.queue.worker import FindRoute
+from pillarbox.queue.attempt import FindRoute
 from pillarbox.smtpd.context import SmtpContext
 
 

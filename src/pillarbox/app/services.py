@@ -21,9 +21,9 @@ from pillarbox.net.session import Session
 from pillarbox.pop3d.session import Pop3Context, Pop3Session
 from pillarbox.pop3d.session import command_of as pop3_command
 from pillarbox.smtpd.context import Rates, SmtpContext
+from pillarbox.smtpd.context import command_of as smtp_command
 from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.smtpd.session import SmtpSession
-from pillarbox.smtpd.session import command_of as smtp_command
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store
 
@@ -95,6 +95,7 @@ def make_services(
         cleartext,
         parse_duration(config.pop3.login_delay),
         config.pop3.expire_days,
+        config.pop3.utf8,
     )
 
     def new_smtp(connection: Connection) -> Session:

@@ -3,8 +3,9 @@
 A service passes on what the client sends, and sends each Challenge; the end is a Login or a Denied.
 """
 
+from pillarbox.auth.candidates import Candidates
 from pillarbox.auth.certificate import addresses_of
-from pillarbox.auth.login import Authenticator, Candidates
+from pillarbox.auth.login import Authenticator
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import (
@@ -66,7 +67,10 @@ class Exchange:
                 )
             case Disproven():
                 username, _ = authenticator.split(step.username, step.authzid)
-                return await authenticator.disproven(username, peer, mechanism)
+                void = None
+                if self._candidates is not None and step.void >= 0:
+                    void = self._candidates.void[step.void]
+                return await authenticator.disproven(username, peer, mechanism, void=void)
             case BearerToken():
                 return await self._take_token(step)
             case CertificateClaim():
@@ -99,4 +103,7 @@ class Exchange:
             return await authenticator.refuse(username, peer, self._mechanism)
         self._candidates = authenticator.candidates(username, peer)
         assert isinstance(self._machine, Scram)
-        return await self._answer(self._machine.found(self._candidates.verifiers))
+        candidates = self._candidates
+        return await self._answer(
+            self._machine.found(candidates.verifiers, candidates.void_verifiers)
+        )

@@ -16,6 +16,7 @@ TIMEOUT_S = 5
 try:
     import ldap3
     from ldap3.core.exceptions import LDAPException
+    from ldap3.operation.search import parse_filter
     from ldap3.utils.conv import escape_filter_chars
 except ImportError:
     ldap3 = None
@@ -25,9 +26,10 @@ class LdapSource:
     """One connection for each question."""
 
     def __init__(self, settings: DirectorySettings) -> None:
-        """Raises Refused without the library."""
+        """Asks nobody. Raises Refused without the library, and for what is no filter."""
         if ldap3 is None:
             raise Refused('directory.kind = "ldap" needs a library: pip install "pillarbox[ldap]"')
+        _ensure_filter(settings.filter)
         self._settings = settings
         tls = None
         if settings.url.startswith("ldaps:") or settings.start_tls:
@@ -101,3 +103,14 @@ class LdapSource:
             if not connection.start_tls():
                 raise Unavailable("the directory of users has no TLS")
         return connection
+
+
+def _ensure_filter(text: str) -> None:
+    """Raises Refused for what the library could not send (RFC 4515 §3)."""
+    try:
+        parse_filter(text.replace("{user}", "user"), None, True, True, None, False)
+    except LDAPException as error:
+        raise Refused(
+            f'directory.filter: "{text}" is no LDAP filter ({error}): close each bracket, and put each condition in'
+            ' brackets of its own, like "(&(objectClass=person)(mail={user}))"'
+        ) from error

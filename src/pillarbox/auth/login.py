@@ -15,14 +15,14 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pillarbox.auth.candidates import Candidates, candidates_of
 from pillarbox.auth.passwords import (
     LONGEST_PASSWORD,
     SCRAM_ITERATIONS,
     SCRAM_SALT_OCTETS,
     fitting_verifier,
-    parse_verifier,
     verify_password,
 )
 from pillarbox.auth.peer import Denied, Login, Peer
@@ -69,17 +69,6 @@ WRONG = "authentication failed"
 TOO_MANY = "too many failed logins; try again later"
 
 log = logging.getLogger("pillarbox.auth")
-
-
-@dataclass(slots=True)
-class Candidates:
-    """The passwords of a user: the account's own, and those of programs that count here and now."""
-
-    account: Account | None
-    """None: there is no such user, or a disabled one; then `verifiers` are false."""
-    verifiers: Sequence[Verifier]
-    app_passwords: Sequence[AppPassword | None]
-    """Of each verifier; None: it is the account's own."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -184,7 +173,7 @@ class Authenticator:
         candidates = self.candidates(username, peer)
         self._waiting += 1
         try:
-            right, app_password = await self._check(account, candidates, password)
+            right, app_password, void = await self._check(account, candidates, password)
             if not right and self.doors.source is not None:
                 found = await self._ask_source(username, password, peer)
                 right, account = found is not None, found or account
@@ -193,9 +182,13 @@ class Authenticator:
         if right and account is not None and claim.account != account.id:
             key = self._proofs.key(account, password, where)
         if not right or account is None or not account.enabled:
-            why = "disabled" if right and account is not None else self._why_wrong(account)
+            why = (
+                "disabled"
+                if right and account is not None
+                else self._why_wrong(account, peer, void)
+            )
             octets = password.reveal().encode("utf-8", "replace")
-            return await self._fail(claim, octets, peer, mechanism, why)
+            return await self._fail(claim, octets, peer, mechanism, why, void)
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
         self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
@@ -203,10 +196,11 @@ class Authenticator:
 
     async def _check(
         self, account: Account | None, candidates: Candidates, password: Secret
-    ) -> tuple[bool, AppPassword | None]:
-        """Whether a password is one of the candidates, and which; it takes the same time in all cases."""
+    ) -> tuple[bool, AppPassword | None, AppPassword | None]:
+        """Whether a password is one of the candidates, and which, or which void one it is; it takes the same time in
+        all cases."""
         if len(password.reveal()) > LONGEST_PASSWORD:
-            return False, None
+            return False, None, None
         is_elsewhere = self.doors.source is not None
         password_hash = self.directory.credentials.password(account.id)[0] if account else ""
         salt = candidates.verifiers[0].salt
@@ -218,6 +212,7 @@ class Authenticator:
             if app_password is not None
         ]
         verifiers = [verifier for verifier, _ in of_programs]
+        verifiers += candidates.void_verifiers
 
         def work() -> tuple[bool, int]:
             return (
@@ -227,8 +222,10 @@ class Authenticator:
 
         is_own, index = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         if is_own or index < 0:
-            return is_own, None
-        return True, of_programs[index][1]
+            return is_own, None, None
+        if index < len(of_programs):
+            return True, of_programs[index][1], None
+        return False, None, candidates.void[index - len(of_programs)]
 
     async def _ask_source(self, username: str, password: Secret, peer: Peer) -> Account | None:
         """The account, if whoever verifies passwords says so. Raises Unavailable."""
@@ -312,21 +309,18 @@ class Authenticator:
         """What a password of a user can be verified with; there is always something, so that unknown users look like
         others."""
         account = self.directory.account_for_login(username)
-        false = Candidates(None, [self._false_verifier(self._name_of(username, account))], [None])
+        false = self._false_verifier(self._name_of(username, account))
         number = account.id if account is not None else 0  # the same questions for all
-        own = parse_verifier(self.directory.credentials.password(number)[1])
-        verifiers = [] if own is None else [own]
-        app_passwords: list[AppPassword | None] = [] if own is None else [None]
-        for each in self.directory.credentials.app_passwords(number):
-            verifier = parse_verifier(each.scram)
-            if verifier is not None and self._counts(each, peer):
-                if verifiers and verifier.salt != verifiers[0].salt:
-                    continue
-                verifiers.append(verifier)
-                app_passwords.append(each)
-        if account is None or not verifiers or not account.enabled:
-            return false
-        return Candidates(account, verifiers, app_passwords)
+        found = candidates_of(
+            self.directory.credentials, number, lambda each: self._counts(each, peer)
+        )
+        if account is None or not account.enabled:
+            return Candidates(None, [false], [None])
+        if not found.verifiers:
+            if found.void_verifiers:  # whoever says one of these shall be told of in the log
+                false = replace(false, salt=found.void_verifiers[0].salt)
+            return Candidates(None, [false], [None], found.void_verifiers, found.void)
+        return replace(found, account=account)
 
     def may_try(self, username: str, peer: Peer) -> bool:
         """Whether an attempt of SCRAM is looked at."""
@@ -347,15 +341,27 @@ class Authenticator:
         app_password = candidates.app_passwords[index]
         return await self._admit(account, app_password, wanted, peer, mechanism)
 
-    async def disproven(self, username: str, peer: Peer, mechanism: str, why: str = "") -> Denied:
-        """The client could not prove it, or was refused by whom we asked, who says `why`."""
+    async def disproven(
+        self,
+        username: str,
+        peer: Peer,
+        mechanism: str,
+        why: str = "",
+        void: AppPassword | None = None,
+    ) -> Denied:
+        """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
+        says `why`."""
         account = self.directory.account_for_login(username)
         claim = self._claim(username, account, peer)
-        why = why or self._why_wrong(account)
-        return await self._fail(claim, os.urandom(16), peer, mechanism, why)
+        why = why or self._why_wrong(account, peer, void)
+        return await self._fail(claim, os.urandom(16), peer, mechanism, why, void)
 
-    def _why_wrong(self, account: Account | None) -> str:
-        """For the log and the trace; clients get the same answer, after the same time."""
+    def _why_wrong(self, account: Account | None, peer: Peer, void: AppPassword | None) -> str:
+        """For the log, the trace and the history; clients get the same answer, after the same time."""
+        if void is not None:
+            if void.has_expired(self._clock()):
+                return "app password has expired"
+            return f"app password is not for {peer.protocol}"
         if account is not None:
             return "wrong password"
         return "wrong password, or no such account" if self.doors.source else "no such account"
@@ -420,13 +426,17 @@ class Authenticator:
             )
         return login
 
-    def _tell(self, claim: Claim, peer: Peer, mechanism: str, result: str) -> None:
+    def _tell(
+        self, claim: Claim, peer: Peer, mechanism: str, result: str, with_what: str = ""
+    ) -> None:
         """A login that did not work, to the trace."""
         peer.failed(claim.account)
         if self._recorder.is_on:
             name = claim.name[:LONGEST_NAME]
             where = (peer.connection, peer.protocol, peer.address)
-            self._recorder.add(LoginEvent(*where, name, claim.account, mechanism, result, ""))
+            self._recorder.add(
+                LoginEvent(*where, name, claim.account, mechanism, result, with_what)
+            )
 
     def _authorize(
         self, account: Account, app_password: AppPassword | None, wanted: str
@@ -444,8 +454,15 @@ class Authenticator:
         )
 
     async def _fail(
-        self, claim: Claim, password: bytes, peer: Peer, mechanism: str, why: str
+        self,
+        claim: Claim,
+        password: bytes,
+        peer: Peer,
+        mechanism: str,
+        why: str,
+        void: AppPassword | None = None,
     ) -> Denied:
+        with_what = void.name if void is not None else ""
         self._tally.login_failures[peer.protocol, "credentials"] += 1
         delay = self._throttle.failed(claim, password)
         log.info(
@@ -453,11 +470,11 @@ class Authenticator:
             claim.name[:100],
             peer.address,
             peer.protocol,
-            why,
+            f"{why}: {with_what}" if with_what else why,
         )
-        self._tell(claim, peer, mechanism, why)
+        self._tell(claim, peer, mechanism, why, with_what)
         if claim.account:
-            self._note_attempt(claim.account, peer, mechanism, why, "")
+            self._note_attempt(claim.account, peer, mechanism, why, with_what)
         await asyncio.sleep(self._failure_delay_s * delay)
         return Denied(WRONG)
 
@@ -539,9 +556,7 @@ class Authenticator:
         """Whether a password counts for this protocol now."""
         if app_password is None:
             return True
-        if app_password.expires is not None and app_password.expires <= self._clock():
-            return False
-        return peer.protocol in app_password.scopes
+        return not app_password.has_expired(self._clock()) and peer.protocol in app_password.scopes
 
     def _app_password(self, account: Account, proof: Proof) -> AppPassword | None:
         """That of a proof; None: the account's own, or there is none any more."""

@@ -8,6 +8,7 @@ A class of your own is named in `directory.class` ("package.module:Class") and i
 """
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,13 +53,33 @@ def _http(settings: DirectorySettings) -> PasswordSource:
 
 
 def _own_class(settings: DirectorySettings) -> PasswordSource:
-    module, _, name = settings.python_class.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Refused(f'directory.class: "{settings.python_class}": {error}') from error
-    source: PasswordSource = found(settings)
+    source: PasswordSource = _find_class(settings)(settings)
     return source
+
+
+def _find_class(settings: DirectorySettings) -> Callable[[DirectorySettings], Any]:
+    """Imports it. Raises Refused with one line, whatever its module does."""
+    named = settings.python_class
+    module_name, _, name = named.partition(":")
+    place = f'directory.class: "{named}"'
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        raise Refused(
+            f"{place}: there is no module {missing}; install it for {sys.executable}, or name another class"
+        ) from error
+    except (Exception, SystemExit) as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Refused(f"{place} cannot be imported, mend its module: {words}") from error
+    found: Any = getattr(module, name, None)
+    if not callable(found) or (isinstance(found, type) and not hasattr(found, "check")):
+        raise Refused(
+            f"{place}: {module_name} has no class {name or '(without a name)'} with a method check(user);"
+            ' name one as "package.module:Class"'
+        )
+    make: Callable[[DirectorySettings], Any] = found
+    return make
 
 
 SOURCES: dict[str, Callable[[DirectorySettings], PasswordSource] | None] = {
@@ -67,6 +88,15 @@ SOURCES: dict[str, Callable[[DirectorySettings], PasswordSource] | None] = {
     "http": _http,
     "python": _own_class,
 }
+
+
+def ensure_usable(settings: DirectorySettings) -> None:
+    """Whether `make_source` could make it, as far as that can be said without asking anybody: a class of one's own is
+    imported, but not made. Raises Refused with one line that says what to do."""
+    if settings.kind == "python":
+        _find_class(settings)
+    else:
+        make_source(settings)
 
 
 def make_source(settings: DirectorySettings) -> PasswordSource | None:

@@ -27,6 +27,9 @@ class Pair:
     """DNS names, in lower case, as A-labels; "*.example.org" is a wildcard."""
     addresses: tuple[str, ...]
     issuer: str
+    """Who signed it."""
+    chain_issuer: str
+    """Who signed the last one of the chain."""
     start: datetime.datetime
     end: datetime.datetime
     """The earliest of all in the chain."""
@@ -62,6 +65,7 @@ def parse_pair(paths: Paths, contents: Contents) -> Pair:
         names,
         addresses,
         _name(leaf.issuer),
+        _name(chain[-1].issuer),
         max(each.not_valid_before_utc for each in chain),
         min(each.not_valid_after_utc for each in chain),
         leaf.issuer == leaf.subject,

@@ -1,6 +1,7 @@
 """What `pillarbox tls status` says of each certificate, by its files alone: no server needs to run. Makes nothing."""
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -10,7 +11,9 @@ from pillarbox.certs.names import ByName
 from pillarbox.certs.pair import Pair, Paths, read_pair
 from pillarbox.certs.present import days_left, problems_of, words
 from pillarbox.certs.renewal import acme_paths, read_failures
+from pillarbox.certs.trust import End, end_of
 from pillarbox.config.schema import Config
+from pillarbox.core.words import counted
 
 SOON = 6
 """So great a part of the lifetime before its end (a sixth), but not more than SOON_DAYS, somebody should have renewed
@@ -30,6 +33,8 @@ class Entry:
     is_first: bool
     """Clients that say another name, or none, get it."""
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What is a fault, unless it is meant to be so."""
 
 
 def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> list[Entry]:
@@ -55,7 +60,8 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
         if number == 0 and config.tls.acme:
             problems += _acme_problems(config, paths)
         days = None if pair is None else days_left(pair, now)
-        entries.append(Entry(paths, pair, days, number == 0, tuple(problems)))
+        notes = () if pair is None or problems else tuple(_notes(config, pair))
+        entries.append(Entry(paths, pair, days, number == 0, tuple(problems), notes))
     return entries
 
 
@@ -83,14 +89,28 @@ def _problems(pair: Pair, now: datetime.datetime) -> list[str]:
     problems = problems_of(pair, now)
     soon = min((pair.end - pair.start) / SOON, datetime.timedelta(days=SOON_DAYS))
     if pair.start <= now < pair.end < now + soon:
-        left = days_left(pair, now)
-        problems.append(f"it expires in {left} day{'' if left == 1 else 's'}")
+        problems.append(f"it expires in {counted(days_left(pair, now), 'day')}")
     if where := _missing_issuer(pair):
         problems.append(
             f"the certificate of {pair.issuer}, which signed it, is missing in the file: many clients will not trust"
             f" it ({where} has it)"
         )
     return problems
+
+
+def _notes(config: Config, pair: Pair) -> Iterator[str]:
+    """Where this system does not trust its chain, which is as it should be for the CA of a house alone."""
+    match end_of(pair.paths, config.data_path / "tls" / "ca.pem"):
+        case End.ITSELF:
+            yield "it signed itself: only clients that were given it trust it"
+        case End.ROOT:
+            yield "its chain ends at a root that this system does not know: only clients that were given it trust it"
+        case End.ISSUER:
+            yield (
+                f"its chain ends below {pair.chain_issuer}, which this system does not know: if that is a public CA,"
+                " its certificate is missing in the file, and many clients will not trust it; if it is one of your"
+                " own, only clients that were given it do"
+            )
 
 
 def _missing_issuer(pair: Pair) -> str:

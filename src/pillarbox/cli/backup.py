@@ -6,13 +6,17 @@ from pathlib import Path
 
 import click
 
-from pillarbox.cli.common import counted, show_octets
+from pillarbox.cli.common import show_octets
 from pillarbox.cli.options import config_option, config_path, json_option, read_config
 from pillarbox.config.load import files_named_by
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest
+
+MOST_LINES = 10
+"""Of one kind of problem."""
 
 
 @click.command(
@@ -45,15 +49,22 @@ def backup(target: Path, addresses: tuple[str, ...], as_json: bool) -> None:
     else:
         _show(target, manifest)
     damaged = [address for address, saved in manifest.accounts.items() if saved.damage]
-    if damaged:
-        raise Refused(
-            "\n".join(
-                f"{address}: the mail file is damaged, and so is its copy; see `pillarbox check --repair`"
-                for address in damaged
-            )
-        )
-    if manifest.left_out:
-        raise Refused("\n".join(f"not saved: {line}" for line in manifest.left_out))
+    lines = [
+        f"{address}: the mail file is damaged, and so is its copy; see `pillarbox check --repair`"
+        for address in damaged
+    ]
+    problems = _first_few(lines, "damaged mail file")
+    problems += _first_few([f"not saved: {line}" for line in manifest.left_out], "file")
+    if problems:
+        raise Refused("\n".join(problems))
+
+
+def _first_few(lines: list[str], what: str) -> list[str]:
+    """Of many, as many as one looks at, and how many there are."""
+    left = len(lines) - MOST_LINES
+    if left <= 0:
+        return lines
+    return [*lines[:MOST_LINES], f"... and {counted(left, f'more {what}')}; --json names all"]
 
 
 def _summary(target: Path, manifest: Manifest) -> dict[str, object]:

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from pillarbox.cli.common import counted
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.repair import Repaired, repair
@@ -54,8 +54,7 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"problems": problems}, indent=2, ensure_ascii=False))
     if problems:
-        count = len(problems)
-        raise Refused("1 problem found" if count == 1 else f"{count} problems found")
+        raise Refused(f"{counted(len(problems), 'problem')} found")
     if not as_json:
         click.echo("The store is in order.")
 

@@ -90,11 +90,6 @@ def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
     return Secret(click.prompt("Password", hide_input=True, confirmation_prompt=is_new, err=True))
 
 
-def counted(number: int, noun: str) -> str:
-    """Example: (2, "message") -> "2 messages"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def ensure_terminal(for_what: str, option: str) -> None:
     """Raises Refused, with the option that makes the question needless, where nobody can be asked."""
     if not sys.stdin.isatty():

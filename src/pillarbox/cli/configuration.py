@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from pillarbox.auth.source import ensure_usable
 from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
@@ -14,6 +15,7 @@ from pillarbox.config.load import WrongConfiguration
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.config.shape import Fault
+from pillarbox.core.errors import Refused
 
 
 @click.group(epilog="Example: pillarbox config check")
@@ -36,7 +38,8 @@ def example() -> None:
 @config_option
 def check(as_json: bool) -> None:
     """Check the configuration, and whether the aliases lead anywhere. All faults are told at once, with the lines on
-    which they are. Exit code 1 when it cannot be used."""
+    which they are. A class of your own for passwords is imported, an LDAP filter is parsed; nobody is asked. Exit code
+    1 when it cannot be used."""
     try:
         configuration = read_config(as_server=False)
     except WrongConfiguration as wrong:
@@ -46,6 +49,13 @@ def check(as_json: bool) -> None:
     now = datetime.datetime.now(datetime.UTC)
     found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
     act_as_server(configuration)
+    try:
+        ensure_usable(configuration.directory)
+    except Refused as refused:
+        if as_json:
+            place, _, text = refused.text.partition(": ")
+            _print_json([], [(None, Fault(place, text))])
+        raise
     notes = list(_notes_on_settings(configuration))
     for pair in found.pairs if found else ():
         notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))

@@ -15,18 +15,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pillarbox.app.canary import SERIES
-from pillarbox.cli.common import counted, directory_of, one_line
+from pillarbox.app.canary import SERIES, read_canary
+from pillarbox.cli.common import directory_of, one_line
 from pillarbox.cli.explain_words import Moment, Words, moment_as_json, show_time
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure, Refused
+from pillarbox.core.words import counted
 from pillarbox.store.accounts import account_path
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
 from pillarbox.store.published import query
-from pillarbox.trace.events import Accepted, Dropped, place_of
+from pillarbox.trace.events import Accepted, Dropped, Login, place_of
 from pillarbox.trace.reader import TraceReader
 from pillarbox.trace.story import Story, find_stories
 from pillarbox.trace.wanted import Kind, Wanted, parse_wanted
@@ -89,7 +90,7 @@ def _wanted(_context: click.Context, _argument: click.Parameter, value: str) -> 
 @click.option(
     "--canary",
     is_flag=True,
-    help="Also the messages of doctor --watch, else left out under an address or domain.",
+    help="Also what doctor --watch did, else left out under an address, domain or client.",
 )
 @json_option
 @config_option
@@ -103,11 +104,18 @@ def explain(wanted: Wanted, since: int, limit: int, canary: bool, as_json: bool)
     config = read_config()
     reader = TraceReader(config.data_path)
     click.get_current_context().call_on_close(reader.close)
-    leave_out = (lambda _event: False) if canary else _is_of_canary
+    account = "" if canary else read_canary(config.data_path).account
+
+    def leave_out(event: Accepted | Login) -> bool:
+        if isinstance(event, Login):
+            return bool(account) and event.result == "ok" and event.user == account
+        return not canary and _is_of_canary(event)
+
     found = find_stories(reader, wanted, since=since, most=limit, leave_out=leave_out)
     for problem in reader.problems:
         click.echo(f"pillarbox: {problem}; what it has is not told", err=True)
-    trips = counted(found.left_out, "round trip") + " of doctor --watch"
+    what = "session" if wanted.kind is Kind.CLIENT else "round trip"
+    trips = counted(found.left_out, what) + " of doctor --watch"
     if not found.stories:
         if as_json:
             click.echo("[]")

@@ -258,7 +258,8 @@ def _login(at: int, event: Login) -> Moment:
     if event.result == "ok":
         more = [f"with {event.with_what}"] if event.with_what else []
         return Moment(at, "login", one_line(text), more, event)
-    return Moment(at, "login failed", one_line(f"{text}: {event.result}"), [], event)
+    what = f" ({event.with_what})" if event.with_what else ""
+    return Moment(at, "login failed", one_line(f"{text}: {event.result}{what}"), [], event)
 
 
 def _refused(at: int, event: Refused) -> Moment:

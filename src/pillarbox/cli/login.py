@@ -97,20 +97,24 @@ def list_(address: str, as_json: bool) -> None:
         known = directory.known_account(address)
         app_passwords = directory.credentials.app_passwords(known.id)
     used: dict[str, int] = {}
-    for each in history_of(config, known.id):
-        if each.result == OK:
-            used[each.with_what] = max(each.last, used.get(each.with_what, 0))
-    rows = [
-        (
+    for login in history_of(config, known.id):
+        if login.result == OK:
+            used[login.with_what] = max(login.last, used.get(login.with_what, 0))
+    columns = ("name", "counts_for", "expires", "last_used", "created")
+    rows = []
+    for each in app_passwords:
+        expires, has_expired = _shown(each.expires), each.has_expired(time.time())
+        row: list[str | bool | None] = [
             each.name,
             " ".join(sorted(each.scopes)),
-            _shown(each.expires),
+            expires if as_json or not has_expired else f"{expires} (expired)",
             _shown(used.get(each.name)),
             _shown(each.created),
-        )
-        for each in app_passwords
-    ]
-    show_table(("name", "counts_for", "expires", "last_used", "created"), rows, as_json=as_json)
+        ]
+        if as_json:
+            row.append(has_expired)
+        rows.append(row)
+    show_table([*columns, "expired"] if as_json else columns, rows, as_json=as_json)
 
 
 @app_password.command(

@@ -16,7 +16,6 @@ import click
 from pillarbox.cli.common import (
     MOST_STYLED_ROWS,
     Function,
-    counted,
     ensure_terminal,
     one_line,
     show_many,
@@ -26,6 +25,7 @@ from pillarbox.cli.options import Hinting, config_option, json_option, read_conf
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 from pillarbox.outbound.translate import Translation, translate
 from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import OutgoingQueue

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from pillarbox.cli.common import counted, show_octets
+from pillarbox.cli.common import show_octets
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest, read_manifest
 from pillarbox.store.restore import restore_accounts, restore_server

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from pillarbox.app.status import ask
-from pillarbox.cli.common import counted, duration, show_table
+from pillarbox.cli.common import duration, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.core.words import counted
 from pillarbox.store.queue_figures import QueueReader
 
 

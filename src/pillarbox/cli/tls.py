@@ -13,9 +13,9 @@ from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths, is_due, renewal_time
 from pillarbox.certs.report import Entry, listeners, report
-from pillarbox.cli.common import counted
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.core.words import counted
 
 
 @click.group(epilog="Example: pillarbox tls status")
@@ -90,6 +90,7 @@ def _row(entry: Entry, shown_at: list[str]) -> dict[str, Any]:
         "first": entry.is_first,
         "listeners": shown_at if pair else [],
         "problems": list(entry.problems),
+        "notes": list(entry.notes),
     }
 
 
@@ -108,4 +109,6 @@ def _text(entry: Entry, shown_at: list[str]) -> str:
     lines.append(f"  key:     {entry.paths[1]}")
     if pair is not None:
         lines.append(f"  shown:   {', '.join(shown_at) or 'nowhere'}; to clients {whom}")
-    return "\n".join([*lines, *(f"  PROBLEM: {each}" for each in entry.problems)])
+    lines += (f"  PROBLEM: {each}" for each in entry.problems)
+    lines += (f"  note:    {each}" for each in entry.notes)
+    return "\n".join(lines)

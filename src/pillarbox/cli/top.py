@@ -26,10 +26,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pillarbox.app.status import ask
-from pillarbox.cli.common import counted, directory_of, duration, one_line
+from pillarbox.cli.common import directory_of, duration, one_line
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.tally import PROTOCOL_OF, PROTOCOLS
+from pillarbox.core.words import counted
 from pillarbox.store.queue_figures import QueueReader
 
 EVERY_S = 1.0

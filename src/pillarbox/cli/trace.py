@@ -17,11 +17,12 @@ import msgspec
 from pillarbox.app.control import short_path
 from pillarbox.app.status import ask
 from pillarbox.app.watching import Shown, Standing, Wish, watch_name
-from pillarbox.cli.common import counted, visible
+from pillarbox.cli.common import visible
 from pillarbox.cli.options import Hinting, config_option, json_option, read_config
 from pillarbox.cli.transcript import Transcripts
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.words import counted
 from pillarbox.net.tap import CLIENT
 
 SERVICES_OF = {

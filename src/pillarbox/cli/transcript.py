@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from pillarbox.app.watching import Shown
-from pillarbox.cli.common import counted
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import PROTOCOL_OF
+from pillarbox.core.words import counted
 
 USER, PASSWORD, WRONG = "user@example.com", "password", "wrong-password"
 STAND_IN = ("Subject: This stands for a message", "")

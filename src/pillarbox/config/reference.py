@@ -175,6 +175,8 @@ unauthenticate      = true
 login_delay = "0s"
 # Clients are told that mail is kept for so many days at least; 0: for ever. Pillarbox itself removes nothing.
 expire_days = 0
+# false: clients are not offered headers in UTF-8, and get them in ASCII. Evolution needs this.
+utf8        = true
 
 # `pillarbox sendmail`, for programs on this machine.
 [sendmail]

@@ -195,6 +195,8 @@ class Pop3(msgspec.Struct, forbid_unknown_fields=True):
     """How long an account must wait from one login to the next; "0s": not at all."""
     expire_days: int = 0
     """How many days mail is kept at least, which clients are told; 0: for ever."""
+    utf8: bool = True
+    """Whether clients may ask for headers in UTF-8 (RFC 6856)."""
 
 
 class Sendmail(msgspec.Struct, forbid_unknown_fields=True):

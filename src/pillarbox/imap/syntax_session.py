@@ -1,10 +1,14 @@
 """Commands about the session: LOGIN, AUTHENTICATE, ID, ENABLE (RFC 3501 §6.2, 4959, 2971, 5161)."""
 
+import re
 from dataclasses import dataclass, field
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.core.secret import Secret
 from pillarbox.imap.grammar import Cursor
+
+_UNQUOTED = re.compile(rb'(?!["{])[^ \n]*["%*(){\\\x80-\xff]')
+"""A word with an octet that is neither of an atom nor of `resp-specials` (RFC 3501 §9, astring)."""
 
 MAX_ID_PAIRS = 30
 """RFC 2971 §3.3 limit."""
@@ -43,10 +47,18 @@ def parse_nothing(cursor: Cursor) -> None:
 
 
 def parse_login(cursor: Cursor) -> Login:
+    userid = _credential(cursor, "a user name")
+    return Login(userid, Secret(_credential(cursor, "a password")))
+
+
+def _credential(cursor: Cursor, what: str) -> str:
+    """Programs that quote nothing fail with some names and passwords only (alice*helper), so they are told why."""
     cursor.space()
-    userid = cursor.utf8_astring("a user name")
-    cursor.space()
-    return Login(userid, Secret(cursor.utf8_astring("a password")))
+    if _UNQUOTED.match(cursor.text, cursor.position):
+        raise RemoteError(
+            f"Expected {what} in double quotes, for it has characters that no atom may have"
+        )
+    return cursor.utf8_astring(what)
 
 
 def parse_authenticate(cursor: Cursor) -> Authenticate:

@@ -6,9 +6,12 @@ character: the order of code points is that of their octets in UTF-8 (§2, i;oct
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 FOLDED_PIECE = 1024
 """Characters that are folded in one call: the time for accents heaped on accents grows with their square."""
+SEARCHED_AT_ONCE = 1 << 17
+"""Folded characters that are looked through in one call, which lets no other thread run, and more for long texts."""
 
 # Ranges with all characters but the sharp s whose upper case, by all that Unicode says, is not their simple titlecase:
 # digraphs, what has no capital of its own, Georgian. A test looks at each code point.
@@ -23,16 +26,38 @@ def fold(text: str) -> str:
         return text.upper()
     if len(text) <= FOLDED_PIECE:
         return unicodedata.normalize("NFKD", _titlecased(text))
-    pieces: list[str] = []
+    return "".join(_folded_pieces(text))
+
+
+def has_folded(text: str, wanted: str) -> bool:
+    """Whether the folded text `wanted` is in `fold(text)`. That may be 18 times as long as the text, and is never there
+    as a whole."""
+    if text.isascii():
+        return wanted in text.upper()
+    kept = ""
+    waiting: list[str] = []
+    length, most = 0, max(SEARCHED_AT_ONCE, len(wanted))
+    for piece in _folded_pieces(text):
+        waiting.append(piece)
+        length += len(piece)
+        if length >= most:
+            joined = "".join((kept, *waiting))
+            if wanted in joined:
+                return True
+            kept = joined[len(joined) - len(wanted) + 1 :] if wanted else ""
+            waiting, length = [], 0
+    return wanted in "".join((kept, *waiting))
+
+
+def _folded_pieces(text: str) -> Iterator[str]:
     start = 0
     while start < len(text):
         end = start + FOLDED_PIECE
         most = min(end + FOLDED_PIECE // 8, len(text))
         while end < most and not text[end].isascii():  # an accent stays with its letter
             end += 1
-        pieces.append(unicodedata.normalize("NFKD", _titlecased(text[start:end])))
+        yield unicodedata.normalize("NFKD", _titlecased(text[start:end]))
         start = end
-    return "".join(pieces)
 
 
 def _titlecased(text: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pillarbox.mime.decode import search_text
-from pillarbox.mime.fold import fold
+from pillarbox.mime.fold import fold, has_folded
 from pillarbox.mime.header import (
     MAX_VALUE,
     decode_searched_header,
@@ -40,10 +40,15 @@ def header_texts(block: bytes) -> Iterator[str]:
 
 def body_text(octets: bytes) -> str:
     """The text behind the header of a whole message, for BODY and TEXT."""
+    return fold(_body_text(octets))
+
+
+def _body_text(octets: bytes) -> str:
+    """Not yet folded."""
     size = header_end(octets)
     block = octets[:size]
     values = header_values(block, split_header(block), MIME_FIELDS)
-    return fold(search_text(octets, parse_structure(octets, size, values)))
+    return search_text(octets, parse_structure(octets, size, values))
 
 
 def field_text(raw: bytes) -> str:
@@ -112,7 +117,7 @@ def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
         block = octets[: header_end(octets)]
         if any(wanted in text for text in header_texts(block)):
             return True
-    return wanted in body_text(octets)
+    return has_folded(_body_text(octets), wanted)
 
 
 def index_text(octets: bytes) -> str:

@@ -46,8 +46,8 @@ CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
 
 SESSION: ContextVar[str] = ContextVar("session", default="")
-"""For the log: the id of the connection whose event is being answered, also in what awaits something for it. Tasks that
-serve others and happen to begin there inherit it, so it means nothing in their lines."""
+"""For the log: the id of the connection that has its turn, also in what awaits something for it. Tasks that serve
+others and happen to begin there inherit it, so it means nothing in their lines."""
 
 log = logging.getLogger("pillarbox.net")
 
@@ -547,6 +547,7 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None or self._transport is None or not self._opened:
             return
+        SESSION.set(self.id)
         engine = session.engine
         events = 0
         while not engine.closing:
@@ -588,7 +589,6 @@ class Connection(asyncio.Protocol):
 
     def _step(self, session: Session, event: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
         """Begin what handles an event, or an interjection (None); False when a task goes on with it."""
-        SESSION.set(self.id)
         began = self._slice_began = time.monotonic()
         try:
             waiting = coroutine.send(None)

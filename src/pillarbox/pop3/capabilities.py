@@ -58,6 +58,11 @@ def _expire(situation: Situation) -> str | None:
     return f"EXPIRE {situation.options.expire_days or 'NEVER'}"
 
 
+def _utf8(situation: Situation) -> str | None:
+    """RFC 6856 §2. 2026-11: Evolution 3.46 answers this with UTF8 without CRLF, and waits for ever."""
+    return "UTF8" if situation.options.utf8 else None
+
+
 CAPABILITIES: tuple[Capability, ...] = (
     _always("TOP"),
     _always("UIDL"),
@@ -69,7 +74,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     _always("PIPELINING"),
     _expire,
     _login_delay,
-    _always("UTF8"),  # RFC 6856 §2
+    _utf8,
     _always("LANG"),  # RFC 6856 §3
     _always(f"IMPLEMENTATION Pillarbox-{__version__}"),
 )

@@ -31,4 +31,6 @@ class ServerOptions:
     """Announced as LOGIN-DELAY; 0: it is not."""
     expire_days: int = 0
     """Announced as EXPIRE: how long mail is kept at least; 0: for ever."""
+    utf8: bool = True
+    """Offer the command UTF8 (RFC 6856 §2)."""
     limits: Limits = field(default_factory=Limits)

@@ -430,6 +430,8 @@ class Pop3Server:
 
     def _utf8(self, argument: bytes) -> _Outcome:
         """RFC 6856 §2.1"""
+        if not self._options.utf8:
+            return _Err("UTF8 is switched off")
         self.utf8 = True
         return _Ok("UTF-8 enabled")
 

@@ -65,6 +65,8 @@ class Pop3Context:
     """How long an account must wait from one login to the next (RFC 2449 §6.5)."""
     expire_days: int = 0
     """How long mail is kept at least, 0 for ever: only told (RFC 2449 §6.7)."""
+    utf8: bool = True
+    """Whether clients are offered UTF8 (RFC 6856 §2)."""
 
 
 class Pop3Session:
@@ -79,6 +81,7 @@ class Pop3Session:
             cleartext_login=context.allow_cleartext_login,
             login_delay_s=context.login_delay_s,
             expire_days=context.expire_days,
+            utf8=context.utf8,
         )
         self.engine = Pop3Server(options, tls=implicit)
         self._connection = connection

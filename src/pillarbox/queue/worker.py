@@ -9,14 +9,13 @@ peer has a message whose final dot was answered by silence: then it is sent agai
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from pillarbox.core.address import Address
 from pillarbox.core.errors import Failure
-from pillarbox.outbound.route import Route
-from pillarbox.outbound.session import HostSession, TlsContexts, open_session
+from pillarbox.outbound.session import HostSession, TlsContexts
+from pillarbox.queue.attempt import FindRoute, Opener, said_421, transfer, was_stale
 from pillarbox.queue.hop import Hop, Line
 from pillarbox.queue.schedule import (
     Destination,
@@ -27,17 +26,9 @@ from pillarbox.queue.schedule import (
     after_no_session,
     choose,
 )
-from pillarbox.smtp.client_events import (
-    Envelope,
-    Kind,
-    Outcome,
-    Recipient,
-    Stage,
-)
-from pillarbox.smtp.reply import Reply
+from pillarbox.smtp.client_events import Kind, Outcome
 from pillarbox.store.outgoing import MOST_RECIPIENTS_LEASED, OutgoingQueue
-from pillarbox.store.outgoing_row import AT_ONCE, SEVEN_BIT, UTF8_HEADER, Row
-from pillarbox.trace.events import HostFailed
+from pillarbox.store.outgoing_row import AT_ONCE, Row
 from pillarbox.trace.recorder import Recorder
 
 MOST_SESSIONS = 1000
@@ -53,9 +44,6 @@ GIVEN_UP_AT_ONCE = 50
 
 LEASE_S = 1200
 """Renewed often enough that it rarely has to be before a final dot."""
-DOT_LEASE_S = 700
-"""The lease from the final dot on: longer than its answer may take (RFC 5321 §4.5.3.2.6, 10 minutes)."""
-
 MOST_TAKEN_OCTETS = 64 * 1024
 MOST_HELD_OCTETS = 64 * 1024 * 1024
 """New mail is taken without the table while it is small, and while all that is taken fits into this."""
@@ -83,9 +71,6 @@ log = logging.getLogger("pillarbox.queue")
 
 
 DEFAULT_PRESSURE = Pressure()
-
-FindRoute = Callable[[str], Awaitable[Route | Outcome]]
-"""For a next hop: a route, or why there is none (for now, or at all)."""
 
 
 class Reporter(Protocol):
@@ -122,13 +107,11 @@ class QueueWorker:
         self.owner = owner
         self.lease_s = LEASE_S
         self._queue = queue
-        self._find_route = find_route
         self._reporter = reporter
-        self._contexts = contexts
+        self._opener = Opener(find_route, contexts, recorder or Recorder())
         self._clock = clock
         self._random = random
         self._pressure = pressure
-        self._recorder = recorder or Recorder()
         self._hops: dict[str, Hop] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._for_reports: set[asyncio.Task[None]] = set()
@@ -408,18 +391,24 @@ class QueueWorker:
                 if session is None or not session.is_usable():
                     hop.opening += 1
                     try:
-                        opened = await self._open(line, rows[0].queue_id)
+                        opened = await self._opener.open(line, rows[0].queue_id)
                     finally:
                         hop.opening -= 1
                     if isinstance(opened, Outcome):
                         kept = await self._no_session(hop, rows, opened)
                         return
                     session = opened
-                outcomes = await self._transfer(line.task, session, rows)
+                outcomes = await transfer(
+                    self._queue,
+                    self.owner,
+                    session,
+                    rows,
+                    lambda: self._finishing.add(line.task),
+                )
                 if outcomes is None:
                     rows = self._queue.still_leased(self.owner, rows)
                     continue
-                if session.messages > 1 and _was_stale(outcomes):
+                if session.messages > 1 and was_stale(outcomes):
                     await line.hang_up()
                     continue  # the peer had closed a session that we kept: that says nothing of this message
                 rows = await self._settle(line, session, rows, outcomes)
@@ -445,7 +434,7 @@ class QueueWorker:
             [one for one, more in zip(outcomes, again, strict=True) if not more],
             session,
         )
-        if not delivered and session.messages == 1 and (closing := _said_421(outcomes)):
+        if not delivered and session.messages == 1 and (closing := said_421(outcomes)):
             await self._no_session(hop, [], closing)
         return [row for row, more in zip(rows, again, strict=True) if more]
 
@@ -479,39 +468,6 @@ class QueueWorker:
             if held is not None:
                 self._held_octets -= len(held.octets or b"")
 
-    async def _transfer(
-        self, task: "asyncio.Task[object]", session: HostSession, rows: list[Row]
-    ) -> list[Outcome] | None:
-        """One outcome for each row; None: rows were removed or taken by others, so the dot was not sent."""
-        queue, first = self._queue, rows[0]
-        octets = first.octets
-        if octets is None:
-            octets = queue.octets(first.message)
-        is_ours = True
-
-        async def before_dot() -> bool:
-            nonlocal is_ours
-            is_ours = await queue.note_sending(self.owner, rows, DOT_LEASE_S)
-            if is_ours:
-                self._finishing.add(task)
-            return is_ours
-
-        envelope = Envelope(
-            _address(first.reverse_path) if first.reverse_path else None,
-            [Recipient(_address(row.recipient), row.notify, row.orcpt) for row in rows],
-            len(octets),
-            eight_bit=first.eight_bit != SEVEN_BIT,
-            utf8=first.eight_bit == UTF8_HEADER,
-            ret=first.ret,
-            envid=first.envid,
-        )
-        try:
-            outcomes = await session.send(envelope, octets, before_dot)
-            return outcomes if is_ours else None
-        except ValueError as error:
-            reply = Reply(553, "5.1.3", f"The address cannot be sent by SMTP: {error}")
-            return [Outcome(Kind.PERMANENT, Stage.CHECK, reply, from_peer=False)] * len(rows)
-
     async def _keep_leases(self) -> None:
         """What is in hand stays ours, however long it waits or takes."""
         while True:
@@ -520,32 +476,6 @@ class QueueWorker:
                 await self._queue.renew(self.owner, list(self._held.values()), LEASE_S)
             except Failure as failure:
                 log.error("leases cannot be renewed: %s", failure.text)
-
-    async def _open(self, line: Line, queue_id: str) -> HostSession | Outcome:
-        """A session with the first host of the route that takes one (RFC 5321 §5.1), in place of the last."""
-        hop = line.hop
-        await line.hang_up()
-        route = await self._find_route(hop.name)
-        if isinstance(route, Outcome):
-            return route
-        outcome = None
-        for host in route.hosts:
-            result = await open_session(host, route.options, self._contexts)
-            if isinstance(result, HostSession):
-                line.pick_up(result)
-                return result
-            outcome = result
-            reply = result.reply
-            log.info("hop=%s host=%s: %d %s", hop.name, host, reply.code, reply.text)
-            failed = HostFailed(queue_id, str(host), reply.code, reply.enhanced, reply.text)
-            self._recorder.add(failed)
-        if outcome is None:
-            reply = Reply(
-                451, "4.4.4", "no server of the destination has an address that can be used"
-            )
-            return Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False)
-        # A host that refuses all mail may be wrong: others of the domain count (RFC 5321 §5.1), and tomorrow too.
-        return Outcome(Kind.TEMPORARY, outcome.stage, outcome.reply, outcome.from_peer)
 
     async def _give_up_hop(self, hop: Hop, rows: list[Row], outcome: Outcome) -> None:
         """What is said of a destination counts for all that waits for it, here and, as long as it is given a rest, in
@@ -592,25 +522,7 @@ def _release(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _was_stale(outcomes: Sequence[Outcome]) -> bool:
-    """Whether a session ended before the peer said anything about the message: 421 is said of the session."""
-    return all(
-        (not one.from_peer or one.reply.code == 421)
-        and one.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)
-        for one in outcomes
-    )
-
-
-def _said_421(outcomes: Sequence[Outcome]) -> Outcome | None:
-    return next((one for one in outcomes if one.from_peer and one.reply.code == 421), None)
-
-
 def _this_task() -> asyncio.Task[object]:
     task = asyncio.current_task()
     assert task is not None
     return task
-
-
-def _address(text: str) -> Address:
-    local, _, domain = text.rpartition("@")
-    return Address(local, domain)

@@ -62,10 +62,12 @@ class Proven:
 
 @dataclass(slots=True)
 class Disproven:
-    """The client does not know any of the passwords."""
+    """The client does not know any of the passwords that count."""
 
     authzid: str
     username: str
+    void: int = -1
+    """The index of the void verifier that it knows the password of; -1: it knows none of those either."""
 
 
 @dataclass(slots=True)

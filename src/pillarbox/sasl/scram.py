@@ -81,7 +81,16 @@ _MOST_OCTETS = 4096
 class Scram:
     """The server's side of one exchange; `plus` where the mechanism's name says so. Serves one exchange."""
 
-    __slots__ = ("_binding", "_first", "_index", "_nonce", "_plus", "_server_first", "_verifiers")
+    __slots__ = (
+        "_binding",
+        "_first",
+        "_index",
+        "_nonce",
+        "_plus",
+        "_server_first",
+        "_verifiers",
+        "_void",
+    )
 
     def __init__(self, surroundings: Surroundings, *, plus: bool) -> None:
         self._binding = surroundings.binding
@@ -89,6 +98,7 @@ class Scram:
         self._plus = plus
         self._first: _ClientFirst | None = None
         self._verifiers: Sequence[Verifier] = ()
+        self._void: Sequence[Verifier] = ()
         self._server_first = b""
         self._index = -1
 
@@ -107,10 +117,12 @@ class Scram:
             return _MALFORMED
         return Proven(self._first.authzid, self._first.username, self._index)
 
-    def found(self, verifiers: Sequence[Verifier]) -> Step:
-        """Go on with the verifiers of the user: one or more, all with the same salt and iterations."""
+    def found(self, verifiers: Sequence[Verifier], void: Sequence[Verifier] = ()) -> Step:
+        """Go on with the verifiers of the user: one or more, all with the same salt and iterations. Those that are
+        `void` prove nothing; Disproven tells which of them it was, for the log."""
         assert self._first is not None
         self._verifiers = verifiers
+        self._void = void
         salt, iterations = verifiers[0].salt, verifiers[0].iterations
         self._server_first = b"r=%b,s=%b,i=%d" % (
             self._first.nonce + self._nonce,
@@ -160,24 +172,27 @@ class Scram:
         if parts[1] != b"r=" + first.nonce + self._nonce or client_proof is None:
             return _MALFORMED
         signed = b",".join((first.bare, self._server_first, without_proof))
-        signature = self._signature(signed, client_proof)
-        if signature is None:
-            return Disproven(first.authzid, first.username)
+        self._index = _fitting(self._verifiers, signed, client_proof)
+        if self._index < 0:
+            void = _fitting(self._void, signed, client_proof)
+            return Disproven(first.authzid, first.username, void)
+        verifier = self._verifiers[self._index]
+        signature = hmac.digest(verifier.server_key, signed, verifier.hash)
         return Challenge(b"v=" + encode_base64(signature))
 
-    def _signature(self, signed: bytes, client_proof: bytes) -> bytes | None:
-        """Ours, with the verifier that the proof fits (RFC 5802 §3); None: it fits none."""
-        found = None
-        for index, verifier in enumerate(self._verifiers):
-            client_signature = hmac.digest(verifier.stored_key, signed, verifier.hash)
-            if len(client_proof) != len(client_signature):
-                return None
-            client_key = bytes(a ^ b for a, b in zip(client_proof, client_signature, strict=True))
-            stored_key = hashlib.new(verifier.hash, client_key).digest()
-            if hmac.compare_digest(stored_key, verifier.stored_key):
-                self._index = index
-                found = hmac.digest(verifier.server_key, signed, verifier.hash)
-        return found
+
+def _fitting(verifiers: Sequence[Verifier], signed: bytes, client_proof: bytes) -> int:
+    """The index of the verifier that a proof fits (RFC 5802 §3), -1 if none."""
+    found = -1
+    for index, verifier in enumerate(verifiers):
+        client_signature = hmac.digest(verifier.stored_key, signed, verifier.hash)
+        if len(client_proof) != len(client_signature):
+            return -1
+        client_key = bytes(a ^ b for a, b in zip(client_proof, client_signature, strict=True))
+        stored_key = hashlib.new(verifier.hash, client_key).digest()
+        if hmac.compare_digest(stored_key, verifier.stored_key):
+            found = index
+    return found
 
 
 def _parse_client_first(message: bytes) -> _ClientFirst | None:

@@ -31,9 +31,9 @@ from pillarbox.smtp.server_transaction import Transaction
 from pillarbox.smtp.shown import show_line
 
 MOST_REFUSED = 20
-"""Commands that are noted as refused until the service asks."""
+"""Commands that are told as refused until the service is asked something again."""
 LONGEST_REFUSED = 400
-"""Characters that are noted of one."""
+"""Characters that are told of one."""
 
 
 class SmtpServer:
@@ -49,16 +49,19 @@ class SmtpServer:
         "_refuses_client",
         "_shutting_down",
         "_state",
+        "_told",
         "closing",
-        "refused",
+        "on_refused",
     )
 
     def __init__(self, options: ServerOptions, *, tls: bool = False, xclient: bool = False) -> None:
         """`xclient`: the client may speak for others."""
         self._state = State(options, tls=tls, xclient=xclient)
         self.closing = False
-        self.refused: list[tuple[str, Reply]] = []
-        """What was refused without a question to the service, lately: the command, as far as it may be shown."""
+        self.on_refused: Callable[[str, Reply], None] | None = None
+        """Gets each command that is refused without a question to the service, as far as it may be shown, and the
+        reply."""
+        self._told = 0  # of these, since the service answered
         self._lines = self._state.lines
         self._next_line = self._lines.next_line
         self._data = DataDecoder()
@@ -141,7 +144,7 @@ class SmtpServer:
                 continue
             if isinstance(outcome, Reply):
                 if outcome.code >= 400 and phase is Phase.COMMAND:
-                    self._note_refused(line, outcome)
+                    self._tell_refused(line, outcome)
                 self._answer(outcome)
             elif isinstance(outcome, Said):
                 self._answer(outcome.reply)
@@ -223,6 +226,7 @@ class SmtpServer:
         if reply.positive and (reply.code == 354) != (phase in STARTS):
             raise RuntimeError(f"{reply.code} does not answer {phase.value}")
         state.phase = Phase.COMMAND
+        self._told = 0
         if phase is Phase.CHUNK_START:
             self._chunk_started(reply)
             return
@@ -328,14 +332,15 @@ class SmtpServer:
             return problem
         return command.run(state, argument)
 
-    def _note_refused(self, line: bytes | BadLine | None, reply: Reply) -> None:
+    def _tell_refused(self, line: bytes | BadLine | None, reply: Reply) -> None:
         """Only addresses are shown with their command: what else stands behind one may be a secret."""
-        if len(self.refused) < MOST_REFUSED and isinstance(line, bytes):
+        if self.on_refused is not None and self._told < MOST_REFUSED and isinstance(line, bytes):
+            self._told += 1
             shown = line.decode("utf-8", "replace")
             verb = shown.split(" ", 1)[0].upper()
             if verb not in ("MAIL", "RCPT"):
                 shown = verb if verb.encode() in COMMANDS else "?"
-            self.refused.append((shown[:LONGEST_REFUSED], reply))
+            self.on_refused(shown[:LONGEST_REFUSED], reply)
 
     def _mail_data(self) -> Event | None:
         data = self._data

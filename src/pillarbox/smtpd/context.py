@@ -11,6 +11,17 @@ from pillarbox.core.rate import Rate
 from pillarbox.core.tally import Tally
 from pillarbox.queue.notice import Notices
 from pillarbox.sasl.mechanisms import Needs, offered
+from pillarbox.smtp.events import (
+    BodyEnd,
+    DataStart,
+    Event,
+    Hello,
+    Mail,
+    Quit,
+    Rcpt,
+    Reset,
+    Xclient,
+)
 from pillarbox.smtp.options import Limits, ServerOptions
 from pillarbox.smtpd.sender_domain import SenderDomains
 from pillarbox.store.spool import SpoolRoom
@@ -19,6 +30,22 @@ from pillarbox.trace.recorder import Recorder
 
 SERVICES = ("smtp", "submission", "submissions", "lmtp")
 SUBMISSION = ("submission", "submissions")
+
+_COMMANDS: dict[type, str] = {
+    Hello: "EHLO",
+    Mail: "MAIL",
+    Rcpt: "RCPT",
+    DataStart: "DATA",
+    BodyEnd: "end of data",
+    Reset: "RSET",
+    Quit: "QUIT",
+    Xclient: "XCLIENT",
+}
+
+
+def command_of(event: Event) -> str:
+    """For `net.service.Service`."""
+    return _COMMANDS.get(event.__class__, "")
 
 
 def _random_bits() -> int:

@@ -44,12 +44,12 @@ from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.acceptance import Accepted, make_durable
 from pillarbox.smtpd.context import SUBMISSION, SmtpContext
-from pillarbox.smtpd.message import Additions, Prepared, prepare
+from pillarbox.smtpd.end_of_data import prepare_whole
+from pillarbox.smtpd.message import Additions
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
 from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.told import Verdict, tell_accepted, tell_verdict, why_refused
 from pillarbox.smtpd.transaction import Transaction
-from pillarbox.store.content import LARGEST_INLINE
 from pillarbox.store.directory import Account
 from pillarbox.store.spool import Spool
 
@@ -78,22 +78,6 @@ _REFUSED = {
 _OF_MAIL = ("MAIL", "RCPT", "DATA", "BDAT", "AUTH")
 """Commands whose refusal by the engine is logged; strangers send all sorts of others."""
 
-_COMMANDS: dict[type, str] = {
-    Hello: "EHLO",
-    Mail: "MAIL",
-    Rcpt: "RCPT",
-    DataStart: "DATA",
-    BodyEnd: "end of data",
-    Reset: "RSET",
-    Quit: "QUIT",
-    Xclient: "XCLIENT",
-}
-
-
-def command_of(event: Event) -> str:
-    """For `net.service.Service`."""
-    return _COMMANDS.get(event.__class__, "")
-
 
 class SmtpSession:
     """A `net.connection.Session` for the services of `context.SERVICES`."""
@@ -105,6 +89,7 @@ class SmtpSession:
             tls=service.implicit_tls,
             xclient=connection.peer[0] in context.xclient_from,
         )
+        self.engine.on_refused = self._tell_of_engine
         self._is_lmtp = service.name == "lmtp"
         self._connection = connection
         self._context = context
@@ -161,8 +146,6 @@ class SmtpSession:
         return self.engine.stage
 
     async def handle(self, event: Event) -> None:
-        if self.engine.refused:
-            self._tell_of_engine()
         try:
             match event:
                 case BodyChunk():
@@ -221,7 +204,7 @@ class SmtpSession:
     def closed(self) -> None:
         if self._greeting is not None:
             self._greeting.cancel()
-        self._tell_of_engine()
+        self.engine.on_refused = None  # whoever refers to us keeps us in memory
         transaction = self._transaction
         if transaction is not None and transaction.recipients:
             what = "the connection ended before the message was whole"
@@ -389,13 +372,11 @@ class SmtpSession:
             verdict = Verdict(what, address, reply, why)
             tell_verdict(self._context.recorder, connection, self._transaction, verdict)
 
-    def _tell_of_engine(self) -> None:
+    def _tell_of_engine(self, command: str, reply: Reply) -> None:
         """What the engine refused by itself."""
-        refused, self.engine.refused = self.engine.refused, []
-        for command, reply in refused:
-            if command[:4].upper() in _OF_MAIL:
-                self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
-            self._tell("command", "", reply, command)
+        if command[:4].upper() in _OF_MAIL:
+            self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
+        self._tell("command", "", reply, command)
 
     def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:
         match event:
@@ -483,10 +464,20 @@ class SmtpSession:
         now = context.clock()
         date = pack_date(int(now))
         queue_id = format_queue_id(int(now * 1_000_000), context.entropy())
-        prepared = await self._prepare(transaction, queue_id, date)
+        additions = None
+        if self._is_ours:
+            message_id = f"<{queue_id}@{context.hostname}>".encode()
+            additions = Additions(format_date(date), message_id)
+        submitter = self._submitter
+        try:
+            prepared = await prepare_whole(
+                context, transaction, additions, checks_authors=submitter is not None
+            )
+        except OSError as error:
+            self._log("the message cannot be spooled: %s", error)
+            return replies.STORAGE_FULL
         if isinstance(prepared, Reply):
             return prepared
-        submitter = self._submitter
         if submitter is not None:
             if self._was_changed(submitter):
                 return ACCOUNT_CHANGED
@@ -544,43 +535,6 @@ class SmtpSession:
                 came_octets=event.size_bytes,
             )
         return replies.queued(queue_id)
-
-    async def _prepare(
-        self, transaction: Transaction, queue_id: str, date: int
-    ) -> Prepared | Reply:
-        spool = transaction.spool
-        assert spool is not None
-        additions = None
-        try:
-            if transaction.normalizer is not None:
-                if rest := transaction.normalizer.finish():
-                    spool.write(rest)
-                if spool.size > self._context.max_message_size:
-                    return replies.TOO_BIG  # mended line ends are longer
-            if self._is_ours:
-                additions = Additions(
-                    format_date(date), f"<{queue_id}@{self._context.hostname}>".encode()
-                )
-            await spool.flush()
-            octets = spool.octets()
-        except OSError as error:
-            self._log("the message cannot be spooled: %s", error)
-            return replies.STORAGE_FULL
-        marks, is_binary = transaction.loop_marks, transaction.is_binary
-        checks_authors = self._submitter is not None
-        if len(octets) <= LARGEST_INLINE and not is_binary:
-            return prepare(octets, marks, additions, checks_authors=checks_authors)
-        rendered = bool(transaction.targets)
-        return await self._context.store.compute(
-            lambda: prepare(
-                octets,
-                marks,
-                additions,
-                checks_authors=checks_authors,
-                is_binary=is_binary,
-                rendered=rendered,
-            )
-        )
 
     def _received_from(self, *, utf8: bool) -> bytes:
         """The beginning of Received, made once for all messages until EHLO or AUTH change it."""

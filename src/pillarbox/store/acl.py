@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, SYSTEM_MASK
 from pillarbox.store import keywords, mailboxes, messages
+from pillarbox.store.flags import change_flags
 from pillarbox.store.tx import Tx
 
 RIGHTS = "lrswipkxtea"
@@ -61,8 +62,8 @@ def store_allowed(
         others = [name for name in keywords.all_names(tx) if name.lower() not in kept]
     else:
         names = ()
-    removed = messages.store_flags(tx, *where, "-", mask & ~system, others)
-    return messages.store_flags(tx, *where, "+", mask & system, names) or removed
+    removed = change_flags(tx, *where, "-", mask & ~system, others).modseq
+    return change_flags(tx, *where, "+", mask & system, names).modseq or removed
 
 
 def clear_forbidden(tx: Tx, mailbox: int, uids: tuple[int, int], rights: str) -> None:
@@ -70,7 +71,7 @@ def clear_forbidden(tx: Tx, mailbox: int, uids: tuple[int, int], rights: str) ->
     forbidden = SYSTEM_MASK & ~flags_of(rights)
     names = [] if "w" in rights else keywords.all_names(tx)
     if forbidden or names:
-        messages.store_flags(tx, mailbox, [uids], "-", forbidden, names)
+        change_flags(tx, mailbox, [uids], "-", forbidden, names)
 
 
 def rights_of(tx: Tx, mailbox: int, grantee: int) -> str:

@@ -46,6 +46,9 @@ UNFINISHED = ".unfinished"
 ASIDE = "aside"
 """In the data folder: account files that a restore or a repair took out of use."""
 
+MOST_NAMED = 5
+"""Of account files that cannot be read."""
+
 _PAGES = 1024
 _SINGLE = ("directory.db", "logins.db", "queue.db")
 _NOT_SAVED = frozenset(
@@ -87,6 +90,10 @@ def back_up(wanted: Wanted, target: Path, progress: Progress | None = None) -> M
             write_manifest(target, manifest)
             database.sync_folder(target.parent)
         except (OSError, apsw.FullError, apsw.IOError, DiskFull) as error:
+            if isinstance(error, PermissionError) and _is_within(error.filename, wanted.data_dir):
+                raise Unavailable(
+                    f"{error.filename} cannot be read by this user, so nothing was saved"
+                ) from error
             why = error.text if isinstance(error, Failure) else getattr(error, "strerror", None)
             why = why or ("the disk is full" if isinstance(error, apsw.FullError) else str(error))
             raise Unavailable(
@@ -154,8 +161,11 @@ class _Backup:
                 if (source / name).exists() and (damage := self._copy_database(name)):
                     raise Unavailable(f"{source / name} is damaged, so nothing was saved: {damage}")
         accounts = {}
-        for address, number in chosen.items():
-            saved = self._copy_account(number)
+        for done, (address, number) in enumerate(chosen.items()):
+            try:
+                saved = self._copy_account(number)
+            except Unavailable as error:
+                raise self._unreadable(error, list(chosen.values())[done:]) from error
             if saved is not None:
                 accounts[address] = saved
         self._replay(generation)
@@ -198,7 +208,12 @@ class _Backup:
     def _copy_folder(self, source: Path, target: Path) -> None:
         """Plain files: keys, certificates, what was dropped. What goes away meanwhile has moved on to where is looked
         later."""
-        for entry in sorted(source.iterdir()):
+        try:
+            entries = sorted(source.iterdir())
+        except PermissionError:
+            self._leave_out(source)
+            return
+        for entry in entries:
             if target == self.data and (entry.name in _NOT_SAVED or is_trace(entry.name)):
                 continue
             if entry.name.endswith(_ENDS_NOT_SAVED):
@@ -216,9 +231,12 @@ class _Backup:
         except FileNotFoundError:
             return False
         except PermissionError:
-            self.left_out.append(f"{source} cannot be read by this user")
+            self._leave_out(source)
             return False
         return True
+
+    def _leave_out(self, path: Path) -> None:
+        self.left_out.append(f"{path} cannot be read by this user")
 
     def _copy_configuration(self) -> None:
         (self.folder / CONFIGURATION).mkdir(mode=0o700)
@@ -254,6 +272,21 @@ class _Backup:
             return None
         has_copy = (self.data / name).exists()
         return SavedAccount(number, f"{DATA}/{name}" if has_copy else "", damage)
+
+    def _unreadable(self, first: Unavailable, accounts: Sequence[int]) -> Unavailable:
+        """The failure of the first of some account files, with those of others: whoever mends one needs to know of
+        all."""
+        folder = self.wanted.data_dir / "accounts"
+        found = [path for number in accounts if (path := account_path(folder, number)).exists()]
+        others = [path for path in found[1:] if not _can_be_read(path)]
+        if not others:
+            return first
+        lines = [first.text, *(f"{path} cannot be read" for path in others[: MOST_NAMED - 1])]
+        left = len(others) + 1 - len(lines)
+        lines += [f"... and {left} more"] if left else []
+        return Unavailable(
+            "\n".join([f"{len(others) + 1} files cannot be read, so nothing was saved:", *lines])
+        )
 
     def _copy_database(self, name: str) -> str:
         """Copy one of the data folder; what is wrong with it, or ""."""
@@ -332,6 +365,18 @@ def find_damage(path: Path) -> str:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         return str(error)
     return "" if row == ("ok",) else str(row[0] if row else "no answer").splitlines()[-1]
+
+
+def _is_within(name: object, folder: Path) -> bool:
+    return isinstance(name, str) and Path(name).is_relative_to(folder)
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        database.open_to_read(path).close()
+    except apsw.Error:
+        return False
+    return True
 
 
 def _read_directory(path: Path) -> tuple[dict[str, int], int]:

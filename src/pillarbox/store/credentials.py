@@ -24,6 +24,10 @@ class AppPassword:
     """Epoch seconds; None: never."""
     created: int
 
+    def has_expired(self, now_s: float) -> bool:
+        """`now_s`: epoch seconds."""
+        return self.expires is not None and self.expires <= now_s
+
 
 class Credentials:
     """Those of all accounts."""

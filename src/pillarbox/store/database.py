@@ -26,6 +26,8 @@ LOOP_TIMEOUT_MS = 20
 _BEFORE = {("account", 6): sort_keys.renew}
 """What is done before a script; it knows how far it came, for it may be interrupted."""
 
+DAMAGED_CODE = "CORRUPTION"
+"""What clients of a damaged file are told (RFC 5530 §3)."""
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
@@ -106,7 +108,7 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     if isinstance(error, apsw.FullError):
         return DiskFull()
     if isinstance(error, _DAMAGED):
-        return Unavailable("the mail file is damaged; ask the administrator", "CORRUPTION")
+        return Unavailable("the mail file is damaged; ask the administrator", DAMAGED_CODE)
     if isinstance(error, apsw.BusyError):
         return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
     name = f" ({path.name})" if path else ""

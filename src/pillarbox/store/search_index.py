@@ -14,7 +14,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,8 +104,12 @@ class SearchIndex:
         self._open: OrderedDict[int, apsw.Connection] = OrderedDict()  # used in the thread only
         self._used: dict[int, int] = {}  # in which round, of those; likewise
         self._round = 0
-        self._waiting: OrderedDict[int, float] = OrderedDict()
-        """Accounts, and from when on (of the loop's clock) they may be indexed."""
+        self._due: OrderedDict[int, None] = OrderedDict()
+        """Accounts to index, one after the other."""
+        self._later: OrderedDict[int, float] = OrderedDict()
+        """Accounts to index BEGIN_S behind a search, and from when on (of the loop's clock), the first one first."""
+        self._more = asyncio.Event()
+        """For a task that has nothing to do before then."""
         self._task: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -125,7 +129,10 @@ class SearchIndex:
         some mail."""
         exists = path_of_index(self._path_of(account)).exists()
         if exists or await self._read(account, _count_messages) >= FEWEST_MESSAGES:
-            self.catch_up(account, BEGIN_S)
+            if account not in self._due:
+                begin = asyncio.get_running_loop().time() + BEGIN_S
+                self._later.setdefault(account, begin)
+            self._go_on()
         return exists
 
     def keep_up(self, account: int) -> None:
@@ -161,12 +168,16 @@ class SearchIndex:
 
     # Building
 
-    def catch_up(self, account: int, after_s: float = 0) -> None:
+    def catch_up(self, account: int) -> None:
         """Index what is not yet indexed, some time soon."""
-        loop = asyncio.get_running_loop()
-        self._waiting.setdefault(account, loop.time() + after_s)
+        if account not in self._later:
+            self._due[account] = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._more.set()
         if self._task is None or self._task.done():
-            self._task = loop.create_task(self._build())
+            self._task = asyncio.get_running_loop().create_task(self._build())
 
     async def finished(self) -> None:
         """Wait until nothing is left to index."""
@@ -174,19 +185,30 @@ class SearchIndex:
             await self._task
 
     async def _build(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            account, begin = next(iter(self._waiting.items()))
-            if begin > loop.time():
-                await asyncio.sleep(begin - loop.time())
-            if self._waiting.pop(account, None) is None:
-                continue  # the account was removed
+        while self._due or self._later:
+            account = await self._next_account()
+            if account is None:
+                continue
             try:
                 await self._build_one(account)
             except (Failure, apsw.Error, OSError) as error:
                 log.warning("account %d: its search index cannot be made: %s", account, error)
             except Exception:
                 log.exception("account %d: a bug in its search index", account)
+
+    async def _next_account(self) -> int | None:
+        """One that is due; None, after a while: look again. Those whose time has not come hold up nobody."""
+        now = asyncio.get_running_loop().time()
+        while self._later and next(iter(self._later.values())) <= now:
+            account, _ = self._later.popitem(last=False)
+            self._due[account] = None
+        if self._due:
+            return self._due.popitem(last=False)[0]
+        self._more.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(next(iter(self._later.values())) - now):
+                await self._more.wait()
+        return None
 
     async def _build_one(self, account: int) -> None:
         loop = asyncio.get_running_loop()
@@ -279,7 +301,8 @@ class SearchIndex:
 
     def forget(self, account: int) -> None:
         """Close the index of an account that was removed, and delete it, soon."""
-        self._waiting.pop(account, None)
+        self._due.pop(account, None)
+        self._later.pop(account, None)
 
         def work() -> None:
             self._used.pop(account, None)

@@ -28,6 +28,7 @@ from pillarbox.store import (
 from pillarbox.store.accounts import AccountFile, Accounts, account_path
 from pillarbox.store.commit import Committer
 from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
+from pillarbox.store.damage import Damage
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
@@ -108,6 +109,7 @@ class Store:
             """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
+            self._damage = Damage(self._address_of, clock)
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
@@ -156,12 +158,16 @@ class Store:
 
         Raises what `work` raises, and Unavailable.
         """
-        if self._committer.is_behind(account):
-            await self._committer.catch_up(account)
-        if self._relay is not None and self._relay.is_behind(account):
-            await self._relay.catch_up(account)
-        file = self._accounts.get(account) or await self._open(account)
-        return self._read_file(file, work)
+        try:
+            if self._committer.is_behind(account):
+                await self._committer.catch_up(account)
+            if self._relay is not None and self._relay.is_behind(account):
+                await self._relay.catch_up(account)
+            file = self._accounts.get(account) or await self._open(account)
+            return self._read_file(file, work)
+        except Unavailable as failure:
+            self._damage.tell(account, failure)
+            raise
 
     async def usage(self, account: int) -> Usage:
         """What the account keeps, what was taken for it included: that stays where it is, since this is asked for each
@@ -193,6 +199,10 @@ class Store:
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
+    def _address_of(self, account: int) -> str | None:
+        known = self.directory.account_by_id(account)
+        return None if known is None else known.address
+
     async def compute(self, work: Callable[[], T]) -> T:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
         it: a second one would get nothing done sooner, only keep the event loop from running."""
@@ -210,14 +220,20 @@ class Store:
         """
         if self._relay is not None and self._relay.is_behind(account):
             await self._relay.catch_up(account)
-        return await self._submit(account, work, None, 0, is_short=is_short)
+        return await self._write_synced(account, work, 0, is_short=is_short)
 
     async def catch_up(self, account: int) -> None:
         """Put into an account's file what this worker took for it."""
         await self._committer.catch_up(account)
 
-    async def _write_synced(self, account: int, work: Callable[[Tx], T], octets: int) -> T:
-        return await self._submit(account, work, None, octets)
+    async def _write_synced(
+        self, account: int, work: Callable[[Tx], T], octets: int, *, is_short: bool = False
+    ) -> T:
+        try:
+            return await self._submit(account, work, None, octets, is_short=is_short)
+        except Unavailable as failure:
+            self._damage.tell(account, failure)
+            raise
 
     def _submit(
         self,

@@ -73,8 +73,8 @@ class Story:
 
 @dataclass(slots=True)
 class Found:
-    """`stories` in order of time; `has_more`: there are older ones; `left_out`: so many messages that nobody asked
-    for."""
+    """`stories` in order of time; `has_more`: there are older ones; `left_out`: so many messages, or sessions of a
+    client, that nobody asked for."""
 
     stories: list[Story]
     has_more: bool
@@ -87,11 +87,11 @@ def find_stories(
     *,
     since: int = 0,
     most: int = 20,
-    leave_out: Callable[[Accepted], bool] = lambda _event: False,
+    leave_out: Callable[[Accepted | Login], bool] = lambda _event: False,
 ) -> Found:
     """The latest stories that have to do with what is wanted, at most so many, each told whole; of those that something
-    happened in from `since` on (microseconds since 1970). Of an address or domain without the messages that
-    `leave_out` says."""
+    happened in from `since` on (microseconds since 1970). Of an address or domain without the messages, and of a client
+    without the sessions by their logins, that `leave_out` says."""
     if wanted.kind is Kind.QUEUE_ID:
         since = max(since, time_of_queue_id(wanted.text) - MARGIN_US)
         keys: dict[Key, int] = {wanted.text: since}
@@ -108,12 +108,14 @@ def _latest_keys(
     wanted: Wanted,
     since: int,
     most: int,
-    leave_out: Callable[[Accepted], bool],
+    leave_out: Callable[[Accepted | Login], bool],
 ) -> tuple[dict[Key, int], bool, int]:
     """The latest stories, and since when to look for what belongs to them; whether there are more; and how many
-    messages were left out."""
+    messages and sessions were left out."""
     keys: dict[Key, int] = {}
     left_out = 0
+    sessions: set[Key] = set()
+    """Those that were."""
     for entry in reader.latest(wanted.needle, since=since):
         event = entry.event
         if not wanted.fits(event):
@@ -121,11 +123,17 @@ def _latest_keys(
         if isinstance(event, Accepted) and not wanted.names(event) and leave_out(event):
             left_out += 1
             continue
+        if isinstance(event, Login) and leave_out(event):
+            sessions.add(entry.connection)
+            keys.pop(entry.connection, None)
+            continue
         for key in _keys_of(entry):
+            if key in sessions:
+                continue
             if key not in keys and len(keys) >= most:
-                return keys, True, left_out
+                return keys, True, left_out + len(sessions)
             keys[key] = min(entry.at, keys.get(key, entry.at)) - MARGIN_US
-    return keys, False, left_out
+    return keys, False, left_out + len(sessions)
 
 
 def _keys_of(entry: Entry) -> list[Key]:

@@ -135,6 +135,49 @@ def test_an_app_password_counts_only_where_it_shall(run) -> None:
     run(scenario)
 
 
+def test_log_history_and_trace_tell_a_void_app_password_from_a_wrong_one(run, caplog) -> None:
+    caplog.set_level("INFO")
+
+    async def scenario(rig: Rig) -> None:
+        rig.add(scopes=["smtp", "pop3"], expires=int(rig.now) + 100)
+        wrong = await rig.plain("guess")
+        for login, mechanism in ((rig.plain, "PLAIN"), (rig.scram, "SCRAM-SHA-256")):
+            # The wire tells them apart by nothing.
+            assert await login(PHONE) == wrong
+            assert (mechanism, "app password is not for imap", "phone") in rig.history(rig.bob.id)
+        assert "reason=app password is not for imap: phone" in caplog.text
+        assert isinstance(await rig.plain(PHONE, protocol="smtp"), Login)
+        rig.now += 100
+        for login, mechanism in ((rig.plain, "PLAIN"), (rig.scram, "SCRAM-SHA-256")):
+            assert await login(PHONE, protocol="smtp") == wrong
+            assert (mechanism, "app password has expired", "phone") in rig.history(rig.bob.id)
+        assert "protocol=smtp reason=app password has expired: phone" in caplog.text
+        # Of accounts that are disabled nothing is told, and a guess is one.
+        rig.directory.set_enabled(rig.bob.id, enabled=False)
+        caplog.clear()
+        assert await rig.plain(PHONE) == wrong
+        assert await rig.scram("guess") == wrong
+        assert "app password" not in caplog.text
+
+    run(scenario)
+
+
+def test_a_void_app_password_is_known_where_an_account_has_no_other_one(run, caplog) -> None:
+    caplog.set_level("INFO")
+
+    async def scenario(rig: Rig) -> None:
+        rig.add(expires=int(rig.now) + 100)
+        rig.directory.credentials.set_password(rig.bob.id, "", "")
+        assert isinstance(await rig.plain(PHONE), Login)
+        assert isinstance(await rig.scram(PHONE), Login)
+        rig.now += 100
+        assert isinstance(await rig.plain(PHONE), Denied)
+        assert isinstance(await rig.scram(PHONE), Denied)
+        assert caplog.text.count("reason=app password has expired: phone") == 2
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("how", ["expired", "revoked", "disabled"])
 def test_an_app_password_ends_at_once(run, how: str) -> None:
     async def scenario(rig: Rig) -> None:

@@ -19,7 +19,7 @@ from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator, Doors
 from pillarbox.auth.passwords import make_verifier
 from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
-from pillarbox.auth.source import Claimant, make_source
+from pillarbox.auth.source import Claimant, ensure_usable, make_source
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import DirectorySettings, Oauth
 from pillarbox.core.errors import Refused, Unavailable
@@ -221,9 +221,48 @@ def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_
     assert isinstance(dora, Denied)
 
 
-def test_a_class_that_is_not_there_is_told_at_the_start() -> None:
-    with pytest.raises(Refused):
-        make_source(DirectorySettings("python", python_class="pillarbox.nothing:Here"))
+MODULE = """
+class Office:
+    def __init__(self, settings):
+        raise AssertionError("a check makes none")
+    def check(self, user):
+        return None
+class Empty:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("no_such_office:Office", "there is no module no_such_office; install it for "),
+        ("office_of_tests:Nobody", "office_of_tests has no class Nobody with a method check(user)"),
+        ("office_of_tests:Empty", "office_of_tests has no class Empty with a method check(user)"),
+        ("office_of_tests:", "office_of_tests has no class (without a name)"),
+        ("broken_office:Office", "cannot be imported, mend its module: SyntaxError: "),
+        ("failing_office:Office", "mend its module: ZeroDivisionError: division by zero"),
+        ("lonely_office:Office", "there is no module no_such_library; install it for "),
+        ("leaving_office:Office", "mend its module: SystemExit: 3"),
+        (":Office", "mend its module: ValueError: "),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_told_at_the_start_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, said: str
+) -> None:
+    (tmp_path / "office_of_tests.py").write_text(MODULE)
+    (tmp_path / "broken_office.py").write_text("class Office(:\n")
+    (tmp_path / "failing_office.py").write_text("1 / 0\n")
+    (tmp_path / "lonely_office.py").write_text("import no_such_library\n")
+    (tmp_path / "leaving_office.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = DirectorySettings("python", python_class=named)
+    for usable in (ensure_usable, make_source):
+        with pytest.raises(Refused) as refused:
+            usable(settings)
+        assert refused.value.text.startswith(f'directory.class: "{named}"')
+        assert said in refused.value.text
+        assert "\n" not in refused.value.text
+    ensure_usable(DirectorySettings("python", python_class="office_of_tests:Office"))
 
 
 # LDAP
@@ -299,6 +338,29 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ldap(url: str, **changes: Any) -> LdapSource:
     settings = {"url": url, "base": "dc=example,dc=test", "filter": "(|(mail={user})(uid={user}))"}
     return LdapSource(DirectorySettings("ldap", **{**settings, **changes}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mail={user}",
+        "(mail={user}",
+        "((mail={user}))",
+        "(a={user})(b=c)",
+        "({user})",
+        "(&)(a={user}",
+    ],
+)
+def test_what_is_no_ldap_filter_is_told_at_the_start(text: str) -> None:
+    with pytest.raises(Refused, match=r"^directory\.filter: .* is no LDAP filter"):
+        ldap("ldap://127.0.0.1:1", filter=text)
+    ensure_usable(DirectorySettings("http", url="http://localhost:1/"))
+    for good in (
+        "(mail={user})",
+        "(&(objectClass=x)(|(mail={user})(!(uid={user}))))",
+        "(a={user}*)",
+    ):
+        ldap("ldap://127.0.0.1:1", filter=good)
 
 
 def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,6 +220,38 @@ def test_wrong_configurations_are_told_line_by_line(run: Run) -> None:
     assert [each["line"] for each in json.loads(out)["problems"]] == [1, 4]
 
 
+@pytest.mark.parametrize(
+    ("directory", "place", "said"),
+    [
+        (
+            'kind = "python"\nclass = "no_such_office:Office"',
+            "directory.class",
+            "no_such_office; install it for",
+        ),
+        (
+            'kind = "ldap"\nurl = "ldaps://ldap.example.org"\nbase = "o=x"\nfilter = "(mail={user}"',
+            "directory.filter",
+            "close each bracket",
+        ),
+    ],
+)
+def test_config_check_tells_who_could_verify_no_password(
+    run: Run, directory: str, place: str, said: str
+) -> None:
+    with Path("pillarbox.toml").open("a") as file:
+        file.write(f"[directory]\n{directory}\n")
+    code, out, err = run("config", "check")
+    (line,) = err.splitlines()
+    assert (code, out) == (1, "")
+    assert line.startswith(f"pillarbox: {place}: ")
+    assert said in line
+    code, out, again = run("config", "check", "--json")
+    assert (code, again) == (1, err)
+    (problem,) = json.loads(out)["problems"]
+    assert problem["setting"] == place
+    assert said in problem["problem"]
+
+
 def test_config_check_reads_the_certificate(run: Run) -> None:
     config = Path("pillarbox.toml")
     config.write_text(
@@ -227,6 +260,30 @@ def test_config_check_reads_the_certificate(run: Run) -> None:
     code, out, err = run("config", "check")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "it is not PEM" in err
+
+
+def test_a_backup_tells_how_much_of_one_kind_is_missing(with_alice: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "tls"
+    folder.mkdir()
+    opens = Path.open
+
+    def denied(path: Path, *arguments, **named):
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *arguments, **named)
+
+    for number in range(12):
+        (folder / f"{number:02}.pem").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", denied)
+        code, out, err = with_alice("backup", "saved", "--json")
+    assert code == 1
+    assert len(json.loads(out)["left_out"]) == 12
+    *lines, last = err.splitlines()
+    assert [line.partition("not saved: ")[2].split()[0][-6:] for line in lines] == [
+        f"{number:02}.pem" for number in range(10)
+    ]
+    assert last.endswith("... and 2 more files; --json names all")
 
 
 def test_a_damaged_directory_is_named(with_alice: Run, tmp_path: Path) -> None:
@@ -363,7 +420,9 @@ def test_status_of_a_stopped_server_is_one_line(with_alice) -> None:
     assert re.fullmatch(r"pillarbox: no server runs on .+/data\n", err)
 
 
-def test_app_passwords_are_made_listed_and_revoked(with_alice: Run) -> None:
+def test_app_passwords_are_made_listed_and_revoked(
+    with_alice: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = with_alice
     alice = "alice@example.org"
     command = ("account", "app-password")
@@ -374,7 +433,15 @@ def test_app_passwords_are_made_listed_and_revoked(with_alice: Run) -> None:
     (row,) = json.loads(run(*command, "list", alice, "--json")[1])
     assert (row["name"], row["counts_for"], row["last_used"]) == ("phone", "imap", None)
     assert row["expires"]
-    assert password.strip() not in run(*command, "list", alice)[1]
+    assert row["expired"] is False
+    shown = run(*command, "list", alice)[1]
+    assert password.strip() not in shown
+    assert "(expired)" not in shown
+    later = time.time() + 91 * 86400
+    monkeypatch.setattr("pillarbox.cli.login.time.time", lambda: later)
+    (row,) = json.loads(run(*command, "list", alice, "--json")[1])
+    assert row["expired"] is True
+    assert "UTC (expired)" in run(*command, "list", alice)[1]
     assert run(*command, "revoke", alice, "phone")[0] == 0
     assert run(*command, "revoke", alice, "phone")[0] == 1
 

@@ -11,7 +11,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import AuthorityInformationAccessOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.cli import main
@@ -142,6 +142,90 @@ def test_a_missing_intermediate_certificate_is_named_and_where_it_is(run: Run) -
     assert "many clients will not trust it" in problem
     Path("a.pem").write_bytes(alone + authority.cert_pem.bytes())
     assert problems(run) == [[]]
+
+
+@pytest.fixture
+def system_ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The only CA that this system knows."""
+    authority = trustme.CA(organization_name="Public Root")
+    authority.cert_pem.write_to_path(str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    return authority
+
+
+def notes(run: Run, chain: list[trustme.Blob], key: trustme.Blob) -> list[str]:
+    """Of a certificate with this chain, with which nothing else is wrong."""
+    Path("a.pem").write_bytes(b"".join(each.bytes() for each in chain))
+    key.write_to_path("a-key.pem")
+    configure("a")
+    code, out, _ = run("tls", "status", "--json")
+    (entry,) = json.loads(out)
+    assert (code, entry["problems"]) == (0, [])
+    found: list[str] = entry["notes"]
+    assert run("tls", "status")[1].count("note: ") == len(found)
+    return found
+
+
+def test_a_chain_that_does_not_end_at_a_root_of_this_system_is_noted(
+    run: Run, system_ca: trustme.CA
+) -> None:
+    below = system_ca.create_child_ca()
+    issued = below.issue_cert("mail.example.org")
+    leaf, key = issued.cert_chain_pems[0], issued.private_key_pem
+    # RFC 8446 §4.4.2: the root may be left out, nothing else
+    assert notes(run, [leaf, below.cert_pem], key) == []
+    assert notes(run, [leaf, below.cert_pem, system_ca.cert_pem], key) == []
+    (note,) = notes(run, [leaf], key)
+    assert "its certificate is missing in the file, and many clients will not trust it" in note
+    assert "if it is one of your own, only clients that were given it do" in note
+
+
+def test_a_ca_of_ones_own_is_noted_and_no_fault(run: Run, system_ca: trustme.CA) -> None:
+    own = trustme.CA(organization_name="House")
+    issued = own.issue_cert("mail.example.org")
+    leaf, key = issued.cert_chain_pems[0], issued.private_key_pem
+    (note,) = notes(run, [leaf], key)
+    assert "its chain ends below House, which this system does not know" in note
+    (note,) = notes(run, [leaf, own.cert_pem], key)
+    assert note.startswith("its chain ends at a root that this system does not know")
+
+
+def test_a_certificate_that_signed_itself_is_noted(run: Run, system_ca: trustme.CA) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.org")])
+    names = x509.SubjectAlternativeName([x509.DNSName("mail.example.org")])
+    signed = (
+        x509.CertificateBuilder(name, name)
+        .add_extension(names, critical=False)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - datetime.timedelta(days=1))
+        .not_valid_after(NOW + datetime.timedelta(days=90))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    chain = [trustme.Blob(signed.public_bytes(serialization.Encoding.PEM))]
+    (note,) = notes(run, chain, trustme.Blob(pem))
+    assert note == "it signed itself: only clients that were given it trust it"
+
+
+def test_the_private_ca_needs_no_note(run: Run, system_ca: trustme.CA) -> None:
+    ensure_certificate(Path("data/tls"), "mail.example.org", NOW)
+    code, out, _ = run("tls", "status")
+    assert code == 0
+    assert "note: " not in out
+
+
+def test_a_system_without_cas_notes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "none.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "none")
+    issued = trustme.CA().issue_cert("mail.example.org")
+    assert notes(run, [issued.cert_chain_pems[0]], issued.private_key_pem) == []
 
 
 def test_config_check_warns_of_what_expired(run: Run) -> None:

@@ -18,7 +18,8 @@ import pytest
 from command import has, lines_of, run_explain, stories, wait_for
 from serverprocess import DOMAIN, PASSWORD, ServerProcess, free_ports
 
-from pillarbox.trace.events import Accepted
+from pillarbox.app.canary import Canary, write_canary
+from pillarbox.trace.events import Accepted, Login, Session
 from pillarbox.trace.file import DAY_US, TraceFile, trace_path
 from pillarbox.trace.recorder import Recorder
 
@@ -534,6 +535,37 @@ def test_what_could_not_be_recorded_is_said(tmp_path: Path) -> None:
     assert code == 0
     assert "accepted" in out
     assert err.startswith("pillarbox: not recorded: 7 events, the last until ")
+
+
+def test_sessions_of_the_canary_are_not_shown_as_those_of_its_host(tmp_path: Path) -> None:
+    """Whoever asks what a client did wants what somebody did there."""
+    (tmp_path / "pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
+    (tmp_path / "data").mkdir()
+    write_canary(tmp_path / "data", Canary(account=BEN))
+    recorder = Recorder(is_on=True)
+    host = "192.0.2.9"
+    for number, (user, result) in enumerate(
+        [(ANN, "ok"), (BEN, "wrong password"), *[(BEN, "ok")] * 3]
+    ):
+        connection = f"c{number}"
+        recorder.add(Session(connection, "imap", host, 1, "192.0.2.1:143", "", "", "", 1))
+        recorder.add(Login(connection, "imap", host, user, 1, "PLAIN", result, ""))
+    file = TraceFile(trace_path(tmp_path / "data", 1), keep_us=DAY_US, most_octets=1 << 30)
+    file.write(recorder.take()[0], recorder.now())
+    file.close()
+    code, out, _ = run_explain(tmp_path, host, "--limit", "2")
+    assert code == 0
+    assert out.endswith("\nLeft out: 3 sessions of doctor --watch: see --canary\n")
+    lines = [
+        line.split("  ")[-1].strip() for line in out.splitlines() if " over imap from " in line
+    ]
+    assert lines == [
+        f"{ANN} by PLAIN over imap from {host}",
+        f"{BEN} by PLAIN over imap from {host}: wrong password",  # a failure is told always
+    ]
+    shown = run_explain(tmp_path, host, "--canary")[1]
+    assert shown.count(f"{BEN} by PLAIN over imap") == 4
+    assert "Left out" not in shown
 
 
 # A server of its own

@@ -115,7 +115,8 @@ def test_the_number_of_messages_is_limited(tmp_path: Path) -> None:
 async def subjects(imap: Imap) -> list[str]:
     def work(tx: Any) -> list[str]:
         rows = tx.rows(
-            "SELECT k.subject FROM message JOIN sort_key AS k USING (content) WHERE mailbox = 1", ()
+            "SELECT lower(k.subject) FROM message JOIN sort_key AS k USING (content) WHERE mailbox = 1",
+            (),
         )
         return [row[0] for row in rows]
 

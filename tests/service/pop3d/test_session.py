@@ -424,3 +424,30 @@ def test_the_delay_is_told_and_kept(tmp_path: Path) -> None:
     first, second = asyncio.run(scenario())
     assert first == b"+OK Logged in."
     assert second.startswith(b"-ERR [LOGIN-DELAY] ")
+
+
+def test_utf8_that_is_switched_off_is_not_told(tmp_path: Path) -> None:
+    config = Config(
+        "mail.example.test",
+        str(tmp_path),
+        listen=Listen(pop3=["127.0.0.1:0"]),
+        pop3=Pop3(utf8=False),
+    )
+
+    def ask(address: tuple[str, int]) -> dict[str, list[str]]:
+        client = poplib.POP3(*address, timeout=10)
+        told = client.capa()
+        client.quit()
+        return told
+
+    async def scenario() -> dict[str, list[str]]:
+        server = Server(config)
+        await server.start()
+        try:
+            return await asyncio.to_thread(ask, server.addresses["pop3"][0])
+        finally:
+            await server.stop(0)
+
+    told = asyncio.run(scenario())
+    assert "LANG" in told
+    assert "UTF8" not in told

@@ -8,7 +8,8 @@ import pytest
 from internet import Internet
 from worker_rig import Rig, until
 
-from pillarbox.queue.worker import DOT_LEASE_S, LEASE_S, QueueWorker
+from pillarbox.queue.attempt import DOT_LEASE_S
+from pillarbox.queue.worker import LEASE_S, QueueWorker
 from pillarbox.smtp.client_events import Kind
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection

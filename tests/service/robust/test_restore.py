@@ -171,6 +171,8 @@ def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProces
         assert client.select("INBOX") == ("OK", [b"2"])
     assert "1 problem found" in pillarbox(server, "check", code=1)
     server.stop()
+    cure = f"the mail file of {USER} is damaged: stop the server, then run `pillarbox check --repair {USER}`"
+    assert (server.folder / "out").read_text().count(cure) == 1
     # Nothing of the file can be read, so nobody knows how much mail it had.
     text = pillarbox(server, "check", "--repair", "--json", code=1)
     shown, _ = json.JSONDecoder().raw_decode(text)

@@ -181,6 +181,59 @@ def test_a_full_disk_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch)
     assert list((data.parent / "backup").iterdir()) == []
 
 
+def test_all_account_files_that_cannot_be_read_are_counted(data: Path) -> None:
+    others = [f"user{number}@example.org" for number in range(7)]
+    directory = Directory(data / "directory.db", clock=time.time)
+    for address in others:
+        directory.add_account(address, "", "")
+    directory.close()
+    with_store(data, lambda store: append(store, 1))
+    unreadable = [account_path(data / "accounts", number) for number in range(3, 10)]
+    for path in unreadable[:1]:
+        path.mkdir(parents=True)  # SQLite cannot open it, whoever runs this
+    with pytest.raises(Unavailable) as failure:
+        save(data)
+    assert failure.value.text.startswith(f"{unreadable[0]} cannot be read: ")
+    for path in unreadable[1:]:
+        path.mkdir(parents=True)
+    with pytest.raises(Unavailable) as failure:
+        save(data)
+    first, *lines, last = failure.value.text.splitlines()
+    assert first == "7 files cannot be read, so nothing was saved:"
+    assert [line.partition(" ")[0] for line in lines] == [
+        str(path) for path in unreadable[: backup.MOST_NAMED]
+    ]
+    assert last == "... and 2 more"
+    assert not (data.parent / "backup").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_not_the_target(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "tls").mkdir()
+    folders = Path.iterdir
+
+    def iterdir(path: Path):
+        if path == data / "tls":
+            raise PermissionError(13, "Permission denied", str(path))
+        return folders(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    target = save(data)
+    assert read_manifest(target).left_out == [f"{data / 'tls'} cannot be read by this user"]
+    shutil.rmtree(target)
+    exists = Path.exists
+
+    def denied(path: Path) -> bool:
+        if path.parent.parent == data / "accounts":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(Unavailable, match=r"accounts/.* cannot be read by this user, so nothing"):
+        save(data)
+
+
 def test_clients_see_new_uidvalidities_and_the_unique_ids_of_before(data: Path) -> None:
     async def before(store: Store):
         await append(store, 0, 1)

@@ -17,6 +17,7 @@ from pillarbox.store import commit, content, intake, messages, quota
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import Content
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
@@ -72,7 +73,7 @@ def test_a_writer_comes_after_all_that_was_taken_before_it(tmp_path: Path) -> No
         assert (await store.append(1, item(3))).uid == 4
         await deliver(store, 4, 5)
         every = [(1, messages.MOST_UIDS)]
-        await store.write(1, lambda tx: messages.store_flags(tx, 1, every, "+", 2, []))
+        await store.write(1, lambda tx: change_flags(tx, 1, every, "+", 2, []))
         assert await subjects(store) == [0, 1, 2, 3, 4, 5]
         flags = await store.read(1, lambda tx: messages.select(tx, 1, every, ("flags",)))
         assert [row[0] for row in flags] == [2] * 6

@@ -20,6 +20,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.store import commit, messages, recovery
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
@@ -106,7 +107,7 @@ async def work(
             if choice < 0.3:
                 await store.write(
                     account,
-                    lambda tx, uids=uids: messages.store_flags(tx, 1, uids, "+", 2, []),
+                    lambda tx, uids=uids: change_flags(tx, 1, uids, "+", 2, []),
                     is_short=choice < 0.2,
                 )
                 disk.note(("flagged", account, given.uid))

@@ -356,3 +356,53 @@ def test_followed_searches_find_nothing_between_what_changed(tmp_path: Path) -> 
         assert list(await search(context, Key("TEXT", "apple"))) == [1, 3]
 
     with_store(tmp_path, work)
+
+
+def test_an_account_that_waits_for_its_second_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "BEGIN_S", 60.0)
+
+    async def work(store: Store) -> None:
+        index = store.index
+        await two_messages(store)
+        await store.append(1, message("date"))
+        assert await index.is_wanted(1)
+        # Neither one that comes before the task waits, nor one that wakes it
+        for account, text in ((2, "cherry"), (3, "elder")):
+            await store.append(account, message(text))
+            index.catch_up(account)
+            for _ in range(2000):
+                hits = await index.find(account, text.upper())
+                if hits is not None and hits.contents:
+                    break
+                await asyncio.sleep(0.01)
+            assert hits is not None
+            assert hits.contents == {1}
+        index.keep_up(1)  # new mail makes nothing come sooner
+        await asyncio.sleep(0.05)
+        assert (await index.find(1, "DATE")).up_to == 2
+        index.forget(1)
+        index.catch_up(2)
+        assert list(index._later) == []
+
+    with_store(tmp_path, work)
+
+
+def test_what_waits_is_indexed_once_its_time_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "BEGIN_S", 0.1)
+
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        await store.index.finished()  # searching wanted it, too
+        await store.append(1, message("cherry"))
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        assert await store.index.is_wanted(1)
+        await store.index.finished()
+        assert loop.time() - begin >= 0.1
+        assert (await store.index.find(1, "CHERRY")).contents == {3}
+
+    with_store(tmp_path, work)

@@ -13,6 +13,7 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.store import commit, messages
 from pillarbox.store.accounts import AccountFile
 from pillarbox.store.content import make_content
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.store.syncing import Syncs
@@ -36,7 +37,7 @@ def run(folder: Path, scenario: Callable[[Store], Awaitable[None]]) -> None:
 
 
 def mark(tx: Tx) -> int:
-    return messages.store_flags(tx, 1, [(1, 1)], "+", SEEN, [])
+    return change_flags(tx, 1, [(1, 1)], "+", SEEN, []).modseq
 
 
 def flags(tx: Tx) -> int:

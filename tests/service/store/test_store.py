@@ -15,10 +15,21 @@ import pytest
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import accounts, changes, content, keywords, mailboxes, messages, reclaim
+from pillarbox.store import (
+    accounts,
+    changes,
+    content,
+    damage,
+    database,
+    keywords,
+    mailboxes,
+    messages,
+    reclaim,
+)
 from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
@@ -119,9 +130,7 @@ def test_a_change_of_flags_says_what_it_did(tmp_path: Path) -> None:
         await store.write(1, lambda tx: messages.expunge(tx, 1, [(4, 4)], only_deleted=False))
 
         async def change(ranges, mode, system) -> tuple[bool, int, int, set[int]]:
-            done = await store.write(
-                1, lambda tx: messages.change_flags(tx, 1, ranges, mode, system, ())
-            )
+            done = await store.write(1, lambda tx: change_flags(tx, 1, ranges, mode, system, ()))
             return done.modseq > 0, done.found, done.changed, done.values
 
         assert await change([(2, 3)], "+", flag.SEEN) == (True, 2, 2, {flag.SEEN})
@@ -142,15 +151,15 @@ def test_flags_are_set_where_they_differ_and_only_there(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
         await fill(store, 5)
         first = await store.write(
-            1, lambda tx: messages.store_flags(tx, 1, [(2, 3)], "+", flag.SEEN, [b"$Todo"])
+            1, lambda tx: change_flags(tx, 1, [(2, 3)], "+", flag.SEEN, [b"$Todo"]).modseq
         )
         again = await store.write(
-            1, lambda tx: messages.store_flags(tx, 1, [(2, 2)], "+", flag.SEEN, [b"$TODO"])
+            1, lambda tx: change_flags(tx, 1, [(2, 2)], "+", flag.SEEN, [b"$TODO"]).modseq
         )
         assert first > 0
         assert again == 0
         replaced = await store.write(
-            1, lambda tx: messages.store_flags(tx, 1, ALL, "=", flag.FLAGGED, [])
+            1, lambda tx: change_flags(tx, 1, ALL, "=", flag.FLAGGED, []).modseq
         )
 
         def look(tx):
@@ -170,11 +179,11 @@ def test_keywords_keep_their_first_spelling_and_are_limited(tmp_path: Path) -> N
         await fill(store, 1)
         for number in range(keywords.MOST_KEYWORDS):
             await store.write(
-                1, lambda tx, n=number: messages.store_flags(tx, 1, ALL, "=", 0, [b"Key%d" % n])
+                1, lambda tx, n=number: change_flags(tx, 1, ALL, "=", 0, [b"Key%d" % n])
             )
         with pytest.raises(Refused, match="at most"):
-            await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 0, [b"more"]))
-        await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 0, [b"KEY7"]))
+            await store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", 0, [b"more"]))
+        await store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", 0, [b"KEY7"]))
         (row,) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
         assert (await store.read(1, lambda tx: keywords.format_flags(tx, row[0]))) == b"Key255 Key7"
 
@@ -186,7 +195,7 @@ def test_changes_since_tell_a_session_all_that_it_lacks(tmp_path: Path) -> None:
         await fill(store, 10)
         box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
         assert await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext)) is None
-        await store.write(1, lambda tx: messages.store_flags(tx, 1, [(2, 4)], "+", flag.SEEN, []))
+        await store.write(1, lambda tx: change_flags(tx, 1, [(2, 4)], "+", flag.SEEN, []))
         await store.write(
             1, lambda tx: messages.expunge(tx, 1, [(3, 3), (7, 8)], only_deleted=False)
         )
@@ -211,7 +220,7 @@ def test_old_flag_changes_are_forgotten_and_then_all_flags_are_read(tmp_path: Pa
 
         def many(tx):
             for number in range(changes.FLAG_CHANGES_KEPT + 10):
-                messages.store_flags(tx, 1, [(1, 1)], "+" if number % 2 == 0 else "-", 2, [])
+                change_flags(tx, 1, [(1, 1)], "+" if number % 2 == 0 else "-", 2, [])
             changes.trim(tx, 1)
 
         await store.write(1, many)
@@ -235,7 +244,7 @@ def test_a_session_that_is_far_behind_is_told_so_in_bounded_time(
         await fill(store, 20)
         box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
         odd = [(uid, uid) for uid in range(1, 20, 2)]
-        own = await store.write(1, lambda tx: messages.store_flags(tx, 1, odd[:8], "+", 2, []))
+        own = await store.write(1, lambda tx: change_flags(tx, 1, odd[:8], "+", 2, []).modseq)
         found = await store.read(1, lambda tx: changes.since(tx, 1, box.modseq, box.uidnext, {own}))
         assert found is not None
         assert (found.is_far, found.flagged) == (False, [])
@@ -257,9 +266,7 @@ def test_looks_for_changed_flags_go_on_where_the_last_one_ended(
     async def scenario(store: Store) -> None:
         await fill(store, 20)
         box = await store.read(1, lambda tx: mailboxes.by_id(tx, 1))
-        await store.write(
-            1, lambda tx: messages.store_flags(tx, 1, [(2, 6), (9, 9), (15, 20)], "+", 2, [])
-        )
+        await store.write(1, lambda tx: change_flags(tx, 1, [(2, 6), (9, 9), (15, 20)], "+", 2, []))
         seen: list[int] = []
         left = [(1, 4), (6, 12), (16, 30)]
         while left:
@@ -275,7 +282,7 @@ def test_looks_for_changed_flags_go_on_where_the_last_one_ended(
 def test_copies_share_their_content_and_keep_flags_and_dates(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
         await fill(store, 6)
-        await store.write(1, lambda tx: messages.store_flags(tx, 1, [(4, 4)], "+", 9, [b"$Fwd"]))
+        await store.write(1, lambda tx: change_flags(tx, 1, [(4, 4)], "+", 9, [b"$Fwd"]))
         sources, first = await store.write(
             1, lambda tx: messages.copy(tx, 1, [(2, 2), (4, 5), (90, 99)], 3)
         )
@@ -319,7 +326,7 @@ def test_counters_hold_after_random_work(tmp_path: Path) -> None:
             elif kind == 2:
                 await store.write(
                     account,
-                    lambda tx, b=box, w=where: messages.store_flags(
+                    lambda tx, b=box, w=where: change_flags(
                         tx, b, w, dice.choice("+-="), dice.choice([4, 8, 3]), [b"k"]
                     ),
                 )
@@ -342,7 +349,7 @@ def test_two_units_on_one_account_see_each_other_in_order(tmp_path: Path) -> Non
     async def scenario(store: Store) -> None:
         await asyncio.gather(
             store.append(1, item(1)),
-            store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, [])),
+            store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", flag.SEEN, [])),
             store.append(1, item(2)),
         )
         rows = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("uid", "flags")))
@@ -424,7 +431,7 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
             store.append(1, item(4)),
             store.append(1, item(5, 100_000)),
             store.append(1, item(5, 2_000_000)),
-            store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, [])),
+            store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", flag.SEEN, [])),
         ):
             with pytest.raises(Unavailable):
                 await work
@@ -450,6 +457,54 @@ def test_the_files_of_a_removed_account_are_not_made_again(tmp_path: Path) -> No
     run(tmp_path, scenario)
     assert list(check_store(tmp_path)) == []
     assert list((tmp_path / "accounts").glob("*/*")) == []
+
+
+def test_the_log_names_a_damaged_file_and_its_cure_once_in_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [float(NOW)]
+    cure = "the mail file of bob@example.test is damaged: stop the server, then run `pillarbox check --repair bob@"
+
+    def lines() -> int:
+        return sum(cure in record.getMessage() for record in caplog.records)
+
+    async def first(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        bob = store.directory.add_account("bob@example.test", "", "")
+        await store.append(bob.id, item(1))
+
+    run(tmp_path, first)
+    bob = 1
+    account_path(tmp_path / "accounts", bob).write_bytes(b"not a database" * 1000)
+
+    async def main() -> None:
+        async with opened(tmp_path, clock=lambda: now[0]) as store:
+            for expected in (1, 2):
+                for _ in range(3):
+                    with pytest.raises(Unavailable):
+                        await store.read(bob, mailboxes.all_mailboxes)
+                    with pytest.raises(Unavailable):
+                        await store.write(bob, mailboxes.all_mailboxes)
+                assert lines() == expected
+                now[0] += damage.TOLD_AGAIN_S
+
+    asyncio.run(main())
+
+
+def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    told = damage.Damage(lambda _account: None, lambda: now)
+    failure = Unavailable("damaged", database.DAMAGED_CODE)
+    told.tell(7, Unavailable("busy", "UNAVAILABLE"))
+    assert not caplog.records
+    for _ in range(2):
+        for account in range(damage.MOST_KNOWN + 5):
+            told.tell(account, failure)
+    assert len(caplog.records) == damage.MOST_KNOWN
+    now = damage.TOLD_AGAIN_S
+    told.tell(damage.MOST_KNOWN + 1, failure)
+    assert len(caplog.records) == damage.MOST_KNOWN + 1
+    assert "the mail file of account 1001 is damaged" in caplog.text
 
 
 def test_a_damaged_file_stops_its_account_alone(tmp_path: Path) -> None:
@@ -624,7 +679,7 @@ def test_a_read_that_fails_leaves_the_writer_as_it_was(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await store.read(1, mistake)
         await fill(store, 1)
-        await store.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", flag.SEEN, []))
+        await store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", flag.SEEN, []))
         assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
 
     run(tmp_path, scenario)

@@ -18,6 +18,7 @@ from pillarbox.store import acl, commit, intake, journal, keywords, messages, re
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
+from pillarbox.store.flags import change_flags
 from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.retirement import Retirement
@@ -293,13 +294,13 @@ def test_keywords_of_a_lost_transaction_are_not_remembered(tmp_path: Path) -> No
         seen = [(given.uid, given.uid)]
 
         def lost(tx) -> None:
-            messages.store_flags(tx, 1, seen, "+", 0, [b"Lost"])
+            change_flags(tx, 1, seen, "+", 0, [b"Lost"])
             assert flags_shown(tx) == b"Lost"
             raise Unavailable("never mind")
 
         with pytest.raises(Unavailable):
             await first.write(1, lost)
-        await second.write(1, lambda tx: messages.store_flags(tx, 1, seen, "+", 0, [b"Kept"]))
+        await second.write(1, lambda tx: change_flags(tx, 1, seen, "+", 0, [b"Kept"]))
         assert await first.read(1, flags_shown) == b"Kept"
 
     def flags_shown(tx) -> bytes:
@@ -352,7 +353,7 @@ def test_what_one_worker_took_is_there_for_whoever_reads_in_another(tmp_path: Pa
             assert len(await uids(second, 1)) == count + 1
             assert links[0].behind == {1: 0}
         await first.deliver(1, item(20))
-        await second.write(1, lambda tx: messages.store_flags(tx, 1, ALL, "+", 2, []))
+        await second.write(1, lambda tx: change_flags(tx, 1, ALL, "+", 2, []))
         rows = await second.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
         assert rows == [(2,)] * 21, "whoever changes messages changes those, too"
         for link in links:

@@ -177,6 +177,25 @@ def test_strings_are_atoms_quoted_or_literals() -> None:
 
 def test_secrets_do_not_show_in_repr() -> None:
     assert "sesame" not in repr(parse(b"LOGIN smith sesame"))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"alice*helper x", "user name"),
+        (b"alice\\helper x", "user name"),
+        (b"(a) b", "user name"),
+        ("jürgen x".encode(), "user name"),
+        (b"alice%d x" % 7 + b"*y", "password"),
+        (b'"alice*helper" *x', "password"),
+        (b'alice x"y"', "password"),
+    ],
+)
+def test_a_login_without_the_quotes_that_it_needs_is_told_so(text: bytes, what: str) -> None:
+    with pytest.raises(RemoteError, match=f"Expected a {what} in double quotes"):
+        parse(b"LOGIN " + text)
+    with pytest.raises(RemoteError, match="Expected a password, but the command ended"):
+        parse(b'LOGIN "alice*helper" ')
     assert "test" not in repr(parse(b"AUTHENTICATE PLAIN AHRlc3QAdGVzdA=="))
 
 

@@ -258,6 +258,14 @@ def test_utf8_comes_before_the_login_and_after_stls() -> None:
     assert logged_in().say(b"UTF8\r\n").startswith(b"-ERR")
 
 
+def test_utf8_that_is_switched_off_is_neither_told_nor_taken() -> None:
+    """RFC 6856 §2: only a server that announces UTF8 has the command."""
+    session = Session(ServerOptions(utf8=False))
+    assert "UTF8" not in capabilities(session)
+    assert session.say(b"UTF8\r\n") == b"-ERR UTF8 is switched off\r\n"
+    assert not session.engine.utf8
+
+
 def test_lang_lists_and_chooses_the_one_language() -> None:
     """RFC 6856 §3.2"""
     for session in (Session(), logged_in()):

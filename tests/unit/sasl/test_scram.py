@@ -150,6 +150,17 @@ def test_a_wrong_proof_proves_nothing() -> None:
     assert wrong_proof_after(FIRST, None, plus=False) == Disproven("", "user")
 
 
+def test_a_void_verifier_proves_nothing_and_is_told() -> None:
+    machine = Scram(Surroundings("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"), plus=False)
+    machine.start(FIRST)
+    machine.found([OTHER], [OTHER, PENCIL])
+    final = machine.respond(
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+        b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    )
+    assert final == Disproven("", "user", void=1)
+
+
 @pytest.mark.parametrize(
     ("first", "binding", "plus"),
     [

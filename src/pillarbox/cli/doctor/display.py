@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pillarbox.cli.common import counted
 from pillarbox.cli.doctor.finding import Finding, Level
+from pillarbox.core.words import counted
 
 T = TypeVar("T")
 

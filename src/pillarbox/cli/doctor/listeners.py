@@ -13,12 +13,12 @@ from cryptography import x509
 
 from pillarbox.certs.present import words
 from pillarbox.certs.report import listeners
-from pillarbox.cli.common import counted
 from pillarbox.cli.doctor.case import WAIT_S, Case, words_of
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.networks import parse_networks
+from pillarbox.core.words import counted
 
 _IMPLICIT = ("submissions", "imaps", "pop3s")  # RFC 8314 §3
 _START = {"imap": b"A STARTTLS\r\n", "pop3": b"STLS\r\n"}
@@ -49,6 +49,8 @@ async def check_certificates(case: Case) -> list[Finding]:
             is_early = entry.pair is not None and all("expires in" in it for it in entry.problems)
             make = warning if is_early else error
             findings.append(make("certificate", path, "; ".join(entry.problems), _RENEW))
+        elif entry.notes:
+            findings.append(warning("certificate", path, "; ".join(entry.notes), _RENEW))
         elif entry.pair is not None:
             names = ", ".join((*entry.pair.names, *entry.pair.addresses))
             findings.append(

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pillarbox.app.readiness import LEAST_FREE_OCTETS, STUCK_S, disk_of, probe
 from pillarbox.app.status import ask
-from pillarbox.cli.common import counted, duration
+from pillarbox.cli.common import duration
 from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure
+from pillarbox.core.words import counted
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1

@@ -85,6 +85,7 @@ class Watch:
         lasted = duration(now - self.since)
         if worked is not self.worked:
             self.worked, self.since = worked, now
+        canary.account = self.account
         canary.note(now, trip.times, worked=worked)
         try:
             write_canary(folder, canary)

@@ -17,13 +17,14 @@ from pillarbox.imapd.view import View
 from pillarbox.store import acl, changes, messages
 from pillarbox.store.acl import RIGHTS, flags_of
 from pillarbox.store.changes import FlagRows
-from pillarbox.store.messages import Flagged, Ranges
+from pillarbox.store.flags import Flagged, change_flags
+from pillarbox.store.messages import Ranges
 from pillarbox.store.tx import Tx
 
 
 @dataclass(slots=True, frozen=True)
 class Change:
-    """`mode` is "+", "-" or "="; flags as `messages.store_flags` takes them."""
+    """`mode` is "+", "-" or "="; flags as `store.flags.change_flags` takes them."""
 
     mode: str
     system: int
@@ -135,7 +136,7 @@ async def set_flags(client: Client, ranges: Ranges, count: int, change: Change) 
         rest = None
         if found is not None:
             before, rest = changes.flags_since(tx, selected.mailbox, found.flagged, view.modseq)
-        done = messages.change_flags(
+        done = change_flags(
             tx, selected.mailbox, wanted, change.mode, change.system, change.keywords
         )
         modseq = done.modseq
@@ -171,7 +172,7 @@ def _store_allowed(tx: Tx, selected: Selected, ranges: Ranges, change: Change) -
         return acl.store_allowed(tx, where, rights, change.system, change.keywords)
     system = change.system & flags_of(rights)
     names = change.keywords if "w" in rights else ()
-    return messages.store_flags(tx, selected.mailbox, ranges, change.mode, system, names)
+    return change_flags(tx, selected.mailbox, ranges, change.mode, system, names).modseq
 
 
 def _failed(tx: Tx, mailbox: int, ranges: Ranges, unchanged_since: int | None) -> Ranges:

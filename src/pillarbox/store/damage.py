@@ -1,0 +1,45 @@
+"""Which mail files were found damaged, for the log: whoever looks after the server must hear of it, and from nothing
+else would where somebody only reads."""
+
+import logging
+from collections.abc import Callable
+
+from pillarbox.core.errors import Failure
+from pillarbox.store.database import DAMAGED_CODE
+
+TOLD_AGAIN_S = 600.0
+"""From one line on an account to its next."""
+MOST_KNOWN = 1000
+"""Accounts; of more, nothing is said before the time of others is over."""
+
+log = logging.getLogger("pillarbox.store")
+
+
+class Damage:
+    """What one process has told. Used on its event loop."""
+
+    __slots__ = ("_address_of", "_clock", "_told")
+
+    def __init__(self, address_of: Callable[[int], str | None], clock: Callable[[], float]) -> None:
+        """`address_of` an account; None: there is no such account."""
+        self._address_of = address_of
+        self._clock = clock
+        self._told: dict[int, float] = {}
+
+    def tell(self, account: int, failure: Failure) -> None:
+        """If the failure is that the account's file is damaged, and nobody was told so lately."""
+        now = self._clock()
+        if failure.code != DAMAGED_CODE or now < self._told.get(account, 0.0):
+            return
+        self._told.pop(account, None)
+        if len(self._told) >= MOST_KNOWN:
+            self._told = {each: until for each, until in self._told.items() if now < until}
+            if len(self._told) >= MOST_KNOWN:
+                return
+        self._told[account] = now + TOLD_AGAIN_S
+        address = self._address_of(account) or f"account {account}"
+        log.error(
+            "the mail file of %s is damaged: stop the server, then run `pillarbox check --repair %s`",
+            address,
+            address,
+        )
