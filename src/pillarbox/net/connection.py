@@ -11,7 +11,7 @@ import ssl
 import time
 import types
 import zlib
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -598,19 +598,19 @@ class Connection(asyncio.Protocol):
         except Exception:
             self._report(session, event)
             return True
-        self._task = self._loop.create_task(self._finish(session, event, coroutine, waiting, began))
+        rest = _resume(coroutine, waiting)
+        self._task = self._loop.create_task(self._finish(session, event, rest, began))
         return False
 
     async def _finish(
         self,
         session: Session,
         event: Any,
-        coroutine: Coroutine[Any, Any, None],
-        waiting: Any,
+        rest: Awaitable[None],
         began: float,
     ) -> None:
         try:
-            await _resume(coroutine, waiting)
+            await rest
             self.service.note_time(event, began, self.account)
         except ConnectionError:
             pass  # the peer is gone; `connection_lost` knows
