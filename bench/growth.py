@@ -22,6 +22,11 @@ SAME_MS = 0.3
 WHY = {
     "SELECT after the start": "the UIDs of all messages are read, since message numbers follow"
     " from them (RFC 3501 §2.3.1.2); later ones find them in memory",
+    **dict.fromkeys(
+        ("COPY of one", "APPEND"),
+        "the session has the mailbox open: its list of UIDs, 4 octets a message, is made anew",
+    ),
+    "warm": "the more accounts share the same mail, the fewer messages an account gets in one transaction",
 }
 """Rows that must grow, and the reason."""
 
@@ -29,6 +34,9 @@ ACCOUNTS = (10, 100, 1000, 10_000)
 MESSAGES = (1000, 10_000, 100_000, 1_000_000)
 FILLED = 1000
 """Messages that are appended; the others are copies of their rows, with the same contents."""
+
+MOST_COUNTED = 1000
+"""Accounts that all mail is counted in: a login for each, with a password that nobody proved lately."""
 
 COLD = 2000
 """Messages to accounts of which nothing is open."""
@@ -57,8 +65,9 @@ def _accounts_row(server: PillarboxServer, accounts: int) -> Row:
         row.figures[name] = (cpu_s(server) - before) / touched * 1000
         server.restart()
         settle(server)
-    mail = Mail(accounts=accounts)
-    row.figures["warm"] = measure_mail(server, mail).figures["CPU s per 1,000"]
+    if accounts <= MOST_COUNTED:
+        mail = Mail(accounts=accounts)
+        row.figures["warm"] = measure_mail(server, mail).figures["CPU s per 1,000"]
     return row
 
 
@@ -139,12 +148,14 @@ def _multiply(connection: sqlite3.Connection, messages: int) -> None:
 
 def _compare(title: str, rows: Sequence[Row], *, save: bool) -> None:
     """A line for each figure, and how many times the first one the last one is."""
-    first, last = rows[0].figures, rows[-1].figures
     lines = []
-    for name in first:
-        times = last[name] / max(first[name], 1e-9)
-        is_met = times <= MOST_TIMES or last[name] - first[name] < SAME_MS
-        line = [name, *(f"{row.figures[name]:,.2f}" for row in rows), f"{times:.2f} x"]
+    for name in rows[0].figures:
+        figures = [row.figures[name] for row in rows if name in row.figures]
+        first, last = figures[0], figures[-1]
+        times = last / max(first, 1e-9)
+        is_met = times <= MOST_TIMES or last - first < SAME_MS
+        missing = [""] * (len(rows) - len(figures))
+        line = [name, *(f"{figure:,.2f}" for figure in figures), *missing, f"{times:.2f} x"]
         lines.append([*line, "met" if is_met else "missed"])
         if not is_met and name in WHY:
             rows[-1].notes.append(f"{name}: {WHY[name]}")

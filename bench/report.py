@@ -150,8 +150,16 @@ def _save(title: str, head: list[str], lines: list[list[str]], notes: list[str])
     text = f"## {title}\n\n{machine_line()}\n\n{rows}\n\n" + "".join(
         f"- {note}\n" for note in notes
     )
-    kept = [section for section in sections if not section.startswith(f"## {title}\n")]
+    kept = [section for section in sections if not _is_older(section, title, head)]
     RESULTS.write_text("".join(kept).rstrip() + "\n\n" + text.rstrip() + "\n", "utf-8")
+
+
+def _is_older(section: str, title: str, head: list[str]) -> bool:
+    """Whether a section tells of the same work of the same servers, in however many rounds."""
+    heading = section.removeprefix("## ").partition("\n")[0]
+    rounds = ", medians of"
+    is_same = heading.partition(rounds)[0] == title.partition(rounds)[0]
+    return is_same and f"\n| {' | '.join(head)} |\n" in section
 
 
 def machine_line() -> str:

@@ -11,6 +11,9 @@ _FEW_OCTETS = 16 * 1024
 """So many are looked through by the way that is fast for lines of usual length, whatever is in them."""
 
 
+_NO_LINE_ENDS = bytes(octet for octet in range(256) if octet not in b"\r\n")
+
+
 def count_octet(octets: bytes, octet: bytes, start: int = 0) -> int:
     """How often a message has a CR or an LF from `start` on; `octet` is one of them."""
     if len(octets) > _FEW_OCTETS:
@@ -24,8 +27,11 @@ def count_octet(octets: bytes, octet: bytes, start: int = 0) -> int:
 
 def has_bare_cr_or_lf(octets: bytes) -> bool:
     """Whether some CR has no LF behind it, or some LF no CR before it."""
-    line_feeds = count_octet(octets, b"\n")
-    return not line_feeds == count_octet(octets, b"\r") == octets.count(b"\r\n")
+    if len(octets) > _FEW_OCTETS:
+        ends = len(octets.translate(None, _NO_LINE_ENDS))
+    else:
+        ends = count_octet(octets, b"\n") + count_octet(octets, b"\r")
+    return ends != 2 * octets.count(b"\r\n")
 
 
 def has_long_line(octets: bytes) -> bool:
