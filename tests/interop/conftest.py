@@ -1,5 +1,6 @@
 """Real clients against a real server: over TLS from the start, STARTTLS, and in the clear (lab mode)."""
 
+import imaplib
 import itertools
 import os
 import shutil
@@ -63,6 +64,16 @@ def user(server: MailServer) -> User:
     address = f"user{next(_numbers)}@example.test"
     server.add_account(address, PASSWORD)
     return User(server, address)
+
+
+@pytest.fixture
+def other(user: User) -> Iterator[imaplib.IMAP4_SSL]:
+    """Another client of the account."""
+    with imaplib.IMAP4_SSL(
+        "localhost", user.port("imap", "tls"), ssl_context=user.server.client_context()
+    ) as client:
+        client.login(user.address, user.password)
+        yield client
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -2,17 +2,17 @@
 
 import contextlib
 import dataclasses
-import imaplib
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.interop.claws import Claws, is_installed
+from tests.interop.looking import flags_of, wait_for
 
-WAIT_S = 20.0
+OWN = frozenset(("NonJunk",))
+"""Words of the program's own."""
 
 MESSAGES = tuple(
     b"From: carol@example.net\r\nTo: user@example.test\r\nSubject: letter %s\r\n"
@@ -61,16 +61,6 @@ def start(user: Any, tmp_path: Path) -> Iterator[Callable[..., Claws]]:
         yield run
 
 
-@pytest.fixture
-def other(user: Any) -> Iterator[imaplib.IMAP4_SSL]:
-    """Another client of the account."""
-    with imaplib.IMAP4_SSL(
-        "localhost", user.port("imap", "tls"), ssl_context=user.server.client_context()
-    ) as client:
-        client.login(user.address, user.password)
-        yield client
-
-
 def test_claws_lists_folders_and_makes_its_own(user, start, other) -> None:
     """It makes a Queue where there is none (RFC 9051 §6.3.4), subscribes to it, and counts by STATUS."""
     user.receive(*MESSAGES[:3])
@@ -99,7 +89,7 @@ def test_claws_filters_new_mail_on_the_server(user, start, other) -> None:
         "Junk": {"gamma": []},
     }
     for name, letters in wanted.items():
-        wait_for(letters, lambda name=name: flags_of(other, name))
+        wait_for(letters, lambda name=name: flags_of(other, name, but=OWN))
     claws.run("--receive-all")
     wait_for((1, 2), lambda: claws.status()["INBOX"][1:])
 
@@ -142,8 +132,8 @@ def test_claws_sends_and_keeps_a_copy(user, start, other, transport: str) -> Non
     claws.queue(message, user.address, user.address)
     claws.run("--receive-all")  # it looks into its queue too
     claws.run("--send")
-    wait_for({"mine"}, lambda: set(flags_of(other, "Sent")))
-    wait_for({"mine"}, lambda: set(flags_of(other, "INBOX")))
+    wait_for({"mine"}, lambda: set(flags_of(other, "Sent", but=OWN)))
+    wait_for({"mine"}, lambda: set(flags_of(other, "INBOX", but=OWN)))
     for name in ("Sent", "INBOX"):
         other.select(name, readonly=True)
         assert other.fetch("1", "(BODY.PEEK[TEXT])")[1][0][1] == ".Grüße\r\n".encode(), name
@@ -159,25 +149,4 @@ def test_claws_fetches_by_pop3(user, start, other, transport: str) -> None:
     claws.run("--receive-all")
     wanted = ["The text of ä alpha.\n", "The text of ä beta.\n"]
     wait_for(wanted, lambda: [text.partition("\n\n")[2] for text in claws.fetched()])
-    wait_for({}, lambda: flags_of(other, "INBOX"))
-
-
-def flags_of(client: imaplib.IMAP4, mailbox: str) -> dict[str, list[str]]:
-    """The flags of each message but \\Recent and words of the program's own, by the last word of its subject."""
-    status, _ = client.select(mailbox, readonly=True)
-    assert status == "OK", mailbox
-    found = {}
-    for number in client.search(None, "UNDELETED")[1][0].split():
-        _, rows = client.fetch(number, "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-        told, subject = next(row for row in rows if isinstance(row, tuple))
-        flags = {flag.decode() for flag in imaplib.ParseFlags(told)} - {"\\Recent", "NonJunk"}
-        found[subject.split()[-1].decode()] = sorted(flags)
-    return found
-
-
-def wait_for(wanted: Any, look: Callable[[], Any]) -> None:
-    """Claws answers commands before it has done what they say."""
-    deadline = time.monotonic() + WAIT_S
-    while (seen := look()) != wanted:
-        assert time.monotonic() < deadline, (seen, wanted)
-        time.sleep(0.2)
+    wait_for({}, lambda: flags_of(other, "INBOX", but=OWN))

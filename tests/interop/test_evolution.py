@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from tests.interop.evolution import Evolution, is_installed
+from tests.interop.looking import flags_of, wait_for
 
 from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
 from pillarbox.config.schema import Config, Listen, Pop3, Security
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Directory
-
-WAIT_S = 20.0
 
 PASSWORD = "Pass word 7"
 MESSAGES = tuple(
@@ -54,16 +53,6 @@ def start(installed: None, user: Any, tmp_path: Path) -> Iterator[Callable[..., 
         yield run
 
 
-@pytest.fixture
-def other(user: Any) -> Iterator[imaplib.IMAP4_SSL]:
-    """Another client of the account."""
-    with imaplib.IMAP4_SSL(
-        "localhost", user.port("imap", "tls"), ssl_context=user.server.client_context()
-    ) as client:
-        client.login(user.address, user.password)
-        yield client
-
-
 def test_evolution_lists_and_reads(start, transport: str) -> None:
     program = start(transport)
     letters = program.call("letters", "INBOX", True)
@@ -91,9 +80,12 @@ def test_evolution_marks_moves_copies_and_expunges(start, other) -> None:
     program.call("file", "INBOX", ["2"], DEEP, False)
     program.call("mark", "INBOX", "3", ["\\Deleted"])
     program.call("expunge", "INBOX")
-    assert flags_of(other, "INBOX") == {"beta": []}
+    assert flags_of(other, "INBOX", which="ALL") == {"beta": []}
     deep = '"T&AOQ-glich &- so/unten"'
-    assert flags_of(other, deep) == {"alpha": ["\\Flagged", "\\Seen", "project"], "beta": []}
+    assert flags_of(other, deep, which="ALL") == {
+        "alpha": ["\\Flagged", "\\Seen", "project"],
+        "beta": [],
+    }
     assert program.call("letters", DEEP, True) == {
         "1": ["letter alpha", ["\\Flagged", "\\Seen", "project"]],
         "2": ["letter beta", []],
@@ -117,7 +109,7 @@ def test_evolution_appends_and_sends(start, other, user, transport: str) -> None
     )
     program.call("send", message, user.address, user.address)
     assert program.call("append", "Sent", message) == "1"
-    wait_for({"alpha", "beta", "gamma", "mine"}, lambda: set(flags_of(other, "INBOX")))
+    wait_for({"alpha", "beta", "gamma", "mine"}, lambda: set(flags_of(other, "INBOX", which="ALL")))
     for name, number in (("INBOX", "4"), ("Sent", "1")):
         other.select(name, readonly=True)
         assert other.fetch(number, "(BODY.PEEK[TEXT])")[1][0][1] == b".Hello\r\n", name
@@ -205,23 +197,3 @@ def change_inbox(user: Any, other: imaplib.IMAP4) -> None:
     other.store("1", "+FLAGS", "(\\Answered)")
     other.store("2", "+FLAGS", "(\\Deleted)")
     other.expunge()
-
-
-def flags_of(client: imaplib.IMAP4, mailbox: str) -> dict[str, list[str]]:
-    """The flags of each message but \\Recent, sorted, by the last word of its subject."""
-    status, _ = client.select(mailbox, readonly=True)
-    assert status == "OK", mailbox
-    found = {}
-    for number in client.search(None, "ALL")[1][0].split():
-        _, rows = client.fetch(number, "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-        told, subject = next(row for row in rows if isinstance(row, tuple))
-        flags = {flag.decode() for flag in imaplib.ParseFlags(told)} - {"\\Recent"}
-        found[subject.split()[-1].decode()] = sorted(flags)
-    return found
-
-
-def wait_for(wanted: Any, look: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while (seen := look()) != wanted:
-        assert time.monotonic() < deadline, (seen, wanted)
-        time.sleep(0.2)

@@ -1,14 +1,11 @@
 """Thunderbird: an account over TLS, folders by their use, IDLE, moves, marks, a search on the server, mail it sends."""
 
-import imaplib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.interop.looking import flags_of, wait_for
 from tests.interop.thunderbird import Thunderbird, is_installed
-
-WAIT_S = 60.0
 
 MESSAGES = tuple(
     b"From: carol@example.net\r\nTo: user@example.test\r\nSubject: letter %s\r\n"
@@ -150,16 +147,6 @@ def thunderbird(user, tmp_path: Path) -> Iterator[Thunderbird]:
         yield program
 
 
-@pytest.fixture
-def other(user) -> Iterator[imaplib.IMAP4_SSL]:
-    """Another client of the account."""
-    with imaplib.IMAP4_SSL(
-        "localhost", user.port("imap", "tls"), ssl_context=user.server.client_context()
-    ) as client:
-        client.login(user.address, user.password)
-        yield client
-
-
 def test_thunderbird_knows_folders_and_reads_mail(user, thunderbird: Thunderbird, other) -> None:
     """RFC 6154: what each folder is for. A message that was read is read for everybody."""
     uses = ("Inbox", "Drafts", "SentMail", "Trash", "Junk", "Archive")
@@ -174,7 +161,7 @@ def test_thunderbird_knows_folders_and_reads_mail(user, thunderbird: Thunderbird
     assert names == ["INBOX", "Drafts", "Sent", "Trash", "Junk", "Archive"]
     text = thunderbird.run(_READ, subject="letter beta")
     assert text.endswith("\r\n\r\nThe text of \u00c3\u00a4 beta.\r\n")  # one character an octet
-    wait_until(lambda: flags_of(other, "INBOX") == {"alpha": [], "beta": ["\\Seen"], "gamma": []})
+    wait_for({"alpha": [], "beta": ["\\Seen"], "gamma": []}, lambda: flags_of(other, "INBOX"))
 
 
 def test_thunderbird_hears_of_what_others_do(user, thunderbird: Thunderbird, other) -> None:
@@ -213,7 +200,7 @@ def test_thunderbird_files_marks_and_deletes(user, thunderbird: Thunderbird, oth
         '"Arbeit/T&AOQ-glich"': {"alpha": []},
     }
     for name, letters in wanted.items():
-        wait_until(lambda name=name, letters=letters: flags_of(other, name) == letters)
+        wait_for(letters, lambda name=name: flags_of(other, name))
 
 
 def test_thunderbird_searches_on_the_server_and_sends(
@@ -225,25 +212,4 @@ def test_thunderbird_searches_on_the_server_and_sends(
         "Message-ID: <mine@example.test>\r\n\r\nHello\r\n"
     )
     thunderbird.run(_SEND, message=message, address=user.address, subject="a letter of mine")
-    wait_until(lambda: "mine" in flags_of(other, "Sent"))
-
-
-def flags_of(client: imaplib.IMAP4, mailbox: str) -> dict[str, list[str]]:
-    """The flags of each message but \\Recent, sorted, by the last word of its subject."""
-    status, _ = client.select(mailbox, readonly=True)
-    assert status == "OK", mailbox
-    found = {}
-    for number in client.search(None, "UNDELETED")[1][0].split():
-        _, rows = client.fetch(number, "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-        told, subject = next(row for row in rows if isinstance(row, tuple))
-        flags = {flag.decode() for flag in imaplib.ParseFlags(told)} - {"\\Recent"}
-        found[subject.split()[-1].decode()] = sorted(flags)
-    return found
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Thunderbird works its changes off behind its own picture of the folder."""
-    deadline = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for(True, lambda: "mine" in flags_of(other, "Sent"))

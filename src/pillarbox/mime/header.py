@@ -75,10 +75,7 @@ def unfold(raw: bytes) -> bytes:
     value = raw.strip(b" \t\r\n")
     if b"\n" not in value:
         return value
-    folds = value.count(b"\n ") + value.count(b"\n\t")
-    if folds == value.count(b"\n"):  # as it should be: in a third of the time
-        return value.replace(b"\r\n", b"").replace(b"\n", b"")
-    # A whole header block; a regular expression would look at each octet.
+    # A regular expression would look at each octet.
     first, *others = value.split(b"\n")
     pieces = [first]
     for line in others:

@@ -9,8 +9,6 @@ LONGEST_LINE = 998
 
 _FEW_OCTETS = 16 * 1024
 """So many are looked through by the way that is fast for lines of usual length, whatever is in them."""
-
-
 _NO_LINE_ENDS = bytes(octet for octet in range(256) if octet not in b"\r\n")
 
 

@@ -49,7 +49,6 @@ from pillarbox.store.unit import (
     apply_at_once,
     fail_all,
     group_size,
-    is_light,
     is_short,
     nothing,
     records_of,
@@ -345,14 +344,13 @@ class Committer:
         needed = sum(len(arrival.record) for arrival in arrivals)
         needed += sum(unit.journal_octets for _, group in applied for unit in group.units)
         for file, units in ready:
-            is_synced = not is_light(units)
-            if self._must_sync(file) or (is_synced and not is_short(units)):
+            if self._must_sync(file) or not is_short(units):
                 self._start(self._commit_in_thread(file, units))
-            elif is_synced:
-                short.append((file, units))
-            else:
+            elif all(unit.journalled is not None for unit in units):
                 journalled.append((file, units))
                 needed += sum(unit.journal_octets for unit in units)
+            else:
+                short.append((file, units))
         await self._commit_short(short)
         if not journalled and not applied and not arrivals:
             await asyncio.sleep(0)

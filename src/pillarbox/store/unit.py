@@ -65,17 +65,9 @@ def group_size(units: list[Unit]) -> int:
 
 
 def is_short(units: list[Unit]) -> bool:
-    """Whether the event loop can wait for a group that a sync has to make durable."""
+    """Whether the event loop can wait for a group."""
     return (
         all(unit.is_short or unit.journalled is not None for unit in units)
-        and sum(unit.octets for unit in units) <= LIGHT_OCTETS
-    )
-
-
-def is_light(units: list[Unit]) -> bool:
-    """Whether a group is made durable by the journal and is quickly applied."""
-    return (
-        all(unit.journalled is not None for unit in units)
         and sum(unit.octets for unit in units) <= LIGHT_OCTETS
     )
 
