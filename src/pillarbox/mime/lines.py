@@ -3,33 +3,35 @@
 All of it takes time in proportion to the octets, whatever is in them.
 """
 
+from io import IncrementalNewlineDecoder
+
 LONGEST_LINE = 998
 """Octets without CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1)."""
 
-
-_FEW_OCTETS = 16 * 1024
-"""So many are looked through by the way that is fast for lines of usual length, whatever is in them."""
-_NO_LINE_ENDS = bytes(octet for octet in range(256) if octet not in b"\r\n")
-
-
-def count_octet(octets: bytes, octet: bytes, start: int = 0) -> int:
-    """How often a message has a CR or an LF from `start` on; `octet` is one of them."""
-    if len(octets) > _FEW_OCTETS:
-        return octets.count(octet, start)
-    if start:
-        octets = octets[start:]
-    # bytes.count stops at each hit: to take them all out is two to five times as fast where they are 20 octets apart
-    # or more, but ten times as slow where there is nothing else.
-    return len(octets) - len(octets.replace(octet, b""))
+_PIECE_OCTETS = 16 * 1024
+_DENSE = 8
+"""Octets from one to the next, or fewer."""
 
 
-def has_bare_cr_or_lf(octets: bytes) -> bool:
+def count_lf(octets: bytes, start: int = 0) -> int:
+    """How often a message has an LF from `start` on."""
+    # bytes.count looks at each octet by itself (CPython 3.11): to take all out is two to five times as fast where they
+    # are 20 octets apart or more, but ten times as slow where there is nothing else.
+    found = 0
+    for begin in range(start, len(octets), _PIECE_OCTETS):
+        piece = octets[begin : begin + _PIECE_OCTETS]
+        there = len(piece) - len(piece.replace(b"\n", b""))
+        found += there
+        if there * _DENSE > len(piece):
+            return found + octets.count(b"\n", begin + len(piece))
+    return found
+
+
+def has_bare_cr_or_lf(octets: bytes | memoryview) -> bool:
     """Whether some CR has no LF behind it, or some LF no CR before it."""
-    if len(octets) > _FEW_OCTETS:
-        ends = len(octets.translate(None, _NO_LINE_ENDS))
-    else:
-        ends = count_octet(octets, b"\n") + count_octet(octets, b"\r")
-    return ends != 2 * octets.count(b"\r\n")
+    ends = IncrementalNewlineDecoder(None, translate=False)
+    ends.decode(str(octets, "latin-1"), final=True)
+    return ends.newlines not in (None, "\r\n")
 
 
 def has_long_line(octets: bytes) -> bool:

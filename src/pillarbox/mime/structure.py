@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pillarbox.mime.comments import remove_comments
 from pillarbox.mime.envelope import ENVELOPE_FIELDS, parse_addresses, render_envelope
 from pillarbox.mime.header import HeaderValues, header_end, header_values, split_header
-from pillarbox.mime.lines import count_octet
+from pillarbox.mime.lines import count_lf
 from pillarbox.mime.parameters import (
     MAX_PARAMETERS,
     Parameters,
@@ -92,7 +92,7 @@ def parse_structure(octets: bytes, header_size: int, values: HeaderValues) -> Pa
         _Builder(octets, header_size).build(root)
     else:
         root.end = len(octets) - header_size
-        root.lines = count_octet(octets, b"\n", header_size)
+        root.lines = count_lf(octets, header_size)
     return root
 
 

@@ -32,8 +32,10 @@ from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.journal import (
     SEGMENT_OCTETS,
+    Framed,
     Journal,
     format_record,
+    framed_size,
     run_of,
 )
 from pillarbox.store.messages import Append, Appended
@@ -66,7 +68,7 @@ MOST_LOCKS_AWAITED = 32
 SLICE_S = 0.005
 """How long the committer keeps the event loop at a time, but for a single group."""
 
-INLINE_OCTETS = 256 * 1024
+INLINE_OCTETS = 1 << 20
 """For the journal in one turn: more is written in a thread."""
 
 LONGEST_PUT_S = 20.0
@@ -87,7 +89,7 @@ class _Arrival:
 
     account: int
     taken: Taken
-    record: bytes
+    record: Framed
     done: "asyncio.Future[None]"
 
 
@@ -341,7 +343,7 @@ class Committer:
         applied, self._unjournalled = self._unjournalled, []
         journalled: list[tuple[AccountFile, list[Unit]]] = []
         short: list[tuple[AccountFile, list[Unit]]] = []
-        needed = sum(len(arrival.record) for arrival in arrivals)
+        needed = sum(framed_size(arrival.record) for arrival in arrivals)
         needed += sum(unit.journal_octets for _, group in applied for unit in group.units)
         for file, units in ready:
             if self._must_sync(file) or not is_short(units):
@@ -392,7 +394,7 @@ class Committer:
         self,
         groups: list[tuple[AccountFile, list[Unit]]],
         applied: list[tuple[AccountFile, Applied]],
-        records: list[bytes],
+        records: list[Framed],
     ) -> None:
         """Apply groups of appends, not yet durable, and add them and their records for the journal; those whose file is
         locked come in a later turn."""
@@ -448,11 +450,11 @@ class Committer:
                     unit.error = failure
         self._finish(file, group)
 
-    async def _write_journal(self, records: list[bytes], accounts: set[int]) -> None:
+    async def _write_journal(self, records: list[Framed], accounts: set[int]) -> None:
         """Few records are written at once, as the files of accounts are, and synced by the kernel; many in a thread."""
         journal = self._journal
         descriptor = journal.descriptor
-        if descriptor is not None and sum(map(len, records)) <= INLINE_OCTETS:
+        if descriptor is not None and sum(map(framed_size, records)) <= INLINE_OCTETS:
             journal.write_unsynced(records, accounts)
             await self._syncs.sync(descriptor)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from pillarbox.mime.header import header_end
-from pillarbox.mime.lines import count_octet
+from pillarbox.mime.lines import count_lf, has_bare_cr_or_lf
 from pillarbox.mime.message import Message, parse_message
 
 PIECE_OCTETS = 512 * 1024
@@ -177,9 +177,11 @@ def count_line_ends_added(octets: bytes | memoryview) -> int:
     if not octets:
         return 0
     added = 0 if octets[-1] == 10 else 2
+    if not has_bare_cr_or_lf(octets):
+        return added
     for start in range(0, len(octets), PIECE_OCTETS):
         piece = bytes(octets[start : start + PIECE_OCTETS])
-        added += count_octet(piece, b"\n") - piece.count(b"\r\n")
+        added += count_lf(piece) - piece.count(b"\r\n")
         if start and piece[0] == 10 and octets[start - 1] == 13:
             added -= 1  # a CRLF across two pieces
     return added

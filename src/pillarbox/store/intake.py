@@ -23,7 +23,7 @@ RETRY_S = 5.0
 """After a file took nothing (a full disk)."""
 
 MOST_MESSAGES = 32
-MOST_OCTETS = 96 * 1024
+MOST_OCTETS = 256 * 1024
 """What goes into a file at a time: the event loop waits for it, some 3 ms."""
 
 MOST_OCTETS_HELD = 32 << 20

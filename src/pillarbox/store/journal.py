@@ -11,7 +11,7 @@ yet put into its file (`intake`) has a UID of 0, and for a ModSeq its sequence i
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,8 +27,8 @@ SEGMENT_OCTETS = 64 << 20
 ALLOCATION_OCTETS = 8 << 20
 """Room is taken in steps of this, so that a full disk shows before anything was changed."""
 
-WRITTEN_OCTETS = 1 << 20
-"""About so many are written at a time: joining them keeps the event loop from running."""
+MOST_PIECES = 1000
+"""That one system call writes (Linux: IOV_MAX is 1024)."""
 
 MAGIC = b"pillarbox journal 2\n"
 
@@ -36,6 +36,12 @@ _FRAME = struct.Struct("<II")
 _NUMBERS = struct.Struct("<QQIIIQqQIHHI")
 # run, account, mailbox, uidvalidity, uid, modseq, internaldate, savedate, flags, then the lengths of
 # keywords, delivery key and prefix
+
+
+Octets = bytes | memoryview
+
+Framed = tuple[bytes, Octets]
+"""A record as it is written: all that stands in front of the message, and the message."""
 
 
 @dataclass(slots=True)
@@ -57,11 +63,12 @@ class Record:
     octets: bytes
 
 
-def format_record(run: int, account: int, item: Append, given: Appended, savedate: int) -> bytes:
-    """The octets of a record, framed."""
+def format_record(run: int, account: int, item: Append, given: Appended, savedate: int) -> Framed:
+    """A record. The message in it is not copied."""
     words = b" ".join(item.keywords)
     key = item.delivery_key.encode()
-    rest = b"".join(
+    octets = item.content.octets
+    head = b"".join(
         (
             _NUMBERS.pack(
                 run,
@@ -80,10 +87,15 @@ def format_record(run: int, account: int, item: Append, given: Appended, savedat
             words,
             key,
             item.prefix,
-            item.content.octets,
         )
     )
-    return _FRAME.pack(len(rest), crc32(rest)) + rest
+    checksum = crc32(octets, crc32(head))
+    return _FRAME.pack(len(head) + len(octets), checksum) + head, octets
+
+
+def framed_size(record: Framed) -> int:
+    """Octets of a record."""
+    return len(record[0]) + len(record[1])
 
 
 def read_records(octets: bytes) -> Iterator[Record]:
@@ -142,7 +154,8 @@ class JournalFile(Protocol):
     def allocate(self, size: int) -> None:
         """Take room up to `size` octets. Raises OSError."""
 
-    def write(self, offset: int, octets: bytes) -> None: ...
+    def write(self, offset: int, pieces: Sequence[Octets]) -> None:
+        """One behind the other. Raises OSError."""
 
     def sync(self) -> None: ...
 
@@ -160,12 +173,14 @@ class _File:
     def allocate(self, size: int) -> None:
         os.posix_fallocate(self._descriptor, 0, size)
 
-    def write(self, offset: int, octets: bytes) -> None:
-        view = memoryview(octets)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            offset += written
-            view = view[written:]
+    def write(self, offset: int, pieces: Sequence[Octets]) -> None:
+        for start in range(0, len(pieces), MOST_PIECES):
+            part = pieces[start : start + MOST_PIECES]
+            written, size = os.pwritev(self._descriptor, part, offset), sum(map(len, part))
+            while written < size:  # the disk took less than was asked for
+                rest = memoryview(b"".join(part))[written:]
+                written += os.pwrite(self._descriptor, rest, offset + written)
+            offset += size
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
@@ -258,7 +273,7 @@ class Journal:
         file = self._files.open(path)
         try:
             file.allocate(ALLOCATION_OCTETS)
-            file.write(0, MAGIC)
+            file.write(0, [MAGIC])
             file.sync()
             sync_folder(self._folder)
         except OSError:
@@ -270,7 +285,7 @@ class Journal:
         self._offset = len(MAGIC)
         self._allocated = ALLOCATION_OCTETS
 
-    def write(self, records: list[bytes], accounts: set[int]) -> None:
+    def write(self, records: list[Framed], accounts: set[int]) -> None:
         """Append records within what was reserved and make them durable. Blocks. An OSError is fatal: after
         a failed sync nobody knows what is on the disk."""
         self.write_unsynced(records, accounts)
@@ -282,24 +297,14 @@ class Journal:
         """Of the present segment, for those who can have it synced otherwise."""
         return self._file.descriptor if self._file is not None else None
 
-    def write_unsynced(self, records: list[bytes], accounts: set[int]) -> None:
+    def write_unsynced(self, records: list[Framed], accounts: set[int]) -> None:
         """The same, but the caller makes them durable."""
         assert self._file is not None
         assert self._segment is not None
         self._segment.accounts |= accounts
-        offset = self._offset
-        waiting: list[bytes] = []
-        size = 0
-        for record in records:
-            waiting.append(record)
-            size += len(record)
-            if size >= WRITTEN_OCTETS:
-                self._file.write(offset, b"".join(waiting))
-                offset += size
-                waiting, size = [], 0
-        if waiting:
-            self._file.write(offset, b"".join(waiting))
-        self._offset = offset + size
+        pieces = [piece for record in records for piece in record]
+        self._file.write(self._offset, pieces)
+        self._offset += sum(map(len, pieces))
 
     def cut(self) -> Segment | None:
         """End the present segment, if any, and return it; the caller syncs its accounts, then calls `remove`."""

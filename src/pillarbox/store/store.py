@@ -30,7 +30,7 @@ from pillarbox.store.commit import Committer
 from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.damage import Damage
 from pillarbox.store.directory import Directory, set_share
-from pillarbox.store.journal import Journal, JournalFiles, RealFiles, format_record
+from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
@@ -48,8 +48,9 @@ CACHES_OCTETS = 512 << 20
 """Of what SQLite keeps in memory, for all workers together: without a bound, thousands of open files would take
 gigabytes."""
 
-LARGEST_JOURNALLED = 64 * 1024
-"""Octets of a message that still goes through the journal; larger ones are written once, at FULL."""
+LARGEST_JOURNALLED = 512 * 1024
+"""Octets of a message that still goes through the journal: the event loop writes it within a millisecond. Larger ones
+are written once, at FULL."""
 
 
 class Store:
@@ -239,7 +240,7 @@ class Store:
         self,
         account: int,
         work: Callable[[Tx], T],
-        journalled: Callable[[T], bytes] | None,
+        journalled: Callable[[T], Framed | None] | None,
         octets: int,
         *,
         is_short: bool = False,
@@ -297,8 +298,8 @@ class Store:
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         clock, run = self.clock, self._journal.run
 
-        def journalled(given: Appended) -> bytes:
-            return format_record(run, account, item, given, int(clock())) if given.uid else b""
+        def journalled(given: Appended) -> Framed | None:
+            return format_record(run, account, item, given, int(clock())) if given.uid else None
 
         unit = Unit(
             lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
@@ -317,7 +318,8 @@ class Store:
 
     def deliver_soon(self, account: int, item: Append) -> "asyncio.Future[Any]":
         """`deliver` for a caller that does several at once."""
-        if item.size <= LARGEST_JOURNALLED:
+        # What lies in a temporary file of the session's is not there any more when the account's file gets it.
+        if item.size <= LARGEST_JOURNALLED and isinstance(item.content.octets, bytes):
             taken = self._committer.take(account, item)
             if taken is not None:
                 self.tally.stored += 1

@@ -12,6 +12,7 @@ from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile
 from pillarbox.store.intake import Taken
+from pillarbox.store.journal import Framed
 from pillarbox.store.tx import Tx
 
 MOST_UNITS_A_GROUP = 32
@@ -29,11 +30,11 @@ log = logging.getLogger("pillarbox.store")
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """One unit of work that waits: `work` runs in the transaction; `journalled` gives the octets of its journal
-    records from its result, or None where only a synced commit makes it durable."""
+    """One unit of work that waits: `work` runs in the transaction; `journalled` gives its journal record, if
+    any, from its result, or None where only a synced commit makes it durable."""
 
     work: Callable[[Tx], Any]
-    journalled: Callable[[Any], bytes] | None
+    journalled: Callable[[Any], Framed | None] | None
     journal_octets: int
     done: "asyncio.Future[Any]"
     octets: int = 0
@@ -72,9 +73,8 @@ def is_short(units: list[Unit]) -> bool:
     )
 
 
-def nothing(_result: Any) -> bytes:
+def nothing(_result: Any) -> None:
     """The journal record of a unit that nobody was promised anything of."""
-    return b""
 
 
 def apply(file: AccountFile, units: list[Unit], level: str, now_s: int) -> Applied:
@@ -155,7 +155,7 @@ def _roll_back(file: AccountFile) -> None:
         file.writer.execute("ROLLBACK")
 
 
-def records_of(group: Applied) -> list[bytes]:
+def records_of(group: Applied) -> list[Framed]:
     """Of those of its appends that worked, for the journal."""
     return [
         record

@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +141,8 @@ class PowerJournalFile:
     def allocate(self, size: int) -> None:
         self._disk.events.append(Event("write", self._path, size - 1, b"\0"))
 
-    def write(self, offset: int, octets: bytes) -> None:
+    def write(self, offset: int, pieces: Sequence[bytes]) -> None:
+        octets = b"".join(pieces)
         os.pwrite(self._file.fileno(), octets, offset)  # for a worker that takes it over
         self._disk.events.append(Event("write", self._path, offset, octets))
 
