@@ -25,10 +25,10 @@ from bench.process import wait_for_port
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.dates import pack_date
 from pillarbox.core.secret import Secret
-from pillarbox.store import mailboxes, messages
+from pillarbox.store import appending, mailboxes, messages
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.directory import Directory
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
 from pillarbox.testing.loopwatch import Record
@@ -111,7 +111,7 @@ def _message(number: int) -> bytes:
 
 def _append_all(items: list[Append], tx: Tx) -> None:
     for item in items:
-        messages.append(tx, item)
+        appending.append(tx, item)
 
 
 async def _fill(store: Store, account: int, count: int) -> None:

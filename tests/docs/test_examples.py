@@ -19,8 +19,8 @@ from pillarbox.cli.main import pillarbox
 from pillarbox.config.load import load_config
 from pillarbox.core.dates import pack_date
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pillarbox.store import mailboxes, messages
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 COUNT = 1000

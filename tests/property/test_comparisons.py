@@ -24,8 +24,8 @@ from pillarbox.imapd.thread import thread
 from pillarbox.mime import fold as fold_module
 from pillarbox.mime.charset import decode_searched
 from pillarbox.mime.fold import fold, has_folded, order_key
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 LETTERS = (

@@ -25,8 +25,8 @@ from pillarbox.mime.fold import fold
 from pillarbox.mime.header import decode_searched_header, header_end
 from pillarbox.mime.message import parse_message
 from pillarbox.store import search_index
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 _WORDS = (

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pillarbox.core.errors import Unavailable
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 

@@ -24,8 +24,8 @@ from pillarbox.mime.fold import has_folded
 from pillarbox.smtp.reply import SENDER_NOT_YOURS
 from pillarbox.smtpd.message import HEADER_TOO_LARGE, LARGEST_HEADER, Additions, prepare
 from pillarbox.store import mailboxes
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 ADDITIONS = Additions(b"Mon, 1 Jan 2024 00:00:00 +0000", b"<a@example.org>")

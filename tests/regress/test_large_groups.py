@@ -7,9 +7,9 @@ import pytest
 
 from pillarbox.store import messages
 from pillarbox.store import unit as unit_module
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.store.unit import MOST_OCTETS_A_GROUP
 

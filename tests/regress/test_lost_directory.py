@@ -7,9 +7,9 @@ import pytest
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.directory import Directory
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 

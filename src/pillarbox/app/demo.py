@@ -14,8 +14,8 @@ from pillarbox.auth.passwords import hash_password
 from pillarbox.config.schema import Config, Listen
 from pillarbox.core.secret import Secret
 from pillarbox.store import mailboxes
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 DOMAIN = "example.test"

@@ -14,9 +14,9 @@ from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.quota import note_growth
 from pillarbox.delivery.trace import delivery_fields
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import Content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append, Appended
 from pillarbox.store.store import Store
 from pillarbox.store.told import tell_filed
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 import apsw
 
 from pillarbox.core.errors import Failure
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
 from pillarbox.store.told import tell_filed

@@ -11,9 +11,9 @@ from pillarbox.core.errors import Failure
 from pillarbox.core.size import format_size
 from pillarbox.mime.build import format_field
 from pillarbox.store import quota
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
 from pillarbox.store.quota import Quota, Usage
 from pillarbox.store.store import Store
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.picture import Picture, put_own
 from pillarbox.store import standing
+from pillarbox.store.appending import Appended
 from pillarbox.store.mailboxes import Name
-from pillarbox.store.messages import Appended
 from pillarbox.store.standing import Eyes, Standing
 from pillarbox.store.tx import Tx
 

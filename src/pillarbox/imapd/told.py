@@ -6,7 +6,8 @@ from pillarbox.core.flags import SYSTEM_FLAG_TEXT
 from pillarbox.imap.syntax_fetch import FetchItem
 from pillarbox.imapd.client import Client
 from pillarbox.imapd.places import Place
-from pillarbox.store.messages import Append, Appended, Ranges
+from pillarbox.store.appending import Append, Appended
+from pillarbox.store.messages import Ranges
 from pillarbox.trace.events import Copied, Expunged, Flagged, Uploaded, place_of
 from pillarbox.trace.message_id import find_message_id
 

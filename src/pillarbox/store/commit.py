@@ -29,6 +29,7 @@ from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.journal import (
     SEGMENT_OCTETS,
@@ -38,7 +39,6 @@ from pillarbox.store.journal import (
     framed_size,
     run_of,
 )
-from pillarbox.store.messages import Append, Appended
 from pillarbox.store.quota import Usage
 from pillarbox.store.retirement import Retirement, checkpoint
 from pillarbox.store.syncing import Syncs

@@ -6,13 +6,13 @@ until then. `taken`, in the file, says up to which record of this worker's journ
 appends those behind it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pillarbox.store import messages
+from pillarbox.store import appending
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import make_content
 from pillarbox.store.journal import Record
-from pillarbox.store.messages import Append, Appended
 from pillarbox.store.quota import Usage
 from pillarbox.store.tx import Tx
 
@@ -166,17 +166,13 @@ class Intake:
         return done
 
 
-def append_all(tx: Tx, worker: str, run: int, batch: Iterable[Taken]) -> list[Appended]:
+def append_all(tx: Tx, worker: str, run: int, batch: Sequence[Taken]) -> list[Appended]:
     """Add messages to the file and note that it has them."""
-    last = 0
-    done = []
-    for taken in batch:
-        done.append(messages.append(tx, taken.item))
-        last = taken.sequence
+    done = appending.append_all(tx, [taken.item for taken in batch], {})
     tx.execute(
         "INSERT INTO taken VALUES (?, ?, ?, ?)"
         " ON CONFLICT (account, worker, run) DO UPDATE SET sequence = excluded.sequence",
-        (tx.account, worker, run, last),
+        (tx.account, worker, run, batch[-1].sequence),
     )
     return done
 

@@ -18,8 +18,8 @@ from typing import Protocol
 from zlib import crc32
 
 from pillarbox.core.errors import DiskFull
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.database import sync_folder
-from pillarbox.store.messages import Append, Appended
 
 SEGMENT_OCTETS = 64 << 20
 """A segment that is this long is followed by a new one."""

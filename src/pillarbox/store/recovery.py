@@ -18,10 +18,10 @@ import apsw
 
 from pillarbox.core import flags as flag
 from pillarbox.core.errors import Unavailable
-from pillarbox.store import journal, mailboxes, messages
+from pillarbox.store import appending, journal, mailboxes
 from pillarbox.store.accounts import Accounts
+from pillarbox.store.appending import Added
 from pillarbox.store.intake import append_all, append_of, find_lacking
-from pillarbox.store.messages import Numbers
 from pillarbox.store.retirement import checkpoint
 from pillarbox.store.tx import Tx
 
@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 def put_in_order(tx: Tx, generation: int) -> None:
     """Skip numbers in every mailbox and drop half-written bodies, once for each unclean stop."""
     for (content,) in tx.rows("SELECT content FROM staged WHERE account = ?", (tx.account,)):
-        messages.discard_staged(tx, content)
+        appending.discard_staged(tx, content)
     row = tx.row(
         "UPDATE account_state SET generation = ?, modseq = modseq + ?, next_content = next_content + ?"
         " WHERE account = ? RETURNING modseq",
@@ -98,7 +98,9 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
             "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)",
             (tx.account, item.delivery_key, record.savedate),
         )
-    messages.insert_message(tx, item, Numbers(record.uid, record.modseq, state[1], record.savedate))
+    appending.insert_messages(
+        tx, [Added(item, record.uid, record.modseq, state[1], record.savedate)]
+    )
     return True
 
 

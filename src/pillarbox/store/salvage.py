@@ -15,10 +15,10 @@ from typing import Any
 import apsw
 
 from pillarbox.core.dates import pack_date
-from pillarbox.store import database, mailboxes, messages, sort_keys
+from pillarbox.store import appending, database, mailboxes, messages, sort_keys
+from pillarbox.store.appending import Append
 from pillarbox.store.content import PIECE_BITS, make_content
 from pillarbox.store.mailboxes import Name
-from pillarbox.store.messages import Append
 from pillarbox.store.tx import Tx
 
 RECOVERED = "Recovered"
@@ -320,7 +320,9 @@ def _render_again(tx: Tx, content: int) -> None:
         tx.execute("DELETE FROM body_piece WHERE id BETWEEN ? AND ?", pieces)
         for table in ("octets", "rendered", "fields", "sort_key", "line_end"):
             tx.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
-        messages.insert_content(tx, make_content(octets), content)
+        known = make_content(octets)
+        appending.insert_contents(tx, [(content, known, b"")])
+        appending.insert_further_pieces(tx, known, content)
 
 
 def _octets(tx: Tx, content: int) -> bytes:
@@ -382,7 +384,7 @@ def _recover_lost(tx: Tx, whole: set[int]) -> int:
         target = mailboxes.create(tx, _free(tx, RECOVERED))
         for content in lost:
             item = Append(target.id, make_content(_octets(tx, content)), pack_date(tx.now_s, 0))
-            messages.append(tx, item)
+            appending.append(tx, item)
     for content in {row[0] for row in tx.rows("SELECT content FROM octets", ())} - placed:
         if content in whole or not tx.row("SELECT 1 FROM message WHERE content = ?", (content,)):
             tx.execute(

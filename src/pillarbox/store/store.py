@@ -15,23 +15,23 @@ from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.tally import Tally
 from pillarbox.store import (
     acl,
+    appending,
     database,
     journal,
     mailboxes,
     maildrop,
-    messages,
     quota,
     reclaim,
     recovery,
     search_index,
 )
 from pillarbox.store.accounts import AccountFile, Accounts, account_path
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.commit import Committer
 from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.damage import Damage
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
-from pillarbox.store.messages import Append, Appended
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
@@ -302,7 +302,7 @@ class Store:
             return format_record(run, account, item, given, int(clock())) if given.uid else None
 
         unit = Unit(
-            lambda tx: messages.append(tx, item), journalled, item.size + 512, future, item.size
+            lambda tx: appending.append(tx, item), journalled, item.size + 512, future, item.size
         )
         self._committer.submit(account, unit)
         return future
@@ -341,17 +341,14 @@ class Store:
         staged: dict[int, int] = {}
 
         def append_staged(tx: Tx) -> list[Appended]:
-            done = [
-                messages.append(tx, item, staged.get(number, 0))
-                for number, item in enumerate(items)
-            ]
+            done = appending.append_all(tx, items, staged)
             work(tx)
             return done
 
         try:
             for number, item in enumerate(items):
                 if item.content.body_size > 2 * PIECE_OCTETS:
-                    staged[number] = await self._write_soon(account, messages.stage)
+                    staged[number] = await self._write_soon(account, appending.stage)
                     await self._write_pieces(account, item, staged[number])
             octets = sum(min(item.size, PIECE_OCTETS) for item in items)
             return await self._write_synced(account, append_staged, octets)
@@ -366,7 +363,7 @@ class Store:
             await self._write_soon(
                 account,
                 partial(
-                    messages.insert_body_piece, content=item.content, number=content, piece=piece
+                    appending.insert_body_piece, content=item.content, number=content, piece=piece
                 ),
                 PIECE_OCTETS,
             )
@@ -374,7 +371,7 @@ class Store:
     def _discard(self, account: int, content: int) -> None:
         """Give up a staged body, without waiting for it."""
         future = asyncio.get_running_loop().create_future()
-        unit = Unit(lambda tx: messages.discard_staged(tx, content), nothing, 0, future)
+        unit = Unit(lambda tx: appending.discard_staged(tx, content), nothing, 0, future)
         self._committer.submit(account, unit)
 
     async def _append_large(self, account: int, item: Append) -> Appended:
@@ -382,13 +379,13 @@ class Store:
         self.tally.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
-                account, lambda tx: messages.append(tx, item), item.size
+                account, lambda tx: appending.append(tx, item), item.size
             )
-        content = await self._write_soon(account, messages.stage)
+        content = await self._write_soon(account, appending.stage)
         try:
             await self._write_pieces(account, item, content)
             return await self._write_synced(
-                account, lambda tx: messages.append(tx, item, content), PIECE_OCTETS
+                account, lambda tx: appending.append(tx, item, content), PIECE_OCTETS
             )
         except (Refused, Unavailable, asyncio.CancelledError):
             self._discard(account, content)
@@ -432,7 +429,7 @@ class Store:
         for content in dead:
             await self._write_soon(
                 account,
-                partial(messages.discard_staged, content=content),
+                partial(appending.discard_staged, content=content),
             )
         for start in range(0, len(contents), reclaim.SLICE):
             part = contents[start : start + reclaim.SLICE]
@@ -460,7 +457,7 @@ def _find_reclaimable(account: int, path: Path, now_s: int) -> tuple[list[int], 
         connection = database.connect(path)
         try:
             tx = Tx(account, connection, {}, now_s)
-            return reclaim.find_reclaimable(tx), messages.staged(tx)
+            return reclaim.find_reclaimable(tx), appending.staged(tx)
         finally:
             connection.close()
     except apsw.Error as error:

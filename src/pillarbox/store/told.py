@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.mailboxes import INBOX, INBOX_NAME
-from pillarbox.store.messages import Append, Appended
 from pillarbox.trace.events import Filed, place_of
 from pillarbox.trace.recorder import Recorder
 

@@ -22,7 +22,7 @@ MOST_UNITS_A_GROUP = 32
 MOST_OCTETS_A_GROUP = 1 << 20
 """What its units write, but for a single one: the event loop waits for it, 10 to 30 ms."""
 
-LIGHT_OCTETS = 128 * 1024
+LIGHT_OCTETS = 512 * 1024
 """A group that writes more (pieces of large bodies) is applied in a thread."""
 
 log = logging.getLogger("pillarbox.store")

@@ -12,9 +12,9 @@ from pillarbox.app.run import run
 from pillarbox.app.server import Server
 from pillarbox.config.schema import Config, Listen
 from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 

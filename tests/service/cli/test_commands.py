@@ -19,8 +19,8 @@ from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.core.dates import pack_date
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 Run = Callable[..., tuple[int, str, str]]

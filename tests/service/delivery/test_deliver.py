@@ -16,14 +16,14 @@ from pillarbox.delivery import pending as pending_module
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.pending import PendingWorker
-from pillarbox.store import messages
+from pillarbox.store import appending, messages
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import make_content
 from pillarbox.store.pending import PendingDelivery
 from pillarbox.store.store import Store
 
 OCTETS = b"Subject: x\r\n\r\nHello\r\n"
-LARGE = OCTETS + b"0123456789abcdef\r\n" * 5000
+LARGE = OCTETS + b"0123456789abcdef\r\n" * 40_000
 """Too large for the journal."""
 DATE = pack_date(1_795_428_000)
 
@@ -87,7 +87,7 @@ class Broken:
             monkeypatch.setattr(store, name, self._breaking(getattr(store, name)))
 
     def _breaking(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def add(account: int, item: messages.Append) -> "asyncio.Future[Any]":
+        def add(account: int, item: appending.Append) -> "asyncio.Future[Any]":
             if account not in self.errors:
                 return real(account, item)
             failed = asyncio.get_running_loop().create_future()
@@ -171,8 +171,8 @@ def test_if_nobody_can_be_written_the_sender_shall_try_again(
 def test_an_account_that_stays_locked_is_left_to_the_pending_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.1)
-    monkeypatch.setattr(pending_module, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.5)
+    monkeypatch.setattr(pending_module, "LONGEST_WAIT_S", 0.5)
 
     async def work(store: Store) -> None:
         await deliver(store, delivery(1, 2, queue_id="Q0"))
@@ -197,7 +197,7 @@ def test_an_account_that_stays_locked_is_left_to_the_pending_table(
 def test_accounts_that_are_all_locked_are_all_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(deliver_module, "LONGEST_WAIT_S", 0.5)
 
     async def work(store: Store) -> None:
         await deliver(store, delivery(1, 2, queue_id="Q0"))

@@ -27,8 +27,8 @@ from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.service import Service
 from pillarbox.net.tap import Said, Tap
 from pillarbox.store import mailboxes
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.run import LoginFailures
 from pillarbox.store.spool import SpoolRoom
 from pillarbox.store.store import Store

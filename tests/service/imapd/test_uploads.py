@@ -1,6 +1,7 @@
 """APPEND in all its forms, where a transcript cannot say it: NULs, large messages, all or none."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from imap_harness import Imap, serving
 from pillarbox.core.errors import DiskFull
 from pillarbox.imapd import upload
 from pillarbox.imapd.places import Place
-from pillarbox.store import messages
+from pillarbox.store import appending
+from pillarbox.store.appending import Append
 from pillarbox.store.spool import Spool
+from pillarbox.store.tx import Tx
 
 IMAGE = bytes(range(256)) * 40
 PART = b"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n%b\r\n"
@@ -101,19 +104,15 @@ def test_of_several_messages_all_are_stored_or_none(
     # RFC 3502 §6.3.11: no partial appending
     async def test(imap: Imap) -> None:
         client = await imap.login()
-        calls = 0
-        real = messages.append
+        real = appending.append_all
 
-        def fail_at_the_third(*args: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == 3:
-                raise DiskFull
-            return real(*args)
+        def fail_at_the_third(tx: Tx, items: Sequence[Append], staged: Mapping[int, int]) -> Any:
+            real(tx, items[:2], staged)
+            raise DiskFull
 
         large = b"Subject: large\r\n\r\n" + b"0123456789abcdef" * 100_000
         command = b"APPEND INBOX {%d+}\r\n%b {4+}\r\nA: b {4+}\r\nA: c" % (len(large), large)
-        monkeypatch.setattr(messages, "append", fail_at_the_third)
+        monkeypatch.setattr(appending, "append_all", fail_at_the_third)
         assert (await client.command(command))[-1].startswith(b"NO [UNAVAILABLE] ")
         (status,) = await client.ok(b"STATUS INBOX (MESSAGES)")
         assert status == b"* STATUS INBOX (MESSAGES 0)"

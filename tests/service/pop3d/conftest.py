@@ -8,10 +8,10 @@ from types import TracebackType
 
 import pytest
 
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.maildrop import lock_path
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.testing import MailServer
 

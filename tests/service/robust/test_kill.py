@@ -21,7 +21,7 @@ ACCOUNTS = 5
 
 
 def make_message(number: int, dice: random.Random) -> bytes:
-    size = dice.choice((100, 1000, 4000, 100_000)) if dice.random() < 0.2 else 500
+    size = dice.choice((100, 1000, 4000, 100_000, 600_000)) if dice.random() < 0.2 else 500
     lines = (b"%d %x" % (number, dice.getrandbits(200)) for _ in range(size // 50))
     return b"Subject: test %d\r\nMessage-ID: <%d@kill.example>\r\n\r\n%b\r\n" % (
         number,

@@ -8,8 +8,8 @@ import pytest
 
 from pillarbox.core.dates import pack_date
 from pillarbox.store import accounts, messages
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000

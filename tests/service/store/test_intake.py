@@ -15,10 +15,10 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store import commit, content, intake, messages, quota
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import Content
 from pillarbox.store.flags import change_flags
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -18,10 +18,10 @@ from tests.budget import tries
 
 from pillarbox.core.dates import pack_date
 from pillarbox.store import commit, messages, recovery
+from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.flags import change_flags
-from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
 
@@ -92,7 +92,7 @@ async def work(
         for number in range(start, start + size.messages):
             account = dice.choice(ACCOUNTS)
             length = dice.choice(
-                (10, 300, 3000, 70_000, 1_300_000) if number % 6 == 0 else (10, 300)
+                (10, 300, 3000, 70_000, 600_000, 1_300_000) if number % 6 == 0 else (10, 300)
             )
             octets = message(number, length)
             item = Append(1, make_content(octets), pack_date(NOW))

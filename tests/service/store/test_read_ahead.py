@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.store import messages, read_ahead
+from pillarbox.store import appending, messages, read_ahead
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
 
@@ -19,7 +19,7 @@ COLUMNS = ("uid", "envelope", "shape", "sent")
 
 def fill(tx: Tx, count: int) -> None:
     for number in range(count):
-        messages.append(tx, Append(1, make_content(b"Subject: %d\r\n\r\nx\r\n" % number), 0))
+        appending.append(tx, Append(1, make_content(b"Subject: %d\r\n\r\nx\r\n" % number), 0))
 
 
 async def made(folder: Path) -> Store:

@@ -16,9 +16,9 @@ from test_store import item
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.repair import Repaired, repair
 from pillarbox.store.salvage import salvage
 from pillarbox.store.store import Store

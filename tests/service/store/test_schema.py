@@ -11,8 +11,8 @@ import pytest
 from pillarbox.core.dates import pack_date
 from pillarbox.store import database
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 

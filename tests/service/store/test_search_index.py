@@ -11,9 +11,9 @@ from pillarbox.imap.syntax_search import Key
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
 from pillarbox.imapd.selected import EMPTY
-from pillarbox.store import messages, search_index
+from pillarbox.store import appending, messages, search_index
+from pillarbox.store.appending import Append
 from pillarbox.store.content import PIECE_OCTETS, make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 
@@ -162,11 +162,11 @@ def test_a_body_that_is_being_written_is_not_passed_over(tmp_path: Path) -> None
     """Its content has a number before the message is there."""
 
     async def work(store: Store) -> None:
-        staged = await store.write(1, messages.stage)
+        staged = await store.write(1, appending.stage)
         await store.append(1, message("apple"))
         await indexed(store)
         item = message("banana")
-        await store.write(1, lambda tx: messages.append(tx, item, staged))
+        await store.write(1, lambda tx: appending.append(tx, item, staged))
         assert await found(store, "banana") == [2]
         await indexed(store)
         assert await found(store, "banana") == [2]

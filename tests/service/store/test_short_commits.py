@@ -12,9 +12,9 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import commit, messages
 from pillarbox.store.accounts import AccountFile
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.flags import change_flags
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.tx import Tx

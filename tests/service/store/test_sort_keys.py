@@ -10,8 +10,8 @@ import pytest
 from pillarbox.mime.message import SortKeys
 from pillarbox.store import database, sort_keys
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.content import LARGEST_COMMON_FIELDS, make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.salvage import salvage
 from pillarbox.store.store import Store
 

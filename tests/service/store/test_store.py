@@ -17,6 +17,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import (
     accounts,
+    appending,
     changes,
     content,
     damage,
@@ -28,9 +29,9 @@ from pillarbox.store import (
 )
 from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.flags import change_flags
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -59,7 +60,7 @@ def item(number: int = 1, size: int = 50, mailbox: int = 1, **options) -> Append
     return Append(mailbox, content.make_content(octets), pack_date(NOW), **options)
 
 
-def fill(store: Store, count: int) -> Awaitable[list[messages.Appended]]:
+def fill(store: Store, count: int) -> Awaitable[list[appending.Appended]]:
     return asyncio.gather(*(store.append(1, item(number)) for number in range(count)))
 
 
@@ -574,7 +575,7 @@ def test_a_file_that_cannot_be_opened_fails_what_waits_for_it_only(
             store.append(2, item()),
             return_exceptions=True,
         )
-        assert [type(one) for one in results] == [Unavailable, Unavailable, messages.Appended]
+        assert [type(one) for one in results] == [Unavailable, Unavailable, appending.Appended]
         path.unlink()
         assert (await store.append(1, item())).uid == 1
 

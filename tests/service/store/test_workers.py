@@ -14,12 +14,22 @@ import pytest
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
-from pillarbox.store import acl, commit, intake, journal, keywords, messages, recovery, unit
+from pillarbox.store import (
+    acl,
+    appending,
+    commit,
+    intake,
+    journal,
+    keywords,
+    messages,
+    recovery,
+    unit,
+)
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.flags import change_flags
-from pillarbox.store.messages import Append
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.retirement import Retirement
 from pillarbox.store.store import Store
@@ -408,11 +418,11 @@ def test_a_body_that_a_killed_worker_had_half_written_goes_with_the_housekeeping
     async def scenario(stores: list[Store]) -> None:
         store = stores[0]
         await store.append(1, item())
-        left = await store.write(1, messages.stage)
+        left = await store.write(1, appending.stage)
         await store.reclaim(1)
-        assert await store.read(1, messages.staged) == {left}
-        under_way = await store.write(1, messages.stage)
+        assert await store.read(1, appending.staged) == {left}
+        under_way = await store.write(1, appending.stage)
         await store.reclaim(1)
-        assert await store.read(1, messages.staged) == {under_way}
+        assert await store.read(1, appending.staged) == {under_way}
 
     run(tmp_path, scenario)

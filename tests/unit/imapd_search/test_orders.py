@@ -14,8 +14,8 @@ from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.orders import FROM_MESSAGES, Orders
 from pillarbox.imapd.sort import sort
 from pillarbox.imapd.thread import thread
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 UIDS = range(1, FROM_MESSAGES + 1)

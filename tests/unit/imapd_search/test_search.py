@@ -21,8 +21,8 @@ from pillarbox.imapd.thread import thread
 from pillarbox.mime import searched
 from pillarbox.store import messages
 from pillarbox.store import store as store_module
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.store import Store
 
 NOON = 1_700_049_600  # 2023-11-15 12:00 UTC

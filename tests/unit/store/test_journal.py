@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append, Appended
 
 
 def record(number: int, octets: bytes = b"Subject: x\r\n\r\nbody", **options) -> bytes:

@@ -15,8 +15,8 @@ from pillarbox.imapd.upload import LARGEST_UPLOAD, Upload, UploadedMessage
 from pillarbox.mime.convert import Transport, convert
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.acl import flags_of
+from pillarbox.store.appending import Append
 from pillarbox.store.content import Content, make_content
-from pillarbox.store.messages import Append
 from pillarbox.store.quota import Quota, Usage, ensure_within
 from pillarbox.store.spool import Spool
 from pillarbox.store.tx import Tx

@@ -12,8 +12,9 @@ from pillarbox.imapd.places import Place
 from pillarbox.imapd.upload import LARGEST_UPLOAD
 from pillarbox.store import keywords, mailboxes, messages
 from pillarbox.store.acl import flags_of
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import make_content
-from pillarbox.store.messages import Append, Appended, Ranges
+from pillarbox.store.messages import Ranges
 from pillarbox.store.tx import Tx
 
 MOST_MESSAGES = 1000
