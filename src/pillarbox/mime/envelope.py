@@ -1,23 +1,56 @@
 """ENVELOPE in wire form (RFC 3501 §7.4.2, RFC 9051 §7.5.2)."""
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from pillarbox.mime.address_list import AddressStructure, parse_address_list
-from pillarbox.mime.header import HeaderValues
+from pillarbox.mime.fold import order_key
+from pillarbox.mime.header import HeaderValues, decode_ordered
 from pillarbox.mime.wire import nstring
 
 _ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 ENVELOPE_FIELDS = frozenset((*_ADDRESS_FIELDS, b"date", b"subject", b"in-reply-to", b"message-id"))
 
-Addresses = dict[bytes, list[AddressStructure]]
-"""Address lists by lower-case field name; empty lists are left out."""
+_LONGEST_REMEMBERED = 160
+"""Octets of an address field; the same people write to the same people again and again."""
+_MOST_REMEMBERED = 2048
+
+
+class AddressField(NamedTuple):
+    """What is kept of an address list that has an entry."""
+
+    wire: bytes
+    """As in ENVELOPE."""
+    key: str
+    """addr-mailbox of the first entry, as SORT compares it (RFC 5256 §3)."""
+
+
+Addresses = dict[bytes, AddressField]
+"""By lower-case field name; empty lists are left out."""
 
 
 def parse_addresses(values: HeaderValues) -> Addresses:
     """The address lists of the header fields that ENVELOPE has."""
     return {
-        name: entries
+        name: found
         for name in _ADDRESS_FIELDS
-        if (value := values.get(name)) and (entries := parse_address_list(value))
+        if (value := values.get(name)) and (found := _parse(value)) is not None
     }
+
+
+def _parse(value: bytes) -> AddressField | None:
+    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else _parse_field(value)
+
+
+def _parse_field(value: bytes) -> AddressField | None:
+    entries = parse_address_list(value)
+    if not entries:
+        return None
+    mailbox, is_text = decode_ordered(entries[0].mailbox or b"")
+    return AddressField(_render_addresses(entries), order_key(mailbox, is_text=is_text))
+
+
+_remembered = lru_cache(_MOST_REMEMBERED)(_parse_field)
 
 
 def render_envelope(values: HeaderValues, addresses: Addresses) -> bytes:
@@ -26,26 +59,27 @@ def render_envelope(values: HeaderValues, addresses: Addresses) -> bytes:
     An absent field is NIL, an empty one of the four that are strings is `""`; an absent or empty Sender or Reply-To
     is the From.
     """
-    from_ = _render_addresses(addresses.get(b"from"))
-    sender = addresses.get(b"sender")
-    reply_to = addresses.get(b"reply-to")
+    from_ = _wire(addresses, b"from")
     return b"(%b %b %b %b %b %b %b %b %b %b)" % (
         nstring(values.get(b"date")),
         nstring(values.get(b"subject")),
         from_,
-        from_ if sender is None else _render_addresses(sender),
-        from_ if reply_to is None else _render_addresses(reply_to),
-        _render_addresses(addresses.get(b"to")),
-        _render_addresses(addresses.get(b"cc")),
-        _render_addresses(addresses.get(b"bcc")),
+        _wire(addresses, b"sender", from_),
+        _wire(addresses, b"reply-to", from_),
+        _wire(addresses, b"to"),
+        _wire(addresses, b"cc"),
+        _wire(addresses, b"bcc"),
         nstring(values.get(b"in-reply-to")),
         nstring(values.get(b"message-id")),
     )
 
 
-def _render_addresses(entries: list[AddressStructure] | None) -> bytes:
-    if not entries:
-        return b"NIL"
+def _wire(addresses: Addresses, name: bytes, default: bytes = b"NIL") -> bytes:
+    found = addresses.get(name)
+    return default if found is None else found.wire
+
+
+def _render_addresses(entries: list[AddressStructure]) -> bytes:
     rendered = [
         b"(%b %b %b %b)"
         % (nstring(entry.name), nstring(entry.adl), nstring(entry.mailbox), nstring(entry.host))

@@ -141,8 +141,5 @@ def sort_keys(values: HeaderValues, addresses: Addresses) -> SortKeys:
 
 
 def _address_key(addresses: Addresses, name: bytes) -> str:
-    entries = addresses.get(name)
-    if not entries:
-        return ""
-    mailbox, is_text = decode_ordered(entries[0].mailbox or b"")
-    return order_key(mailbox, is_text=is_text)
+    found = addresses.get(name)
+    return "" if found is None else found.key

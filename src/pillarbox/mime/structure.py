@@ -6,6 +6,7 @@ parts nest; there is no recursion.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pillarbox.mime.comments import remove_comments
 from pillarbox.mime.envelope import ENVELOPE_FIELDS, parse_addresses, render_envelope
@@ -100,7 +101,7 @@ def _make_part(values: HeaderValues, start: tuple[int, int], default: _Type) -> 
     """A part without its end; `start` is that of its header and of its body."""
     value = values.get(b"content-type")
     # RFC 2045 §5.2: what is absent has a default, what is unusable is plain text.
-    type_, subtype, parameters = default if value is None else (parse_content_type(value) or _PLAIN)
+    type_, subtype, parameters = default if value is None else (_parse_type(value) or _PLAIN)
     part = Part(*start, start[1], type_, subtype, parameters)
     if (value := values.get(b"content-transfer-encoding")) is not None:
         part.encoding = parse_keyword(value) or b"7bit"
@@ -114,6 +115,15 @@ def _make_part(values: HeaderValues, start: tuple[int, int], default: _Type) -> 
         tags = remove_comments(value).split(b",")[:MAX_PARAMETERS]
         part.language = [tag.strip() for tag in tags if tag.strip()]
     return part
+
+
+def _parse_type(value: bytes) -> _Type | None:
+    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else parse_content_type(value)
+
+
+_LONGEST_REMEMBERED = 80
+"""Octets of a Content-Type field; most mail has one of a few."""
+_remembered = lru_cache(512)(parse_content_type)
 
 
 def _may_contain_message(part: Part) -> bool:
