@@ -1,6 +1,6 @@
 """Giving back the space of expunged messages, in slices, once they were kept for a while."""
 
-from pillarbox.store import changes
+from pillarbox.store import changes, keywords
 from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.tx import Tx
 
@@ -38,7 +38,8 @@ def reclaim(tx: Tx, contents: list[int]) -> None:
 
 
 def forget_old(tx: Tx) -> None:
-    """Drop notes that serve no more: contents that live on in other mailboxes, old delivery keys and flag changes."""
+    """Drop notes that serve no more: contents that live on in other mailboxes, old delivery keys and flag changes,
+    unused sets of keywords."""
     tx.execute(
         "DELETE FROM expunged WHERE account = ? AND expunged_at < ?"
         " AND content IN (SELECT content FROM message WHERE account = ?)",
@@ -48,5 +49,6 @@ def forget_old(tx: Tx) -> None:
         "DELETE FROM delivered WHERE account = ? AND delivered_at < ?",
         (tx.account, tx.now_s - 4 * KEPT_S),
     )
+    keywords.forget_unused(tx)
     for (mailbox,) in tx.rows("SELECT mailbox FROM mailbox WHERE account = ?", (tx.account,)):
         changes.trim(tx, mailbox)

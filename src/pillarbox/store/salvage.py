@@ -33,6 +33,7 @@ FIRST_GUESSED = 16
 _SMALL = (
     "subscription",
     "keyword_set",
+    "keyword",
     "quota_told",
     "metadata",
     "acl",
@@ -231,6 +232,7 @@ def _put_right(tx: Tx) -> Salvaged:
     }
     whole = _mend_contents(tx)
     _mend_messages(tx, whole)
+    _mend_keywords(tx)
     found = Counter(dict(tx.rows("SELECT mailbox, count(*) FROM message GROUP BY mailbox", ())))
     result.saved = found.total()
     result.lost = {
@@ -350,6 +352,15 @@ def _mend_messages(tx: Tx, whole: set[int]) -> None:
         " AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
         (),
     )
+
+
+def _mend_keywords(tx: Tx) -> None:
+    """All that are in a set are known."""
+    for (names,) in tx.rows("SELECT names FROM keyword_set", ()):
+        for name in names.split():
+            tx.execute(
+                "INSERT OR IGNORE INTO keyword VALUES (?, ?, ?)", (tx.account, name.lower(), name)
+            )
 
 
 def _count(tx: Tx) -> None:

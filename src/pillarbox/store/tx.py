@@ -14,7 +14,15 @@ class Tx:
     A unit of work may run twice (a lost group is rerun one by one), so it keeps nothing outside the tx.
     """
 
-    __slots__ = ("account", "changed", "connection", "execute", "keyword_names", "now_s")
+    __slots__ = (
+        "account",
+        "changed",
+        "connection",
+        "execute",
+        "keyword_names",
+        "now_s",
+        "spellings",
+    )
 
     def __init__(
         self,
@@ -30,6 +38,8 @@ class Tx:
         """Known keyword sets by id; sets never change, so it is shared by all transactions of the file."""
         self.now_s = now_s
         """Epoch seconds at the start."""
+        self.spellings: dict[bytes, bytes] | None = None
+        """The account's keywords by their small letters, once they were asked for (`store.keywords`)."""
         self.changed: set[int] = set()
         """Mailboxes that this unit of work changed; their sessions get a hint after the commit."""
 

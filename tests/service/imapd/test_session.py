@@ -373,3 +373,29 @@ def test_a_close_that_could_not_be_kept_leaves_the_mailbox_as_it_was(
         client.close()
 
     in_service(tmp_path, test)
+
+
+def test_a_full_disk_keeps_nobody_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mail is sent; that it is not marked as read is said (RFC 3501 §7.1.1: the text is for people)."""
+
+    async def test(imap: Imap) -> None:
+        client = await imap.connect()
+        await client.read()
+        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        await client.append(b"INBOX", SIMPLE)
+        await client.ok(b"SELECT INBOX")
+
+        async def full(*_args: Any, **_more: Any) -> Any:
+            raise DiskFull
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", full)
+            *told, last = await client.command(b"FETCH 1 (FLAGS BODY[])")
+        assert SIMPLE in told[0]
+        assert b"\\Seen" not in told[0]
+        assert last == b"OK Fetch completed; \\Seen is not set: the disk is full."
+        client.close()
+
+    in_service(tmp_path, test)

@@ -1,6 +1,6 @@
 """FETCH (RFC 3501 §6.4.5; CHANGEDSINCE and VANISHED: RFC 7162 §3.1.4, §3.2.6; PARTIAL: RFC 9394 §3.3)."""
 
-from pillarbox.core.errors import Refused, RemoteError
+from pillarbox.core.errors import Refused, RemoteError, Unavailable
 from pillarbox.core.flags import SEEN
 from pillarbox.imap.responses import vanished
 from pillarbox.imap.seqset import SeqSet
@@ -28,10 +28,13 @@ async def fetch(client: Client, args: Fetch) -> Answer:
         positions = _part_of(positions, args.partial)
     if args.changed_since is not None:
         positions = await _changed(client, positions, args.changed_since)
-    items, seen_modseq = args.items, 0
+    items, seen_modseq, unseen_why = args.items, 0, ""
     sets_seen = not selected.read_only and "s" in selected.rights  # RFC 4314 §4
     if sets_seen and any(item.sets_seen for item in items):
-        seen_modseq = await _set_seen(client, positions)
+        try:
+            seen_modseq = await _set_seen(client, positions)
+        except Unavailable as failure:  # a full disk, say, keeps nobody from reading
+            unseen_why = f"; \\Seen is not set: {failure.text}"
         # RFC 7162 §3.2.4, RFC 9051 §7.5.2
         added = ((UID,) if client.modes.tells_uid else ()) + (
             (MODSEQ,) if client.modes.condstore else ()
@@ -44,7 +47,7 @@ async def fetch(client: Client, args: Fetch) -> Answer:
     if not args.uid and told < sum(map(len, positions)):
         # RFC 2180 §4.1.2, RFC 5530 §3: gone elsewhere, and EXPUNGE may not be sent now
         raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
-    return Answer("Fetch completed.")
+    return Answer(f"Fetch completed{unseen_why}.")
 
 
 async def _tell_vanished(client: Client, sequence: SeqSet, modseq: int) -> None:

@@ -148,7 +148,9 @@ async def set_flags(client: Client, ranges: Ranges, count: int, change: Change) 
         ours = {row[0] for row in after}
         return Stored([row for row in before if row[0] in ours], modseq, failed, done)
 
-    stored = await client.write_selected(work, is_short=count <= FEW)
+    # Each other set of keywords that a message has costs as much as some messages.
+    is_short = count <= FEW and not change.keywords and selected.rights == RIGHTS
+    stored = await client.write_selected(work, is_short=is_short)
     if stored.modseq:
         wanted = resync.subtract(ranges, stored.failed) if stored.failed else ranges
         told.tell_flags(client, wanted, change.mode, change.system, change.keywords)

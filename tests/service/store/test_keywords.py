@@ -1,0 +1,106 @@
+"""Keywords of an account: few names, however many sets of them its messages have had."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pillarbox.core.errors import Refused
+from pillarbox.store import flags, keywords, messages
+from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
+from pillarbox.store.content import make_content
+from pillarbox.store.store import Store
+
+ALL = [(1, messages.MOST_UIDS)]
+
+
+def run(folder: Path, work: Callable[[Store], Awaitable[None]]) -> None:
+    async def main() -> None:
+        store = Store(folder)
+        try:
+            await store.append(1, Append(1, make_content(b"Subject: a\r\n\r\nb\r\n"), 0))
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+async def change(store: Store, mode: str, *names: bytes) -> None:
+    await store.write(1, lambda tx: flags.change_flags(tx, 1, ALL, mode, 0, names))
+
+
+async def count(store: Store, table: str) -> int:
+    row = await store.read(1, lambda tx: tx.row(f"SELECT count(*) FROM {table}", ()))
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_keyword_keeps_its_first_spelling_in_all_sets(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await change(store, "=", b"Work", b"later")
+        await change(store, "=", b"LATER", b"play")
+        await change(store, "+", b"WORK")
+        assert await store.read(1, keywords.all_names) == [b"Work", b"later", b"play"]
+        ((value,),) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        assert await store.read(1, lambda tx: keywords.names_of(tx, value)) == (
+            b"Work",
+            b"later",
+            b"play",
+        )
+
+    run(tmp_path, work)
+
+
+def test_keywords_of_a_change_that_fails_are_not_kept(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        names = [b"k%d" % number for number in range(keywords.MOST_KEYWORDS)]
+        await change(store, "=", *names)
+        with pytest.raises(Refused, match="at most 256 keywords"):
+            await change(store, "=", b"one-more")
+        await change(store, "=", b"K7")
+        assert await store.read(1, keywords.all_names) == sorted(names)
+
+    run(tmp_path, work)
+
+
+def test_sets_that_no_message_has_are_forgotten_where_there_are_many(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await change(store, "=", b"Kept")
+        await store.write(1, keywords.forget_unused)
+        for number in range(keywords.KEPT_SETS + 5):
+            await change(store, "=", b"k%d" % number, b"Kept")
+        await change(store, "=", b"kept", b"K3")
+        last = keywords.KEPT_SETS + 4
+        await store.reclaim(1)
+        await store.write(1, lambda tx: None)
+        # What the message has, and the last set: its number is not given again.
+        assert await count(store, "keyword_set") == 2
+        assert await store.read(1, keywords.all_names) == [b"Kept", b"k%d" % last, b"k3"]
+        await change(store, "+", b"new")
+        ((value,),) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        names = await store.read(1, lambda tx: keywords.names_of(tx, value))
+        assert names == (b"Kept", b"k3", b"new")
+
+    run(tmp_path, work)
+
+
+def test_keywords_of_a_file_of_an_older_version_are_known(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await change(store, "=", b"Zeta", b"alpha")
+        await change(store, "=", b"ZETA", b"$Forwarded")
+
+    run(tmp_path, work)
+    path = account_path(tmp_path / "accounts", 1)
+    old = apsw.Connection(str(path))
+    old.execute("DROP TABLE keyword")
+    old.pragma("user_version", 6)
+    old.close()
+
+    async def look(store: Store) -> None:
+        assert await store.read(1, keywords.all_names) == [b"$Forwarded", b"Zeta", b"alpha"]
+
+    run(tmp_path, look)
