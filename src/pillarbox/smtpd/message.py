@@ -62,10 +62,10 @@ def prepare(
     is_binary: bool = False,
     rendered: bool = False,
 ) -> Prepared | Reply:
-    """Check a message. `loop_marks` are the addresses that Delivered-To of its copies will name. `additions` None: it
-    is not a submission, and nothing is changed but that forged Return-Path fields go, and a body without any header
-    gets the blank line before it. `checks_authors`: it must be found who they are. `rendered`: an account gets it, and
-    as it is large that is done now, in this thread.
+    """Check a message, which has CRLF only unless it is binary. `loop_marks` are the addresses that Delivered-To of
+    its copies will name. `additions` None: it is not a submission, and nothing is changed but that forged Return-Path
+    fields go, and a body without any header gets the blank line before it. `checks_authors`: it must be found who they
+    are. `rendered`: an account gets it, and as it is large that is done now, in this thread.
 
     `is_binary`: it came as BINARYMIME, and its binary parts are made base64 first of all.
 
@@ -94,7 +94,11 @@ def prepare(
         header = mend_header(header, additions)
     if header is not block:
         octets = b"".join((header, octets[len(block) :]))
-    content = make_content(octets) if rendered else Content(octets, len(header))
+    content = (
+        make_content(octets, has_crlf=True)
+        if rendered
+        else Content(octets, len(header), has_crlf=True)
+    )
     return Prepared(content, authors)
 
 

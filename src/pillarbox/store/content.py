@@ -101,13 +101,15 @@ class Content:
 
     octets: bytes | memoryview
     header_size: int
+    has_crlf: bool = False
+    """It is known that all line ends are CRLF, so nobody needs to look."""
     _rendered: Rendered | None = field(default=None, repr=False)
 
     @property
     def rendered(self) -> Rendered:
         """All that is kept beside the octets. Over LARGEST_INLINE, ask for it in a thread first."""
         if self._rendered is None:
-            self._rendered = _render_any(self.octets)[1]
+            self._rendered = _render_any(self.octets, has_crlf=self.has_crlf)[1]
         return self._rendered
 
     @property
@@ -131,18 +133,18 @@ class Content:
         return -(-self.body_size // PIECE_OCTETS)
 
 
-def make_content(octets: bytes | memoryview) -> Content:
+def make_content(octets: bytes | memoryview, *, has_crlf: bool = False) -> Content:
     """Parse a message and render all that the store keeps. Over LARGEST_INLINE, call it in a thread."""
-    header_size, rendered = _render_any(octets)
-    return Content(octets, header_size, rendered)
+    header_size, rendered = _render_any(octets, has_crlf=has_crlf)
+    return Content(octets, header_size, has_crlf, rendered)
 
 
-def _render_any(octets: bytes | memoryview) -> tuple[int, Rendered]:
+def _render_any(octets: bytes | memoryview, *, has_crlf: bool) -> tuple[int, Rendered]:
     """The size of the header block, and what is kept. Mail that was acknowledged gets into its file whatever is in it:
     where a bug keeps it from being parsed, it is a text without any fields, and the log says so."""
     try:
         message = parse_message(octets)
-        return message.header_size, render(message, octets)
+        return message.header_size, render(message, octets, has_crlf=has_crlf)
     except Exception:
         log.exception("a bug in the parser: a message of %d octets is kept unparsed", len(octets))
     whole = bytes(octets)
@@ -153,7 +155,7 @@ def _render_any(octets: bytes | memoryview) -> tuple[int, Rendered]:
     return header_size, replace(rendered, shape=None, fields=b"", preview="")
 
 
-def render(message: Message, octets: bytes | memoryview) -> Rendered:
+def render(message: Message, octets: bytes | memoryview, *, has_crlf: bool = False) -> Rendered:
     """What is kept of a message that was parsed already."""
     shape, fields = _common_fields(message, octets)
     references = tuple(hash_message_id(reference) for reference in message.references)
@@ -168,16 +170,16 @@ def render(message: Message, octets: bytes | memoryview) -> Rendered:
         *message.keys,
         hash_message_id(message.message_id) if message.message_id else 0,
         references,
-        count_line_ends_added(octets),
+        count_line_ends_added(octets, has_crlf=has_crlf),
     )
 
 
-def count_line_ends_added(octets: bytes | memoryview) -> int:
+def count_line_ends_added(octets: bytes | memoryview, *, has_crlf: bool = False) -> int:
     """How many octets longer a message is once every line ends with CRLF: `b"a\nb"` -> 3."""
     if not octets:
         return 0
     added = 0 if octets[-1] == 10 else 2
-    if not has_bare_cr_or_lf(octets):
+    if has_crlf or not has_bare_cr_or_lf(octets):
         return added
     for start in range(0, len(octets), PIECE_OCTETS):
         piece = bytes(octets[start : start + PIECE_OCTETS])

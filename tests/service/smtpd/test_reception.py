@@ -218,7 +218,7 @@ def test_of_several_recipients_a_locked_one_is_pending_before_the_250(
     path = account_path(server.folder / "accounts", server.accounts["carol"])
     with path.with_suffix(".lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        large = OCTETS + b"0123456789abcdef\r\n" * 5000  # too large for the journal
+        large = OCTETS + b"0123456789abcdef\r\n" * 40_000  # too large for the journal
         assert client.send(large, "s@example.net", *both).startswith("250 ")
         assert server.store.pending.count() == 1
         assert len(server.inbox("bob")) == 2
