@@ -1,7 +1,6 @@
 """Programs of SEARCH as values: what they need, and others made of them. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from pillarbox.imap.syntax_search import (
     MAX_KEYS,
@@ -107,7 +106,7 @@ def _folded(program: Program) -> Program:
             sharp = sharpened(program)  # fuzzy keys in fuzzy ones are no fuzzier
             return Fuzzy(_folded(sharp), _folded(loosened(sharp)))
         case Key() if text_of(program) is not None:
-            return replace(program, folded=folded_text(program))
+            return Key(program.name, program.argument, folded_text(program))
     return program
 
 
