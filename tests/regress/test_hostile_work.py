@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pillarbox.core.errors import RemoteError
+from pillarbox.imap.grammar import Cursor
+from pillarbox.imap.syntax_acl import parse_identifier
 from pillarbox.imap.syntax_list import List
 from pillarbox.imap.syntax_search import MAX_KEYS, And, Key, Not, SortKey, parse_criteria
 from pillarbox.imapd import search as search_module
@@ -82,6 +84,15 @@ def test_a_character_that_stands_for_many_does_not_fill_the_memory() -> None:
     tracemalloc.stop()
     assert most < 4 << 20
     assert has_folded(text + "lunch", "LUNCH")
+
+
+def test_an_identifier_of_many_marks_is_refused_at_once() -> None:
+    """SASLprep of 64 KB of them took 4 s on the event loop, of 1 MB it would take a quarter of an hour."""
+    text = "".join(mark * 300 for mark in FALLING).encode()
+    begin = time.thread_time()
+    with pytest.raises(RemoteError):
+        parse_identifier(Cursor(b" INBOX {%d}\n" % len(text), [b"a" + text]))
+    assert time.thread_time() - begin < 0.05
 
 
 class Pauses:
