@@ -30,6 +30,11 @@ SHRINK_S = 400.0
 """Hypothesis gives up making an input smaller after 300 s."""
 EXAMPLES_A_ROUND = 100
 MOST_EDITS = 8
+FALLING = (
+    "\u035d\u035c\u0315\u0301\u0323\u1dfa\u0f74\u0f72\u0eb8\u0e48\u0e38\u0670\u0652\u0651\u0650\u05c2\u05bb"
+    "\u05b8\u05b4\u05b0\u094d\u3099\u093c\u0334"
+)
+"""Marks of falling combining class, which Unicode puts in order: by insertion, each one goes before all others."""
 BLOCKS_LEFT = 200
 """Of allocated memory that a replay may leave behind; caches of regular expressions and the like fill up."""
 
@@ -84,13 +89,14 @@ def check_growth(target: Target, inputs: Sequence[bytes]) -> None:
 
 @st.composite
 def edited(draw: st.DrawFn, seeds: Sequence[bytes], largest: int) -> bytes:
-    """A kept input with some edits: cut, insert, overwrite, double, splice another in, repeat a piece very often."""
+    """A kept input with some edits: cut, insert, overwrite, double, splice another in, repeat a piece very often, put
+    marks in that have to be put in order."""
     octets = draw(st.sampled_from(seeds))
     for _ in range(draw(st.integers(0, MOST_EDITS))):
         start = draw(st.integers(0, len(octets)))
         end = min(len(octets), start + draw(st.integers(0, 40)))
         piece = octets[start:end]
-        match draw(st.integers(0, 5)):
+        match draw(st.integers(0, 6)):
             case 0:
                 octets = octets[:start] + octets[end:]
             case 1:
@@ -107,6 +113,10 @@ def edited(draw: st.DrawFn, seeds: Sequence[bytes], largest: int) -> bytes:
                 octets = (
                     octets[:end] + piece * min(room, 4 ** draw(st.integers(0, 10))) + octets[end:]
                 )
+            case 6:
+                each = 4 ** draw(st.integers(0, 6))
+                marks = "".join([mark * each for mark in FALLING]).encode()
+                octets = octets[:start] + marks[: max(0, largest - len(octets))] + octets[end:]
     return octets[:largest]
 
 

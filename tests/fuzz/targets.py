@@ -242,7 +242,7 @@ TARGETS = {
     "answers": Target(answers, 1 << 20),
     "mailbox-names": Target(mailbox_names, 1 << 14, (ValueError,)),
     "mime": Target(mime, 1 << 20),
-    "mime-texts": Target(mime_texts, 1 << 20),
+    "mime-texts": Target(mime_texts, 1 << 20, s_a_megabyte=0.5),  # marks, one by one
     "mime-converted": Target(
         mime_converted, 1 << 20, s_a_megabyte=0.3
     ),  # each octet is written anew,

@@ -76,6 +76,26 @@ def test_a_text_is_prepared_as_the_rfc_says(text: str) -> None:
     assert fold(text * 400) == casemap(text * 400)
 
 
+marks = st.characters(categories=["Mn"], include_characters="\uff9e\uff9f")
+
+
+@given(
+    st.lists(st.one_of(texts, st.text(marks, max_size=12)), max_size=8),
+    st.integers(1, 300),
+    st.booleans(),
+)
+@settings(max_examples=tries(500, 20_000), deadline=None)
+def test_runs_of_marks_are_put_in_order(found: list[str], times: int, is_careful: bool) -> None:
+    """Whether they are looked for as they are in long texts, or taken for granted."""
+    text = "".join([each * (times if number % 2 else 1) for number, each in enumerate(found)])
+    with pytest.MonkeyPatch.context() as patch:
+        if is_careful:
+            patch.setattr(fold_module, "FOLDED_PIECE", 8)
+            patch.setattr(fold_module, "_may_be_heaped", lambda text: True)
+            patch.setattr(fold_module, "_SHORTEST_HEAP", 0)
+        assert fold(text) == casemap(text)
+
+
 @given(texts, texts, st.integers(0, 30), st.integers(0, 30), st.sampled_from((1, 5, 1 << 17)))
 @settings(max_examples=tries(500, 20_000), deadline=None)
 def test_a_long_text_is_searched_as_a_whole(

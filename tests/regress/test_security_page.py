@@ -17,6 +17,7 @@ ATTACKS = (
     "literal bombs",
     "regular expressions",
     "deep MIME",
+    "accents heaped",
     "paths in names",
     "header fields",
     "SQL injection",

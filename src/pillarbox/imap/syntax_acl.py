@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
+from pillarbox.sasl.exchange import MAX_IDENTITY_OCTETS
 from pillarbox.sasl.saslprep import saslprep
 
 _RIGHTS = {right: right for right in "lrswipkxtea"} | {"c": "kx", "d": "te"}
@@ -26,6 +27,10 @@ def parse_identifier(cursor: Cursor) -> Acl:
     mailbox = cursor.mailbox()
     cursor.space()
     text = cursor.utf8_astring("an identifier")
+    if (
+        len(text.encode()) > MAX_IDENTITY_OCTETS
+    ):  # nobody can log in by it, and time grows with its square
+        raise RemoteError("The identifier is too long")
     try:
         identifier = saslprep(text, stored=False)
     except ValueError as error:

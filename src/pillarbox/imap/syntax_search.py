@@ -5,7 +5,7 @@ Texts are decoded here, from the charset that the command names, so that the res
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap.grammar import ATOM_CLASS, Cursor
@@ -15,7 +15,7 @@ from pillarbox.imap.syntax_return import Return, parse_return
 MAX_DEPTH = 50
 """Our limit for nested parentheses, NOT and OR."""
 MAX_KEYS = 5000
-"""Our limit for the keys of one search, or of all filters in one: some 10 ms."""
+"""Our limit for the keys of one search, with its filters and each word of its fuzzy texts: some 10 ms."""
 
 SORT_KEYS = frozenset(
     (
@@ -58,10 +58,12 @@ class Key:
     `argument`: None for keys without one; text for BCC, BODY, CC, FROM, SUBJECT, TEXT, TO, KEYWORD, UNKEYWORD; (field
     name, text) for HEADER; days since 1970-01-01 for the six of dates; octets for LARGER, SMALLER; the set for UID,
     SEQUENCE; a mod-sequence for MODSEQ; seconds for OLDER, YOUNGER; an object id, as text, for EMAILID, THREADID.
+    `folded` is the text in the form in which it is compared, once that is made.
     """
 
     name: str
     argument: "str | int | tuple[str, str] | SeqSet | None" = None
+    folded: str | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -84,9 +86,10 @@ class And:
 
 @dataclass(slots=True)
 class Fuzzy:
-    """What matches about the same (RFC 6203 §3)."""
+    """What matches about the same (RFC 6203 §3). `loose` is what is looked for in its place, once that is made."""
 
     key: "Program"
+    loose: "Program | None" = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -335,6 +338,10 @@ class _Scope:
     keys_left: int = MAX_KEYS
 
 
+def too_many_keys() -> RemoteError:
+    return RemoteError(f"A search has at most {MAX_KEYS} keys")
+
+
 def _all_of(keys: list[Program]) -> Program:
     return keys[0] if len(keys) == 1 else And(keys)
 
@@ -342,7 +349,7 @@ def _all_of(keys: list[Program]) -> Program:
 def _parse_key(cursor: Cursor, scope: _Scope, depth: int) -> Program:
     scope.keys_left -= 1
     if scope.keys_left < 0:
-        raise RemoteError(f"A search has at most {MAX_KEYS} keys")
+        raise too_many_keys()
     if depth > MAX_DEPTH:
         raise RemoteError("The search is nested too deeply")
     first = cursor.text[cursor.position : cursor.position + 1]

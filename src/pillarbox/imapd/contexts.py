@@ -64,7 +64,8 @@ def frozen(client: Client, program: Program) -> Program:
         case Not():
             return Not(frozen(client, program.key))
         case Fuzzy():
-            return Fuzzy(frozen(client, program.key))
+            loose = None if program.loose is None else frozen(client, program.loose)
+            return Fuzzy(frozen(client, program.key), loose)
         case Key(argument=SeqSet() as numbers) if numbers.saved or program.name == "SEQUENCE":
             selected = client.selected
             ranges = selected.view.uid_ranges(selected.slices(numbers, uid=False))

@@ -2,7 +2,7 @@
 
 import re
 
-from pillarbox.mime.fold import order_key
+from pillarbox.mime.fold import LONGEST_ORDERED, order_key
 from pillarbox.mime.header import decode_ordered
 
 _VALUE = re.compile(rb' ?(?:"((?:[^"\\]++|\\.)*+)"|\{([0-9]+)\}\r\n|(NIL)|(\()|(\)))', re.DOTALL)
@@ -27,7 +27,7 @@ def display_key(envelope: bytes, key: str) -> str:
     text, is_text = decode_ordered(name or b"")
     if not text and mailbox is not None:
         text, is_text = decode_ordered(mailbox if host is None else mailbox + b"@" + host)
-    return order_key(text, is_text=is_text)
+    return order_key(text[:LONGEST_ORDERED], is_text=is_text)
 
 
 class _Reader:

@@ -22,9 +22,8 @@ from pillarbox.imap.seqset import SeqSet, clipped, number_slices, uid_slices
 from pillarbox.imap.syntax_search import And, Filter, Fuzzy, Key, Not, Or, Program
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.objectid import number_of
-from pillarbox.imapd.program import loosened, needed_texts
+from pillarbox.imapd.program import folded_text, loosened, needed_texts
 from pillarbox.mime import searched
-from pillarbox.mime.fold import fold
 from pillarbox.store import keywords, messages
 from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
 from pillarbox.store.tx import Tx
@@ -324,11 +323,11 @@ def _compile(program: Program, context: SearchContext) -> _Step:
         case Not():
             return _none_of(_compile(program.key, context))
         case Fuzzy():
-            return _compile(loosened(program.key), context)
+            return _compile(loosened(program), context)
         case Filter():
             raise AssertionError("a filter that was not looked up")
         case Key():
-            return _compile_key(program.name, program.argument, context)
+            return _compile_key(program, context)
 
 
 def _by_cost(step: _Step) -> _Cost:
@@ -366,7 +365,9 @@ def _none_of(step: _Step) -> _Step:
     return _Step(step.cost, match)
 
 
-def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
+def _compile_key(key: Key, context: SearchContext) -> _Step:
+    name: str = key.name
+    argument: Any = key.argument
     if name in _FLAG_TESTS:
         return _row_step(_flags_test(*_FLAG_TESTS[name]))
     if name in _ROW_TESTS:
@@ -383,11 +384,11 @@ def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
         case "OLD":
             return _uid_step(lambda part, uid: not part.context.recent(uid))
         case "NEW":
-            return _all_of([_compile_key(each, None, context) for each in ("RECENT", "UNSEEN")])
+            return _all_of([_compile_key(Key(each), context) for each in ("RECENT", "UNSEEN")])
         case "SEQUENCE" | "UID":
             return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
-            return _text_step(fold(argument), with_header=name == "TEXT")
+            return _text_step(folded_text(key), with_header=name == "TEXT")
         case "OLDER" | "YOUNGER":
             return _row_step(_within(name, int(context.store.clock()) - argument))
         case "SAVEDATESUPPORTED":  # RFC 8514 §4.3
@@ -399,9 +400,9 @@ def _compile_key(name: str, argument: Any, context: SearchContext) -> _Step:
             wanted = number_of(argument, name[0].replace("E", "M"), context.account)
             return _column_step(column, lambda value: value == wanted)
         case "HEADER":
-            return _field_step(argument[0], fold(argument[1]))
+            return _field_step(argument[0], folded_text(key))
         case _:  # BCC, CC, FROM, SUBJECT, TO
-            return _field_step(name, fold(argument))
+            return _field_step(name, folded_text(key))
 
 
 # Keys that need no text

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pillarbox.mime.address_list import AddressStructure, parse_address_list
-from pillarbox.mime.fold import order_key
+from pillarbox.mime.fold import LONGEST_ORDERED, order_key
 from pillarbox.mime.header import HeaderValues, decode_ordered
 from pillarbox.mime.wire import nstring
 
@@ -22,7 +22,7 @@ class AddressField(NamedTuple):
     wire: bytes
     """As in ENVELOPE."""
     key: str
-    """addr-mailbox of the first entry, as SORT compares it (RFC 5256 §3)."""
+    """addr-mailbox of the first entry, as SORT compares it (RFC 5256 §3), of LONGEST_ORDERED characters."""
 
 
 Addresses = dict[bytes, AddressField]
@@ -47,7 +47,8 @@ def _parse_field(value: bytes) -> AddressField | None:
     if not entries:
         return None
     mailbox, is_text = decode_ordered(entries[0].mailbox or b"")
-    return AddressField(_render_addresses(entries), order_key(mailbox, is_text=is_text))
+    key = order_key(mailbox[:LONGEST_ORDERED], is_text=is_text)
+    return AddressField(_render_addresses(entries), key)
 
 
 _remembered = lru_cache(_MOST_REMEMBERED)(_parse_field)

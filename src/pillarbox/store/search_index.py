@@ -380,7 +380,9 @@ def _clean(text: str) -> str:
 def _query(texts: Sequence[str]) -> str:
     """The trigrams of texts, as an expression of FTS5: `abcd` -> `"abc" "bcd"`. "" where there are none."""
     trigrams = dict.fromkeys(
-        text[place : place + 3] for text in texts for place in range(len(text) - 2)
+        text[place : place + 3]
+        for text in texts
+        for place in range(min(len(text) - 2, MOST_TRIGRAMS))
     )
     words = list(trigrams)[:MOST_TRIGRAMS]
     return " ".join('"{}"'.format(word.replace('"', '""')) for word in words)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,51 @@ def test_large_uploads_and_parts_stall_nobody(server: ServerProcess) -> None:
             await longest_stall(server, lambda text=text: ok(imap, text))
         for command in fetches:
             await longest_stall(server, lambda command=command: ok(imap, command))
+
+    asyncio.run(scenario())
+
+
+FALLING = (
+    "\u035d\u035c\u0315\u0301\u0323\u1dfa\u0f74\u0f72\u0eb8\u0e48\u0e38\u0670\u0652\u0651\u0650\u05c2\u05bb"
+    "\u05b8\u05b4\u05b0\u094d\u3099\u093c\u0334"
+)
+"""Marks of falling combining class: each one that is put in order goes before all others."""
+
+
+def test_texts_that_are_hard_to_compare_stall_nobody(server: ServerProcess) -> None:
+    """In what is looked for, in all mailboxes and in each new message, and in mail."""
+    long = "".join(mark * 1250 for mark in FALLING).encode()
+    words = b" ".join([b"%d" % number for number in range(150_000)])
+    mail = b"From: %b <%b@x>\r\nTo: %b@x\r\nSubject: %b\r\n\r\n" % (
+        *(long[:2000], long[:25_000], long[:25_000]), long[:8000],
+    )  # fmt: skip
+
+    async def scenario() -> None:
+        smtp = await Smtp.connect(server.smtp)
+        imap = await Imap.connect(server.imap, 0)
+        await ok(imap, "SELECT INBOX")
+
+        async def ask(command: str, text: bytes, answer: bytes = b"OK") -> None:
+            assert (await imap.command(command, text))[-1].startswith(answer)
+
+        async def come() -> None:
+            for _ in range(3):
+                assert (await smtp.send([f"user0@{DOMAIN}"], mail)).startswith("250")
+                await ok(imap, "NOOP")
+
+        await longest_stall(server, come)
+        for command, text, answer in (
+            ("SEARCH CHARSET UTF-8 BODY", long, b"OK"),
+            ("ESEARCH IN (personal) RETURN (COUNT) CHARSET UTF-8 FUZZY SUBJECT", long, b"OK"),
+            ("SEARCH CHARSET UTF-8 BODY", long * 14, b"NO [LIMIT]"),
+            ("SEARCH BODY", b"\xc3\x9f" * 500_000, b"NO [LIMIT]"),
+            ("SEARCH FUZZY BODY", words, b"NO [LIMIT]"),
+            ("SEARCH FUZZY BODY", words[:60_000], b"BAD"),
+            ("SEARCH FUZZY BODY", words[:23_000], b"OK"),
+        ):
+            await longest_stall(server, partial(ask, command, text, answer))
+        await ask("SEARCH RETURN (UPDATE COUNT) CHARSET UTF-8 NOT TEXT", long)
+        await longest_stall(server, come)
 
     asyncio.run(scenario())
 

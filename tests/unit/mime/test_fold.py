@@ -1,10 +1,12 @@
 """How strings are compared: i;unicode-casemap (RFC 5051), and octets behind it (RFC 5255 §4.6)."""
 
+from unicodedata import combining
+
 import pytest
 from tests.casemap import casemap
 
 from pillarbox.mime.charset import decode_valid
-from pillarbox.mime.fold import FOLDED_PIECE, fold, order_key
+from pillarbox.mime.fold import FOLDED_PIECE, _is_mark, fold, order_key
 from pillarbox.mime.header import decode_ordered, decode_searched_header
 
 ALL = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
@@ -54,6 +56,23 @@ def test_prepared_text(text: str, prepared: str) -> None:
 @pytest.mark.parametrize("letter", ["\u00e9", "\u00df", "\u10d0", "\uac00", "\u4e00"])
 def test_long_texts_are_prepared_like_short_ones(letter: str, length: int) -> None:
     assert fold(letter * length) == fold(letter) * length
+
+
+def test_what_may_be_put_before_others_is_known_as_a_mark() -> None:
+    """No text is cut before it, and runs of it are found."""
+    assert [each for each in ALL if combining(casemap(each)[0]) and not _is_mark(each)] == []
+
+
+@pytest.mark.parametrize("length", [15, 16, 127, 128, 129, 1000, 1200, 3000])
+@pytest.mark.parametrize("before", [0, 1, 15, 500, 1023, 1024, 1150, 1151, 1153])
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u4e00", "\u0345"])
+def test_runs_of_marks_are_put_in_order_wherever_a_text_is_cut(
+    length: int, before: int, letter: str
+) -> None:
+    marks = "\u0315\u0301\u0344\u0323\u0f73\uff9f\u0e38\u0345\u05b0\u0334\u0301"
+    run = "".join(mark * (length // len(marks) + 1) for mark in marks)[:length]
+    for text in (letter * before + run, letter * before + run[::-1] + letter + run + "x"):
+        assert fold(text) == casemap(text)
 
 
 def test_octets_come_behind_all_text() -> None:

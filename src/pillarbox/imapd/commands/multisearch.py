@@ -12,9 +12,9 @@ from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.commands.search import remember, saving
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import follow
-from pillarbox.imapd.filters import resolved
 from pillarbox.imapd.names import from_wire, to_wire
 from pillarbox.imapd.places import foreign_name
+from pillarbox.imapd.prepared import prepared
 from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import EMPTY
@@ -38,7 +38,7 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
             await _search_selected(client, args)
     else:
         search = args.search
-        search.program = await resolved(client, search.program, search.codec)
+        search.program = await prepared(client, search.program, search.codec)
         if SELECTED in args.sources and client.selected.is_foreign:
             mailbox, context = await _selected(client)
             await _tell(client, args, context, mailbox, await _search(context, search))
@@ -51,7 +51,7 @@ async def multisearch(client: Client, args: MultiSearch) -> Answer:
 
 async def _search_selected(client: Client, args: MultiSearch) -> None:
     search = args.search
-    search.program = await resolved(client, search.program, search.codec)
+    search.program = await prepared(client, search.program, search.codec)
     mailbox, context = await _selected(client)
     found = await _search(context, args.search)
     followed = remember(client, args.search, args.returns, found)

@@ -15,7 +15,7 @@ from pillarbox.imapd import thread as threading
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.contexts import ensure_new, follow, frozen
-from pillarbox.imapd.filters import resolved
+from pillarbox.imapd.prepared import prepared
 from pillarbox.imapd.program import asks_modseq
 from pillarbox.imapd.search_context import search_context
 from pillarbox.imapd.selected import EMPTY, Followed
@@ -25,7 +25,7 @@ NUMBERS_A_SLICE = esearch.NUMBERS_A_SLICE
 
 async def search(client: Client, args: Search) -> Answer:
     with saving(client, args):
-        args.program = await resolved(client, args.program, args.codec)
+        args.program = await prepared(client, args.program, args.codec)
         context = search_context(client)
         found = await searching.search(context, args.program)
         await _tell(client, context, args, b"SEARCH", found)
@@ -34,7 +34,7 @@ async def search(client: Client, args: Search) -> Answer:
 
 async def sort(client: Client, args: Sort) -> Answer:
     with saving(client, args):
-        args.program = await resolved(client, args.program, args.codec)
+        args.program = await prepared(client, args.program, args.codec)
         context = search_context(client)
         scores: dict[int, int] = {}
         if any(key.name == "RELEVANCY" for key in args.criteria):
@@ -126,7 +126,7 @@ async def _tell_plainly(
 
 async def thread(client: Client, args: Thread) -> Answer:
     view = client.selected.view
-    args.program = await resolved(client, args.program, args.codec)
+    args.program = await prepared(client, args.program, args.codec)
     to_number = None if args.uid else view.number
     pieces = await threading.thread(search_context(client), args.algorithm, args.program, to_number)
     engine = client.engine
