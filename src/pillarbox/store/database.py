@@ -115,6 +115,11 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     return Unavailable(f"the mail file cannot be used now{name}", "UNAVAILABLE")
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file is no database any more, or not all of it."""
+    return isinstance(error, _DAMAGED)
+
+
 def is_disk_error(error: BaseException) -> bool:
     """Whether the disk, not the unit of work, made a transaction fail."""
     return isinstance(error, _ERRORS_OF_THE_DISK)

@@ -166,9 +166,11 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     return Replacement(place.address, aside, recovered)
 
 
-def replay_into(folder: Path, journals: Path, generation: int) -> int:
+def replay_into(
+    folder: Path, journals: Path, generation: int, filed: recovery.AllFiled | None = None
+) -> int:
     """Put what journals have for the account files below `folder` into them; how many messages that were. The
-    journals stay as they are. Raises Unavailable."""
+    journals stay as they are. `filed` gets what has numbers now and had none. Raises Unavailable."""
     pool = Accounts(folder, 0, None, recovery.put_in_order)
     try:
         replayed = recovery.replay(pool, journals, generation, int(time.time()))
@@ -178,6 +180,8 @@ def replay_into(folder: Path, journals: Path, generation: int) -> int:
         raise Unavailable(
             "what the journal has for this account cannot be put into its file; the log says why"
         )
+    if filed is not None:
+        filed += replayed.filed
     return replayed.missing
 
 

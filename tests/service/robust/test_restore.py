@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
@@ -186,6 +187,52 @@ def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProces
             time.sleep(0.1)
         _, rows = client.fetch("1", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
         assert b"Subject: both" in rows[0][1]
+
+
+def damage_within(path: Path) -> None:
+    """So that a file can be opened and read from, and takes no mail: the root of the table of texts is lost."""
+    connection = apsw.Connection(str(path))
+    sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'octets'"
+    (page,) = connection.execute(sql).fetchone()
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    # What others have in memory counts no more after this.
+    connection.execute("UPDATE account_state SET modseq = modseq + 1")
+    connection.close()
+
+
+def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_server(
+    server: ServerProcess,
+) -> None:
+    """Nobody opens the mailbox."""
+    path = account_path(server.folder / "data" / "accounts", 1)
+    send(server, 0, 5)
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=20) as client:
+        client.sendmail("carol@example.net", [USER], b"Subject: x\r\n\r\n")  # the file is open
+        damage_within(path)
+        client.mail("carol@example.net")
+        client.rcpt(USER)
+        code, said = client.data(b"Subject: waits\r\n\r\n")
+    assert code == 250
+    queue_id = said.split()[-1].decode()
+    time.sleep(12)
+    cure = f"pillarbox check --repair {USER}"
+    log = (server.folder / "out").read_text().splitlines()
+    assert len([line for line in log if " ERROR" in line or "damaged" in line]) == 1
+    assert [line for line in log if f"`{cure}`" in line]
+    shown = pillarbox(server, "doctor", code=1)
+    assert f"error    accounts  {USER}: its mail file is damaged; " in shown
+    assert "1 message taken and not in it" in shown or "messages taken and not in it" in shown
+    assert f"do: stop the server, then run: {cure}" in shown
+    shown = pillarbox(server, "explain", queue_id)
+    assert f"waits in the journal for the mail file of {USER}" in shown
+    server.stop()
+    pillarbox(server, "check", "--repair", code=1)
+    shown = pillarbox(server, "explain", queue_id)
+    assert "  filed " in shown
+    assert re.search(rf"  now +{USER}, INBOX, UID ", shown)
 
 
 NAMESPACE = pytest.mark.skipif(

@@ -26,7 +26,13 @@ from pillarbox.cli.doctor.dns_spf import check_spf
 from pillarbox.cli.doctor.finding import Finding, Level, error
 from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
 from pillarbox.cli.doctor.lookup import make_lookup
-from pillarbox.cli.doctor.machine import check_clock, check_disk, check_queue, check_server
+from pillarbox.cli.doctor.machine import (
+    check_accounts,
+    check_clock,
+    check_disk,
+    check_queue,
+    check_server,
+)
 from pillarbox.cli.doctor.memory import Memory
 from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
@@ -52,6 +58,7 @@ _HOST_CHECKS = (
     check_disk,
     check_clock,
     check_queue,
+    check_accounts,
     check_addresses,
     check_pointers,
     check_certificates,
