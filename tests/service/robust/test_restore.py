@@ -115,16 +115,7 @@ def test_fetchmail_fetches_nothing_twice(server: ServerProcess, tmp_path: Path) 
 def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: Path) -> None:
     """RFC 3501 §2.3.1.1: it must not take new messages for those of before, nor delete ours. mbsync finds by Message-ID
     that the mailbox is the same one, and goes on."""
-    for name in ("cur", "new", "tmp"):
-        (tmp_path / "Mail" / "INBOX" / name).mkdir(parents=True)
-    config = tmp_path / "mbsyncrc"
-    config.write_text(
-        f"IMAPAccount far\nHost 127.0.0.1\nPort {server.imap}\nUser {USER}\nPass {PASSWORD}\n"
-        "SSLType None\nAuthMechs PLAIN\n\nIMAPStore far\nAccount far\n\n"
-        f"MaildirStore near\nPath {tmp_path}/Mail/\nInbox {tmp_path}/Mail/INBOX\n\n"
-        "Channel both\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nExpunge None\nSyncState *\n"
-    )
-    config.chmod(0o600)
+    config = configure_mbsync(tmp_path, server, "Sync Pull\nExpunge None")
     send(server, 0, 30)
     run_client(tmp_path, "mbsync", "-c", config, "-a")
     pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
@@ -135,15 +126,64 @@ def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: P
     assert uidvalidity(server) > before
     send(server, 30, 33)
     run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == list(range(33))
+
+
+@pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync is not installed")
+def test_mbsync_gets_back_what_was_deleted_after_the_backup(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    config = configure_mbsync(tmp_path, server, "Sync All\nExpunge Both")
+    send(server, 0, 30)
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        client.select("INBOX")
+        client.uid("STORE", "1,6:8,30", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+    send(server, 30, 33)  # these are lost
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == [*range(1, 5), *range(8, 29), *range(30, 33)]
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    for _ in range(2):
+        run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == list(range(30))
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        assert client.select("INBOX") == ("OK", [b"30"])
+        _, (uids,) = client.uid("SEARCH", "ALL")
+    numbers = list(map(int, uids.split()))
+    assert numbers[:4] == [2, 3, 4, 5]  # they kept theirs
+    assert numbers[-5] > 33
+
+
+def configure_mbsync(folder: Path, server: ServerProcess, how: str) -> Path:
+    for name in ("cur", "new", "tmp"):
+        (folder / "Mail" / "INBOX" / name).mkdir(parents=True)
+    config = folder / "mbsyncrc"
+    config.write_text(
+        f"IMAPAccount far\nHost 127.0.0.1\nPort {server.imap}\nUser {USER}\nPass {PASSWORD}\n"
+        "SSLType None\nAuthMechs PLAIN\n\nIMAPStore far\nAccount far\n\n"
+        f"MaildirStore near\nPath {folder}/Mail/\nInbox {folder}/Mail/INBOX\n\n"
+        f"Channel both\nFar :far:\nNear :near:\nPatterns INBOX\n{how}\nSyncState *\n"
+    )
+    config.chmod(0o600)
+    return config
+
+
+def synced(tmp_path: Path) -> list[int]:
+    """The subjects that mbsync has here."""
     folder = tmp_path / "Mail" / "INBOX"
     texts = [path.read_text() for name in ("cur", "new") for path in (folder / name).iterdir()]
-    subjects = sorted(
+    return sorted(
         int(line[9:])
         for text in texts
         for line in text.splitlines()
         if line.startswith("Subject: ")
     )
-    assert subjects == list(range(33))
 
 
 def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProcess) -> None:
