@@ -21,7 +21,7 @@ from pillarbox.trace.recorder import Recorder
 
 
 @click.command(epilog="Example: pillarbox check")
-@click.argument("addresses", metavar="[ACCOUNT]...", nargs=-1)
+@click.argument("addresses", metavar="[--repair [ACCOUNT]...]", nargs=-1)
 @click.option("--repair", "repairs", is_flag=True, help="Make damaged mail files anew.")
 @json_option
 @config_option

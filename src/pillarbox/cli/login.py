@@ -75,7 +75,7 @@ def add(address: str, name: str, only: tuple[str, ...], duration: str | None) ->
         try:
             expires = int(time.time()) + parse_span(duration)
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise click.BadParameter(str(error), param_hint="--for") from error
     with open_directory() as directory:
         known = directory.known_account(address)
         password = random_password()

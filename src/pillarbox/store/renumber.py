@@ -2,8 +2,9 @@
 
 Clients may have seen numbers that the file does not know of. So each mailbox gets a new UIDVALIDITY, and they forget
 what they had (RFC 3501 §2.3.1.1, RFC 9051 §2.3.1.1); mailboxes and contents get their ids above all that may have been
-given (RFC 8474 §4.1, §5.1). Some clients (mbsync) go by UIDs on: a message that the file in use has no more gets a UID
-that nobody has seen, or they would believe that they have it, and deleted it. The unique ids of POP3 must stay (RFC 1939 §7): each message of INBOX keeps the one it had.
+given (RFC 8474 §4.1, §5.1). Some clients (mbsync) go by UIDs all the same: a message that the file in use has no more
+gets a UID that nobody has seen, or they would take it for one that they had. The unique ids of POP3 must stay (RFC 1939
+§7): each message of INBOX keeps the one it had.
 """
 
 from collections.abc import Collection

@@ -189,7 +189,8 @@ def put_in_place(
     data_dir: Path, path: Path, account: int, directory: Directory, grantees: set[int] | None
 ) -> Path | None:
     """Use a file, which is ready but for its numbers, as that of an account; where the old one is now. The lock of the
-    folder is held by the caller. `grantees`: see `renumber`; None: it was made of the one in use. Raises Unavailable."""
+    folder is held by the caller. `grantees`: see `renumber`; None: it was made of the one in use.
+    Raises Unavailable."""
     target = account_path(data_dir / "accounts", account)
     now_s = int(time.time())
     seen = seen_by(target)

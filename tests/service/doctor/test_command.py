@@ -491,7 +491,8 @@ def test_each_certificate_is_asked_for_by_its_name(
     assert (level, "Hostname mismatch" in words) == ("error", True)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
     level, words, _ = findings(run("doctor", "--json")[1])["tls", f"imaps 127.0.0.1:{port}"]
-    assert (level, "clients do not trust it" in words) == ("error", True)
+    # A note of `tls status`: it may be the CA of one's house.
+    assert (level, "only clients that were given it" in words) == ("warning", True)
 
 
 @pytest.mark.parametrize(
