@@ -48,12 +48,21 @@ def open_directory() -> Iterator[Directory]:
 def directory_of(config: Config) -> Iterator[Directory]:
     """The directory of a server, made if there is none. Raises Unavailable."""
     os.umask(0o077)
-    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_folder(config)
     directory = Directory(config.data_path / "directory.db", clock=time.time)
     try:
         yield directory
     finally:
         directory.close()
+
+
+def _make_data_folder(config: Config) -> None:
+    """As `serve` does: root makes it for the server's user, who may not be allowed to. Raises OSError."""
+    if config.user and os.getuid() == 0 and os.geteuid() != 0 and not config.data_path.exists():
+        from pillarbox.app import rights
+
+        rights.make_folder_as_root(config.data_path, config.user)
+    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from pillarbox.cli.common import directory_of, open_directory, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_span
-from pillarbox.core.errors import Refused
 from pillarbox.store.directory import Directory
 from pillarbox.store.logins import OK, History, Logins
 

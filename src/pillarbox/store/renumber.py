@@ -76,7 +76,7 @@ def seen_by(path: Path) -> Seen:
             connection.close()
     except apsw.Error:
         row = None
-    return Seen(*(int(value) for value in row)) if row else Seen()
+    return Seen(int(row[0]), int(row[1]), int(row[2])) if row else Seen()
 
 
 def give_to(path: Path, account: int, folder: Path) -> Path:

@@ -290,6 +290,18 @@ def in_namespace(folder: Path, script: str) -> str:
 
 
 @NAMESPACE
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "pillarbox.toml").write_text('hostname = "mail.example.test"\ndata_dir = "data"\n')
+    said = in_namespace(
+        tmp_path,
+        "mount -t tmpfs -o size=1m tmpfs data && pillarbox domain add example.test && "
+        "dd if=/dev/zero of=data/full bs=4k count=1000 2>/dev/null; pillarbox domain list",
+    )
+    assert "directory.db: the disk is full: make room where " in said
+
+
+@NAMESPACE
 def test_a_read_only_disk_is_named_and_can_be_saved(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "server", 1)
     server.start()
