@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from pillarbox.auth.passwords import check_new_password
+from pillarbox.auth.passwords import SHORTEST_PASSWORD, check_new_password
 from pillarbox.cli.options import read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -85,10 +85,18 @@ def show_octets(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def ask_new_password(from_stdin: bool) -> Secret:
-    """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
-    password = ask_password(from_stdin, is_new=True)
-    check_new_password(password)
-    return password
+    """From a prompt, asked twice, and again while it cannot be set, or from the first line of stdin. Raises
+    Refused when that cannot be set."""
+    while True:
+        password = ask_password(from_stdin, is_new=True)
+        try:
+            check_new_password(password)
+        except Refused as refused:
+            if from_stdin:
+                raise
+            click.echo(f"Error: {refused.text}.", err=True)
+        else:
+            return password
 
 
 def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
@@ -96,7 +104,8 @@ def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
     if from_stdin:
         return Secret(sys.stdin.readline().rstrip("\r\n"))
     ensure_terminal("for the password", "--password-stdin")
-    return Secret(click.prompt("Password", hide_input=True, confirmation_prompt=is_new, err=True))
+    text = f"Password (at least {SHORTEST_PASSWORD} characters)" if is_new else "Password"
+    return Secret(click.prompt(text, hide_input=True, confirmation_prompt=is_new, err=True))
 
 
 def ensure_terminal(for_what: str, option: str) -> None:
