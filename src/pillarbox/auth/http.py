@@ -10,14 +10,12 @@ Wrong ones are remembered for a while, as keyed hashes, so a client that repeats
 import hashlib
 import hmac
 import json
-import logging
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import WebRefusal, ask
@@ -27,8 +25,6 @@ from pillarbox.core.errors import Unavailable
 TIMEOUT_S = 5.0
 REMEMBERED_S = 30.0
 MOST_REMEMBERED = 10_000
-
-log = logging.getLogger("pillarbox.auth")
 
 _WRONG = (401, 403, 404)
 
@@ -80,10 +76,6 @@ class HttpSource:
         except WebRefusal as error:
             if error.status in _WRONG:
                 return None
-            # What stands before an @ or behind a ? may be secret.
-            url = urlsplit(settings.url)
-            where = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
-            log.error("the login service at %s answers with status %d", where, error.status)
             raise Unavailable("the login service does not understand us") from error
         address = found.get("address")
         return address if isinstance(address, str) and address else None
