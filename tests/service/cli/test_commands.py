@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -515,6 +516,24 @@ def test_wrong_values_are_told_with_the_right_ones(run: Run, setting: str, words
     code, _, err = run("config", "check")
     assert code == 1
     assert words in err
+
+
+def test_what_this_machine_has_not_is_noted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pillarbox.toml").write_text(
+        'hostname = "mail.example.org"\ndata_dir = "/proc/nowhere/data"\n[listen]\n'
+        'smtp = ["192.0.2.1:25", "127.0.0.1:2525"]\nimap = ["192.0.2.1:143"]\n'
+    )
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: str(path) != "/proc")
+    code, out, _ = run("config", "check")
+    assert code == 0
+    assert "Note: listen.smtp, imap: this machine has no address 192.0.2.1 now\n" in out
+    assert "/proc/nowhere/data is missing, and this user may not make it in /proc\n" in out
+    assert "127.0.0.1" not in out
+
+
+def test_a_folder_is_no_configuration_and_is_called_so(run: Run) -> None:
+    assert "is a folder; name the configuration file in it" in run("--config", "/tmp", "status")[2]
 
 
 def test_a_time_that_is_over_at_once_is_refused(with_alice: Run) -> None:

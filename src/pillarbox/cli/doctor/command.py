@@ -34,6 +34,7 @@ from pillarbox.cli.doctor.machine import (
     check_server,
 )
 from pillarbox.cli.doctor.memory import Memory
+from pillarbox.cli.doctor.modes import check_modes
 from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
 from pillarbox.cli.doctor.watch import Watch
@@ -59,6 +60,7 @@ _HOST_CHECKS = (
     check_clock,
     check_queue,
     check_accounts,
+    check_modes,
     check_addresses,
     check_pointers,
     check_certificates,
