@@ -97,10 +97,7 @@ def tls_files(config: Config) -> list[Path]:
 
 def _make_folder(folder: Path, user: rights.User | None) -> None:
     """Raises Refused when it belongs to somebody else."""
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True)
-        if user is not None:
-            os.chown(folder, user.uid, user.gid)
+    rights.make_folder(folder, user)
     if user is None:
         return
     # The lock is what a server that ran as root left first.

@@ -77,6 +77,24 @@ def acting_as(user: User | None) -> Iterator[None]:
         os.setegid(group)
 
 
+def make_folder(folder: Path, user: User | None) -> None:
+    """With all above it, if it is not there, for this user. For root. Raises OSError."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        if user is not None:
+            os.chown(folder, user.uid, user.gid)
+
+
+def make_folder_as_root(folder: Path, name: str) -> None:
+    """The same while root acts as the user of this name. Not with threads. Raises Refused, OSError."""
+    user = User(name)
+    os.seteuid(0)
+    try:
+        make_folder(folder, user)
+    finally:
+        os.seteuid(user.uid)
+
+
 def has_capability(number: int) -> bool:
     """Whether it counts now; root mostly has all."""
     return bool(_capabilities("CapEff") >> number & 1)

@@ -1,16 +1,20 @@
 """Small questions to web services: JSON answers, no redirects, bounded in size and time."""
 
 import json
+import logging
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from pillarbox.core.errors import Unavailable
 
 MOST_OCTETS = 256 * 1024
+
+log = logging.getLogger("pillarbox.auth")
 
 
 class WebRefusal(Exception):
@@ -24,6 +28,12 @@ class WebRefusal(Exception):
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
         """None: a redirect is an error, so secrets go nowhere else."""
+
+
+def _shown(url: str) -> str:
+    """Without what stands before an @ or behind a ?, which may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def ask(
@@ -47,10 +57,13 @@ def ask(
     except urllib.error.HTTPError as error:
         status = error.code
         error.close()
+        if status not in (401, 403, 404):  # these may mean a wrong password
+            log.error("the login service at %s answers with status %d", _shown(url), status)
         if 400 <= status < 500 and status not in (408, 425, 429):
             raise WebRefusal(status) from None
         raise Unavailable("the login service does not answer as it should") from None
     except (OSError, HTTPException, ValueError) as error:
+        log.error("the login service at %s does not answer: %s", _shown(url), error)
         raise Unavailable("the login service does not answer") from error
     if len(octets) > MOST_OCTETS:
         raise Unavailable("the login service says too much")

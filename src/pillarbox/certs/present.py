@@ -109,6 +109,8 @@ class Certificates:
                 seen = self._contents(paths)
                 if seen == held.contents and paths == held.paths:
                     self._faulty.pop(paths, None)
+                    if paths in self._told:
+                        log.info("the TLS certificate %s is again the one in use", paths[0])
                     self._told.discard(paths)
                     continue
                 if self._faulty.get(paths, ()) == seen and paths in self._told and not at_once:

@@ -7,7 +7,7 @@ import time
 import click
 
 from pillarbox.cli.common import open_directory, show_table
-from pillarbox.cli.options import config_option, json_option
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.duration import parse_span
 from pillarbox.core.errors import Refused
 
@@ -22,11 +22,12 @@ def ban() -> None:
 
 
 def canonical_network(text: str) -> str:
-    """ "192.0.2.7" -> "192.0.2.7/32". Raises Refused."""
+    """ "192.0.2.7" -> "192.0.2.7/32". Raises Refused, BadParameter."""
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise Refused(f'"{text}" is not an IP address or network like 192.0.2.0/24') from error
+        wrong = f'"{text}" is not an IP address or network like 192.0.2.0/24'
+        raise click.BadParameter(wrong, param_hint="NETWORK") from error
     if network.prefixlen == 0:
         raise Refused("that is all of the Internet")
     return str(network)
@@ -49,13 +50,31 @@ def add(network: str, duration: str | None, reason: str) -> None:
         try:
             until = int(time.time()) + parse_span(duration)
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise click.BadParameter(str(error), param_hint="--for") from error
     with open_directory() as directory:
         old = next((each for each in directory.bans.all() if each.network == canonical), None)
         directory.bans.add(canonical, until, reason)
     click.echo(f"{canonical} is banned {_end(until)}.")
+    for note in _notes(canonical):
+        click.echo(f"Note: {note}")
     if old is not None:
         click.echo(f"That replaces a ban {_end(old.until)}{old.reason and f' ({old.reason})'}.")
+
+
+def _notes(canonical: str) -> list[str]:
+    """Where a ban does nothing, or more than was meant."""
+    network = ipaddress.ip_network(canonical)
+    notes = []
+    for each in read_config().security.never_throttled:
+        spared = ipaddress.ip_network(each, strict=False)
+        if spared.version != network.version or not spared.overlaps(network):
+            continue
+        is_all = spared.prefixlen <= network.prefixlen
+        what = "this ban has no effect" if is_all else f"it has no effect on {spared}"
+        notes.append(f"{what}: security.never_throttled has {each}")
+    if not notes and network.is_loopback:
+        notes.append("that is this machine: its own programs (webmail, filters) are turned away")
+    return notes
 
 
 @ban.command("list", epilog="Example: pillarbox ban list --json")

@@ -3,23 +3,25 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.telling import tell_trace
+from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.repair import Repaired, repair
 from pillarbox.store.salvage import RECOVERED
+from pillarbox.trace.recorder import Recorder
 
 
 @click.command(epilog="Example: pillarbox check")
-@click.argument("addresses", metavar="[ACCOUNT]...", nargs=-1)
+@click.argument("addresses", metavar="[--repair [ACCOUNT]...]", nargs=-1)
 @click.option("--repair", "repairs", is_flag=True, help="Make damaged mail files anew.")
 @json_option
 @config_option
@@ -32,7 +34,7 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     """
     config = read_config()
     if repairs:
-        _repair(config.data_path, addresses, as_json=as_json)
+        _repair(config, addresses, as_json=as_json)
         return
     if addresses:
         raise click.UsageError("accounts are named with --repair only")
@@ -59,11 +61,15 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         click.echo("The store is in order.")
 
 
-def _repair(data_dir: Path, addresses: tuple[str, ...], *, as_json: bool) -> None:
+def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> None:
     os.umask(0o077)
     done = []
-    for repaired in repair(data_dir, [canonical_address(address) for address in addresses]):
+    recorder = Recorder(is_on=config.explain.enabled)
+    names = [canonical_address(address) for address in addresses]
+    for repaired in repair(config.data_path, names):
         done.append(repaired)
+        repaired.tell(recorder)
+        tell_trace(config, recorder)
         if not as_json:
             _show(repaired)
     if as_json:

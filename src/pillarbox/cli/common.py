@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from pillarbox.auth.passwords import check_new_password
+from pillarbox.auth.passwords import SHORTEST_PASSWORD, check_new_password
 from pillarbox.cli.options import read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
@@ -48,12 +48,21 @@ def open_directory() -> Iterator[Directory]:
 def directory_of(config: Config) -> Iterator[Directory]:
     """The directory of a server, made if there is none. Raises Unavailable."""
     os.umask(0o077)
-    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_folder(config)
     directory = Directory(config.data_path / "directory.db", clock=time.time)
     try:
         yield directory
     finally:
         directory.close()
+
+
+def _make_data_folder(config: Config) -> None:
+    """As `serve` does: root makes it for the server's user, who may not be allowed to. Raises OSError."""
+    if config.user and os.getuid() == 0 and os.geteuid() != 0 and not config.data_path.exists():
+        from pillarbox.app import rights
+
+        rights.make_folder_as_root(config.data_path, config.user)
+    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -76,10 +85,18 @@ def show_octets(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def ask_new_password(from_stdin: bool) -> Secret:
-    """From a prompt, asked twice, or from the first line of stdin. Raises Refused when it cannot be set."""
-    password = ask_password(from_stdin, is_new=True)
-    check_new_password(password)
-    return password
+    """From a prompt, asked twice, and again while it cannot be set, or from the first line of stdin. Raises
+    Refused when that cannot be set."""
+    while True:
+        password = ask_password(from_stdin, is_new=True)
+        try:
+            check_new_password(password)
+        except Refused as refused:
+            if from_stdin:
+                raise
+            click.echo(f"Error: {refused.text}.", err=True)
+        else:
+            return password
 
 
 def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
@@ -87,7 +104,8 @@ def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
     if from_stdin:
         return Secret(sys.stdin.readline().rstrip("\r\n"))
     ensure_terminal("for the password", "--password-stdin")
-    return Secret(click.prompt("Password", hide_input=True, confirmation_prompt=is_new, err=True))
+    text = f"Password (at least {SHORTEST_PASSWORD} characters)" if is_new else "Password"
+    return Secret(click.prompt(text, hide_input=True, confirmation_prompt=is_new, err=True))
 
 
 def ensure_terminal(for_what: str, option: str) -> None:

@@ -1,7 +1,11 @@
 """pillarbox config ..."""
 
 import datetime
+import errno
+import ipaddress
 import json
+import os
+import socket
 from collections.abc import Iterator
 
 import click
@@ -10,11 +14,13 @@ from pillarbox.auth.source import ensure_usable
 from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
 from pillarbox.cli.common import directory_of
+from pillarbox.cli.doctor.modes import loose_keys
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
 from pillarbox.config.load import WrongConfiguration
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.config.shape import Fault
+from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 
 
@@ -48,6 +54,7 @@ def check(as_json: bool) -> None:
         raise
     now = datetime.datetime.now(datetime.UTC)
     found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
+    keys = loose_keys(configuration)
     act_as_server(configuration)
     try:
         ensure_usable(configuration.directory)
@@ -57,6 +64,8 @@ def check(as_json: bool) -> None:
             _print_json([], [(None, Fault(place, text))])
         raise
     notes = list(_notes_on_settings(configuration))
+    notes += (f"all users of this machine can read {key}: chmod o-rwx {key}" for key in keys)
+    notes += _notes_on_machine(configuration)
     for pair in found.pairs if found else ():
         notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
     if (configuration.data_path / "directory.db").exists():
@@ -92,3 +101,35 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
         yield f"clients must trust {configuration.data_path / 'tls' / 'ca.pem'}: no [tls] certificate is set"
     if configuration.oauth.issuer and not configuration.oauth.jwks:
         yield "[oauth] names an issuer and no jwks: signed tokens are not taken"
+
+
+def _notes_on_machine(configuration: Config) -> Iterator[str]:
+    """What a server could not do here."""
+    folder = configuration.data_path
+    if not folder.exists() and os.getuid() != 0:  # root makes it for the server's user
+        above = next(each for each in folder.absolute().parents if each.exists())
+        if not os.access(above, os.W_OK | os.X_OK):
+            yield f"data_dir: {folder} is missing, and this user may not make it in {above}"
+    hosts: dict[str, list[str]] = {}
+    for service in configuration.listen.__struct_fields__:
+        for address in getattr(configuration.listen, service):
+            hosts.setdefault(parse_endpoint(address)[0], []).append(service)
+    for host, services in hosts.items():
+        if not _has_address(host):
+            names = ", ".join(dict.fromkeys(services))
+            yield f"listen.{names}: this machine has no address {host} now"
+
+
+def _has_address(host: str) -> bool:
+    """True where it is not known: of a name."""
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True

@@ -24,6 +24,7 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.words import counted
 from pillarbox.store.accounts import account_path
+from pillarbox.store.lacking import LATE_S, find_lacking
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
 from pillarbox.store.published import query
@@ -237,6 +238,29 @@ def _waits(config: Config, story: Story) -> list[tuple[str, str]]:
         queue.close()
 
 
+def _lacking(config: Config, words: Words, story: Story) -> list[str]:
+    """The mail files that lack the message, and take nothing."""
+    if story.fate.now or not story.queue_id:
+        return []
+    try:
+        found = find_lacking(config.data_path)
+    except OSError:
+        return []
+    lines = []
+    for account, lacking in found.items():
+        if time.time() - lacking.oldest < LATE_S:
+            continue
+        if story.queue_id in lacking.queue_ids:
+            address = words.name_of(account)
+            may = "waits" if lacking.is_exact else "may wait"
+            lines.append(
+                f"it {may} in the journal for the mail file of {address}, which takes no mail:"
+                " see pillarbox doctor; for a damaged one, stop the server, then run:"
+                f" pillarbox check --repair {address}"
+            )
+    return lines
+
+
 def _as_json(config: Config, words: Words, story: Story) -> dict[str, Any]:
     return {
         "queue_id": story.queue_id,
@@ -244,6 +268,7 @@ def _as_json(config: Config, words: Words, story: Story) -> dict[str, Any]:
         "events": [moment_as_json(moment) for moment in words.moments(story)],
         "now": [
             *words.whereabouts(story),
+            *_lacking(config, words, story),
             *(f"in the queue for {recipient}: {why}" for recipient, why in _waits(config, story)),
         ],
     }
@@ -253,6 +278,7 @@ def _show(config: Config, words: Words, story: Story) -> None:
     """A timeline."""
     moments = words.moments(story)
     now = [("now", place) for place in words.whereabouts(story)]
+    now += [("now", line) for line in _lacking(config, words, story)]
     now += [("now", f"in the queue for <{each}>, {why}") for each, why in _waits(config, story)]
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

@@ -276,6 +276,8 @@ def _refused(at: int, event: Refused) -> Moment:
         more.append(f"from <{event.sender}>")
     if event.what == "message" and event.recipient:
         more.append(f"to {event.recipient}")
+    if event.message_id:
+        more.append(f"Message-ID {event.message_id}")
     if event.why and event.what != "command":
         more.append(f"because {event.why}")
     return Moment(at, "refused", one_line(f"{about}: {said}"), list(map(one_line, more)), event)

@@ -11,7 +11,6 @@ from pillarbox.cli.common import directory_of, open_directory, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_span
-from pillarbox.core.errors import Refused
 from pillarbox.store.directory import Directory
 from pillarbox.store.logins import OK, History, Logins
 
@@ -75,7 +74,7 @@ def add(address: str, name: str, only: tuple[str, ...], duration: str | None) ->
         try:
             expires = int(time.time()) + parse_span(duration)
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise click.BadParameter(str(error), param_hint="--for") from error
     with open_directory() as directory:
         known = directory.known_account(address)
         password = random_password()

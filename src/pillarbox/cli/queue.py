@@ -10,7 +10,6 @@ from functools import lru_cache, wraps
 from itertools import chain, islice
 from typing import Any
 
-import apsw
 import click
 
 from pillarbox.cli.common import (
@@ -22,6 +21,7 @@ from pillarbox.cli.common import (
     show_table,
 )
 from pillarbox.cli.options import Hinting, config_option, json_option, read_config
+from pillarbox.cli.telling import tell_trace
 from pillarbox.config.schema import Config
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Refused
@@ -31,7 +31,6 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import AT_ONCE, HELD, OVER_LIMIT, Row, Selection
 from pillarbox.trace.events import Removed
-from pillarbox.trace.file import COMMANDS, DAY_US, TraceFile, trace_path
 from pillarbox.trace.recorder import Recorder
 
 _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
@@ -43,8 +42,6 @@ SHORT_REPLY = 60
 
 MOST_TOLD = 500
 """Recipients of one event of the trace."""
-OCTETS_OF_COMMANDS = 16 << 20
-"""For what commands tell the trace."""
 
 
 @contextmanager
@@ -363,12 +360,4 @@ def _tell_removed(config: Config, removed: Iterable[tuple[str, str, str]]) -> No
     for (queue_id, sender), names in recipients.items():
         for start in range(0, len(names), MOST_TOLD):
             recorder.add(Removed(queue_id, sender, names[start : start + MOST_TOLD]))
-    explain = config.explain
-    path = trace_path(config.data_path, COMMANDS)
-    file = TraceFile(path, keep_us=explain.keep_days * DAY_US, most_octets=OCTETS_OF_COMMANDS)
-    try:
-        file.write(recorder.take()[0], recorder.now())
-    except (apsw.Error, OSError) as failure:
-        click.echo(f"pillarbox: explain will not tell of this: {path}: {failure}", err=True)
-    finally:
-        file.close()
+    tell_trace(config, recorder)

@@ -38,6 +38,8 @@ def find_config(option: str | None, environment: Mapping[str, str] = os.environ)
     named = option or environment.get("PILLARBOX_CONFIG")
     if named:
         path = Path(named)
+        if path.is_dir():
+            raise Refused(f"{path} is a folder; name the configuration file in it")
         if not path.is_file():
             raise Refused(f"there is no configuration file {path}")
         return path

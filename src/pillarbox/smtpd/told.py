@@ -47,15 +47,16 @@ def tell_verdict(
 ) -> None:
     """Something was refused in a session; `transaction` is the one that is open."""
     sender = transaction.sender if transaction is not None else ""
-    recipient = ""
+    recipient = message_id = ""
     if verdict.what == "recipient":
         recipient = verdict.address
     elif verdict.what == "sender":
         sender = verdict.address
     elif verdict.what == "message" and transaction is not None:
         recipient = " ".join(transaction.recipients[:MOST_TOLD])
+        message_id = transaction.find_message_id()
     what = (verdict.what, sender, recipient)
-    tell_refused(recorder, connection, what, verdict.reply, verdict.why)
+    tell_refused(recorder, connection, what, verdict.reply, verdict.why, message_id=message_id)
 
 
 def tell_accepted(
@@ -108,6 +109,9 @@ def tell_refused(
     reply: Reply,
     why: str,
     queue_id: str = "",
+    message_id: str = "",
 ) -> None:
     """`what` is "connection", "command", "sender", "recipient" or "message"; sender; recipient."""
-    recorder.add(Refused(connection, *what, reply.code, reply.enhanced, reply.text, why, queue_id))
+    code, enhanced = reply.code, reply.enhanced
+    event = Refused(connection, *what, code, enhanced, reply.text, why, queue_id, message_id)
+    recorder.add(event)

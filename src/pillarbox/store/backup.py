@@ -114,7 +114,8 @@ def _folder(target: Path) -> Iterator[Path]:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise Refused(f"{target} cannot be made: {error.strerror}") from error
+        us = database.user_name(os.geteuid())
+        raise Refused(f"{target} cannot be made by {us}: {error.strerror}") from error
     try:
         target.chmod(0o700)
         yield folder

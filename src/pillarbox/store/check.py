@@ -96,15 +96,21 @@ def check_store(
             yield from _check_file(data_dir / name, name, ())
     if not (data_dir / "directory.db").exists():
         return
+    folder = data_dir / "accounts"
     accounts = _known_accounts(data_dir / "directory.db")
+    if accounts is None:  # whose files these are, nobody knows
+        for path in sorted(folder.glob("*/*.db")):
+            yield from check_account(path, str(path.relative_to(data_dir)))
+        yield from _check_journal(data_dir / "journal")
+        return
     for number, (account, address) in enumerate(accounts, 1):
-        path = account_path(data_dir / "accounts", account)
+        path = account_path(folder, account)
         if path.exists():  # else it never got mail
             yield from check_account(path, address)
         if progress:
             progress(number, len(accounts))
-    known = {account_path(data_dir / "accounts", account).name for account, _ in accounts}
-    for path in sorted((data_dir / "accounts").glob("*/*.db")):
+    known = {account_path(folder, account).name for account, _ in accounts}
+    for path in sorted(folder.glob("*/*.db")):
         if path.name not in known:
             yield f"{path.relative_to(data_dir)} belongs to no account"
     yield from _check_journal(data_dir / "journal")
@@ -115,7 +121,8 @@ def check_account(path: Path, address: str) -> Iterator[str]:
     yield from _check_file(path, address, _RULES)
 
 
-def _known_accounts(path: Path) -> list[tuple[int, str]]:
+def _known_accounts(path: Path) -> list[tuple[int, str]] | None:
+    """None: they cannot be read."""
     try:
         connection = database.open_to_read(path)
         try:
@@ -124,27 +131,47 @@ def _known_accounts(path: Path) -> list[tuple[int, str]]:
         finally:
             connection.close()
     except (apsw.Error, Failure):
-        return []
+        return None
 
 
 def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Iterator[str]:
     try:
         connection = database.open_to_read(path)
     except apsw.Error as error:
-        yield f"{who}: {path.name} cannot be opened: {error}"
+        yield f"{_named(who, path)} {_why(error)}"
         return
+    broken = False
     try:
         connection.execute("BEGIN")  # one moment, while the server goes on
-        for (line,) in connection.execute("PRAGMA integrity_check(20)"):
-            if line != "ok":
-                yield f"{who}: {path.name} is damaged: {line}"
+        found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(20)")]
+        if broken := found != ["ok"]:
+            yield f"{_named(who, path)} is damaged (SQLite: {_in_one_line(found)})"
         for query, _about in rules:
             for (line,) in connection.execute(f"{query} LIMIT {MOST_LINES_A_RULE}"):
                 yield f"{who}: {line}"
     except apsw.Error as error:
-        yield f"{who}: {path.name} is damaged: {error}"
+        if not broken:  # else that was told
+            yield f"{_named(who, path)} {_why(error)}"
     finally:
         connection.close()
+
+
+def _named(who: str, path: Path) -> str:
+    return who if who.endswith(path.name) else f"{who}: {path.name}"
+
+
+def _why(error: apsw.Error) -> str:
+    text = _in_one_line([str(error)])
+    if database.is_damage(error):
+        return f"is damaged: parts of it cannot be read (SQLite: {text})"
+    return f"cannot be read (SQLite: {text})"
+
+
+def _in_one_line(found: list[str]) -> str:
+    """The first thing that SQLite says, and how many more it says."""
+    lines = [line for text in found for line in text.splitlines() if not line.startswith("***")]
+    more = f"; and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"{lines[0] if lines else 'nothing'}{more}"
 
 
 def _check_journal(folder: Path) -> Iterator[str]:

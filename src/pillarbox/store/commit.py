@@ -126,11 +126,12 @@ class Committer:
         most_unsynced: int,
         times: Mapping[str, Histogram],
         recorder: Recorder,
+        tell_damage: Callable[[int, BaseException], bool],
     ) -> None:
         """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
         earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`.
         `most_unsynced`: of `recovery.MOST_UNSYNCED`, the share of this process. `times`: how long commits take, by
-        "journal" and "account"."""
+        "journal" and "account". `tell_damage`: see `Damage.tell`."""
         self._times = times
         runs = {run for path in left if (run := run_of(path))}
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
@@ -164,6 +165,7 @@ class Committer:
         self._left = left
         self._most_unsynced = most_unsynced
         self._recorder = recorder
+        self._tell_damage = tell_damage
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
@@ -328,6 +330,7 @@ class Committer:
         try:
             file = await self._accounts.open(account, int(self._clock()))
         except Failure as failure:
+            self._tell_damage(account, failure)
             for unit in self._waiting.pop(account, ()):
                 unit.error = failure
                 settle(unit)
@@ -556,6 +559,8 @@ class Committer:
                 file.unsynced += len(unit.batch)
                 self._end_put(file.account, unit.batch, unit)
             else:
+                if unit.error is not None:
+                    self._tell_damage(file.account, unit.error)
                 settle(unit)
         if group.changed:
             self._notify(file.account, group.changed)
@@ -574,7 +579,8 @@ class Committer:
                 items = [taken.item for taken in batch]
                 tell_filed(self._recorder, account, items, unit.result)
         else:
-            log.error("account %d takes no mail: %s", account, error)
+            if not self._tell_damage(account, error):
+                log.error("account %d takes no mail: %s", account, error)
             self._intake.failed(account, time.monotonic())
 
     async def _checkpoint(self, file: AccountFile) -> None:

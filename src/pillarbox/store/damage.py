@@ -26,11 +26,16 @@ class Damage:
         self._clock = clock
         self._told: dict[int, float] = {}
 
-    def tell(self, account: int, failure: Failure) -> None:
-        """If the failure is that the account's file is damaged, and nobody was told so lately."""
+    def tell(self, account: int, error: BaseException) -> bool:
+        """Whether the error is that the account's file is damaged; a line of it, if there was none lately."""
+        if not isinstance(error, Failure) or error.code != DAMAGED_CODE:
+            return False
         now = self._clock()
-        if failure.code != DAMAGED_CODE or now < self._told.get(account, 0.0):
-            return
+        if now >= self._told.get(account, 0.0):
+            self._tell(account, now)
+        return True
+
+    def _tell(self, account: int, now: float) -> None:
         self._told.pop(account, None)
         if len(self._told) >= MOST_KNOWN:
             self._told = {each: until for each, until in self._told.items() if now < until}

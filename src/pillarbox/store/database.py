@@ -6,6 +6,7 @@ such a file would drop SQLite's POSIX locks on it.
 """
 
 import os
+import pwd
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,9 @@ BUSY_TIMEOUT_MS = 5000
 """How long a connection waits in a thread while another program has the file."""
 LOOP_TIMEOUT_MS = 20
 """The same for reads on the event loop: somebody may just open or close the file, or it is damaged."""
+
+LEAST_ROOM_OCTETS = 256 * 1024
+"""On a disk: with less, SQLite cannot even open a file."""
 
 _BEFORE = {("account", 6): sort_keys.renew}
 """What is done before a script; it knows how far it came, for it may be interrupted."""
@@ -115,6 +119,11 @@ def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     return Unavailable(f"the mail file cannot be used now{name}", "UNAVAILABLE")
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file is no database any more, or not all of it."""
+    return isinstance(error, _DAMAGED)
+
+
 def is_disk_error(error: BaseException) -> bool:
     """Whether the disk, not the unit of work, made a transaction fail."""
     return isinstance(error, _ERRORS_OF_THE_DISK)
@@ -200,15 +209,46 @@ def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connec
         connection = connect(path, vfs=vfs)
         migrate(connection, kind)
     except Unavailable as error:
-        text = f"{path}: {error.text}"
-        if isinstance(error.__cause__, _DAMAGED):
-            text = f"{path} is damaged; restore it from a backup"
-        raise Unavailable(text, error.code) from error
+        raise Unavailable(_why_not(path, error), error.code) from error
     except apsw.Error as error:  # of the scripts
         raise Unavailable(f"{path} cannot be used: {error}") from error
     set_synchronous(connection, FULL)
     connection.wal_autocheckpoint(1000)
     return connection
+
+
+def _why_not(path: Path, error: Unavailable) -> str:
+    """What keeps a file from being used, and what to do."""
+    cause = error.__cause__
+    if isinstance(cause, _DAMAGED):
+        return f"{path} is damaged; restore it from a backup"
+    if isinstance(cause, apsw.BusyError) or cause is None:
+        return f"{path}: {error.text}"
+    folder, us = path.parent, user_name(os.geteuid())
+    if folder.exists():
+        found = os.statvfs(folder)
+        if isinstance(cause, apsw.FullError) or found.f_bavail * found.f_frsize < LEAST_ROOM_OCTETS:
+            return f"{path}: the disk is full: make room where {folder} is"
+        if found.f_flag & os.ST_RDONLY:
+            return f"{path} cannot be used now: the disk of {folder} is read-only"
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            owner = user_name(folder.stat().st_uid)
+            deed = f"chmod u+rwx {folder}" if owner == us else f"chown -R {us}: {folder}"
+            return (
+                f"{path}: {us} may not write into {folder}, which belongs to {owner}; run: {deed}"
+            )
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
+            return f"{name}: {us} may not read and write it; run: chown {us}: {name} && chmod 600 {name}"
+    return f"{path} cannot be used now: {cause}"
+
+
+def user_name(uid: int) -> str:
+    """As the machine calls a user; the number of one that it does not know."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def sync_file(path: Path) -> None:

@@ -6,6 +6,7 @@ until then. `taken`, in the file, says up to which record of this worker's journ
 appends those behind it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,9 @@ MOST_OCTETS = 256 * 1024
 
 MOST_OCTETS_HELD = 32 << 20
 """In memory, of all accounts together; beyond that the oldest go into their files at once."""
+
+_QUEUE_ID = re.compile(rb"\bid ([0-9A-Z]{16})\b")
+"""In a Received field: `core.ids.format_queue_id`."""
 
 
 @dataclass(slots=True)
@@ -205,6 +209,12 @@ def append_lacking(tx: Tx, worker: str, records: list[Record]) -> int:
     return len(batch)
 
 
+def queue_id_of(record: Record) -> str:
+    """Of mail that came by a delivery, from the field that we put in front of it; "" for other."""
+    match = _QUEUE_ID.search(record.prefix)
+    return match[1].decode() if match else ""
+
+
 def append_of(record: Record) -> Append:
     """What a record of the journal adds."""
     return Append(
@@ -215,4 +225,5 @@ def append_of(record: Record) -> Append:
         record.keywords,
         record.prefix,
         record.delivery_key,
+        queue_id=queue_id_of(record),
     )

@@ -20,7 +20,7 @@ from pillarbox.core import flags as flag
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import appending, journal, mailboxes
 from pillarbox.store.accounts import Accounts
-from pillarbox.store.appending import Added
+from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_all, append_of, find_lacking
 from pillarbox.store.retirement import checkpoint
 from pillarbox.store.tx import Tx
@@ -36,6 +36,9 @@ MOST_UNSYNCED = 2048
 log = logging.getLogger("pillarbox.store")
 
 Progress = Callable[[int, int], None]
+
+AllFiled = list[tuple[int, list[Append], list[Appended]]]
+"""Accounts, and what was appended to each, with its numbers."""
 
 
 def put_in_order(tx: Tx, generation: int) -> None:
@@ -123,6 +126,8 @@ class Replayed:
     unusable: set[int] = field(default_factory=set)
     """Accounts whose file could not be used: they must not be opened before a replay works."""
     segments: list[Path] = field(default_factory=list)
+    filed: AllFiled = field(default_factory=list)
+    """What was only taken and has numbers now, by account, for the trace."""
 
 
 def replay(
@@ -152,9 +157,11 @@ def replay(
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
             try:
+                filed: AllFiled = []
                 result.missing += _replay_account(
-                    accounts, account, records[account], generation, now_s
+                    accounts, account, records[account], (generation, now_s), filed
                 )
+                result.filed += filed
             except (apsw.Error, Unavailable) as error:
                 log.error("the journal of account %d cannot be replayed: %s", account, error)
                 result.unusable.add(account)
@@ -168,8 +175,14 @@ def replay(
 
 
 def _replay_account(
-    accounts: Accounts, account: int, records: _Records, generation: int, now_s: int
+    accounts: Accounts,
+    account: int,
+    records: _Records,
+    start: tuple[int, int],
+    filed: AllFiled,
 ) -> int:
+    """`start`: its generation and time. What gets numbers is added to `filed`."""
+    generation, now_s = start
     file = accounts.open_blocking(account, now_s)
     records.numbered.sort(key=lambda record: record.modseq)
     file.lock()
@@ -185,7 +198,8 @@ def _replay_account(
             if lacking:
                 put_in_order(tx, generation)
             for worker, run, batch in lacking:
-                append_all(tx, worker, run, batch)
+                done = append_all(tx, worker, run, batch)
+                filed.append((account, [taken.item for taken in batch], done))
                 missing += len(batch)
         checkpoint(file.path, file.vfs)
     finally:

@@ -2,11 +2,13 @@
 
 Clients may have seen numbers that the file does not know of. So each mailbox gets a new UIDVALIDITY, and they forget
 what they had (RFC 3501 §2.3.1.1, RFC 9051 §2.3.1.1); mailboxes and contents get their ids above all that may have been
-given (RFC 8474 §4.1, §5.1). The unique ids of POP3 must stay (RFC 1939 §7): each message of INBOX keeps the one it had.
+given (RFC 8474 §4.1, §5.1). Some clients (mbsync) go by UIDs all the same: a message that the file in use has no more
+gets a UID that nobody has seen, or they would take it for one that they had. The unique ids of POP3 must stay (RFC 1939
+§7): each message of INBOX keeps the one it had.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,39 @@ class Seen:
     uidvalidity: int = 0
     content: int = 0
     mailbox: int = 0
+    kept: dict[str, "SeenMailbox"] = field(default_factory=dict)
+    """What the mailboxes have now, by name."""
+
+
+@dataclass(slots=True)
+class SeenMailbox:
+    """Clients may have seen each UID below `uidnext`; those of `messages` are there, with size and date."""
+
+    uidnext: int
+    messages: dict[int, tuple[int, int]]
+
+
+def mailboxes_of(path: Path) -> dict[str, SeenMailbox]:
+    """Of a file that may be missing or damaged: then none, and all messages keep their UIDs."""
+    found = {}
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            rows: list[Any] = connection.execute(
+                "SELECT account, mailbox, name, uidnext FROM mailbox"
+            ).fetchall()
+            for account, mailbox, name, uidnext in rows:
+                messages: Any = connection.execute(
+                    "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ?",
+                    (account, mailbox),
+                )
+                kept = {uid: (size, date) for uid, size, date in messages}
+                found[name] = SeenMailbox(uidnext, kept)
+        finally:
+            connection.close()
+    except apsw.Error:
+        return {}
+    return found
 
 
 def seen_by(path: Path) -> Seen:
@@ -41,7 +76,7 @@ def seen_by(path: Path) -> Seen:
             connection.close()
     except apsw.Error:
         row = None
-    return Seen(*(int(value) for value in row)) if row else Seen()
+    return Seen(int(row[0]), int(row[1]), int(row[2])) if row else Seen()
 
 
 def give_to(path: Path, account: int, folder: Path) -> Path:
@@ -84,6 +119,7 @@ def renumber(
         database.set_synchronous(connection, database.FULL)
         with connection:
             _keep_unique_ids(connection, account)
+            _move_up(connection, account, seen.kept)
             _renumber(connection, account, seen, generation, now_s)
             rows = connection.execute("SELECT DISTINCT grantee FROM acl").fetchall()
             left: set[Any] = {row[0] for row in rows}
@@ -106,6 +142,31 @@ def _keep_unique_ids(connection: apsw.Connection, account: int) -> None:
         " WHERE account = ? AND mailbox = ? AND uidl IS NULL",
         (account, mailboxes.INBOX),
     )
+
+
+def _move_up(connection: apsw.Connection, account: int, kept: dict[str, SeenMailbox]) -> None:
+    """New UIDs for messages that their mailbox has no more."""
+    boxes: list[Any] = connection.execute(
+        "SELECT mailbox, name, uidnext FROM mailbox WHERE account = ?", (account,)
+    ).fetchall()
+    for mailbox, name, own_next in boxes:
+        now = kept.get(name)
+        if now is None:
+            continue
+        rows: list[Any] = connection.execute(
+            "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
+            (account, mailbox),
+        ).fetchall()
+        lost = [uid for uid, *figures in rows if now.messages.get(uid) != tuple(figures)]
+        first = max(own_next, now.uidnext)
+        connection.executemany(
+            "UPDATE message SET uid = ? WHERE account = ? AND mailbox = ? AND uid = ?",
+            [(first + number, account, mailbox, uid) for number, uid in enumerate(lost)],
+        )
+        connection.execute(
+            "UPDATE mailbox SET uidnext = ? WHERE account = ? AND mailbox = ?",
+            (first + len(lost), account, mailbox),
+        )
 
 
 def _renumber(

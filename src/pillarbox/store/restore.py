@@ -23,7 +23,7 @@ from pillarbox.store.backup import ASIDE, UNFINISHED
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import lock_folder
-from pillarbox.store.renumber import Seen, give_to, renumber, seen_by
+from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
 
 
 @dataclass(slots=True)
@@ -166,9 +166,11 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     return Replacement(place.address, aside, recovered)
 
 
-def replay_into(folder: Path, journals: Path, generation: int) -> int:
+def replay_into(
+    folder: Path, journals: Path, generation: int, filed: recovery.AllFiled | None = None
+) -> int:
     """Put what journals have for the account files below `folder` into them; how many messages that were. The
-    journals stay as they are. Raises Unavailable."""
+    journals stay as they are. `filed` gets what has numbers now and had none. Raises Unavailable."""
     pool = Accounts(folder, 0, None, recovery.put_in_order)
     try:
         replayed = recovery.replay(pool, journals, generation, int(time.time()))
@@ -178,6 +180,8 @@ def replay_into(folder: Path, journals: Path, generation: int) -> int:
         raise Unavailable(
             "what the journal has for this account cannot be put into its file; the log says why"
         )
+    if filed is not None:
+        filed += replayed.filed
     return replayed.missing
 
 
@@ -185,13 +189,17 @@ def put_in_place(
     data_dir: Path, path: Path, account: int, directory: Directory, grantees: set[int] | None
 ) -> Path | None:
     """Use a file, which is ready but for its numbers, as that of an account; where the old one is now. The lock of the
-    folder is held by the caller. Raises Unavailable."""
+    folder is held by the caller. `grantees`: see `renumber`; None: it was made of the one in use.
+    Raises Unavailable."""
     target = account_path(data_dir / "accounts", account)
     now_s = int(time.time())
+    seen = seen_by(target)
+    if grantees is not None:
+        seen.kept = mailboxes_of(target)
     left = renumber(
         path,
         account,
-        seen_by(target),
+        seen,
         generation=directory.generation(),
         now_s=now_s,
         grantees=grantees,

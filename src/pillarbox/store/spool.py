@@ -29,6 +29,9 @@ class SpoolRoom:
         self.used = 0
 
 
+HEAD_OCTETS = 32 << 10
+
+
 class Spool:
     """Octets that are written once, then read. Close it in any case."""
 
@@ -87,6 +90,16 @@ class Spool:
         if self._map is None:
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         return memoryview(self._map)
+
+    def head(self) -> bytes:
+        """The first octets, some 32 KiB at least, if they are in memory; b"" after `close`."""
+        found, size = [], 0
+        for chunk in () if self._on_disk else self._chunks:
+            found.append(chunk)
+            size += len(chunk)
+            if size >= HEAD_OCTETS:
+                break
+        return b"".join(found)
 
     def close(self) -> None:
         """Give memory and disk back. What `octets` gave must not be used any more."""

@@ -38,6 +38,7 @@ from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.search_index import SearchIndex
+from pillarbox.store.told import tell_filed
 from pillarbox.store.tx import Tx
 from pillarbox.store.unit import Unit, nothing
 from pillarbox.trace.recorder import Recorder
@@ -97,6 +98,8 @@ class Store:
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
+                for account, items, done in replayed.filed:
+                    tell_filed(self.recorder, account, items, done)
             else:
                 generation = self.directory.generation()
             left = journal.segments(journal_folder, str(place.number))
@@ -126,6 +129,7 @@ class Store:
                 recovery.MOST_UNSYNCED // place.workers,
                 self.tally.commits,
                 self.recorder,
+                self._damage.tell,
             )
         except BaseException:
             os.close(self._lock)
@@ -230,11 +234,7 @@ class Store:
     async def _write_synced(
         self, account: int, work: Callable[[Tx], T], octets: int, *, is_short: bool = False
     ) -> T:
-        try:
-            return await self._submit(account, work, None, octets, is_short=is_short)
-        except Unavailable as failure:
-            self._damage.tell(account, failure)
-            raise
+        return await self._submit(account, work, None, octets, is_short=is_short)
 
     def _submit(
         self,

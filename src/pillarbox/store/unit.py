@@ -142,7 +142,8 @@ def _begin(file: AccountFile, units: list[Unit], now_s: int) -> Applied:
             execute(undo)
             file.keyword_names.clear()  # another process may give the number of a set anew
             if isinstance(error, apsw.Error):
-                log.error("account %d: %s", file.account, error)
+                if not database.is_damage(error):  # that is told with what to do (`damage`)
+                    log.error("account %d: %s", file.account, error)
                 unit.error = database.unavailable(error)
             else:
                 unit.error = error

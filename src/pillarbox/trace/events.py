@@ -75,6 +75,8 @@ class Refused(Event, tag="refused"):
     """What the verdict was made from."""
     queue_id: str = ""
     """Of a message that others of its recipients get."""
+    message_id: str = ""
+    """Of a message that came whole; with its brackets."""
 
 
 class Accepted(Event, tag="accepted"):

@@ -50,7 +50,7 @@ class Wanted:
             return isinstance(event, Session | Login) and event.client == self.text
         if self.kind is Kind.QUEUE_ID:
             return self.text in queue_ids_of(event)
-        if isinstance(event, Accepted | Uploaded) and self.names(event):
+        if isinstance(event, Accepted | Uploaded | Refused) and self.names(event):
             return True
         if self.kind is Kind.MESSAGE_ID:
             return False
@@ -59,7 +59,7 @@ class Wanted:
             return self.text in addresses
         return any(address.endswith(self.text) for address in addresses)
 
-    def names(self, event: Accepted | Uploaded) -> bool:
+    def names(self, event: Accepted | Uploaded | Refused) -> bool:
         """Whether it is the Message-ID of that very message."""
         return event.message_id.strip("<>").lower() == self.text.strip("<>").lower()
 

@@ -222,6 +222,42 @@ def test_a_folder_of_somebody_else_is_refused(folder: Path) -> None:
     assert f"chown -R nobody: {folder}/data" in done.stderr
 
 
+def command(folder: Path, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pillarbox", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_commands_make_the_data_folder_for_the_servers_user_as_serve_does(folder: Path) -> None:
+    (folder / "pillarbox.toml").write_text(CONFIG.format(workers=1, port=0))
+    folder.chmod(0o755)
+    assert command(folder, "domain", "add", "example.test")[0] == 0
+    found = (folder / "data").stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (pwd.getpwnam(USER).pw_uid, 0o700)
+    code, said = command(folder, "backup", str(folder / "saved"))
+    assert (code, f"{folder}/saved cannot be made by nobody: " in said) == (1, True)
+
+
+def test_why_files_of_somebody_else_cannot_be_used_is_said_with_the_deed(folder: Path) -> None:
+    (folder / "pillarbox.toml").write_text(CONFIG.format(workers=1, port=0))
+    (folder / "data").mkdir()
+    (folder / "data").chmod(0o755)
+    code, said = command(folder, "domain", "add", "example.test")
+    assert (code, f"run: chown -R nobody: {folder}/data" in said) == (1, True)
+    assert "belongs to root" in said
+    shutil.rmtree(folder / "data")
+    command(folder, "domain", "add", "example.test")
+    path = folder / "data" / "directory.db"
+    path.chmod(0)
+    code, said = command(folder, "domain", "list")
+    assert (code, f"{path}: nobody may not read and write it; run: chown" in said) == (1, True)
+
+
 def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Path) -> None:
     key, other = tmp_path / "key", tmp_path / "other"
     key.write_bytes(b"x" * 200_000)

@@ -98,6 +98,18 @@ def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
         HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
 
 
+def test_the_log_says_which_service_answers_what_and_no_secret(
+    web: WebService, caplog: pytest.LogCaptureFixture
+) -> None:
+    web.answer = lambda _body: (500, {})
+    with pytest.raises(Unavailable):
+        HttpSource(DirectorySettings("http", url=f"{web.url}?token=secret")).check(
+            claimant("bob", "right")
+        )
+    assert f"the login service at {web.url} answers with status 500" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_a_slow_service_is_given_up(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_module, "TIMEOUT_S", 0.2)
 
@@ -363,7 +375,9 @@ def test_what_is_no_ldap_filter_is_told_at_the_start(text: str) -> None:
         ldap("ldap://127.0.0.1:1", filter=good)
 
 
-def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:
+def test_ldap_finds_the_entry_and_binds(
+    slapd: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = ldap(slapd)
     for user in ("bob@example.test", "bob"):
         assert source.check(claimant(user, "right (pass)*")) == "bob@example.test"
@@ -379,6 +393,7 @@ def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong\n")
     with pytest.raises(Unavailable):
         ldap(slapd, **named).check(claimant("carol", "of carol"))
+    assert "does not let cn=admin,dc=example,dc=test ask: invalidCredentials" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -469,8 +470,21 @@ def test_networks_are_banned_for_a_time_or_for_good(run: Run) -> None:
     assert rows[1]["until"] is None
     assert run("ban", "remove", "192.0.2.7")[0] == 0
     assert run("ban", "remove", "192.0.2.7")[0] == 1
-    for bad in ("0.0.0.0/0", "example.org"):
-        assert run("ban", "add", bad)[0] == 1
+    assert run("ban", "add", "0.0.0.0/0")[0] == 1
+    assert run("ban", "add", "example.org")[0] == 2
+
+
+def test_a_ban_that_does_nothing_or_turns_this_machine_away_says_so(run: Run) -> None:
+    with Path("pillarbox.toml").open("a") as file:
+        file.write('[security]\nnever_throttled = ["192.0.2.0/24", "2001:db8::7"]\n')
+    for network, words in (
+        ("192.0.2.7", "Note: this ban has no effect: security.never_throttled has 192.0.2.0/24"),
+        ("2001:db8::/32", "Note: it has no effect on 2001:db8::7/128: "),
+        ("127.0.0.1", "Note: that is this machine: "),
+    ):
+        code, out, _ = run("ban", "add", network)
+        assert (code, words in out) == (0, True)
+    assert "Note" not in run("ban", "add", "198.51.100.7")[1]
 
 
 def test_aliases_that_lead_in_a_circle_or_nowhere_are_told_at_once(with_alice: Run) -> None:
@@ -504,14 +518,35 @@ def test_wrong_values_are_told_with_the_right_ones(run: Run, setting: str, words
     assert words in err
 
 
+def test_what_this_machine_has_not_is_noted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pillarbox.toml").write_text(
+        'hostname = "mail.example.org"\ndata_dir = "/proc/nowhere/data"\n[listen]\n'
+        'smtp = ["192.0.2.1:25", "127.0.0.1:2525"]\nimap = ["192.0.2.1:143"]\n'
+    )
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: str(path) != "/proc")
+    code, out, _ = run("config", "check")
+    assert code == 0
+    assert "Note: listen.smtp, imap: this machine has no address 192.0.2.1 now\n" in out
+    assert "/proc/nowhere/data is missing, and this user may not make it in /proc\n" in out
+    assert "127.0.0.1" not in out
+
+
+def test_a_folder_is_no_configuration_and_is_called_so(run: Run) -> None:
+    assert "is a folder; name the configuration file in it" in run("--config", "/tmp", "status")[2]
+
+
 def test_a_time_that_is_over_at_once_is_refused(with_alice: Run) -> None:
     for command in (
         ("account", "app-password", "add", "alice@example.org", "phone", "--for", "0d"),
         ("ban", "add", "192.0.2.7", "--for", "0s"),
     ):
         code, out, err = with_alice(*command)
-        assert (code, out) == (1, "")
+        assert (code, out) == (2, "")
         assert "is no time at all" in err
+    assert with_alice("ban", "add", "192.0.2.7", "--for", "soon")[0] == 2
+    command = ("account", "app-password", "add", "alice@example.org", "phone", "--for", "90")
+    assert with_alice(*command)[0] == 2
     assert json.loads(with_alice("ban", "list", "--json")[1]) == []
 
 

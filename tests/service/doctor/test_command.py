@@ -491,7 +491,8 @@ def test_each_certificate_is_asked_for_by_its_name(
     assert (level, "Hostname mismatch" in words) == ("error", True)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
     level, words, _ = findings(run("doctor", "--json")[1])["tls", f"imaps 127.0.0.1:{port}"]
-    assert (level, "clients do not trust it" in words) == ("error", True)
+    # A note of `tls status`: it may be the CA of one's house.
+    assert (level, "only clients that were given it" in words) == ("warning", True)
 
 
 @pytest.mark.parametrize(
@@ -508,6 +509,32 @@ def test_a_listener_that_cannot_be_tried_is_no_error(
     run("domain", "add", "example.test")
     level, found, _ = of(findings(run("doctor", "--json")[1]), "port")[0]
     assert (level, words in found) == ("warning", True)
+
+
+def test_files_that_others_on_the_machine_can_read_are_told(
+    net: SmallDns, run: Run, tmp_path: Path
+) -> None:
+    issued = trustme.CA().issue_cert("mail.example.test")
+    issued.cert_chain_pems[0].write_to_path("host.pem")
+    issued.private_key_pem.write_to_path("key.pem")
+    Path("key.pem").chmod(0o644)
+    tls = f'[tls]\ncertificate = "{tmp_path}/host.pem"\nkey = "{tmp_path}/key.pem"'
+    configure(net, "data", {"imaps": free_port()}, tls)
+    run("domain", "add", "example.test")
+    assert [level for level, _, _ in of(findings(run("doctor", "--json")[1]), "modes")] == [
+        "warning"
+    ]
+    assert (
+        f"Note: all users of this machine can read {tmp_path}/key.pem" in run("config", "check")[1]
+    )
+    Path("key.pem").chmod(0o640)
+    assert of(findings(run("doctor", "--json")[1]), "modes")[0][0] == "ok"
+    assert "all users" not in run("config", "check")[1]
+    Path("data").chmod(0o755)
+    Path("data/directory.db").chmod(0o666)
+    advices = [advice for _, _, advice in of(findings(run("doctor", "--json")[1]), "modes")]
+    data = tmp_path / "data"
+    assert advices == [f"chmod 700 {data}", f"chmod 600 {data}/directory.db"]
 
 
 # Mail that goes out

@@ -138,6 +138,24 @@ def test_refused_recipients_are_told_with_the_reason(server: ServerProcess) -> N
     assert lines_of(again)[-1] == f"refused: {refused[0]['text']}"
 
 
+def test_a_message_refused_after_its_data_is_found_by_its_message_id(
+    server: ServerProcess,
+) -> None:
+    """An author that is not the sender's own."""
+    with smtplib.SMTP("127.0.0.1", server.submission, timeout=10) as client:
+        client.login(ANN, PASSWORD)
+        text = "From: boss@elsewhere.example\r\nMessage-ID: <forged@a.example>\r\n\r\nx\r\n"
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail(ANN, [BEN], text)
+    (story,) = wait_for(server.folder, "<forged@a.example>", bool)
+    (refused,) = [event for event in story["events"] if event["what"] == "refused"]
+    assert refused["text"].startswith(f"the message from <{ANN}>: 5")
+    assert "Message-ID <forged@a.example>" in refused["more"]
+    with smtp(server) as client, pytest.raises(smtplib.SMTPDataError):
+        client.sendmail("x@a.example", [BEN], b"Message-ID: <bare@a.example>\r\n\r\nx\ny\r\n")
+    assert wait_for(server.folder, "<bare@a.example>", bool)
+
+
 def test_what_the_engine_refuses_by_itself_is_told(server: ServerProcess) -> None:
     with smtp(server) as client:
         client.ehlo()

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
@@ -114,16 +115,7 @@ def test_fetchmail_fetches_nothing_twice(server: ServerProcess, tmp_path: Path) 
 def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: Path) -> None:
     """RFC 3501 §2.3.1.1: it must not take new messages for those of before, nor delete ours. mbsync finds by Message-ID
     that the mailbox is the same one, and goes on."""
-    for name in ("cur", "new", "tmp"):
-        (tmp_path / "Mail" / "INBOX" / name).mkdir(parents=True)
-    config = tmp_path / "mbsyncrc"
-    config.write_text(
-        f"IMAPAccount far\nHost 127.0.0.1\nPort {server.imap}\nUser {USER}\nPass {PASSWORD}\n"
-        "SSLType None\nAuthMechs PLAIN\n\nIMAPStore far\nAccount far\n\n"
-        f"MaildirStore near\nPath {tmp_path}/Mail/\nInbox {tmp_path}/Mail/INBOX\n\n"
-        "Channel both\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nExpunge None\nSyncState *\n"
-    )
-    config.chmod(0o600)
+    config = configure_mbsync(tmp_path, server, "Sync Pull\nExpunge None")
     send(server, 0, 30)
     run_client(tmp_path, "mbsync", "-c", config, "-a")
     pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
@@ -134,15 +126,64 @@ def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: P
     assert uidvalidity(server) > before
     send(server, 30, 33)
     run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == list(range(33))
+
+
+@pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync is not installed")
+def test_mbsync_gets_back_what_was_deleted_after_the_backup(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    config = configure_mbsync(tmp_path, server, "Sync All\nExpunge Both")
+    send(server, 0, 30)
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        client.select("INBOX")
+        client.uid("STORE", "1,6:8,30", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+    send(server, 30, 33)  # these are lost
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == [*range(1, 5), *range(8, 29), *range(30, 33)]
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    for _ in range(2):
+        run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == list(range(30))
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        assert client.select("INBOX") == ("OK", [b"30"])
+        _, (uids,) = client.uid("SEARCH", "ALL")
+    numbers = list(map(int, uids.split()))
+    assert numbers[:4] == [2, 3, 4, 5]  # they kept theirs
+    assert numbers[-5] > 33
+
+
+def configure_mbsync(folder: Path, server: ServerProcess, how: str) -> Path:
+    for name in ("cur", "new", "tmp"):
+        (folder / "Mail" / "INBOX" / name).mkdir(parents=True)
+    config = folder / "mbsyncrc"
+    config.write_text(
+        f"IMAPAccount far\nHost 127.0.0.1\nPort {server.imap}\nUser {USER}\nPass {PASSWORD}\n"
+        "SSLType None\nAuthMechs PLAIN\n\nIMAPStore far\nAccount far\n\n"
+        f"MaildirStore near\nPath {folder}/Mail/\nInbox {folder}/Mail/INBOX\n\n"
+        f"Channel both\nFar :far:\nNear :near:\nPatterns INBOX\n{how}\nSyncState *\n"
+    )
+    config.chmod(0o600)
+    return config
+
+
+def synced(tmp_path: Path) -> list[int]:
+    """The subjects that mbsync has here."""
     folder = tmp_path / "Mail" / "INBOX"
     texts = [path.read_text() for name in ("cur", "new") for path in (folder / name).iterdir()]
-    subjects = sorted(
+    return sorted(
         int(line[9:])
         for text in texts
         for line in text.splitlines()
         if line.startswith("Subject: ")
     )
-    assert subjects == list(range(33))
 
 
 def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProcess) -> None:
@@ -188,6 +229,52 @@ def test_one_damaged_file_keeps_nobody_else_from_their_mail(server: ServerProces
         assert b"Subject: both" in rows[0][1]
 
 
+def damage_within(path: Path) -> None:
+    """So that a file can be opened and read from, and takes no mail: the root of the table of texts is lost."""
+    connection = apsw.Connection(str(path))
+    sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'octets'"
+    (page,) = connection.execute(sql).fetchone()
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    # What others have in memory counts no more after this.
+    connection.execute("UPDATE account_state SET modseq = modseq + 1")
+    connection.close()
+
+
+def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_server(
+    server: ServerProcess,
+) -> None:
+    """Nobody opens the mailbox."""
+    path = account_path(server.folder / "data" / "accounts", 1)
+    send(server, 0, 5)
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=20) as client:
+        client.sendmail("carol@example.net", [USER], b"Subject: x\r\n\r\n")  # the file is open
+        damage_within(path)
+        client.mail("carol@example.net")
+        client.rcpt(USER)
+        code, said = client.data(b"Subject: waits\r\n\r\n")
+    assert code == 250
+    queue_id = said.split()[-1].decode()
+    time.sleep(12)
+    cure = f"pillarbox check --repair {USER}"
+    log = (server.folder / "out").read_text().splitlines()
+    assert len([line for line in log if " ERROR" in line or "damaged" in line]) == 1
+    assert [line for line in log if f"`{cure}`" in line]
+    shown = pillarbox(server, "doctor", code=1)
+    assert f"error    accounts  {USER}: its mail file is damaged; " in shown
+    assert "1 message taken and not in it" in shown or "messages taken and not in it" in shown
+    assert f"do: stop the server, then run: {cure}" in shown
+    shown = pillarbox(server, "explain", queue_id)
+    assert f"waits in the journal for the mail file of {USER}" in shown
+    server.stop()
+    pillarbox(server, "check", "--repair", code=1)
+    shown = pillarbox(server, "explain", queue_id)
+    assert "  filed " in shown
+    assert re.search(rf"  now +{USER}, INBOX, UID ", shown)
+
+
 NAMESPACE = pytest.mark.skipif(
     subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
     reason="only root can make mounts of its own",
@@ -200,6 +287,18 @@ def in_namespace(folder: Path, script: str) -> str:
     command = ["unshare", "-m", "sh", "-c", script]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
+
+
+@NAMESPACE
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "pillarbox.toml").write_text('hostname = "mail.example.test"\ndata_dir = "data"\n')
+    said = in_namespace(
+        tmp_path,
+        "mount -t tmpfs -o size=1m tmpfs data && pillarbox domain add example.test && "
+        "dd if=/dev/zero of=data/full bs=4k count=1000 2>/dev/null; pillarbox domain list",
+    )
+    assert "directory.db: the disk is full: make room where " in said
 
 
 @NAMESPACE

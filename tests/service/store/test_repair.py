@@ -206,6 +206,28 @@ def test_after_a_repair_numbers_are_new_and_unique_ids_are_kept(
     assert uidls == [(uid, f"{before:08x}{uid:08x}") for uid, _ in rows]
 
 
+def test_what_sqlite_says_of_a_damaged_file_is_one_line_in_plain_words(
+    filled: Path, tmp_path: Path
+) -> None:
+    folder, path = copied(filled, tmp_path)
+    damage(path, 3, 8)
+    (line, *others) = check_store(folder)
+    assert line.startswith("alice@example.org: 00000001.db is damaged (SQLite: ")
+    assert all("\n" not in each and "***" not in each for each in (line, *others))
+    assert not [each for each in others if "damaged" in each]
+
+
+def test_without_a_directory_no_file_is_said_to_belong_to_nobody(
+    filled: Path, tmp_path: Path
+) -> None:
+    folder, path = copied(filled, tmp_path)
+    (folder / "directory.db").write_bytes(b"not a database" * 1000)
+    assert [line[:24] for line in check_store(folder)] == ["directory.db is damaged:"]
+    damage(path, 3, 8)
+    problems = list(check_store(folder))
+    assert problems[1].startswith("accounts/01/00000001.db is damaged (SQLite: ")
+
+
 def test_a_running_server_is_told_to_stop(filled: Path, tmp_path: Path) -> None:
     folder, _ = copied(filled, tmp_path)
 

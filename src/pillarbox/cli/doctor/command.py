@@ -26,8 +26,15 @@ from pillarbox.cli.doctor.dns_spf import check_spf
 from pillarbox.cli.doctor.finding import Finding, Level, error
 from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
 from pillarbox.cli.doctor.lookup import make_lookup
-from pillarbox.cli.doctor.machine import check_clock, check_disk, check_queue, check_server
+from pillarbox.cli.doctor.machine import (
+    check_accounts,
+    check_clock,
+    check_disk,
+    check_queue,
+    check_server,
+)
 from pillarbox.cli.doctor.memory import Memory
+from pillarbox.cli.doctor.modes import check_modes
 from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
 from pillarbox.cli.doctor.watch import Watch
@@ -52,6 +59,8 @@ _HOST_CHECKS = (
     check_disk,
     check_clock,
     check_queue,
+    check_accounts,
+    check_modes,
     check_addresses,
     check_pointers,
     check_certificates,

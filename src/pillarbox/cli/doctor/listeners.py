@@ -205,10 +205,24 @@ class _Talk:
                 advice = "get one that all trust: tls.acme = true, or tls.certificate"
                 found = f"{version}, by the private CA, which only your own clients trust"
                 return warning("tls", self._subject, found, advice)
+        if notes := self._notes_on(
+            leaf
+        ):  # as `tls status` judges it: it may be the CA of one's house
+            found = f"{version}, not trusted by this system: {notes[0]}"
+            advice = "fine where all clients trust its CA; else see: pillarbox tls status"
+            return warning("tls", self._subject, found, advice)
         advice = (
             "get a certificate for the hostname, with its chain in the file: pillarbox tls status"
         )
         return error("tls", self._subject, f"clients do not trust it: {why}", advice)
+
+    def _notes_on(self, leaf: x509.Certificate) -> tuple[str, ...]:
+        """What may be meant so, where there is no fault."""
+        usable = [entry for entry in self._case.certificates if entry.pair is not None]
+        for entry, chain in zip(usable, self._case.chains, strict=True):
+            if chain and chain[0] == leaf:
+                return entry.notes
+        return ()
 
     async def _distrust(self, name: str, ca_file: str | None = None) -> str:
         """Why clients that ask for a name and trust a CA (None: those of this system) refuse what another connection

@@ -17,11 +17,17 @@ from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure
 from pillarbox.core.words import counted
+from pillarbox.store.accounts import account_path
+from pillarbox.store.backup import find_damage
+from pillarbox.store.directory import Directory
+from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_unusable
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1
 """Of the disk, and of its files."""
 FUTURE_S = 60
+FILES_S = 30.0
+"""For all mail files."""
 _TIMEX_OCTETS = 512
 """More than struct timex has."""
 _TIME_ERROR = 5
@@ -144,3 +150,55 @@ def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
     if old_s and figures.oldest_s > old_s:
         return warning("queue", path, shown, look)
     return ok("queue", path, shown if figures.messages else "empty")
+
+
+async def check_accounts(case: Case) -> list[Finding]:
+    """Whether mail files can be used, and mail that was acknowledged gets into them."""
+    folder = case.config.data_path
+    if not (folder / "directory.db").exists():
+        return []
+    try:
+        return await in_thread(lambda: _accounts(folder, case.now), FILES_S)
+    except TimeoutError:
+        advice = "see what is wrong: pillarbox check"
+        return [warning("accounts", str(folder), f"not looked at within {FILES_S:g} s", advice)]
+    except (Failure, OSError) as failure:
+        text = failure.text if isinstance(failure, Failure) else str(failure.strerror)
+        return [error("accounts", str(folder), text, "see what is wrong: pillarbox check")]
+
+
+def _accounts(folder: Path, now: float) -> list[Finding]:
+    directory = Directory(folder / "directory.db", clock=lambda: now)
+    try:
+        known = {account.id: account.address for account in directory.accounts()}
+    finally:
+        directory.close()
+    lacking = {
+        account: each
+        for account, each in find_lacking(folder).items()
+        if account in known and now - each.oldest > LATE_S
+    }
+    unusable = set(find_unusable(folder, known))
+    findings = [
+        _judge_account(folder, account, known[account], lacking.get(account), now)
+        for account in sorted(unusable | set(lacking))
+    ]
+    shown = f"{counted(len(known), 'account')}, no mail waits for a mail file"
+    return findings or [ok("accounts", str(folder), shown)]
+
+
+def _judge_account(
+    folder: Path, account: int, address: str, lacking: Lacking | None, now: float
+) -> Finding:
+    found = ""
+    if lacking is not None:
+        most = "" if lacking.is_exact else "at most "
+        since = f"the oldest came {duration(now - lacking.oldest)} ago"
+        found = f"{most}{counted(len(lacking.queue_ids), 'message')} taken and not in it, {since}"
+    if find_damage(account_path(folder / "accounts", account)):
+        found = "its mail file is damaged" + (f"; {found}" if found else "")
+        advice = f"stop the server, then run: pillarbox check --repair {address}"
+    else:
+        found = f"its mail file takes no mail: {found}"
+        advice = "look at the disk and the server's log, then start the server anew"
+    return error("accounts", address, found, advice)

@@ -1,0 +1,92 @@
+"""Mail that was acknowledged and that account files still lack, and files that cannot be used: what another program
+than the server sees of that, for `doctor` and `explain`. Changes nothing.
+
+A message is put into its file about a second after it was taken (`intake`). One that is older and only in the journal
+waits for a file that takes nothing: mostly a damaged one, which `check --repair` makes anew.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from pillarbox.store import database, journal
+from pillarbox.store.accounts import account_path
+from pillarbox.store.intake import queue_id_of
+
+LATE_S = 10
+"""Mail that waits for longer does not come by itself."""
+
+
+@dataclass(slots=True)
+class Lacking:
+    """What one account's file lacks."""
+
+    queue_ids: list[str] = field(default_factory=list)
+    """One for each message; "" of what did not come by a delivery."""
+    oldest: int = 0
+    """When the first of them was taken, in epoch seconds."""
+    is_exact: bool = True
+    """False: the file does not say what it has, so some of these may be in it."""
+
+
+def find_lacking(data_dir: Path) -> dict[int, Lacking]:
+    """By account, what is in the journals only. Blocks: reads all of them. Raises OSError."""
+    taken: dict[int, dict[tuple[str, int], list[tuple[int, int, str]]]] = {}
+    for path in journal.segments(data_dir / "journal"):
+        worker = journal.worker_of(path)
+        try:
+            _, records = journal.named_by(path)
+        except FileNotFoundError:  # all of it is in its files by now
+            continue
+        for account, own in records.items():
+            runs = taken.setdefault(account, {})
+            for record in own:
+                row = (record.modseq, record.savedate, queue_id_of(record))
+                runs.setdefault((worker, record.run), []).append(row)
+    found = {}
+    for account, runs in taken.items():
+        path = account_path(data_dir / "accounts", account)
+        if path.exists() and (lacking := _compare(path, account, runs)).queue_ids:
+            found[account] = lacking
+    return found
+
+
+def _compare(
+    path: Path, account: int, runs: dict[tuple[str, int], list[tuple[int, int, str]]]
+) -> Lacking:
+    lacking = Lacking()
+    try:
+        connection = database.open_to_read(path)
+        try:
+            sql = "SELECT worker, run, sequence FROM taken WHERE account = ?"
+            put = {(row[0], row[1]): row[2] for row in connection.execute(sql, (account,))}
+        finally:
+            connection.close()
+    except apsw.Error:
+        put, lacking.is_exact = {}, False
+    dates = []
+    for run, rows in runs.items():
+        for sequence, date, queue_id in rows:
+            if sequence > put.get(run, 0):
+                lacking.queue_ids.append(queue_id)
+                dates.append(date)
+    lacking.oldest = min(dates, default=0)
+    return lacking
+
+
+def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[int]:
+    """Those whose file is so damaged that it cannot be opened. Damage further inside is not looked for."""
+    for account in accounts:
+        path = account_path(data_dir / "accounts", account)
+        try:
+            if path.exists():
+                connection = database.open_to_read(path)
+                try:
+                    connection.execute("SELECT modseq FROM account_state").fetchall()
+                finally:
+                    connection.close()
+        except apsw.Error as error:
+            if database.is_damage(error):
+                yield account
