@@ -179,16 +179,15 @@ class Authenticator:
                 right, account = found is not None, found or account
         finally:
             self._waiting -= 1
-        if right and account is not None and claim.account != account.id:
-            key = self._proofs.key(account, password, where)
-        if not right or account is None or not account.enabled:
-            why = (
-                "disabled"
-                if right and account is not None
-                else self._why_wrong(account, peer, void)
-            )
+        why = (
+            self._why_void(account, app_password, peer)
+            if right and account is not None
+            else self._why_wrong(account, peer, void)
+        )
+        if account is None or why:
             octets = password.reveal().encode("utf-8", "replace")
             return await self._fail(claim, octets, peer, mechanism, why, void)
+        key = self._proofs.key(account, password, where)  # it may be another one's than was said
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
         self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
@@ -332,13 +331,12 @@ class Authenticator:
     ) -> Login | Denied:
         """The client has proven the candidate with an index. `names` are user name and authorization identity."""
         username, wanted = names
-        account = candidates.account
+        account, app_password = candidates.account, candidates.app_passwords[index]
         claim = self._claim(username, account, peer)
-        now = self.directory.account_by_id(account.id) if account is not None else None
-        if account is None or now is None or not now.enabled or now.version != account.version:
-            return await self._fail(claim, b"", peer, mechanism, "changed meanwhile")
+        why = self._why_void(account, app_password, peer) if account is not None else "false"
+        if account is None or why:
+            return await self._fail(claim, b"", peer, mechanism, why)
         self._throttle.succeeded(claim)
-        app_password = candidates.app_passwords[index]
         return await self._admit(account, app_password, wanted, peer, mechanism)
 
     async def disproven(
@@ -355,6 +353,17 @@ class Authenticator:
         claim = self._claim(username, account, peer)
         why = why or self._why_wrong(account, peer, void)
         return await self._fail(claim, os.urandom(16), peer, mechanism, why, void)
+
+    def _why_void(self, account: Account, app_password: AppPassword | None, peer: Peer) -> str:
+        """Why a password that was right does not count any more; "": it does. An attempt may have waited since the
+        account was read. No await may stand between this and the session's having the account: from then on
+        `app/maintenance.py` sees what becomes of that."""
+        now = self.directory.account_by_id(account.id)
+        if now is None or not now.enabled:
+            return "disabled"
+        if now.version != account.version:
+            return "changed meanwhile"
+        return "" if self._counts(app_password, peer) else "app password has expired"
 
     def _why_wrong(self, account: Account | None, peer: Peer, void: AppPassword | None) -> str:
         """For the log, the trace and the history; clients get the same answer, after the same time."""
