@@ -27,7 +27,15 @@ Outcome = Challenge | Login | Denied
 class Exchange:
     """From AUTH or AUTHENTICATE to its end. Its methods raise Unavailable."""
 
-    __slots__ = ("_authenticator", "_candidates", "_denied", "_machine", "_mechanism", "_peer")
+    __slots__ = (
+        "_authenticator",
+        "_candidates",
+        "_claimed",
+        "_denied",
+        "_machine",
+        "_mechanism",
+        "_peer",
+    )
 
     def __init__(self, authenticator: Authenticator, mechanism: str, peer: Peer) -> None:
         """`mechanism` is one of `authenticator.mechanisms(peer)`."""
@@ -36,6 +44,8 @@ class Exchange:
         self._peer = peer
         self._machine = authenticator.begin(mechanism, peer)
         self._candidates: Candidates | None = None
+        self._claimed: str | None = None
+        """Who the client says to be, while its proof is waited for."""
         self._denied: Denied | None = None  # said, once the client has heard why
 
     async def start(self, initial: bytes | None) -> Outcome:
@@ -44,6 +54,11 @@ class Exchange:
 
     async def respond(self, response: bytes) -> Outcome:
         """The decoded answer to the last challenge."""
+        claimed, self._claimed = self._claimed, None
+        # Of many exchanges that were begun together each may be one guess too many. What is wrong counts before
+        # anything is waited for.
+        if claimed is not None and not self._authenticator.may_try(claimed, self._peer):
+            return await self._authenticator.refuse(claimed, self._peer, self._mechanism)
         return await self._answer(self._machine.respond(response))
 
     async def _answer(self, step: Step) -> Outcome:
@@ -101,6 +116,7 @@ class Exchange:
         username, _ = authenticator.split(step.username, step.authzid)
         if not authenticator.may_try(username, peer):
             return await authenticator.refuse(username, peer, self._mechanism)
+        self._claimed = username
         self._candidates = authenticator.candidates(username, peer)
         assert isinstance(self._machine, Scram)
         candidates = self._candidates

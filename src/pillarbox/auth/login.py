@@ -1,9 +1,9 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
-Argon2id runs in a small pool of threads with a bounded queue. A proof of a recent login (`proofs`) makes the next one
-cheap; it names the account's version, which every change of password or state raises, so it is void at once
-everywhere. Unknown users and wrong passwords take the same time and get the same answer. Whoever fails waits longer
-each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
+Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`). A proof of a recent
+login (`proofs`) makes the next one cheap; it names the account's version, which every change of password or state
+raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
+Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pillarbox.auth.candidates import Candidates, candidates_of
+from pillarbox.auth.lines import Lines
 from pillarbox.auth.passwords import (
     LONGEST_PASSWORD,
     SCRAM_ITERATIONS,
@@ -44,15 +45,15 @@ from pillarbox.trace.events import Login as LoginEvent
 from pillarbox.trace.recorder import Recorder
 
 HASHING_THREADS = 2
-MOST_WAITING = 200
-"""Logins that may wait for a thread; more are told to come back later."""
-
 PROOF_LIFE_S = 3600.0
 LENT_PROOF_LIFE_S = 60.0
 """Where somebody else verifies passwords, who does not tell of changes."""
 
 ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
+
+HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
+"""Of one network: so many guesses but one may be looked at beyond what the throttle lets through."""
 
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords to the next."""
@@ -121,7 +122,8 @@ class Authenticator:
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
         )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
-        self._waiting = 0
+        asks = doors.source is not None or doors.tokens is not None
+        self._lines = Lines(ASKED_AT_ONCE if asks else HASHED_AT_ONCE)
         self._told_until = 0.0
 
     # What is offered
@@ -154,31 +156,47 @@ class Authenticator:
         Raises Unavailable when too many logins wait.
         """
         username, wanted = self.split(credentials.username, credentials.authzid)
-        password = credentials.password
+        said = Credentials(wanted, username, credentials.password)
         account = self.directory.account_for_login(username)
+        outcome = self._known(account, said, peer, mechanism)
+        if outcome is None:
+            async with self._lines.turn(network_of(peer.address)):
+                outcome = await self._look(said, peer, mechanism)
+        return await self._in_time(outcome)
+
+    def _known(
+        self, account: Account | None, said: Credentials, peer: Peer, mechanism: str
+    ) -> Login | Denied | None:
+        """What comes of a password that was right a short time ago; None: it was not."""
+        proof = self._proofs.find(self._key(account, said.password, peer))
+        if account is None or not account.enabled or proof is None:
+            return None
+        app_password = self._app_password(account, proof)
+        if (app_password is None and proof.app_password) or not self._counts(app_password, peer):
+            return None
+        return self._admit(account, app_password, said.authzid, peer, mechanism)
+
+    def _key(self, account: Account | None, password: Secret, peer: Peer) -> bytes:
         # Who else verifies passwords may decide by the protocol and the client, too.
         where = "" if self.doors.source is None else f"{peer.protocol} {peer.address}"
-        key = self._proofs.key(account, password, where)
-        proof = self._proofs.find(key)
-        if account is not None and account.enabled and proof is not None:
-            proven = self._app_password(account, proof)
-            is_there = proven is not None or not proof.app_password
-            if is_there and self._counts(proven, peer):
-                return await self._admit(account, proven, wanted, peer, mechanism)
+        return self._proofs.key(account, password, where)
+
+    async def _look(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied:
+        """What comes of a password whose turn it is; a failure is counted on return."""
+        username, password = said.username, said.password
+        account = self.directory.account_for_login(username)
+        # Another in the line may have said the same just now.
+        outcome = self._known(account, said, peer, mechanism)
+        if outcome is not None:
+            return outcome
         claim = self._claim(username, account, peer)
         if self._throttle.refuses(claim):
-            return await self._refuse(claim, peer, mechanism)
-        if self._waiting >= MOST_WAITING:
-            raise Unavailable("too many logins at once; try again in a minute")
+            return self._refuse(claim, peer, mechanism)
         candidates = self.candidates(username, peer)
-        self._waiting += 1
-        try:
-            right, app_password, void = await self._check(account, candidates, password)
-            if not right and self.doors.source is not None:
-                found = await self._ask_source(username, password, peer)
-                right, account = found is not None, found or account
-        finally:
-            self._waiting -= 1
+        right, app_password, void = await self._check(account, candidates, password)
+        if not right and self.doors.source is not None:
+            found = await self._ask_source(username, password, peer)
+            right, account = found is not None, found or account
         why = (
             self._why_void(account, app_password, peer)
             if right and account is not None
@@ -186,12 +204,12 @@ class Authenticator:
         )
         if account is None or why:
             octets = password.reveal().encode("utf-8", "replace")
-            return await self._fail(claim, octets, peer, mechanism, why, void)
-        key = self._proofs.key(account, password, where)  # it may be another one's than was said
+            return self._fail(claim, octets, peer, mechanism, why, void)
+        key = self._key(account, password, peer)  # it may be another one's than was said
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
         self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
-        return await self._admit(account, app_password, wanted, peer, mechanism)
+        return self._admit(account, app_password, said.authzid, peer, mechanism)
 
     async def _check(
         self, account: Account | None, candidates: Candidates, password: Secret
@@ -274,14 +292,9 @@ class Authenticator:
         tokens = self.doors.tokens
         if tokens is None:
             return None
-        if self._waiting >= MOST_WAITING:
-            raise Unavailable("too many logins at once; try again in a minute")
-        self._waiting += 1
-        try:
+        async with self._lines.turn(network_of(peer.address)):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._asking, tokens, token) or None
-        finally:
-            self._waiting -= 1
 
     async def vouched(
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
@@ -295,12 +308,12 @@ class Authenticator:
         name = users[0] if users else authzid
         claim = self._claim(name, account, peer)
         if self._throttle.refuses(claim):
-            return await self._refuse(claim, peer, mechanism)
-        if account is None or not account.enabled:
-            return await self._fail(
-                claim, name.encode(), peer, mechanism, "no account, or disabled"
-            )
-        return await self._admit(account, None, authzid, peer, mechanism)
+            outcome: Login | Denied = self._refuse(claim, peer, mechanism)
+        elif account is None or not account.enabled:
+            outcome = self._fail(claim, name.encode(), peer, mechanism, "no account, or disabled")
+        else:
+            outcome = self._admit(account, None, authzid, peer, mechanism)
+        return await self._in_time(outcome)
 
     # SCRAM
 
@@ -335,9 +348,9 @@ class Authenticator:
         claim = self._claim(username, account, peer)
         why = self._why_void(account, app_password, peer) if account is not None else "false"
         if account is None or why:
-            return await self._fail(claim, b"", peer, mechanism, why)
+            return await self._in_time(self._fail(claim, b"", peer, mechanism, why))
         self._throttle.succeeded(claim)
-        return await self._admit(account, app_password, wanted, peer, mechanism)
+        return await self._in_time(self._admit(account, app_password, wanted, peer, mechanism))
 
     async def disproven(
         self,
@@ -352,7 +365,9 @@ class Authenticator:
         account = self.directory.account_for_login(username)
         claim = self._claim(username, account, peer)
         why = why or self._why_wrong(account, peer, void)
-        return await self._fail(claim, os.urandom(16), peer, mechanism, why, void)
+        denied = self._fail(claim, os.urandom(16), peer, mechanism, why, void)
+        await asyncio.sleep(denied.delay_s)
+        return denied
 
     def _why_void(self, account: Account, app_password: AppPassword | None, peer: Peer) -> str:
         """Why a password that was right does not count any more; "": it does. An attempt may have waited since the
@@ -378,11 +393,19 @@ class Authenticator:
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where `may_try` says no."""
         account = self.directory.account_for_login(username)
-        return await self._refuse(self._claim(username, account, peer), peer, mechanism)
+        denied = self._refuse(self._claim(username, account, peer), peer, mechanism)
+        await asyncio.sleep(denied.delay_s)
+        return denied
 
     # What comes of it
 
-    async def _admit(
+    async def _in_time(self, outcome: Login | Denied) -> Login | Denied:
+        """A denial waits; a login does not."""
+        if isinstance(outcome, Denied):
+            await asyncio.sleep(outcome.delay_s)
+        return outcome
+
+    def _admit(
         self,
         account: Account,
         app_password: AppPassword | None,
@@ -404,8 +427,11 @@ class Authenticator:
                 peer.protocol,
                 f"may not act as {wanted[:100]!r}",
             )
-            await asyncio.sleep(self._failure_delay_s)
-            return Denied("you cannot act for another user", is_authorization=True)
+            return Denied(
+                "you cannot act for another user",
+                is_authorization=True,
+                delay_s=self._failure_delay_s,
+            )
         self._tally.logins[peer.protocol] += 1
         with_what = app_password.name if app_password is not None else ""
         self._note(account, peer, mechanism, OK, with_what)
@@ -462,7 +488,7 @@ class Authenticator:
             Login(target, account) if self.directory.credentials.is_supporter(account.id) else None
         )
 
-    async def _fail(
+    def _fail(
         self,
         claim: Claim,
         password: bytes,
@@ -484,10 +510,9 @@ class Authenticator:
         self._tell(claim, peer, mechanism, why, with_what)
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, why, with_what)
-        await asyncio.sleep(self._failure_delay_s * delay)
-        return Denied(WRONG)
+        return Denied(WRONG, delay_s=self._failure_delay_s * delay)
 
-    async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
+    def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info(
             "login refused: user=%s client=%s protocol=%s reason=%s",
@@ -499,8 +524,7 @@ class Authenticator:
         self._tell(claim, peer, mechanism, "too many failed logins")
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, "refused", "")
-        await asyncio.sleep(self._failure_delay_s)
-        return Denied(TOO_MANY)
+        return Denied(TOO_MANY, delay_s=self._failure_delay_s)
 
     def _note(
         self, account: Account, peer: Peer, mechanism: str, result: str, with_what: str
