@@ -7,22 +7,18 @@ Whoever fails waits longer each time (`throttle`). The attempts at an account st
 """
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pillarbox.auth.candidates import Candidates, candidates_of
+from pillarbox.auth.candidates import Candidates, User, Users
 from pillarbox.auth.lines import Lines
 from pillarbox.auth.passwords import (
     LONGEST_PASSWORD,
-    SCRAM_ITERATIONS,
-    SCRAM_SALT_OCTETS,
     fitting_verifier,
     verify_password,
 )
@@ -36,9 +32,8 @@ from pillarbox.core.secret import Secret
 from pillarbox.core.tally import Tally
 from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
-from pillarbox.sasl.scram import Verifier
 from pillarbox.store.credentials import AppPassword
-from pillarbox.store.directory import Account, Directory, canonical_address
+from pillarbox.store.directory import Account, Directory
 from pillarbox.store.logins import OK, Attempt, Logins
 from pillarbox.store.run import LoginFailures
 from pillarbox.trace.events import Login as LoginEvent
@@ -117,7 +112,7 @@ class Authenticator:
         self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
         self._throttle = Throttle(failures, knows, exempt)
-        self._false_key = directory.credentials.secret("scram")
+        self._users = Users(directory)
         self._proofs = proofs or Proofs(
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
         )
@@ -157,8 +152,7 @@ class Authenticator:
         """
         username, wanted = self.split(credentials.username, credentials.authzid)
         said = Credentials(wanted, username, credentials.password)
-        account = self.directory.account_for_login(username)
-        outcome = self._known(account, said, peer, mechanism)
+        outcome = self._known(self.directory.account_for_login(username), said, peer, mechanism)
         if outcome is None:
             async with self._lines.turn(network_of(peer.address)):
                 outcome = await self._look(said, peer, mechanism)
@@ -184,16 +178,17 @@ class Authenticator:
     async def _look(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied:
         """What comes of a password whose turn it is; a failure is counted on return."""
         username, password = said.username, said.password
-        account = self.directory.account_for_login(username)
+        user = self._users.find(username)
+        account = user.account
         # Another in the line may have said the same just now.
         outcome = self._known(account, said, peer, mechanism)
         if outcome is not None:
             return outcome
-        claim = self._claim(username, account, peer)
+        claim = self._claim(user, peer)
         if self._throttle.refuses(claim):
             return self._refuse(claim, peer, mechanism)
-        candidates = self.candidates(username, peer)
-        right, app_password, void = await self._check(account, candidates, password)
+        candidates = user.candidates(lambda each: self._counts(each, peer))
+        right, app_password, void = await self._check(candidates, password)
         if not right and self.doors.source is not None:
             found = await self._ask_source(username, password, peer)
             right, account = found is not None, found or account
@@ -212,13 +207,14 @@ class Authenticator:
         return self._admit(account, app_password, said.authzid, peer, mechanism)
 
     async def _check(
-        self, account: Account | None, candidates: Candidates, password: Secret
+        self, candidates: Candidates, password: Secret
     ) -> tuple[bool, AppPassword | None, AppPassword | None]:
         """Whether a password is one of the candidates, and which, or which void one it is; it takes the same time in
         all cases."""
         if len(password.reveal()) > LONGEST_PASSWORD:
             return False, None, None
         is_elsewhere = self.doors.source is not None
+        account = candidates.user.account
         password_hash = self.directory.credentials.password(account.id)[0] if account else ""
         salt = candidates.verifiers[0].salt
         of_programs = [
@@ -306,7 +302,11 @@ class Authenticator:
             found = {number: each for number, each in found.items() if each == wanted}
         account = next(iter(found.values())) if len(found) == 1 else None
         name = users[0] if users else authzid
-        claim = self._claim(name, account, peer)
+        claim = (
+            self._claim_of(name, peer)
+            if account is None
+            else Claim(account.address, account.id, peer.address)
+        )
         if self._throttle.refuses(claim):
             outcome: Login | Denied = self._refuse(claim, peer, mechanism)
         elif account is None or not account.enabled:
@@ -317,35 +317,33 @@ class Authenticator:
 
     # SCRAM
 
-    def candidates(self, username: str, peer: Peer) -> Candidates:
-        """What a password of a user can be verified with; there is always something, so that unknown users look like
-        others."""
-        account = self.directory.account_for_login(username)
-        false = self._false_verifier(self._name_of(username, account))
-        number = account.id if account is not None else 0  # the same questions for all
-        found = candidates_of(
-            self.directory.credentials, number, lambda each: self._counts(each, peer)
-        )
-        if account is None or not account.enabled:
-            return Candidates(None, [false], [None])
-        if not found.verifiers:
-            if found.void_verifiers:  # whoever says one of these shall be told of in the log
-                false = replace(false, salt=found.void_verifiers[0].salt)
-            return Candidates(None, [false], [None], found.void_verifiers, found.void)
-        return replace(found, account=account)
-
     def may_try(self, username: str, peer: Peer) -> bool:
-        """Whether an attempt of SCRAM is looked at."""
-        account = self.directory.account_for_login(username)
-        return not self._throttle.refuses(self._claim(username, account, peer))
+        """Whether an attempt is looked at."""
+        return not self._throttle.refuses(self._claim_of(username, peer))
+
+    def begin_proof(self, username: str, peer: Peer) -> Candidates | None:
+        """What a user may prove to know; None: the attempt is not looked at. Until `take_proof` it counts as a failure
+        of the network, so those that are never brought to an end do."""
+        user = self._users.remembered(username)
+        claim = self._claim(user, peer)
+        if self._throttle.refuses(claim):
+            return None
+        self._throttle.began(claim)
+        return user.candidates(lambda each: self._counts(each, peer))
+
+    def take_proof(self, candidates: Candidates, peer: Peer) -> bool:
+        """Whether a proof is looked at: of many attempts that were begun together each may be one too many. A wrong one
+        must count before anything is waited for."""
+        claim = self._claim(candidates.user, peer)
+        self._throttle.ended(claim)
+        return not self._throttle.refuses(claim)
 
     async def proven(
-        self, candidates: Candidates, index: int, names: tuple[str, str], peer: Peer, mechanism: str
+        self, candidates: Candidates, index: int, wanted: str, peer: Peer, mechanism: str
     ) -> Login | Denied:
-        """The client has proven the candidate with an index. `names` are user name and authorization identity."""
-        username, wanted = names
-        account, app_password = candidates.account, candidates.app_passwords[index]
-        claim = self._claim(username, account, peer)
+        """The client has proven the candidate with an index, and wants to act as `wanted`."""
+        account, app_password = candidates.user.account, candidates.app_passwords[index]
+        claim = self._claim(candidates.user, peer)
         why = self._why_void(account, app_password, peer) if account is not None else "false"
         if account is None or why:
             return await self._in_time(self._fail(claim, b"", peer, mechanism, why))
@@ -362,9 +360,9 @@ class Authenticator:
     ) -> Denied:
         """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
         says `why`."""
-        account = self.directory.account_for_login(username)
-        claim = self._claim(username, account, peer)
-        why = why or self._why_wrong(account, peer, void)
+        user = self._users.remembered(username)
+        claim = self._claim(user, peer)
+        why = why or self._why_wrong(user.account, peer, void)
         denied = self._fail(claim, os.urandom(16), peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
@@ -392,8 +390,7 @@ class Authenticator:
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where `may_try` says no."""
-        account = self.directory.account_for_login(username)
-        denied = self._refuse(self._claim(username, account, peer), peer, mechanism)
+        denied = self._refuse(self._claim_of(username, peer), peer, mechanism)
         await asyncio.sleep(denied.delay_s)
         return denied
 
@@ -418,7 +415,7 @@ class Authenticator:
         if login is None:
             self._tally.login_failures[peer.protocol, "authorization"] += 1
             self._note(account, peer, mechanism, "may not act for others", "")
-            claim = self._claim(account.address, account, peer)
+            claim = Claim(account.address, account.id, peer.address)
             self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
             log.info(
                 "login refused: user=%s client=%s protocol=%s reason=%s",
@@ -551,37 +548,11 @@ class Authenticator:
                 return helper, wanted
         return username, authzid
 
-    def _claim(self, username: str, account: Account | None, peer: Peer) -> Claim:
-        return Claim(self._name_of(username, account), account.id if account else 0, peer.address)
+    def _claim(self, user: User, peer: Peer) -> Claim:
+        return Claim(user.name, user.account.id if user.account else 0, peer.address)
 
-    def _name_of(self, username: str, account: Account | None) -> str:
-        """The address that a name stands for; of unknown users, one that it could stand for."""
-        if account is not None:
-            return account.address
-        if "@" in username:
-            try:
-                return canonical_address(username)
-            except Refused:
-                return username.lower()
-        domains = self.directory.domains()
-        if not domains:
-            return username.lower()
-        local = username.lower()
-        # Any of them, but always the same: as if there were one account of that name.
-        domain = min(domains, key=lambda each: self._false_octets(f"domain {local} {each}"))
-        return f"{local}@{domain}"
-
-    def _false_octets(self, purpose: str) -> bytes:
-        octets = purpose.encode("utf-8", "replace")
-        return hmac.digest(self._false_key, octets, hashlib.sha256)
-
-    def _false_verifier(self, name: str) -> Verifier:
-        """The same at each attempt, in all workers, after every restart, and fitting no password."""
-        salt = self._false_octets(f"salt {name}")[:SCRAM_SALT_OCTETS]
-        stored_key, server_key = (
-            self._false_octets(f"{purpose} {name}") for purpose in ("stored", "server")
-        )
-        return Verifier("sha256", salt, SCRAM_ITERATIONS, stored_key, server_key)
+    def _claim_of(self, username: str, peer: Peer) -> Claim:
+        return self._claim(self._users.remembered(username), peer)
 
     # App passwords
 
