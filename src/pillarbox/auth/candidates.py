@@ -3,7 +3,8 @@ names that lead to no account, false ones, so that they look like others."""
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pillarbox.auth.passwords import SCRAM_ITERATIONS, SCRAM_SALT_OCTETS, parse_verifier
@@ -29,6 +30,8 @@ class Candidates:
     """Of app passwords that have expired, or are for other protocols: so that the log can say so."""
     void: Sequence[AppPassword]
     """Of each void verifier."""
+    until: float
+    """When the first of the app passwords expires, in epoch seconds."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,14 +47,14 @@ class User:
     false: Verifier
     """Fits no password, and has the salt that clients shall see."""
 
-    def candidates(self, counts: Callable[[AppPassword], bool]) -> Candidates:
-        """`counts` says which app passwords do, here and now."""
+    def candidates(self, protocol: str, now_s: float) -> Candidates:
+        """Those of a protocol, at a time in epoch seconds."""
         verifiers: list[Verifier] = []
         app_passwords: list[AppPassword | None] = []
         void_verifiers: list[Verifier] = []
         void: list[AppPassword] = []
         for verifier, app_password in self.passwords:
-            if app_password is None or counts(app_password):
+            if app_password is None or app_password.counts(protocol, now_s):
                 verifiers.append(verifier)
                 app_passwords.append(app_password)
             else:
@@ -59,7 +62,9 @@ class User:
                 void.append(app_password)
         if not verifiers:
             verifiers, app_passwords = [self.false], [None]
-        return Candidates(self, verifiers, app_passwords, void_verifiers, void)
+        ends = [each.expires for each in app_passwords if each is not None and each.expires]
+        until = min(ends, default=math.inf)
+        return Candidates(self, verifiers, app_passwords, void_verifiers, void, until)
 
 
 class Users:
@@ -68,20 +73,21 @@ class Users:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._false_key = directory.credentials.secret("scram")
-        self._remembered: dict[str, User] = {}
+        self._remembered: dict[tuple[str, str], Candidates] = {}
         self._version = (-1, -1)
 
-    def remembered(self, username: str) -> User:
-        """As `find`, from memory, if it is there; other processes' changes are seen after LOOK_EVERY_S. Names that
-        there are take as long as others."""
+    def remembered(self, username: str, protocol: str, now_s: float) -> Candidates:
+        """From memory, if they are there; other processes' changes are seen after LOOK_EVERY_S. It takes as long for
+        names that there are as for others, however many passwords they have."""
         version = self._directory.file.version()
         if version != self._version or len(self._remembered) > MOST_REMEMBERED:
             self._remembered.clear()
             self._version = version
-        user = self._remembered.get(username)
-        if user is None:
-            user = self._remembered[username] = self.find(username)
-        return user
+        key = username, protocol
+        found = self._remembered.get(key)
+        if found is None or found.until <= now_s:
+            found = self._remembered[key] = self.find(username).candidates(protocol, now_s)
+        return found
 
     def find(self, username: str) -> User:
         """As it is now."""

@@ -187,7 +187,7 @@ class Authenticator:
         claim = self._claim(user, peer)
         if self._throttle.refuses(claim):
             return self._refuse(claim, peer, mechanism)
-        candidates = user.candidates(lambda each: self._counts(each, peer))
+        candidates = user.candidates(peer.protocol, self._clock())
         right, app_password, void = await self._check(candidates, password)
         if not right and self.doors.source is not None:
             found = await self._ask_source(username, password, peer)
@@ -324,12 +324,12 @@ class Authenticator:
     def begin_proof(self, username: str, peer: Peer) -> Candidates | None:
         """What a user may prove to know; None: the attempt is not looked at. Until `take_proof` it counts as a failure
         of the network, so those that are never brought to an end do."""
-        user = self._users.remembered(username)
-        claim = self._claim(user, peer)
+        candidates = self._users.remembered(username, peer.protocol, self._clock())
+        claim = self._claim(candidates.user, peer)
         if self._throttle.refuses(claim):
             return None
         self._throttle.began(claim)
-        return user.candidates(lambda each: self._counts(each, peer))
+        return candidates
 
     def take_proof(self, candidates: Candidates, peer: Peer) -> bool:
         """Whether a proof is looked at: of many attempts that were begun together each may be one too many. A wrong one
@@ -360,10 +360,12 @@ class Authenticator:
     ) -> Denied:
         """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
         says `why`."""
-        user = self._users.remembered(username)
+        user = self._users.remembered(username, peer.protocol, self._clock()).user
         claim = self._claim(user, peer)
         why = why or self._why_wrong(user.account, peer, void)
-        denied = self._fail(claim, os.urandom(16), peer, mechanism, why, void)
+        # One proof says nothing about the next: only a void app password is known to be the same one again.
+        password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
+        denied = self._fail(claim, password, peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
 
@@ -552,15 +554,14 @@ class Authenticator:
         return Claim(user.name, user.account.id if user.account else 0, peer.address)
 
     def _claim_of(self, username: str, peer: Peer) -> Claim:
-        return self._claim(self._users.remembered(username), peer)
+        found = self._users.remembered(username, peer.protocol, self._clock())
+        return self._claim(found.user, peer)
 
     # App passwords
 
     def _counts(self, app_password: AppPassword | None, peer: Peer) -> bool:
         """Whether a password counts for this protocol now."""
-        if app_password is None:
-            return True
-        return not app_password.has_expired(self._clock()) and peer.protocol in app_password.scopes
+        return app_password is None or app_password.counts(peer.protocol, self._clock())
 
     def _app_password(self, account: Account, proof: Proof) -> AppPassword | None:
         """That of a proof; None: the account's own, or there is none any more."""
