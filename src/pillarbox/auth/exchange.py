@@ -27,7 +27,15 @@ Outcome = Challenge | Login | Denied
 class Exchange:
     """From AUTH or AUTHENTICATE to its end. Its methods raise Unavailable."""
 
-    __slots__ = ("_authenticator", "_candidates", "_denied", "_machine", "_mechanism", "_peer")
+    __slots__ = (
+        "_authenticator",
+        "_candidates",
+        "_denied",
+        "_is_asked",
+        "_machine",
+        "_mechanism",
+        "_peer",
+    )
 
     def __init__(self, authenticator: Authenticator, mechanism: str, peer: Peer) -> None:
         """`mechanism` is one of `authenticator.mechanisms(peer)`."""
@@ -36,6 +44,8 @@ class Exchange:
         self._peer = peer
         self._machine = authenticator.begin(mechanism, peer)
         self._candidates: Candidates | None = None
+        self._is_asked = False
+        """Whether the client's proof is waited for."""
         self._denied: Denied | None = None  # said, once the client has heard why
 
     async def start(self, initial: bytes | None) -> Outcome:
@@ -44,7 +54,17 @@ class Exchange:
 
     async def respond(self, response: bytes) -> Outcome:
         """The decoded answer to the last challenge."""
-        return await self._answer(self._machine.respond(response))
+        if not self._is_asked:
+            return await self._answer(self._machine.respond(response))
+        self._is_asked = False
+        authenticator, peer, candidates = self._authenticator, self._peer, self._candidates
+        assert candidates is not None
+        step = self._machine.respond(response)
+        if isinstance(step, SaslError):
+            return await self._answer(step)  # no proof, so it was not brought to an end
+        if not authenticator.take_proof(candidates, peer):
+            return await authenticator.refuse(candidates.user.name, peer, self._mechanism)
+        return await self._answer(step)
 
     async def _answer(self, step: Step) -> Outcome:
         authenticator, peer, mechanism = self._authenticator, self._peer, self._mechanism
@@ -61,9 +81,9 @@ class Exchange:
                 return await self._find(step)
             case Proven():
                 assert self._candidates is not None
-                names = authenticator.split(step.username, step.authzid)
+                _, wanted = authenticator.split(step.username, step.authzid)
                 return await authenticator.proven(
-                    self._candidates, step.index, names, peer, mechanism
+                    self._candidates, step.index, wanted, peer, mechanism
                 )
             case Disproven():
                 username, _ = authenticator.split(step.username, step.authzid)
@@ -99,11 +119,12 @@ class Exchange:
     async def _find(self, step: VerifierWanted) -> Outcome:
         authenticator, peer = self._authenticator, self._peer
         username, _ = authenticator.split(step.username, step.authzid)
-        if not authenticator.may_try(username, peer):
+        candidates = authenticator.begin_proof(username, peer)
+        if candidates is None:
             return await authenticator.refuse(username, peer, self._mechanism)
-        self._candidates = authenticator.candidates(username, peer)
+        self._candidates = candidates
+        self._is_asked = True
         assert isinstance(self._machine, Scram)
-        candidates = self._candidates
         return await self._answer(
             self._machine.found(candidates.verifiers, candidates.void_verifiers)
         )

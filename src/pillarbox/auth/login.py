@@ -1,27 +1,24 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
-Argon2id runs in a small pool of threads with a bounded queue. A proof of a recent login (`proofs`) makes the next one
-cheap; it names the account's version, which every change of password or state raises, so it is void at once
-everywhere. Unknown users and wrong passwords take the same time and get the same answer. Whoever fails waits longer
-each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
+Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`). A proof of a recent
+login (`proofs`) makes the next one cheap; it names the account's version, which every change of password or state
+raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
+Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pillarbox.auth.candidates import Candidates, candidates_of
+from pillarbox.auth.candidates import Candidates, User, Users
+from pillarbox.auth.lines import Lines
 from pillarbox.auth.passwords import (
     LONGEST_PASSWORD,
-    SCRAM_ITERATIONS,
-    SCRAM_SALT_OCTETS,
     fitting_verifier,
     verify_password,
 )
@@ -35,24 +32,23 @@ from pillarbox.core.secret import Secret
 from pillarbox.core.tally import Tally
 from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
-from pillarbox.sasl.scram import Verifier
 from pillarbox.store.credentials import AppPassword
-from pillarbox.store.directory import Account, Directory, canonical_address
+from pillarbox.store.directory import Account, Directory
 from pillarbox.store.logins import OK, Attempt, Logins
 from pillarbox.store.run import LoginFailures
 from pillarbox.trace.events import Login as LoginEvent
 from pillarbox.trace.recorder import Recorder
 
 HASHING_THREADS = 2
-MOST_WAITING = 200
-"""Logins that may wait for a thread; more are told to come back later."""
-
 PROOF_LIFE_S = 3600.0
 LENT_PROOF_LIFE_S = 60.0
 """Where somebody else verifies passwords, who does not tell of changes."""
 
 ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
+
+HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
+"""Of one network: so many guesses but one may be looked at beyond what the throttle lets through."""
 
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords to the next."""
@@ -116,12 +112,13 @@ class Authenticator:
         self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
         self._throttle = Throttle(failures, knows, exempt)
-        self._false_key = directory.credentials.secret("scram")
+        self._users = Users(directory)
         self._proofs = proofs or Proofs(
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
         )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
-        self._waiting = 0
+        asks = doors.source is not None or doors.tokens is not None
+        self._lines = Lines(ASKED_AT_ONCE if asks else HASHED_AT_ONCE)
         self._told_until = 0.0
 
     # What is offered
@@ -154,54 +151,70 @@ class Authenticator:
         Raises Unavailable when too many logins wait.
         """
         username, wanted = self.split(credentials.username, credentials.authzid)
-        password = credentials.password
-        account = self.directory.account_for_login(username)
+        said = Credentials(wanted, username, credentials.password)
+        outcome = self._known(self.directory.account_for_login(username), said, peer, mechanism)
+        if outcome is None:
+            async with self._lines.turn(network_of(peer.address)):
+                outcome = await self._look(said, peer, mechanism)
+        return await self._in_time(outcome)
+
+    def _known(
+        self, account: Account | None, said: Credentials, peer: Peer, mechanism: str
+    ) -> Login | Denied | None:
+        """What comes of a password that was right a short time ago; None: it was not."""
+        proof = self._proofs.find(self._key(account, said.password, peer))
+        if account is None or not account.enabled or proof is None:
+            return None
+        app_password = self._app_password(account, proof)
+        if (app_password is None and proof.app_password) or not self._counts(app_password, peer):
+            return None
+        return self._admit(account, app_password, said.authzid, peer, mechanism)
+
+    def _key(self, account: Account | None, password: Secret, peer: Peer) -> bytes:
         # Who else verifies passwords may decide by the protocol and the client, too.
         where = "" if self.doors.source is None else f"{peer.protocol} {peer.address}"
-        key = self._proofs.key(account, password, where)
-        proof = self._proofs.find(key)
-        if account is not None and account.enabled and proof is not None:
-            proven = self._app_password(account, proof)
-            is_there = proven is not None or not proof.app_password
-            if is_there and self._counts(proven, peer):
-                return await self._admit(account, proven, wanted, peer, mechanism)
-        claim = self._claim(username, account, peer)
+        return self._proofs.key(account, password, where)
+
+    async def _look(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied:
+        """What comes of a password whose turn it is; a failure is counted on return."""
+        username, password = said.username, said.password
+        user = self._users.find(username)
+        account = user.account
+        # Another in the line may have said the same just now.
+        outcome = self._known(account, said, peer, mechanism)
+        if outcome is not None:
+            return outcome
+        claim = self._claim(user, peer)
         if self._throttle.refuses(claim):
-            return await self._refuse(claim, peer, mechanism)
-        if self._waiting >= MOST_WAITING:
-            raise Unavailable("too many logins at once; try again in a minute")
-        candidates = self.candidates(username, peer)
-        self._waiting += 1
-        try:
-            right, app_password, void = await self._check(account, candidates, password)
-            if not right and self.doors.source is not None:
-                found = await self._ask_source(username, password, peer)
-                right, account = found is not None, found or account
-        finally:
-            self._waiting -= 1
-        if right and account is not None and claim.account != account.id:
-            key = self._proofs.key(account, password, where)
-        if not right or account is None or not account.enabled:
-            why = (
-                "disabled"
-                if right and account is not None
-                else self._why_wrong(account, peer, void)
-            )
+            return self._refuse(claim, peer, mechanism)
+        candidates = user.candidates(peer.protocol, self._clock())
+        right, app_password, void = await self._check(candidates, password)
+        if not right and self.doors.source is not None:
+            found = await self._ask_source(username, password, peer)
+            right, account = found is not None, found or account
+        why = (
+            self._why_void(account, app_password, peer)
+            if right and account is not None
+            else self._why_wrong(account, peer, void)
+        )
+        if account is None or why:
             octets = password.reveal().encode("utf-8", "replace")
-            return await self._fail(claim, octets, peer, mechanism, why, void)
+            return self._fail(claim, octets, peer, mechanism, why, void)
+        key = self._key(account, password, peer)  # it may be another one's than was said
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
         self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
-        return await self._admit(account, app_password, wanted, peer, mechanism)
+        return self._admit(account, app_password, said.authzid, peer, mechanism)
 
     async def _check(
-        self, account: Account | None, candidates: Candidates, password: Secret
+        self, candidates: Candidates, password: Secret
     ) -> tuple[bool, AppPassword | None, AppPassword | None]:
         """Whether a password is one of the candidates, and which, or which void one it is; it takes the same time in
         all cases."""
         if len(password.reveal()) > LONGEST_PASSWORD:
             return False, None, None
         is_elsewhere = self.doors.source is not None
+        account = candidates.user.account
         password_hash = self.directory.credentials.password(account.id)[0] if account else ""
         salt = candidates.verifiers[0].salt
         of_programs = [
@@ -275,14 +288,9 @@ class Authenticator:
         tokens = self.doors.tokens
         if tokens is None:
             return None
-        if self._waiting >= MOST_WAITING:
-            raise Unavailable("too many logins at once; try again in a minute")
-        self._waiting += 1
-        try:
+        async with self._lines.turn(network_of(peer.address)):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._asking, tokens, token) or None
-        finally:
-            self._waiting -= 1
 
     async def vouched(
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
@@ -294,52 +302,53 @@ class Authenticator:
             found = {number: each for number, each in found.items() if each == wanted}
         account = next(iter(found.values())) if len(found) == 1 else None
         name = users[0] if users else authzid
-        claim = self._claim(name, account, peer)
+        claim = (
+            self._claim_of(name, peer)
+            if account is None
+            else Claim(account.address, account.id, peer.address)
+        )
         if self._throttle.refuses(claim):
-            return await self._refuse(claim, peer, mechanism)
-        if account is None or not account.enabled:
-            return await self._fail(
-                claim, name.encode(), peer, mechanism, "no account, or disabled"
-            )
-        return await self._admit(account, None, authzid, peer, mechanism)
+            outcome: Login | Denied = self._refuse(claim, peer, mechanism)
+        elif account is None or not account.enabled:
+            outcome = self._fail(claim, name.encode(), peer, mechanism, "no account, or disabled")
+        else:
+            outcome = self._admit(account, None, authzid, peer, mechanism)
+        return await self._in_time(outcome)
 
     # SCRAM
 
-    def candidates(self, username: str, peer: Peer) -> Candidates:
-        """What a password of a user can be verified with; there is always something, so that unknown users look like
-        others."""
-        account = self.directory.account_for_login(username)
-        false = self._false_verifier(self._name_of(username, account))
-        number = account.id if account is not None else 0  # the same questions for all
-        found = candidates_of(
-            self.directory.credentials, number, lambda each: self._counts(each, peer)
-        )
-        if account is None or not account.enabled:
-            return Candidates(None, [false], [None])
-        if not found.verifiers:
-            if found.void_verifiers:  # whoever says one of these shall be told of in the log
-                false = replace(false, salt=found.void_verifiers[0].salt)
-            return Candidates(None, [false], [None], found.void_verifiers, found.void)
-        return replace(found, account=account)
-
     def may_try(self, username: str, peer: Peer) -> bool:
-        """Whether an attempt of SCRAM is looked at."""
-        account = self.directory.account_for_login(username)
-        return not self._throttle.refuses(self._claim(username, account, peer))
+        """Whether an attempt is looked at."""
+        return not self._throttle.refuses(self._claim_of(username, peer))
+
+    def begin_proof(self, username: str, peer: Peer) -> Candidates | None:
+        """What a user may prove to know; None: the attempt is not looked at. Until `take_proof` it counts as a failure
+        of the network, so those that are never brought to an end do."""
+        candidates = self._users.remembered(username, peer.protocol, self._clock())
+        claim = self._claim(candidates.user, peer)
+        if self._throttle.refuses(claim):
+            return None
+        self._throttle.began(claim)
+        return candidates
+
+    def take_proof(self, candidates: Candidates, peer: Peer) -> bool:
+        """Whether a proof is looked at: of many attempts that were begun together each may be one too many. A wrong one
+        must count before anything is waited for."""
+        claim = self._claim(candidates.user, peer)
+        self._throttle.ended(claim)
+        return not self._throttle.refuses(claim)
 
     async def proven(
-        self, candidates: Candidates, index: int, names: tuple[str, str], peer: Peer, mechanism: str
+        self, candidates: Candidates, index: int, wanted: str, peer: Peer, mechanism: str
     ) -> Login | Denied:
-        """The client has proven the candidate with an index. `names` are user name and authorization identity."""
-        username, wanted = names
-        account = candidates.account
-        claim = self._claim(username, account, peer)
-        now = self.directory.account_by_id(account.id) if account is not None else None
-        if account is None or now is None or not now.enabled or now.version != account.version:
-            return await self._fail(claim, b"", peer, mechanism, "changed meanwhile")
+        """The client has proven the candidate with an index, and wants to act as `wanted`."""
+        account, app_password = candidates.user.account, candidates.app_passwords[index]
+        claim = self._claim(candidates.user, peer)
+        why = self._why_void(account, app_password, peer) if account is not None else "false"
+        if account is None or why:
+            return await self._in_time(self._fail(claim, b"", peer, mechanism, why))
         self._throttle.succeeded(claim)
-        app_password = candidates.app_passwords[index]
-        return await self._admit(account, app_password, wanted, peer, mechanism)
+        return await self._in_time(self._admit(account, app_password, wanted, peer, mechanism))
 
     async def disproven(
         self,
@@ -351,10 +360,25 @@ class Authenticator:
     ) -> Denied:
         """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
         says `why`."""
-        account = self.directory.account_for_login(username)
-        claim = self._claim(username, account, peer)
-        why = why or self._why_wrong(account, peer, void)
-        return await self._fail(claim, os.urandom(16), peer, mechanism, why, void)
+        user = self._users.remembered(username, peer.protocol, self._clock()).user
+        claim = self._claim(user, peer)
+        why = why or self._why_wrong(user.account, peer, void)
+        # One proof says nothing about the next: only a void app password is known to be the same one again.
+        password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
+        denied = self._fail(claim, password, peer, mechanism, why, void)
+        await asyncio.sleep(denied.delay_s)
+        return denied
+
+    def _why_void(self, account: Account, app_password: AppPassword | None, peer: Peer) -> str:
+        """Why a password that was right does not count any more; "": it does. An attempt may have waited since the
+        account was read. No await may stand between this and the session's having the account: from then on
+        `app/maintenance.py` sees what becomes of that."""
+        now = self.directory.account_by_id(account.id)
+        if now is None or not now.enabled:
+            return "disabled"
+        if now.version != account.version:
+            return "changed meanwhile"
+        return "" if self._counts(app_password, peer) else "app password has expired"
 
     def _why_wrong(self, account: Account | None, peer: Peer, void: AppPassword | None) -> str:
         """For the log, the trace and the history; clients get the same answer, after the same time."""
@@ -368,12 +392,19 @@ class Authenticator:
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where `may_try` says no."""
-        account = self.directory.account_for_login(username)
-        return await self._refuse(self._claim(username, account, peer), peer, mechanism)
+        denied = self._refuse(self._claim_of(username, peer), peer, mechanism)
+        await asyncio.sleep(denied.delay_s)
+        return denied
 
     # What comes of it
 
-    async def _admit(
+    async def _in_time(self, outcome: Login | Denied) -> Login | Denied:
+        """A denial waits; a login does not."""
+        if isinstance(outcome, Denied):
+            await asyncio.sleep(outcome.delay_s)
+        return outcome
+
+    def _admit(
         self,
         account: Account,
         app_password: AppPassword | None,
@@ -386,7 +417,7 @@ class Authenticator:
         if login is None:
             self._tally.login_failures[peer.protocol, "authorization"] += 1
             self._note(account, peer, mechanism, "may not act for others", "")
-            claim = self._claim(account.address, account, peer)
+            claim = Claim(account.address, account.id, peer.address)
             self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
             log.info(
                 "login refused: user=%s client=%s protocol=%s reason=%s",
@@ -395,8 +426,11 @@ class Authenticator:
                 peer.protocol,
                 f"may not act as {wanted[:100]!r}",
             )
-            await asyncio.sleep(self._failure_delay_s)
-            return Denied("you cannot act for another user", is_authorization=True)
+            return Denied(
+                "you cannot act for another user",
+                is_authorization=True,
+                delay_s=self._failure_delay_s,
+            )
         self._tally.logins[peer.protocol] += 1
         with_what = app_password.name if app_password is not None else ""
         self._note(account, peer, mechanism, OK, with_what)
@@ -453,7 +487,7 @@ class Authenticator:
             Login(target, account) if self.directory.credentials.is_supporter(account.id) else None
         )
 
-    async def _fail(
+    def _fail(
         self,
         claim: Claim,
         password: bytes,
@@ -475,10 +509,9 @@ class Authenticator:
         self._tell(claim, peer, mechanism, why, with_what)
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, why, with_what)
-        await asyncio.sleep(self._failure_delay_s * delay)
-        return Denied(WRONG)
+        return Denied(WRONG, delay_s=self._failure_delay_s * delay)
 
-    async def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
+    def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info(
             "login refused: user=%s client=%s protocol=%s reason=%s",
@@ -490,8 +523,7 @@ class Authenticator:
         self._tell(claim, peer, mechanism, "too many failed logins")
         if claim.account:
             self._note_attempt(claim.account, peer, mechanism, "refused", "")
-        await asyncio.sleep(self._failure_delay_s)
-        return Denied(TOO_MANY)
+        return Denied(TOO_MANY, delay_s=self._failure_delay_s)
 
     def _note(
         self, account: Account, peer: Peer, mechanism: str, result: str, with_what: str
@@ -518,45 +550,18 @@ class Authenticator:
                 return helper, wanted
         return username, authzid
 
-    def _claim(self, username: str, account: Account | None, peer: Peer) -> Claim:
-        return Claim(self._name_of(username, account), account.id if account else 0, peer.address)
+    def _claim(self, user: User, peer: Peer) -> Claim:
+        return Claim(user.name, user.account.id if user.account else 0, peer.address)
 
-    def _name_of(self, username: str, account: Account | None) -> str:
-        """The address that a name stands for; of unknown users, one that it could stand for."""
-        if account is not None:
-            return account.address
-        if "@" in username:
-            try:
-                return canonical_address(username)
-            except Refused:
-                return username.lower()
-        domains = self.directory.domains()
-        if not domains:
-            return username.lower()
-        local = username.lower()
-        # Any of them, but always the same: as if there were one account of that name.
-        domain = min(domains, key=lambda each: self._false_octets(f"domain {local} {each}"))
-        return f"{local}@{domain}"
-
-    def _false_octets(self, purpose: str) -> bytes:
-        octets = purpose.encode("utf-8", "replace")
-        return hmac.digest(self._false_key, octets, hashlib.sha256)
-
-    def _false_verifier(self, name: str) -> Verifier:
-        """The same at each attempt, in all workers, after every restart, and fitting no password."""
-        salt = self._false_octets(f"salt {name}")[:SCRAM_SALT_OCTETS]
-        stored_key, server_key = (
-            self._false_octets(f"{purpose} {name}") for purpose in ("stored", "server")
-        )
-        return Verifier("sha256", salt, SCRAM_ITERATIONS, stored_key, server_key)
+    def _claim_of(self, username: str, peer: Peer) -> Claim:
+        found = self._users.remembered(username, peer.protocol, self._clock())
+        return self._claim(found.user, peer)
 
     # App passwords
 
     def _counts(self, app_password: AppPassword | None, peer: Peer) -> bool:
         """Whether a password counts for this protocol now."""
-        if app_password is None:
-            return True
-        return not app_password.has_expired(self._clock()) and peer.protocol in app_password.scopes
+        return app_password is None or app_password.counts(peer.protocol, self._clock())
 
     def _app_password(self, account: Account, proof: Proof) -> AppPassword | None:
         """That of a proof; None: the account's own, or there is none any more."""

@@ -57,3 +57,5 @@ class Denied:
     """The client's message was wrong, nobody's password was tried."""
     is_authorization: bool = False
     """The password was right, and acting as somebody else is not allowed."""
+    delay_s: float = field(default=0.0, compare=False)
+    """How long the answer waited."""

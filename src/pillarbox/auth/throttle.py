@@ -9,7 +9,9 @@ together (`store/run.py`). Names that do not exist count like accounts, so nothi
 - 100 failures of an account from anywhere: networks that are new to it have 3 attempts each.
 - A network from which the account was logged in to in the last month is exempt from what others did: only its own
   failures with this account count. And the account as such is never locked, so its owner gets in from anywhere.
-- The same wrong password again counts once: a forgotten device locks nobody out.
+- An exchange that is begun and not brought to an end is a failure of its network.
+- The same wrong password again counts once: a forgotten device locks nobody out. By SCRAM nobody can tell that it is
+  the same, unless it is that of a void app password.
 """
 
 import hashlib
@@ -87,6 +89,14 @@ class Throttle:
         if not (is_bad or is_attacked):
             return False
         return not (claim.account and self._knows(claim.account, network_of(claim.address)))
+
+    def began(self, claim: Claim) -> None:
+        """An attempt that may never be brought to an end: it is a failure of its network until it `ended`."""
+        self._failures.add(_keys(claim)[0], MOST_OF_NETWORK)
+
+    def ended(self, claim: Claim) -> None:
+        """An attempt that `began` has come to what succeeds or fails."""
+        self._failures.take_back(_keys(claim)[0], MOST_OF_NETWORK)
 
     def failed(self, claim: Claim, password: bytes) -> float:
         """Count a failure; returns how long the answer shall wait, in units of the first delay."""

@@ -162,7 +162,22 @@ class Pop3Session:
             self.engine.send_err(text, "" if outcome.is_syntax else "AUTH")
             return
         account = outcome.account
-        maildrop = await open_maildrop(self._context.store, account.id)
+        # Before anything is waited for: whoever is disabled meanwhile is parted from.
+        connection.account = account.id
+        connection.supporter = outcome.supporter.id if outcome.supporter else 0
+        try:
+            await self._open(account.id)
+        finally:
+            if self._maildrop is None:
+                connection.account = connection.supporter = 0
+        if self._maildrop is not None:
+            log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
+            connection.introduce()
+            self.engine.send_ok("Logged in.")
+
+    async def _open(self, account: int) -> None:
+        """The maildrop of an account; the refusal is sent if it is not to be had."""
+        maildrop = await open_maildrop(self._context.store, account)
         if maildrop is None:
             self.engine.send_err("Another session has this maildrop", "IN-USE")
             return
@@ -171,11 +186,6 @@ class Pop3Session:
             self.engine.send_err("You logged in a moment ago; try again later", "LOGIN-DELAY")
             return
         self._maildrop = maildrop
-        log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
-        connection.account = account.id
-        connection.supporter = outcome.supporter.id if outcome.supporter else 0
-        connection.introduce()
-        self.engine.send_ok("Logged in.")
 
     # TRANSACTION
 

@@ -28,6 +28,10 @@ class AppPassword:
         """`now_s`: epoch seconds."""
         return self.expires is not None and self.expires <= now_s
 
+    def counts(self, protocol: str, now_s: float) -> bool:
+        """Whether it does for a protocol, at a time in epoch seconds."""
+        return not self.has_expired(now_s) and protocol in self.scopes
+
 
 class Credentials:
     """Those of all accounts."""

@@ -41,6 +41,8 @@ class Account:
 
 
 _ACCOUNT = "account, address, enabled, referral, quota_octets, quota_messages, version, created"
+_LOCAL = "substr(address, 1, instr(address, '@') - 1)"
+"""The part before the @, of which there is an index (directory-0007)."""
 
 
 def canonical_address(address: str) -> str:
@@ -205,9 +207,8 @@ class Directory:
                 return self.account(canonical_address(name))
             except Refused:
                 return None
-        pattern = name.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_") + "@%"
         rows = self.file.rows(
-            f"SELECT {_ACCOUNT} FROM account WHERE address LIKE ? ESCAPE '!' LIMIT 2", pattern
+            f"SELECT {_ACCOUNT} FROM account WHERE {_LOCAL} = ? LIMIT 2", canonical_local(name)
         )
         return _account(rows[0]) if len(rows) == 1 else None
 

@@ -65,6 +65,15 @@ class LoginFailures:
             return 0
         return max(0.0, (row[0] - self._clock()) * most / FORGIVEN_S) if row else 0.0
 
+    def take_back(self, key: str, most: int) -> None:
+        """One of them was none."""
+        try:
+            self._connection.execute(
+                "UPDATE login_failure SET until = until - ? WHERE key = ?", (FORGIVEN_S / most, key)
+            )
+        except apsw.Error:
+            return
+
     def forget(self, key: str) -> None:
         """A login worked."""
         try:

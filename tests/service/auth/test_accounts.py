@@ -11,9 +11,10 @@ from scram_client import ScramClient
 
 from pillarbox.auth.bans import Bans
 from pillarbox.auth.exchange import Exchange
-from pillarbox.auth.login import Authenticator
+from pillarbox.auth.login import WRONG, Authenticator
 from pillarbox.auth.passwords import hash_password, make_verifier, parse_verifier
 from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
+from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
 from pillarbox.core.errors import Refused
 from pillarbox.core.networks import parse_networks
 from pillarbox.core.secret import Secret
@@ -191,6 +192,19 @@ def test_an_app_password_ends_at_once(run, how: str) -> None:
             rig.directory.set_enabled(rig.bob.id, enabled=False)
         for login in (rig.plain, rig.scram):
             assert isinstance(await login(PHONE), Denied)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "scram"])
+def test_a_device_with_a_void_app_password_locks_nobody_out(run, mechanism: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.add(expires=int(rig.now) + 100)
+        rig.now += 100
+        login = getattr(rig, mechanism)
+        for _ in range(3 * MOST_WITH_ACCOUNT):
+            assert await login(PHONE) == Denied(WRONG)
+        assert isinstance(await login(OWN), Login)
 
     run(scenario)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.auth import login as login_module
+from pillarbox.auth import lines
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.passwords import check_new_password, hash_password, verify_password
 from pillarbox.auth.peer import Login, Peer
@@ -87,8 +87,9 @@ def test_a_proof_is_void_at_once_when_another_process_changes_the_password(
     run(scenario)
 
 
-def test_too_many_waiting_logins_are_told_to_come_back(run, monkeypatch) -> None:
-    monkeypatch.setattr(login_module, "MOST_WAITING", 3)
+@pytest.mark.parametrize("name", ["MOST_WAITING", "MOST_IN_LINE"])
+def test_too_many_waiting_logins_are_told_to_come_back(run, monkeypatch, name: str) -> None:
+    monkeypatch.setattr(lines, name, 3)
 
     async def scenario(rig: Rig) -> None:
         results = await asyncio.gather(

@@ -3,12 +3,16 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import apsw
 import pytest
 
 from pillarbox.core.errors import Refused
+from pillarbox.store import database
 from pillarbox.store.directory import Directory, canonical_address
-from pillarbox.store.directory_file import LOOK_EVERY_S
+from pillarbox.store.directory_file import LOOK_EVERY_S, DirectoryFile, Value
 from pillarbox.store.pending import Pending
 
 NOW = 1_790_000_000
@@ -68,6 +72,38 @@ def test_a_login_name_without_domain_works_where_it_is_unique(directory: Directo
     assert directory.account_for_login("bob@second.test") is not None
     assert directory.account_for_login("b%") is None
     assert directory.account_for_login("b_b") is None
+
+
+def test_a_login_name_without_domain_is_found_without_a_look_at_all_accounts(
+    tmp_path: Path,
+) -> None:
+    """In a directory of the version before, too."""
+    old = apsw.Connection(str(tmp_path / "directory.db"))
+    for script in database.schema_scripts("directory")[:6]:
+        for _ in old.execute(script):
+            pass
+    old.pragma("user_version", 6)
+    old.execute(
+        "INSERT INTO account VALUES (7, 'bob@example.test', '', '', 1, '', NULL, NULL, 1, 1)"
+    )
+    old.close()
+    directory = Directory(tmp_path / "directory.db", clock=lambda: NOW)
+    found = directory.account_for_login("Bob")
+    assert found is not None
+    assert found.id == 7
+    asked: list[str] = []
+    rows = directory.file.rows
+
+    def explained(sql: str, *values: Value) -> list[Any]:
+        asked.extend(row[3] for row in rows(f"EXPLAIN QUERY PLAN {sql}", *values))
+        return rows(sql, *values)
+
+    directory.file = cast(
+        DirectoryFile, SimpleNamespace(rows=explained, close=directory.file.close)
+    )
+    assert directory.account_for_login("bob") == found
+    assert [line.split()[0] for line in asked] == ["SEARCH"]
+    directory.close()
 
 
 def test_an_account_number_is_never_used_again(directory: Directory) -> None:

@@ -91,6 +91,7 @@ async def respond(client: Client, response: AuthResponse) -> Answer | None:
     assert client.exchange is not None
     if response.data is None:
         client.exchange = None
+        _count_failure(client)  # whoever begins exchanges and never ends one
         raise RemoteError(response.problem)
     return _go_on(client, await client.exchange.respond(response.data))
 
@@ -110,12 +111,15 @@ def _ensure_private(client: Client) -> None:
         raise Refused("say STARTTLS first: no login without encryption", "PRIVACYREQUIRED")
 
 
+def _count_failure(client: Client) -> None:
+    client.login_failures += 1
+    if client.login_failures >= MOST_LOGIN_FAILURES:
+        client.engine.bye("Too many failed logins")
+
+
 def _finish(client: Client, outcome: LoggedIn | Denied) -> Answer:
     if isinstance(outcome, Denied):
-        if not outcome.is_syntax:
-            client.login_failures += 1
-            if client.login_failures >= MOST_LOGIN_FAILURES:
-                client.engine.bye("Too many failed logins")
+        _count_failure(client)
         # RFC 5530 §3
         is_other = outcome.is_authorization
         raise Refused(outcome.text, "AUTHORIZATIONFAILED" if is_other else "AUTHENTICATIONFAILED")

@@ -1,0 +1,53 @@
+"""Who waits to have a password looked at: a line for each network, of which a few are looked at at a time.
+
+So a guess is counted before the next but one of its network is looked at, however many come at once, and a network
+with many attempts holds up no other one: each has its own first in the threads.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pillarbox.core.errors import Unavailable
+
+MOST_WAITING = 200
+"""Of all networks, those that are looked at included; more are told to come back later."""
+
+MOST_IN_LINE = 100
+"""Of one network, likewise."""
+
+
+@dataclass(slots=True)
+class _Line:
+    places: asyncio.Semaphore
+    length: int = 0
+
+
+class Lines:
+    """Those of one process."""
+
+    def __init__(self, at_once: int) -> None:
+        """`at_once`: how many of a network are looked at together."""
+        self._at_once = at_once
+        self._lines: dict[str, _Line] = {}
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self, network: str) -> AsyncIterator[None]:
+        """Waits until it is a network's turn, which lasts as long as the context. Raises Unavailable."""
+        line = self._lines.get(network)
+        if self._waiting >= MOST_WAITING or (line is not None and line.length >= MOST_IN_LINE):
+            raise Unavailable("too many logins at once; try again in a minute")
+        if line is None:
+            line = self._lines[network] = _Line(asyncio.Semaphore(self._at_once))
+        line.length += 1
+        self._waiting += 1
+        try:
+            async with line.places:
+                yield
+        finally:
+            self._waiting -= 1
+            line.length -= 1
+            if not line.length:
+                del self._lines[network]
