@@ -26,6 +26,7 @@ from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
+from pillarbox.auth.web import words_of
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
@@ -52,9 +53,6 @@ HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
 
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords to the next."""
-
-MOST_OF_A_CAUSE = 300
-"""Characters of an error of somebody else that the log gets."""
 
 NONCE_OCTETS = 18
 
@@ -263,9 +261,7 @@ class Authenticator:
             return
         self._told_until = self._clock() + TOLD_AGAIN_S
         cause = error.__cause__
-        # What is wrong with a value may be told with the value: a token that cannot be a header field.
-        words = type(cause).__name__ if isinstance(cause, ValueError) else ascii(str(cause))[1:-1]
-        why = "" if cause is None else f" ({words[:MOST_OF_A_CAUSE]})"
+        why = "" if cause is None else f" ({words_of(cause)})"
         log.error("no password can be verified: %s%s", error.text, why)
 
     def _account_of(self, address: str) -> Account | None:
