@@ -288,6 +288,16 @@ class Authenticator:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._asking, tokens, token) or None
 
+    async def refuse_token(
+        self, token: Secret, username: str, peer: Peer, mechanism: str
+    ) -> Denied:
+        """The answer where a token is no good. The same one again counts once, as a password does: programs try one
+        that has expired until they get a new one."""
+        octets = b"\0token " + token.reveal().encode("utf-8", "replace")
+        denied = self._fail(self._claim_of(username, peer), octets, peer, mechanism, "bad token")
+        await asyncio.sleep(denied.delay_s)
+        return denied
+
     async def vouched(
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
     ) -> Login | Denied:
@@ -347,21 +357,14 @@ class Authenticator:
         return await self._in_time(self._admit(account, app_password, wanted, peer, mechanism))
 
     async def disproven(
-        self,
-        username: str,
-        peer: Peer,
-        mechanism: str,
-        why: str = "",
-        void: AppPassword | None = None,
+        self, username: str, peer: Peer, mechanism: str, void: AppPassword | None = None
     ) -> Denied:
-        """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
-        says `why`."""
+        """The client could not prove it, or knows only a `void` app password."""
         user = self._users.remembered(username, peer.protocol, self._clock()).user
-        claim = self._claim(user, peer)
-        why = why or self._why_wrong(user.account, peer, void)
+        why = self._why_wrong(user.account, peer, void)
         # One proof says nothing about the next: only a void app password is known to be the same one again.
         password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
-        denied = self._fail(claim, password, peer, mechanism, why, void)
+        denied = self._fail(self._claim(user, peer), password, peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
 
