@@ -27,6 +27,7 @@ from pillarbox.store import (
     mailboxes,
     messages,
     reclaim,
+    renumber,
 )
 from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
@@ -94,6 +95,27 @@ def test_a_staged_body_of_a_message_that_was_there_can_be_reclaimed(tmp_path: Pa
         assert len(staged) == 1
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("uidnext", "uids"),
+    [(1, [1, 2, 3]), (3, [3, 4, 5]), (9, [9, 10, 11])],
+)
+def test_only_uids_that_the_mailbox_in_use_gave_are_given_anew(
+    tmp_path: Path, uidnext: int, uids: list[int]
+) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 3)
+
+    run(tmp_path, scenario)
+    path = account_path(tmp_path / "accounts", 1)
+    seen = renumber.Seen(kept={"INBOX": renumber.SeenMailbox(uidnext, {})})
+    renumber.renumber(path, 1, seen, generation=1, now_s=NOW, grantees=None)
+    connection = apsw.Connection(str(path))
+    assert [row[0] for row in connection.execute("SELECT uid FROM message ORDER BY uid")] == uids
+    (following,) = connection.execute("SELECT uidnext FROM mailbox WHERE mailbox = 1").fetchone()
+    assert following > max(uids)
+    connection.close()
 
 
 def test_uids_and_modseqs_grow_in_order_of_append(tmp_path: Path) -> None:
