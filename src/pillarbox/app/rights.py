@@ -79,10 +79,15 @@ def acting_as(user: User | None) -> Iterator[None]:
 
 def make_folder(folder: Path, user: User | None) -> None:
     """With all above it, if it is not there, for this user. For root. Raises OSError."""
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True)
-        if user is not None:
-            os.chown(folder, user.uid, user.gid)
+    if folder.exists():
+        return
+    if user is not None:
+        for above in reversed([each for each in folder.parents if not each.exists()]):
+            above.mkdir()
+            above.chmod(0o755)  # whatever the umask is: the user must get through
+    folder.mkdir(mode=0o700, parents=True)
+    if user is not None:
+        os.chown(folder, user.uid, user.gid)
 
 
 def make_folder_as_root(folder: Path, name: str) -> None:

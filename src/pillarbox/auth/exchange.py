@@ -97,18 +97,17 @@ class Exchange:
                 return await self._take_certificate(step)
 
     async def _take_token(self, step: BearerToken) -> Outcome:
-        authenticator, peer = self._authenticator, self._peer
-        if not authenticator.may_try(step.authzid or "?", peer):
-            return await authenticator.refuse(step.authzid or "?", peer, self._mechanism)
+        authenticator, peer, mechanism = self._authenticator, self._peer, self._mechanism
+        username = step.authzid or "?"
+        if not authenticator.may_try(username, peer):
+            return await authenticator.refuse(username, peer, mechanism)
         user = await authenticator.user_of_token(step.token, peer)
         if user is None:
-            denied = await authenticator.disproven(
-                step.authzid or "?", peer, self._mechanism, "bad token"
-            )
+            denied = await authenticator.refuse_token(step.token, username, peer, mechanism)
             assert isinstance(self._machine, Bearer)
             self._denied = denied
             return await self._answer(self._machine.refused(authenticator.doors.configuration_url))
-        return await authenticator.vouched([user], step.authzid, peer, self._mechanism)
+        return await authenticator.vouched([user], step.authzid, peer, mechanism)
 
     async def _take_certificate(self, step: CertificateClaim) -> Outcome:
         addresses = addresses_of(self._peer.certificate) if self._peer.certificate else []

@@ -26,6 +26,7 @@ from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
+from pillarbox.auth.web import words_of
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
@@ -52,9 +53,6 @@ HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
 
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords to the next."""
-
-MOST_OF_A_CAUSE = 300
-"""Characters of an error of somebody else that the log gets."""
 
 NONCE_OCTETS = 18
 
@@ -263,9 +261,7 @@ class Authenticator:
             return
         self._told_until = self._clock() + TOLD_AGAIN_S
         cause = error.__cause__
-        # What is wrong with a value may be told with the value: a token that cannot be a header field.
-        words = type(cause).__name__ if isinstance(cause, ValueError) else ascii(str(cause))[1:-1]
-        why = "" if cause is None else f" ({words[:MOST_OF_A_CAUSE]})"
+        why = "" if cause is None else f" ({words_of(cause)})"
         log.error("no password can be verified: %s%s", error.text, why)
 
     def _account_of(self, address: str) -> Account | None:
@@ -291,6 +287,16 @@ class Authenticator:
         async with self._lines.turn(network_of(peer.address)):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._asking, tokens, token) or None
+
+    async def refuse_token(
+        self, token: Secret, username: str, peer: Peer, mechanism: str
+    ) -> Denied:
+        """The answer where a token is no good. The same one again counts once, as a password does: programs try one
+        that has expired until they get a new one."""
+        octets = b"\0token " + token.reveal().encode("utf-8", "replace")
+        denied = self._fail(self._claim_of(username, peer), octets, peer, mechanism, "bad token")
+        await asyncio.sleep(denied.delay_s)
+        return denied
 
     async def vouched(
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
@@ -351,21 +357,14 @@ class Authenticator:
         return await self._in_time(self._admit(account, app_password, wanted, peer, mechanism))
 
     async def disproven(
-        self,
-        username: str,
-        peer: Peer,
-        mechanism: str,
-        why: str = "",
-        void: AppPassword | None = None,
+        self, username: str, peer: Peer, mechanism: str, void: AppPassword | None = None
     ) -> Denied:
-        """The client could not prove it, or knows only a `void` app password, or was refused by whom we asked, who
-        says `why`."""
+        """The client could not prove it, or knows only a `void` app password."""
         user = self._users.remembered(username, peer.protocol, self._clock()).user
-        claim = self._claim(user, peer)
-        why = why or self._why_wrong(user.account, peer, void)
+        why = self._why_wrong(user.account, peer, void)
         # One proof says nothing about the next: only a void app password is known to be the same one again.
         password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
-        denied = self._fail(claim, password, peer, mechanism, why, void)
+        denied = self._fail(self._claim(user, peer), password, peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
 

@@ -10,8 +10,8 @@ together (`store/run.py`). Names that do not exist count like accounts, so nothi
 - A network from which the account was logged in to in the last month is exempt from what others did: only its own
   failures with this account count. And the account as such is never locked, so its owner gets in from anywhere.
 - An exchange that is begun and not brought to an end is a failure of its network.
-- The same wrong password again counts once: a forgotten device locks nobody out. By SCRAM nobody can tell that it is
-  the same, unless it is that of a void app password.
+- The same wrong password or token again counts once: a forgotten device locks nobody out. By SCRAM nobody can tell that
+  it is the same, unless it is that of a void app password.
 """
 
 import hashlib

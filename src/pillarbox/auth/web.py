@@ -6,13 +6,16 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pillarbox.core.errors import Unavailable
 
 MOST_OCTETS = 256 * 1024
+
+MOST_OF_AN_ERROR = 300
+"""Characters of an error of somebody else that the log gets."""
 
 log = logging.getLogger("pillarbox.auth")
 
@@ -34,6 +37,14 @@ def _shown(url: str) -> str:
     """Without what stands before an @ or behind a ?, which may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def words_of(error: BaseException) -> str:
+    """An error of somebody else, for the log. What is wrong with a value may be told with the value, a token that
+    cannot be a header field, say: then only what kind of error it is."""
+    if isinstance(error, ValueError | InvalidURL):
+        return type(error).__name__
+    return ascii(str(error))[1:-1][:MOST_OF_AN_ERROR]
 
 
 def ask(
@@ -63,7 +74,7 @@ def ask(
             raise WebRefusal(status) from None
         raise Unavailable("the login service does not answer as it should") from None
     except (OSError, HTTPException, ValueError) as error:
-        log.error("the login service at %s does not answer: %s", _shown(url), error)
+        log.error("the login service at %s does not answer: %s", _shown(url), words_of(error))
         raise Unavailable("the login service does not answer") from error
     if len(octets) > MOST_OCTETS:
         raise Unavailable("the login service says too much")

@@ -12,6 +12,7 @@ import pwd
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pillarbox.core.address import Address, canonical_domain, quote_local
@@ -117,8 +118,7 @@ class Pickup:
             envelope, message, user_id = await asyncio.to_thread(
                 drop.read, folder, name, context.max_message_size
             )
-            normalizer = LineEndNormalizer()
-            message = normalizer.feed(message) + normalizer.finish()
+            message = await context.store.compute_sized(len(message), partial(_mended, message))
             caller = self._caller(user_id, await asyncio.to_thread(_user_name, user_id))
             await self._accept(name, envelope, message, caller)
         except FileNotFoundError:
@@ -280,6 +280,12 @@ class Pickup:
         if account is not None:
             return owns(directory, account, address)
         return address.lower() == caller.address
+
+
+def _mended(message: bytes) -> bytes:
+    """With CRLF only: programs leave lines as they have them."""
+    normalizer = LineEndNormalizer()
+    return normalizer.feed(message) + normalizer.finish()
 
 
 def _user_name(user_id: int) -> str:

@@ -4,7 +4,7 @@ Done by `store.append` and its like, which make it durable.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pillarbox.core import flags as flag
@@ -14,6 +14,9 @@ from pillarbox.store.content import PIECE_BITS, Content, Rendered
 from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.quota import Quota, ensure_within
 from pillarbox.store.tx import Tx
+
+MOST_OCTETS_COPIED = 1 << 20
+"""Of messages whose rows are made together; one more may go beyond that."""
 
 _MOST_THREAD_REFERENCES = 20
 
@@ -113,8 +116,9 @@ def append_all(tx: Tx, items: Sequence[Append], staged: Mapping[int, int]) -> li
             for content, place in enumerate(new, first_content)
         ],
     )
-    for content in staged.values():
-        tx.execute("DELETE FROM staged WHERE content = ?", (content,))
+    for place in new:
+        if place in staged:  # that of a message that is not new is reclaimed
+            tx.execute("DELETE FROM staged WHERE content = ?", (staged[place],))
     return done
 
 
@@ -175,12 +179,25 @@ def insert_messages(tx: Tx, messages: Sequence[Added]) -> None:
             for added in messages
         ],
     )
-    insert_contents(
-        tx, [(added.content, added.item.content, added.item.prefix) for added in messages]
-    )
+    for part in _parts(messages):
+        insert_contents(
+            tx, [(added.content, added.item.content, added.item.prefix) for added in part]
+        )
     for added in messages:
         if not added.is_staged:
             insert_further_pieces(tx, added.item.content, added.content)
+
+
+def _parts(messages: Sequence[Added]) -> Iterator[Sequence[Added]]:
+    """As many one after the other as are copied at a time."""
+    start = octets = 0
+    for place, added in enumerate(messages, 1):
+        octets += added.item.size
+        if octets >= MOST_OCTETS_COPIED:
+            yield messages[start:place]
+            start, octets = place, 0
+    if start < len(messages):
+        yield messages[start:]
 
 
 def insert_contents(tx: Tx, contents: Sequence[tuple[int, Content, bytes]]) -> None:

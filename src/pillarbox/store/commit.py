@@ -181,8 +181,8 @@ class Committer:
         self._wake()
 
     def take(self, account: int, item: Append) -> "asyncio.Future[None] | None":
-        """Keep a message for an account; it is durable when the future is done. None: the account's file has to be
-        asked whether it takes it, since it is not open or took nothing the last time."""
+        """Keep a message for an account; it is durable when the future is done. None: it has to wait for the account's
+        file, which is not open or took nothing the last time, or too much is kept already."""
         if self._accounts.get(account) is None or not self._intake.may_take(account):
             return None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -622,7 +622,7 @@ class Committer:
                 await self._put_soon(account)
             except Failure:
                 return False
-            if not self._intake.may_take(account):
+            if self._intake.has_failed(account):
                 return False
         return True
 

@@ -30,6 +30,9 @@ MOST_OCTETS = 256 * 1024
 MOST_OCTETS_HELD = 32 << 20
 """In memory, of all accounts together; beyond that the oldest go into their files at once."""
 
+MOST_OCTETS_TAKEN = 2 * MOST_OCTETS_HELD
+"""Likewise; beyond that nothing more is taken, so senders wait until files have theirs."""
+
 _QUEUE_ID = re.compile(rb"\bid ([0-9A-Z]{16})\b")
 """In a Received field: `core.ids.format_queue_id`."""
 
@@ -85,9 +88,13 @@ class Intake:
         return account in self._accounts
 
     def may_take(self, account: int) -> bool:
-        """Whether the file took what it was given so far."""
+        """Whether more may be held for an account: there is not too much yet, and its file took what it was given."""
+        return self._octets < MOST_OCTETS_TAKEN and not self.has_failed(account)
+
+    def has_failed(self, account: int) -> bool:
+        """Whether the account's file did not take what it was given last."""
         known = self._accounts.get(account)
-        return known is None or not known.has_failed
+        return known is not None and known.has_failed
 
     def held(self, account: int) -> Usage:
         """What the file lacks, counted."""

@@ -157,7 +157,12 @@ def _move_up(connection: apsw.Connection, account: int, kept: dict[str, SeenMail
             "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
             (account, mailbox),
         ).fetchall()
-        lost = [uid for uid, *figures in rows if now.messages.get(uid) != tuple(figures)]
+        lost = [
+            uid
+            for uid, *figures in rows
+            # It has lost none that it never gave a UID: in an account that was just made, all keep theirs.
+            if uid < now.uidnext and now.messages.get(uid) != tuple(figures)
+        ]
         first = max(own_next, now.uidnext)
         connection.executemany(
             "UPDATE message SET uid = ? WHERE account = ? AND mailbox = ? AND uid = ?",

@@ -20,6 +20,7 @@ from pillarbox.auth.login import Authenticator, Doors
 from pillarbox.auth.passwords import make_verifier
 from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
 from pillarbox.auth.source import Claimant, ensure_usable, make_source
+from pillarbox.auth.web import ask
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import DirectorySettings, Oauth
 from pillarbox.core.errors import Refused, Unavailable
@@ -108,6 +109,24 @@ def test_the_log_says_which_service_answers_what_and_no_secret(
         )
     assert f"the login service at {web.url} answers with status 500" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_the_log_does_not_tell_a_token_that_is_no_header_field(
+    web: WebService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Unavailable):
+        ask(web.url, b"{}", {"Authorization": "Bearer secret\nof two lines"}, 5)
+    assert f"the login service at {web.url} does not answer" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("query", ["token=secret of words", "token=s\u00e9cret"])
+def test_the_log_does_not_tell_a_url_that_is_none(
+    web: WebService, caplog: pytest.LogCaptureFixture, query: str
+) -> None:
+    with pytest.raises(Unavailable):
+        ask(f"{web.url}?{query}", b"{}", {}, 5)
+    assert "cret" not in caplog.text
 
 
 def test_a_slow_service_is_given_up(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:

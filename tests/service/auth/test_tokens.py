@@ -207,8 +207,8 @@ def test_the_issuer_is_asked_once_a_minute_with_our_name(tmp_path: Path) -> None
 PEER = Peer("192.0.2.1", "imap")
 
 
-def exchange_with(tmp_path: Path, mechanism: str, initial: bytes) -> tuple[Any, Any]:
-    """The first answer, and if that is a challenge the one behind it."""
+def exchange_with(tmp_path: Path, mechanism: str, *initial: bytes) -> tuple[Any, Any]:
+    """The first answer, and if that is a challenge the one behind it; of the last of several exchanges."""
 
     async def run() -> tuple[Any, Any]:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
@@ -221,9 +221,10 @@ def exchange_with(tmp_path: Path, mechanism: str, initial: bytes) -> tuple[Any, 
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
         assert mechanism in authenticator.mechanisms(PEER)
-        exchange = Exchange(authenticator, mechanism, PEER)
-        first = await exchange.start(initial)
-        second = await exchange.respond(b"\x01") if isinstance(first, Challenge) else None
+        for each in initial:
+            exchange = Exchange(authenticator, mechanism, PEER)
+            first = await exchange.start(each)
+            second = await exchange.respond(b"\x01") if isinstance(first, Challenge) else None
         authenticator.close()
         return first, second
 
@@ -260,3 +261,19 @@ def test_a_refused_token_is_explained_then_fails(tmp_path: Path, mechanism: str)
     assert json.loads(first.data)["status"] in ("invalid_token", "401")
     assert isinstance(second, Denied)
     assert not second.is_syntax
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_program_with_an_expired_token_locks_nobody_out(tmp_path: Path, mechanism: str) -> None:
+    expired, good = (signed(RSA, "RS256", "r", exp=time.time() + add) for add in (-3600, 3600))
+    tried = [message(mechanism, "bob@example.test", each) for each in (*[expired] * 60, good)]
+    first, _ = exchange_with(tmp_path, mechanism, *tried)
+    assert isinstance(first, Login)
+
+
+def test_tokens_that_are_guessed_are_refused_in_the_end(tmp_path: Path) -> None:
+    bad = [signed(STRANGER, "RS256", "r", jti=str(number)) for number in range(30)]
+    tried = [message("XOAUTH2", "bob@example.test", each) for each in bad]
+    good = message("XOAUTH2", "bob@example.test", signed(RSA, "RS256", "r"))
+    first, _ = exchange_with(tmp_path, "XOAUTH2", *tried, good)
+    assert isinstance(first, Denied)

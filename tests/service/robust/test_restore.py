@@ -160,6 +160,28 @@ def test_mbsync_gets_back_what_was_deleted_after_the_backup(
     assert numbers[-5] > 33
 
 
+@pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync is not installed")
+def test_mbsync_goes_on_with_an_account_that_was_made_anew_and_restored(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    config = configure_mbsync(tmp_path, server, "Sync All\nExpunge Both")
+    send(server, 0, 30)
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    server.stop()
+    for path in (server.folder / "data" / "accounts").glob("*/*"):
+        path.unlink()
+    server.start()
+    with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
+        client.login(USER, PASSWORD)
+        assert client.select("INBOX") == ("OK", [b"0"])
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    run_client(tmp_path, "mbsync", "-c", config, "-a")
+    assert synced(tmp_path) == list(range(30))
+
+
 def configure_mbsync(folder: Path, server: ServerProcess, how: str) -> Path:
     for name in ("cur", "new", "tmp"):
         (folder / "Mail" / "INBOX" / name).mkdir(parents=True)

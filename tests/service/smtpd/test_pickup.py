@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,24 @@ def test_recipients_here_and_elsewhere_get_it_with_what_was_missing(server, fold
     (row,) = server.queue.selected.rows(Selection())
     assert (row.reverse_path, row.recipient) == ("alice@example.test", "x@far.example")
     assert row.queue_id.encode() in mail
+
+
+def test_line_ends_of_large_mail_are_mended_off_the_event_loop(
+    server, folder, take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    mended = pickup_module._mended
+
+    def note(message: bytes) -> bytes:
+        threads.append(threading.current_thread().name)
+        return mended(message)
+
+    monkeypatch.setattr(pickup_module, "_mended", note)
+    drop.leave(folder, Dropped(["bob"]), b"Subject: hi\n\n" + b"text\n" * 20_000)
+    take()
+    assert threads == ["compute_0"]
+    (mail,) = server.inbox("bob")
+    assert mail.endswith(b"\r\ntext\r\ntext\r\n")
 
 
 def test_a_user_sends_as_nobody_else(server, folder, take) -> None:

@@ -121,6 +121,23 @@ def test_the_oldest_do_not_wait_when_much_is_held(
     run(tmp_path, scenario)
 
 
+def test_what_is_held_has_a_bound_however_fast_mail_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "WAIT_S", 1000)
+    monkeypatch.setattr(intake, "MOST_OCTETS_TAKEN", 300)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        for number in range(1, 20):
+            await deliver(store, number)
+            assert store._committer.held(1).octets < 300 + item(0).size
+        await store.catch_up(1)
+        assert in_file(tmp_path) == 20
+
+    run(tmp_path, scenario)
+
+
 def test_a_session_that_listens_is_told_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

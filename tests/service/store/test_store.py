@@ -5,6 +5,7 @@ import fcntl
 import os
 import random
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from pillarbox.store import (
     mailboxes,
     messages,
     reclaim,
+    renumber,
 )
 from pillarbox.store import store as store_module
 from pillarbox.store.accounts import account_path
@@ -62,6 +64,58 @@ def item(number: int = 1, size: int = 50, mailbox: int = 1, **options) -> Append
 
 def fill(store: Store, count: int) -> Awaitable[list[appending.Appended]]:
     return asyncio.gather(*(store.append(1, item(number)) for number in range(count)))
+
+
+def test_many_large_messages_are_not_in_memory_twice(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        items = [item(size=500_000)] * 30
+        await store.append(1, item())
+        tracemalloc.start()
+        try:
+            given = await store.append_all(1, items)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert [one.uid for one in given] == list(range(2, 32))
+        assert peak < 5_000_000
+
+    run(tmp_path, scenario)
+
+
+def test_a_staged_body_of_a_message_that_was_there_can_be_reclaimed(tmp_path: Path) -> None:
+    def work(tx) -> tuple[list[int], frozenset[int]]:
+        bodies = {place: appending.stage(tx) for place in (0, 1)}
+        items = [item(delivery_key=key) for key in ("known", "new")]
+        return [one.uid for one in appending.append_all(tx, items, bodies)], appending.staged(tx)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(delivery_key="known"))
+        uids, staged = await store.write(1, work)
+        assert uids == [0, 2]
+        assert len(staged) == 1
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("uidnext", "uids"),
+    [(1, [1, 2, 3]), (3, [3, 4, 5]), (9, [9, 10, 11])],
+)
+def test_only_uids_that_the_mailbox_in_use_gave_are_given_anew(
+    tmp_path: Path, uidnext: int, uids: list[int]
+) -> None:
+    async def scenario(store: Store) -> None:
+        await fill(store, 3)
+
+    run(tmp_path, scenario)
+    path = account_path(tmp_path / "accounts", 1)
+    seen = renumber.Seen(kept={"INBOX": renumber.SeenMailbox(uidnext, {})})
+    renumber.renumber(path, 1, seen, generation=1, now_s=NOW, grantees=None)
+    connection = apsw.Connection(str(path))
+    assert [row[0] for row in connection.execute("SELECT uid FROM message ORDER BY uid")] == uids
+    (following,) = connection.execute("SELECT uidnext FROM mailbox WHERE mailbox = 1").fetchone()
+    assert following > max(uids)
+    connection.close()
 
 
 def test_uids_and_modseqs_grow_in_order_of_append(tmp_path: Path) -> None:
