@@ -234,6 +234,9 @@ class Store:
     async def _write_synced(
         self, account: int, work: Callable[[Tx], T], octets: int, *, is_short: bool = False
     ) -> T:
+        # One batch of what was taken goes in front in any case, but not all.
+        if self._committer.is_behind(account):
+            await self._committer.catch_up(account)
         return await self._submit(account, work, None, octets, is_short=is_short)
 
     def _submit(
@@ -288,6 +291,8 @@ class Store:
         """
         if item.size > LARGEST_JOURNALLED:
             return await self._append_large(account, item)
+        if self._committer.is_behind(account):
+            await self._committer.catch_up(account)
         return await self.append_soon(account, item)
 
     def append_soon(self, account: int, item: Append) -> "asyncio.Future[Appended]":

@@ -81,6 +81,20 @@ def test_a_writer_comes_after_all_that_was_taken_before_it(tmp_path: Path) -> No
     run(tmp_path, scenario)
 
 
+def test_a_writer_comes_after_all_that_was_taken_however_much_that_is(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        many = 3 * intake.MOST_MESSAGES
+        await deliver(store, *range(1, many + 1))
+        assert (await store.append(1, item(many + 1))).uid == many + 2
+        await deliver(store, *range(many))
+        every = [(1, messages.MOST_UIDS)]
+        done = await store.write(1, lambda tx: change_flags(tx, 1, every, "+", 2, []))
+        assert done.changed == 2 * many + 2
+
+    run(tmp_path, scenario)
+
+
 def test_mail_gets_into_its_file_without_anybody_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
