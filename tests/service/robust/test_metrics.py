@@ -42,6 +42,10 @@ class Watched(ServerProcess):
         listen = f'metrics = ["127.0.0.1:{self.http}"]'
         super().__init__(folder, 2, extra, workers=workers, listen=listen, head=head)
 
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        super().start(before)
+        self._wait_for(self.http)
+
     def get(self, path: str, method: str = "GET") -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=20)
         connection.request(method, path)
