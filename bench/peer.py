@@ -25,6 +25,8 @@ SINK_PORT = 15025
 SINK_DNS_PORT = 15053
 """Of the hosts that relayed mail goes to (bench.sink)."""
 
+_DOVECOT_PARTS = tuple(f"/usr/lib/dovecot/{name}" for name in ("imap", "pop3", "lmtp"))
+"""Packages of their own in Debian."""
 _FTS = Path("/usr/lib/dovecot/modules/lib21_fts_xapian_plugin.so")
 _FTS_SETTINGS = """
 mail_plugins = fts fts_xapian
@@ -74,7 +76,7 @@ class PostfixDovecot:
         """`has_fts`: Dovecot searches by its plugin fts_xapian, which makes an index when it is asked to."""
         if os.getuid() != 0:
             raise SystemExit("the peer needs root: Postfix and Dovecot change users")
-        for program in ("postfix", "dovecot"):
+        for program in ("postfix", "dovecot", *_DOVECOT_PARTS):
             if shutil.which(program) is None:
                 raise SystemExit(
                     f"{program} is not installed; apt-get install postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd"
