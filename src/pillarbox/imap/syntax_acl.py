@@ -27,9 +27,8 @@ def parse_identifier(cursor: Cursor) -> Acl:
     mailbox = cursor.mailbox()
     cursor.space()
     text = cursor.utf8_astring("an identifier")
-    if (
-        len(text.encode()) > MAX_IDENTITY_OCTETS
-    ):  # nobody can log in by it, and time grows with its square
+    # Nobody can log in by a longer one, and the time of `saslprep` grows with the square of the length.
+    if len(text.encode()) > MAX_IDENTITY_OCTETS:
         raise RemoteError("The identifier is too long")
     try:
         identifier = saslprep(text, stored=False)

@@ -1,19 +1,15 @@
 """ENVELOPE in wire form (RFC 3501 §7.4.2, RFC 9051 §7.5.2)."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from pillarbox.mime.address_list import AddressStructure, parse_address_list
 from pillarbox.mime.fold import LONGEST_ORDERED, order_key
 from pillarbox.mime.header import HeaderValues, decode_ordered
+from pillarbox.mime.remember import remembering
 from pillarbox.mime.wire import nstring
 
 _ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 ENVELOPE_FIELDS = frozenset((*_ADDRESS_FIELDS, b"date", b"subject", b"in-reply-to", b"message-id"))
-
-_LONGEST_REMEMBERED = 160
-"""Octets of an address field; the same people write to the same people again and again."""
-_MOST_REMEMBERED = 2048
 
 
 class AddressField(NamedTuple):
@@ -38,10 +34,6 @@ def parse_addresses(values: HeaderValues) -> Addresses:
     }
 
 
-def _parse(value: bytes) -> AddressField | None:
-    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else _parse_field(value)
-
-
 def _parse_field(value: bytes) -> AddressField | None:
     entries = parse_address_list(value)
     if not entries:
@@ -51,7 +43,7 @@ def _parse_field(value: bytes) -> AddressField | None:
     return AddressField(_render_addresses(entries), key)
 
 
-_remembered = lru_cache(_MOST_REMEMBERED)(_parse_field)
+_parse = remembering(_parse_field, longest=160, most=2048)
 
 
 def render_envelope(values: HeaderValues, addresses: Addresses) -> bytes:

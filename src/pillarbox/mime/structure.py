@@ -6,7 +6,6 @@ parts nest; there is no recursion.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from pillarbox.mime.comments import remove_comments
 from pillarbox.mime.envelope import ENVELOPE_FIELDS, parse_addresses, render_envelope
@@ -20,6 +19,7 @@ from pillarbox.mime.parameters import (
     parse_disposition,
     parse_keyword,
 )
+from pillarbox.mime.remember import remembering
 
 MAX_PARTS = 1_000
 """Parts of a message; the one that reaches the number takes all that follows, as application/octet-stream."""
@@ -73,6 +73,8 @@ class Part:
         return find_parameter(self.parameters, name)
 
 
+_parse_type = remembering(parse_content_type, longest=80, most=512)
+
 MIME_FIELDS = frozenset(
     b"content-" + name
     for name in b"type transfer-encoding id description md5 disposition language location".split()
@@ -115,15 +117,6 @@ def _make_part(values: HeaderValues, start: tuple[int, int], default: _Type) -> 
         tags = remove_comments(value).split(b",")[:MAX_PARAMETERS]
         part.language = [tag.strip() for tag in tags if tag.strip()]
     return part
-
-
-def _parse_type(value: bytes) -> _Type | None:
-    return _remembered(value) if len(value) <= _LONGEST_REMEMBERED else parse_content_type(value)
-
-
-_LONGEST_REMEMBERED = 80
-"""Octets of a Content-Type field; most mail has one of a few."""
-_remembered = lru_cache(512)(parse_content_type)
 
 
 def _may_contain_message(part: Part) -> bool:

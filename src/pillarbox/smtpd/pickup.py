@@ -127,8 +127,12 @@ class Pickup:
             kept = await asyncio.to_thread(drop.set_aside, folder, name)
             log.error("%s cannot be taken up, %s; it is kept as %s", name, error.text, kept.name)
             return
-        await asyncio.to_thread(drop.done, folder, name)
-        context.notices.enqueuer.queue.forget_taken_up(_queue_id(name))
+        removing = asyncio.ensure_future(asyncio.to_thread(drop.done, folder, name))
+        try:
+            await asyncio.shield(removing)
+        finally:  # a thread goes on where we are stopped meanwhile
+            await removing
+            context.notices.enqueuer.queue.forget_taken_up(_queue_id(name))
 
     def _caller(self, user_id: int, user: str) -> _Caller:
         is_trusted = user_id in (0, os.geteuid()) or user in self._trusted_users

@@ -478,7 +478,7 @@ class SmtpSession:
             return replies.STORAGE_FULL
         if isinstance(prepared, Reply):
             return prepared
-        transaction.header = prepared.content.header
+        transaction.content = prepared.content
         if submitter is not None:
             if self._was_changed(submitter):
                 return ACCOUNT_CHANGED

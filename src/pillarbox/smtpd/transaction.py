@@ -21,6 +21,7 @@ from pillarbox.smtp.events import Mail, Rcpt
 from pillarbox.smtp.grammar import UTF8
 from pillarbox.smtp.reply import Reply
 from pillarbox.smtp.server_transaction import BINARY
+from pillarbox.store.content import Content
 from pillarbox.store.spool import Spool
 from pillarbox.trace.message_id import find_message_id
 
@@ -53,12 +54,15 @@ class Transaction:
     """When MAIL came, microseconds since 1970: for the trace."""
     problem: Reply | None = None
     """The message cannot be taken; what is left of it is dropped as it comes."""
-    header: bytes = b""
-    """Of the message that came whole and could be parsed: for the trace."""
+    content: Content | None = None
+    """Of the message, once it came whole and could be parsed: for the trace."""
 
     def find_message_id(self) -> str:
         """As far as it is known what came; "" for none."""
-        header = self.header or (self.spool.head() if self.spool is not None else b"")
+        if self.content is not None:
+            header = self.content.header
+        else:
+            header = self.spool.head() if self.spool is not None else b""
         return find_message_id(header.partition(b"\r\n\r\n")[0] + b"\r\n")
 
     @property

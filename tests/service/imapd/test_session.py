@@ -325,9 +325,7 @@ def test_mail_can_be_read_while_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(imap: Imap) -> None:
-        client = await imap.connect()
-        await client.read()
-        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        client = await imap.login()
         await client.append(b"INBOX", SIMPLE)
 
         async def full(store: Store, account: int, work: Any) -> Any:
@@ -347,9 +345,7 @@ def test_a_close_that_could_not_be_kept_leaves_the_mailbox_as_it_was(
     """The disk is full at the commit: what CLOSE would have expunged is there, under its number (RFC 9051 §6.4.1)."""
 
     async def test(imap: Imap) -> None:
-        client = await imap.connect()
-        await client.read()
-        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        client = await imap.login()
         for _ in range(2):
             await client.append(b"INBOX", SIMPLE)
         await client.ok(b"SELECT INBOX")
@@ -381,9 +377,7 @@ def test_a_full_disk_keeps_nobody_from_reading(
     """The mail is sent; that it is not marked as read is said (RFC 3501 §7.1.1: the text is for people)."""
 
     async def test(imap: Imap) -> None:
-        client = await imap.connect()
-        await client.read()
-        await client.ok(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
+        client = await imap.login()
         await client.append(b"INBOX", SIMPLE)
         await client.ok(b"SELECT INBOX")
 

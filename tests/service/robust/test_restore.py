@@ -102,9 +102,7 @@ def test_fetchmail_fetches_nothing_twice(server: ServerProcess, tmp_path: Path) 
     pillarbox(server, "backup", str(tmp_path / "saved"))
     send(server, 5, 8)  # these are lost
     run_client(tmp_path, *command)
-    server.stop()
-    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
-    server.start()
+    restore(server, tmp_path / "saved")
     send(server, 8, 10)
     run_client(tmp_path, *command, codes=(0, 1))
     text = fetched.read_text()
@@ -116,13 +114,9 @@ def test_mbsync_sees_that_the_numbers_are_new(server: ServerProcess, tmp_path: P
     """RFC 3501 §2.3.1.1: it must not take new messages for those of before, nor delete ours. mbsync finds by Message-ID
     that the mailbox is the same one, and goes on."""
     config = configure_mbsync(tmp_path, server, "Sync Pull\nExpunge None")
-    send(server, 0, 30)
-    run_client(tmp_path, "mbsync", "-c", config, "-a")
-    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    sync_and_save(server, tmp_path, config)
     before = uidvalidity(server)
-    server.stop()
-    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
-    server.start()
+    restore(server, tmp_path / "saved")
     assert uidvalidity(server) > before
     send(server, 30, 33)
     run_client(tmp_path, "mbsync", "-c", config, "-a")
@@ -134,9 +128,7 @@ def test_mbsync_gets_back_what_was_deleted_after_the_backup(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     config = configure_mbsync(tmp_path, server, "Sync All\nExpunge Both")
-    send(server, 0, 30)
-    run_client(tmp_path, "mbsync", "-c", config, "-a")
-    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    sync_and_save(server, tmp_path, config)
     with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
         client.login(USER, PASSWORD)
         client.select("INBOX")
@@ -145,9 +137,7 @@ def test_mbsync_gets_back_what_was_deleted_after_the_backup(
     send(server, 30, 33)  # these are lost
     run_client(tmp_path, "mbsync", "-c", config, "-a")
     assert synced(tmp_path) == [*range(1, 5), *range(8, 29), *range(30, 33)]
-    server.stop()
-    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
-    server.start()
+    restore(server, tmp_path / "saved")
     for _ in range(2):
         run_client(tmp_path, "mbsync", "-c", config, "-a")
     assert synced(tmp_path) == list(range(30))
@@ -165,9 +155,7 @@ def test_mbsync_goes_on_with_an_account_that_was_made_anew_and_restored(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     config = configure_mbsync(tmp_path, server, "Sync All\nExpunge Both")
-    send(server, 0, 30)
-    run_client(tmp_path, "mbsync", "-c", config, "-a")
-    pillarbox(server, "backup", str(tmp_path / "saved"), "--account", USER)
+    sync_and_save(server, tmp_path, config)
     server.stop()
     for path in (server.folder / "data" / "accounts").glob("*/*"):
         path.unlink()
@@ -175,11 +163,22 @@ def test_mbsync_goes_on_with_an_account_that_was_made_anew_and_restored(
     with imaplib.IMAP4("127.0.0.1", server.imap, timeout=20) as client:
         client.login(USER, PASSWORD)
         assert client.select("INBOX") == ("OK", [b"0"])
-    server.stop()
-    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
-    server.start()
+    restore(server, tmp_path / "saved")
     run_client(tmp_path, "mbsync", "-c", config, "-a")
     assert synced(tmp_path) == list(range(30))
+
+
+def sync_and_save(server: ServerProcess, folder: Path, config: Path) -> None:
+    """Thirty messages, here and in a backup."""
+    send(server, 0, 30)
+    run_client(folder, "mbsync", "-c", config, "-a")
+    pillarbox(server, "backup", str(folder / "saved"), "--account", USER)
+
+
+def restore(server: ServerProcess, saved: Path) -> None:
+    server.stop()
+    pillarbox(server, "restore", str(saved), USER)
+    server.start()
 
 
 def configure_mbsync(folder: Path, server: ServerProcess, how: str) -> Path:
@@ -279,12 +278,14 @@ def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_s
         code, said = client.data(b"Subject: waits\r\n\r\n")
     assert code == 250
     queue_id = said.split()[-1].decode()
-    time.sleep(12)
+    end = time.monotonic() + 30
+    while "taken and not in it" not in (shown := pillarbox(server, "doctor", code=1)):
+        assert time.monotonic() < end, shown
+        time.sleep(1)
     cure = f"pillarbox check --repair {USER}"
     log = (server.folder / "out").read_text().splitlines()
     assert len([line for line in log if " ERROR" in line or "damaged" in line]) == 1
     assert [line for line in log if f"`{cure}`" in line]
-    shown = pillarbox(server, "doctor", code=1)
     assert f"error    accounts  {USER}: its mail file is damaged; " in shown
     assert "1 message taken and not in it" in shown or "messages taken and not in it" in shown
     assert f"do: stop the server, then run: {cure}" in shown

@@ -205,9 +205,8 @@ class _Talk:
                 advice = "get one that all trust: tls.acme = true, or tls.certificate"
                 found = f"{version}, by the private CA, which only your own clients trust"
                 return warning("tls", self._subject, found, advice)
-        if notes := self._notes_on(
-            leaf
-        ):  # as `tls status` judges it: it may be the CA of one's house
+        # As `tls status` judges it: it may be the CA of one's house.
+        if notes := self._notes_on(leaf):
             found = f"{version}, not trusted by this system: {notes[0]}"
             advice = "fine where all clients trust its CA; else see: pillarbox tls status"
             return warning("tls", self._subject, found, advice)
