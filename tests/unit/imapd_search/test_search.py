@@ -12,6 +12,7 @@ from pillarbox.core.errors import RemoteError
 from pillarbox.imap.seqset import parse_seqset
 from pillarbox.imap.syntax_search import And, Key, Not, Or, Program, SortKey
 from pillarbox.imapd import search as search_module
+from pillarbox.imapd import search_slice
 from pillarbox.imapd import sort as sort_module
 from pillarbox.imapd.context import SearchContext
 from pillarbox.imapd.search import search
@@ -204,7 +205,7 @@ def test_slices_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(search_module, "WIDE_SLICE", 2)
     monkeypatch.setattr(search_module, "FIELDS_SLICE", 2)
     monkeypatch.setattr(search_module, "FLAGS_SLICE", 2)
-    monkeypatch.setattr(search_module, "MOST_OCTETS", 100)
+    monkeypatch.setattr(search_slice, "MOST_OCTETS", 100)
     by_name = in_order(folder, SortKey("DISPLAYFROM"))
     monkeypatch.setattr(store_module, "LARGEST_INLINE", 0)
     monkeypatch.setattr(sort_module, "SLICE", 2)
