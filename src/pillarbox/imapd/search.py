@@ -8,6 +8,8 @@ that is gone, but not yet for this client, matches no key that has to look at it
 
 import json
 from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
 from functools import partial
 
 from pillarbox.imap.syntax_search import And, Key, Program
@@ -27,10 +29,10 @@ FLAGS_SLICE = 10_000
 """Messages in a slice of which only the UIDs of those are read that match."""
 FEW_FIELDS = 200
 """With fewer messages, their fields are read as soon as an index is asked."""
-NARROWED_SLICE = 20_000
-"""Messages that are asked at once whether they have one of some contents."""
 MOST_NARROWING = 5000
-"""Hits in the index; with more, each slice is narrowed when it is looked at."""
+"""Hits in the index, and contents that it does not know yet; with more, each slice is narrowed when it is looked at."""
+NARROWING_SLICE = 1000
+"""Hits of which the messages are looked up at once."""
 
 
 async def search(context: SearchContext, program: Program) -> "array[int]":
@@ -111,27 +113,26 @@ def _among(part: "array[int]", found: list[int]) -> list[int]:
     return sorted(set(part).intersection(found))
 
 
+def _few_among(uids: "array[int]", few: Iterable[int]) -> list[int]:
+    """The same without a look at each of those that are searched."""
+    places = [(bisect_left(uids, uid), uid) for uid in few]
+    return [uid for place, uid in places if place < len(uids) and uids[place] == uid]
+
+
 async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     """The messages in which all texts may be that the program needs, by the index."""
     uids = context.uids
     needed = needed_texts(program)
     hits = await context.hits(*needed) if needed else None
-    if hits is None or len(hits.contents) > MOST_NARROWING:
+    if hits is None or len(hits.contents) + hits.unknown > MOST_NARROWING:
         return uids
-    left = array("I")
-    contents = json.dumps(sorted(hits.contents))
-    for start in range(0, len(uids), NARROWED_SLICE):
-        part = uids[start : start + NARROWED_SLICE]
-        found = await context.store.read(
-            context.account,
-            partial(
-                messages.of_contents,
-                mailbox=context.mailbox,
-                uid_range=(part[0], part[-1]),
-                contents=contents,
-                above=hits.up_to,
-            ),
-        )
-        left.extend(_among(part, found))
+    read, account, mailbox = context.store.read, context.account, context.mailbox
+    found = await read(
+        account, partial(messages.of_contents_above, mailbox=mailbox, above=hits.up_to)
+    )
+    contents = sorted(hits.contents)
+    for start in range(0, len(contents), NARROWING_SLICE):
+        part = json.dumps(contents[start : start + NARROWING_SLICE])
+        found += await read(account, partial(messages.of_contents, mailbox=mailbox, contents=part))
         await context.pause()
-    return left
+    return array("I", _few_among(uids, sorted(set(found))))

@@ -136,15 +136,23 @@ def uids(tx: Tx, mailbox: int, first_uid: int = 1) -> "array[int]":
     return array("I", [row[0] for row in rows])
 
 
-def of_contents(
-    tx: Tx, mailbox: int, uid_range: tuple[int, int], contents: str, above: int
-) -> list[int]:
-    """UIDs in a range, ascending, of messages with one of `contents` (a list in JSON) or with a content above
-    `above`."""
+def of_contents(tx: Tx, mailbox: int, contents: str) -> list[int]:
+    """UIDs of messages with one of `contents`, a list in JSON."""
+    # Without statistics SQLite would go through the whole mailbox.
     rows = tx.execute(
-        "SELECT uid FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
-        " AND (content > ? OR content IN (SELECT value FROM json_each(?))) ORDER BY uid",
-        (tx.account, mailbox, *uid_range, above, contents),
+        "SELECT uid FROM message INDEXED BY message_content"
+        " WHERE content IN (SELECT value FROM json_each(?)) AND account = ? AND mailbox = ?",
+        (contents, tx.account, mailbox),
+    )
+    return [row[0] for row in rows]
+
+
+def of_contents_above(tx: Tx, mailbox: int, above: int) -> list[int]:
+    """UIDs of messages with a content above `above`."""
+    rows = tx.execute(
+        "SELECT uid FROM message INDEXED BY message_content"
+        " WHERE content > ? AND account = ? AND mailbox = ?",
+        (above, tx.account, mailbox),
     )
     return [row[0] for row in rows]
 

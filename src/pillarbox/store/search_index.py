@@ -38,6 +38,11 @@ LARGEST_INDEXED = PIECE_OCTETS
 """Octets of a body: what is in its first piece."""
 MOST_TRIGRAMS = 32
 """Of texts that are asked for; the rest is seen when the messages are read."""
+PROBED_ROWS = 16
+"""By the first of a trigram's contents is judged how many it has."""
+AS_RARE = 64
+"""Trigrams that have so many times the contents of the rarest are not looked up: to go through theirs takes longer
+than to read the messages that they would leave out."""
 MOST_OPEN = 32
 CACHE_KIB = 4096
 """Of an index, in memory."""
@@ -75,8 +80,10 @@ class Reader(Protocol):
 class Hits:
     """What the index says of a text: contents above `up_to` are not in it yet."""
 
-    up_to: int = 0
-    contents: frozenset[int] = frozenset()
+    up_to: int
+    contents: frozenset[int]
+    unknown: int
+    """How many those are at most."""
 
     def may_have(self, content: int) -> bool:
         return content > self.up_to or content in self.contents
@@ -142,29 +149,29 @@ class SearchIndex:
 
     async def find(self, account: int, *wanted: str) -> Hits | None:
         """Which contents may have all of the folded texts; None: any."""
-        query = _query(wanted)
-        if not query:
+        trigrams = _trigrams(wanted)
+        if not trigrams:
             return None
         path = path_of_index(self._path_of(account))
         if not path.exists():
             return None
-        generation, _ = await self._read(account, _numbers)
+        numbers = await self._read(account, _numbers)
         try:
-            return await self._run(lambda: self._find(account, generation, query))
+            return await self._run(lambda: self._find(account, numbers, trigrams))
         except apsw.Error as error:
             log.warning("%s: %s; it is not used", path, error)
             return None
 
-    def _find(self, account: int, generation: int, query: str) -> Hits | None:
+    def _find(self, account: int, numbers: tuple[int, int], trigrams: list[str]) -> Hits | None:
+        generation, next_content = numbers
         connection = self._connect(account)
         with connection:
             found_generation, up_to = _state(connection)
             if found_generation != generation:
                 return None
             contents = {content for (content,) in connection.execute("SELECT content FROM large")}
-            found = connection.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (query,))
-            contents.update([content for (content,) in found])
-        return Hits(up_to, frozenset(contents))
+            contents.update(_matching(connection, _rare(connection, trigrams, up_to)))
+        return Hits(up_to, frozenset(contents), max(0, next_content - 1 - up_to))
 
     # Building
 
@@ -377,15 +384,34 @@ def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _query(texts: Sequence[str]) -> str:
-    """The trigrams of texts, as an expression of FTS5: `abcd` -> `"abc" "bcd"`. "" where there are none."""
+def _trigrams(texts: Sequence[str]) -> list[str]:
+    """MOST_TRIGRAMS of those of texts, each once. None where there are none."""
     trigrams = dict.fromkeys(
         text[place : place + 3]
         for text in texts
         for place in range(min(len(text) - 2, MOST_TRIGRAMS))
     )
-    words = list(trigrams)[:MOST_TRIGRAMS]
-    return " ".join('"{}"'.format(word.replace('"', '""')) for word in words)
+    return list(trigrams)[:MOST_TRIGRAMS]
+
+
+def _rare(connection: apsw.Connection, trigrams: list[str], up_to: int) -> list[str]:
+    """The rarest of some trigrams, and those about AS_RARE; just one, if it is in no text."""
+    contents_of: dict[str, float] = {}
+    for trigram in trigrams:
+        rows = _matching(connection, [trigram], PROBED_ROWS)
+        if not rows:
+            return [trigram]
+        share = len(rows) / (rows[-1] - rows[0] + 1)
+        contents_of[trigram] = share * up_to if len(rows) == PROBED_ROWS else len(rows)
+    most = AS_RARE * min(contents_of.values())
+    return [trigram for trigram, contents in contents_of.items() if contents <= most]
+
+
+def _matching(connection: apsw.Connection, trigrams: list[str], most: int = -1) -> list[int]:
+    """The contents that have all of the trigrams, ascending; the first ones, if `most` is not -1."""
+    query = " ".join('"{}"'.format(trigram.replace('"', '""')) for trigram in trigrams)
+    rows = connection.execute("SELECT rowid FROM texts WHERE texts MATCH ? LIMIT ?", (query, most))
+    return [content for (content,) in rows]
 
 
 def _count_messages(tx: Tx) -> int:

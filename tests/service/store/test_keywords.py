@@ -97,6 +97,7 @@ def test_keywords_of_a_file_of_an_older_version_are_known(tmp_path: Path) -> Non
     path = account_path(tmp_path / "accounts", 1)
     old = apsw.Connection(str(path))
     old.execute("DROP TABLE keyword")
+    old.execute("DROP INDEX message_content")
     old.pragma("user_version", 6)
     old.close()
 

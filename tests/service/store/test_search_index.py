@@ -203,6 +203,48 @@ def test_a_search_makes_an_index_where_there_is_some_mail(
     with_store(tmp_path, work)
 
 
+def test_rare_trigrams_are_looked_up_and_frequent_ones_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    matching = search_index._matching
+
+    def watched(connection: apsw.Connection, trigrams: list[str], most: int = -1) -> list[int]:
+        if most < 0:
+            asked.append(trigrams)
+        return matching(connection, trigrams, most)
+
+    monkeypatch.setattr(search_index, "_matching", watched)
+    monkeypatch.setattr(search_index, "AS_RARE", 8)
+
+    async def work(store: Store) -> None:
+        for number in range(100):
+            await store.append(1, message(f"often{'!!' if number % 50 == 7 else ''}"))
+        await indexed(store)
+        assert await found(store, "often!!") == [8, 58]
+        assert (await store.index.find(1, "NEVER", "OFTEN")).contents == set()
+        assert len((await store.index.find(1, "OFTEN")).contents) == 100
+
+    with_store(tmp_path, work)
+    assert asked == [["EN!", "N!!"], ["NEV"], ["OFT", "FTE", "TEN"]]
+
+
+def test_what_the_index_does_not_know_yet_is_looked_at(tmp_path: Path) -> None:
+    """Also in a mailbox with UIDs far from the contents' numbers, and where much is found."""
+
+    async def work(store: Store) -> None:
+        for text in ("apple", "banana", "apple"):
+            await store.append(1, message(text))
+        await indexed(store)
+        for text in ("banana", "apple"):
+            await store.append(1, message(text))
+        hits = await store.index.find(1, "APPLE")
+        assert (hits.up_to, hits.contents, hits.unknown) == (3, {1, 3}, 2)
+        assert await found(store, "apple") == [1, 3, 5]
+
+    with_store(tmp_path, work)
+
+
 def test_a_removed_account_leaves_no_index(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await two_messages(store)

@@ -63,6 +63,7 @@ def folder(tmp_path: Path) -> Path:
         first = database.schema_scripts("account")[0]
         connection.execute("DROP VIEW messages")
         connection.execute("DROP TABLE keyword")
+        connection.execute("DROP INDEX message_content")
         start = first.index("CREATE VIEW messages")
         connection.execute(first[start : first.index(";", start)])
         connection.pragma("user_version", OLD)
