@@ -4,7 +4,6 @@ What the client said goes into the filter escaped (RFC 4515 §3). An empty passw
 with one as anonymous, and say yes (RFC 4513 §5.1.2). Users that are not found cost a bind, too.
 """
 
-import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 from pillarbox.auth.source import Claimant
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
-
-log = logging.getLogger("pillarbox.auth")
 
 TIMEOUT_S = 5
 try:
@@ -68,8 +65,8 @@ class LdapSource:
             if not connection.bind():
                 who = settings.bind_dn or "(nobody: bind_dn is not set)"
                 why = (connection.result or {}).get("description", "no reason")
-                log.error("the directory of users does not let %s ask: %s", who, why)
-                raise Unavailable("the directory of users does not let us ask")
+                failure = LDAPException(f"{who}: {why}")
+                raise Unavailable("the directory of users does not let us ask") from failure
             wanted = settings.filter.replace("{user}", escape_filter_chars(username))
             connection.search(
                 settings.base,

@@ -26,7 +26,7 @@ from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
-from pillarbox.auth.web import words_of
+from pillarbox.auth.web import told
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
@@ -52,7 +52,7 @@ HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
 """Of one network: so many guesses but one may be looked at beyond what the throttle lets through."""
 
 TOLD_AGAIN_S = 60.0
-"""From one line of the log that nobody verifies passwords to the next."""
+"""From one line of the log that nobody verifies passwords, or tokens, to the next."""
 
 NONCE_OCTETS = 18
 
@@ -117,7 +117,7 @@ class Authenticator:
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         asks = doors.source is not None or doors.tokens is not None
         self._lines = Lines(ASKED_AT_ONCE if asks else HASHED_AT_ONCE)
-        self._told_until = 0.0
+        self._told_until: dict[str, float] = {}
 
     # What is offered
 
@@ -250,19 +250,18 @@ class Authenticator:
         try:
             address = await loop.run_in_executor(self._asking, source.check, claimant)
         except Unavailable as error:
-            self._source_failed(error)
+            self._tell_failure("password", error)
             raise
-        self._told_until = 0.0
+        self._told_until.pop("password", None)
         return None if address is None else self._account_of(address)
 
-    def _source_failed(self, error: Unavailable) -> None:
+    def _tell_failure(self, of_what: str, error: Unavailable) -> None:
         """Users hear that they shall try again; the log says why, once a minute."""
-        if self._clock() < self._told_until:
+        now = self._clock()
+        if now < self._told_until.get(of_what, 0.0):
             return
-        self._told_until = self._clock() + TOLD_AGAIN_S
-        cause = error.__cause__
-        why = "" if cause is None else f" ({words_of(cause)})"
-        log.error("no password can be verified: %s%s", error.text, why)
+        self._told_until[of_what] = now + TOLD_AGAIN_S
+        log.error("no %s can be verified: %s", of_what, told(error))
 
     def _account_of(self, address: str) -> Account | None:
         """The account that somebody else says it is, made if it shall be."""
@@ -286,7 +285,13 @@ class Authenticator:
             return None
         async with self._lines.turn(network_of(peer.address)):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._asking, tokens, token) or None
+            try:
+                user = await loop.run_in_executor(self._asking, tokens, token)
+            except Unavailable as error:
+                self._tell_failure("token", error)
+                raise
+        self._told_until.pop("token", None)
+        return user or None
 
     async def refuse_token(
         self, token: Secret, username: str, peer: Peer, mechanism: str

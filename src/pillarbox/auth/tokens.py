@@ -8,6 +8,7 @@ key, are refused. Issuer, audience, and an expiry are demanded. All methods of v
 import base64
 import hashlib
 import json
+import logging
 import threading
 import time
 import urllib.parse
@@ -18,11 +19,13 @@ from typing import Any, Protocol
 
 import jwt
 
-from pillarbox.auth.web import WebRefusal, ask
+from pillarbox.auth.web import WebRefusal, ask, told
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
 from pillarbox.core.secret import Secret
+
+log = logging.getLogger("pillarbox.auth")
 
 ALGORITHMS = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -113,9 +116,10 @@ class SignedTokens:
             if age_s > KEYS_LIFE_S or (not found and age_s > LOOK_AGAIN_S):
                 try:
                     self._keys = _parse_keys(self._fetch())
-                except Unavailable:
+                except Unavailable as error:
                     if not found:
                         raise
+                    log.warning("the keys for tokens that were known are used on: %s", told(error))
                 self._fetched = self._monotonic()
                 found = self._fitting(kid)
             return found

@@ -1,7 +1,6 @@
 """Small questions to web services: JSON answers, no redirects, bounded in size and time."""
 
 import json
-import logging
 import ssl
 import urllib.error
 import urllib.request
@@ -17,14 +16,16 @@ MOST_OCTETS = 256 * 1024
 MOST_OF_AN_ERROR = 300
 """Characters of an error of somebody else that the log gets."""
 
-log = logging.getLogger("pillarbox.auth")
+
+class WebFailure(Exception):
+    """Which service failed and how, in words for the log."""
 
 
-class WebRefusal(Exception):
+class WebRefusal(WebFailure):
     """The service answered with an error status."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"status {status}")
+    def __init__(self, shown: str, status: int) -> None:
+        super().__init__(f"{shown} answers with status {status}")
         self.status = status
 
 
@@ -47,13 +48,20 @@ def words_of(error: BaseException) -> str:
     return ascii(str(error))[1:-1][:MOST_OF_AN_ERROR]
 
 
+def told(error: Unavailable) -> str:
+    """The same with its cause, for the log."""
+    cause = error.__cause__
+    return error.text if cause is None else f"{error.text} ({words_of(cause)})"
+
+
 def ask(
     url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
 ) -> dict[str, Any]:
     """GET, or POST with a body; the JSON object of the answer. Blocks: for a thread.
 
-    Raises WebRefusal on 4xx, Unavailable if there is no proper answer.
+    Raises WebRefusal on 4xx, Unavailable, from a WebFailure, if there is no proper answer.
     """
+    shown = _shown(url)
     request = urllib.request.Request(url, data=body, headers={"Accept": "application/json"})
     for name, value in headers.items():
         request.add_header(name, value)
@@ -66,22 +74,23 @@ def ask(
         with opener.open(request, timeout=timeout_s) as answer:
             octets = answer.read(MOST_OCTETS + 1)
     except urllib.error.HTTPError as error:
-        status = error.code
+        refusal = WebRefusal(shown, error.code)
         error.close()
-        if status not in (401, 403, 404):  # these may mean a wrong password
-            log.error("the login service at %s answers with status %d", _shown(url), status)
-        if 400 <= status < 500 and status not in (408, 425, 429):
-            raise WebRefusal(status) from None
-        raise Unavailable("the login service does not answer as it should") from None
+        if 400 <= refusal.status < 500 and refusal.status not in (408, 425, 429):
+            raise refusal from None
+        raise Unavailable("the login service does not answer as it should") from refusal
     except (OSError, HTTPException, ValueError) as error:
-        log.error("the login service at %s does not answer: %s", _shown(url), words_of(error))
-        raise Unavailable("the login service does not answer") from error
+        failure = WebFailure(f"{shown}: {words_of(error)}")
+        raise Unavailable("the login service does not answer") from failure
     if len(octets) > MOST_OCTETS:
-        raise Unavailable("the login service says too much")
+        failure = WebFailure(f"{shown} sends more than {MOST_OCTETS} octets")
+        raise Unavailable("the login service says too much") from failure
     try:
         found = json.loads(octets)
-    except (ValueError, RecursionError) as error:
-        raise Unavailable("the login service does not speak JSON") from error
+    except (ValueError, RecursionError):
+        failure = WebFailure(f"{shown} does not send JSON")
+        raise Unavailable("the login service does not answer as it should") from failure
     if not isinstance(found, dict):
-        raise Unavailable("the login service does not answer with an object")
+        failure = WebFailure(f"{shown} does not send a JSON object")
+        raise Unavailable("the login service does not answer as it should") from failure
     return cast(dict[str, Any], found)
