@@ -56,6 +56,8 @@ def take_footing(config: Config, workers: int) -> Footing:
     user = rights.server_user(config.user)
     os.umask(0o077)
     _make_folder(config.data_path, user)
+    if config.sendmail.drop_dir:
+        _make("sendmail.drop_dir", config.drop_path, user)
     with rights.acting_as(user):
         lock = _take_lock(config.data_path)
     sockets = bind_all(config, workers, passed)
@@ -97,7 +99,7 @@ def tls_files(config: Config) -> list[Path]:
 
 def _make_folder(folder: Path, user: rights.User | None) -> None:
     """Raises Refused when it belongs to somebody else."""
-    rights.make_folder(folder, user)
+    _make("data_dir", folder, user)
     if user is None:
         return
     # The lock is what a server that ran as root left first.
@@ -107,6 +109,14 @@ def _make_folder(folder: Path, user: rights.User | None) -> None:
                 f"data_dir: {path} does not belong to {user.name};"
                 f" run: chown -R {user.name}: {folder}"
             )
+
+
+def _make(setting: str, folder: Path, user: rights.User | None) -> None:
+    """Raises Refused."""
+    try:
+        rights.make_folder(folder, user)
+    except OSError as error:
+        raise Refused(f"{setting}: {folder} cannot be made: {error.strerror}") from error
 
 
 def _take_lock(folder: Path) -> int:

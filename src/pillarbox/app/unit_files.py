@@ -42,14 +42,20 @@ def service_unit(config: Config, names: UnitNames) -> str:
     writable = [config.data_path]
     if config.sendmail.drop_dir:
         writable.append(config.drop_path)
+    user = config.user or USUAL_USER
     text = files("pillarbox.app").joinpath("units", "pillarbox.service").read_text("utf-8")
+    if config.sendmail.drop_dir:
+        # The unit's user may not make a folder where all users can reach it; "+": root does.
+        make = f"ExecStartPre=+/usr/bin/install -d -o {user} -g {user} @DROP@\n"
+        text = text.replace("ExecStart=", make + "ExecStart=", 1)
     for mark, paths in (
         ("@PROGRAM@", [names.program]),
         ("@CONFIG@", [names.config]),
         ("@WRITABLE@", writable),
+        ("@DROP@", [config.drop_path]),
     ):
         text = text.replace(mark, " ".join(_plain(path) for path in paths))
-    return text.replace("@USER@", config.user or USUAL_USER)
+    return text.replace("@USER@", user)
 
 
 def socket_unit(service: str, addresses: Sequence[str]) -> str:

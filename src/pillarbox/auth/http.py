@@ -72,7 +72,7 @@ class HttpSource:
                 raise Unavailable("the token for the login service cannot be read") from error
             headers["Authorization"] = f"Bearer {token}"
         try:
-            found = ask(settings.url, question, headers, TIMEOUT_S)
+            found = ask(settings.url, question, headers, TIMEOUT_S, ca_file=settings.ca_file)
         except WebRefusal as error:
             if error.status in _WRONG:
                 return None

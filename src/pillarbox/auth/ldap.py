@@ -28,7 +28,9 @@ class LdapSource:
     def __init__(self, settings: DirectorySettings) -> None:
         """Asks nobody. Raises Refused without the library, and for what is no filter."""
         if ldap3 is None:
-            raise Refused('directory.kind = "ldap" needs a library: pip install "pillarbox[ldap]"')
+            raise Refused(
+                'directory.kind = "ldap" needs a library: pip install ldap3, or ".[ldap]" in the checkout'
+            )
         _ensure_filter(settings.filter)
         self._settings = settings
         tls = None

@@ -253,7 +253,12 @@ class Authenticator:
             self._tell_failure("password", error)
             raise
         self._told_until.pop("password", None)
-        return None if address is None else self._account_of(address)
+        if address is None:
+            return None
+        account = self._account_of(address)
+        if account is None and not self.doors.creates_accounts:
+            log.info("the password of %s is right, but there is no such account", address[:100])
+        return account
 
     def _tell_failure(self, of_what: str, error: Unavailable) -> None:
         """Users hear that they shall try again; the log says why, once a minute."""

@@ -8,7 +8,7 @@ import click
 
 from pillarbox.cli.common import show_octets
 from pillarbox.cli.options import config_option, config_path, json_option, read_config
-from pillarbox.config.load import files_named_by
+from pillarbox.config.files import files_named_by
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.backup import Wanted, back_up

@@ -57,12 +57,16 @@ def directory_of(config: Config) -> Iterator[Directory]:
 
 
 def _make_data_folder(config: Config) -> None:
-    """As `serve` does: root makes it for the server's user, who may not be allowed to. Raises OSError."""
-    if config.user and os.getuid() == 0 and os.geteuid() != 0 and not config.data_path.exists():
-        from pillarbox.app import rights
+    """As `serve` does: root makes it for the server's user, who may not be allowed to. Raises Refused."""
+    folder = config.data_path
+    try:
+        if config.user and os.getuid() == 0 and os.geteuid() != 0 and not folder.exists():
+            from pillarbox.app import rights
 
-        rights.make_folder_as_root(config.data_path, config.user)
-    config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            rights.make_folder_as_root(folder, config.user)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"data_dir: {folder} cannot be made or used: {error.strerror}") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ from pillarbox.config.schema import Config
 from pillarbox.config.shape import Fault
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.store.database import user_name
 
 
 @click.group(epilog="Example: pillarbox config check")
@@ -47,7 +49,7 @@ def check(as_json: bool) -> None:
     which they are. A class of your own for passwords is imported, an LDAP filter is parsed; nobody is asked. Exit code
     1 when it cannot be used."""
     try:
-        configuration = read_config(as_server=False)
+        configuration = read_config(as_server=False, needs_files=True)
     except WrongConfiguration as wrong:
         if as_json:
             _print_json([], wrong.faults)
@@ -68,7 +70,7 @@ def check(as_json: bool) -> None:
     notes += _notes_on_machine(configuration)
     for pair in found.pairs if found else ():
         notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
-    if (configuration.data_path / "directory.db").exists():
+    if _is_there(configuration.data_path / "directory.db"):
         with directory_of(configuration) as directory:
             for name in dict(directory.aliases()):
                 notes += notes_on(directory, name)
@@ -78,6 +80,14 @@ def check(as_json: bool) -> None:
     for note in notes:
         click.echo(f"Note: {note}")
     click.echo("The configuration can be used.")
+
+
+def _is_there(path: Path) -> bool:
+    """As far as this user can see; what he cannot see is noted."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _print_json(notes: list[str], faults: list[tuple[int | None, Fault]]) -> None:
@@ -105,11 +115,9 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
 
 def _notes_on_machine(configuration: Config) -> Iterator[str]:
     """What a server could not do here."""
-    folder = configuration.data_path
-    if not folder.exists() and os.getuid() != 0:  # root makes it for the server's user
-        above = next(each for each in folder.absolute().parents if each.exists())
-        if not os.access(above, os.W_OK | os.X_OK):
-            yield f"data_dir: {folder} is missing, and this user may not make it in {above}"
+    yield from _notes_on_folder("data_dir", configuration.data_path)
+    if configuration.sendmail.drop_dir:
+        yield from _notes_on_folder("sendmail.drop_dir", configuration.drop_path)
     hosts: dict[str, list[str]] = {}
     for service in configuration.listen.__struct_fields__:
         for address in getattr(configuration.listen, service):
@@ -118,6 +126,24 @@ def _notes_on_machine(configuration: Config) -> Iterator[str]:
         if not _has_address(host):
             names = ", ".join(dict.fromkeys(services))
             yield f"listen.{names}: this machine has no address {host} now"
+
+
+def _notes_on_folder(setting: str, folder: Path) -> Iterator[str]:
+    """What would keep a server of this user from having it."""
+    us = os.geteuid()
+    try:
+        owner = folder.stat().st_uid
+    except FileNotFoundError:
+        above = next(each for each in folder.absolute().parents if each.exists())
+        # Root makes it for the server's user.
+        if os.getuid() != 0 and not os.access(above, os.W_OK | os.X_OK):
+            yield f"{setting}: {folder} is missing, and this user may not make it in {above}"
+    except OSError as error:
+        yield f"{setting}: this user cannot look at {folder}: {error.strerror}"
+    else:
+        if us not in (0, owner):
+            deed = f"chown -R {user_name(us)}: {folder}"
+            yield f"{setting}: {folder} belongs to another user; run: {deed}"
 
 
 def _has_address(host: str) -> bool:

@@ -54,12 +54,13 @@ class Hinting(click.Command):
         return []
 
 
-def read_config(*, as_server: bool = True) -> Config:
+def read_config(*, as_server: bool = True, needs_files: bool = False) -> Config:
     """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
-    no file of the data folder becomes root's. It is read once, for that user may not be able to. Raises Refused."""
+    no file of the data folder becomes root's. It is read once, for that user may not be able to. Raises Refused, also
+    for the files that it names, where the command needs them."""
     known = click.get_current_context().meta
     if _CONFIG not in known:
-        known[_CONFIG] = load_config(config_path())
+        known[_CONFIG] = load_config(config_path(), needs_files=needs_files)
     config: Config = known[_CONFIG]
     if as_server and config.user:
         act_as_server(config)

@@ -15,6 +15,7 @@ from typing import BinaryIO, NoReturn
 
 import click
 
+from pillarbox.app import rights
 from pillarbox.cli.options import act_as_server, config_option, read_config
 from pillarbox.cli.queue import show_queue
 from pillarbox.cli.sendmail_smtp import speak_smtp
@@ -213,7 +214,10 @@ def _folder(config: Config) -> Path:
     folder = config.drop_path
     if not folder.exists() and os.geteuid() in (0, _owner(config)):
         config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        drop.make_folder(folder, shared=bool(config.sendmail.drop_dir))
+        user = rights.server_user(config.user)
+        rights.make_folder(folder, user)
+        with rights.acting_as(user):
+            drop.make_folder(folder, shared=bool(config.sendmail.drop_dir))
     return folder
 
 

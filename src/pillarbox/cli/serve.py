@@ -23,7 +23,7 @@ def serve() -> int:
     The log goes to stderr. A stop finishes the commands in hand, for at most 30 seconds; a second
     Ctrl-C does not wait. Exit code 1: the server could not start, or its disk failed.
     """
-    config = read_config(as_server=False)
+    config = read_config(as_server=False, needs_files=True)
     log_to_stderr(config.log_format)
     workers = config.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     footing = take_footing(config, workers)

@@ -94,6 +94,13 @@ def _row(entry: Entry, shown_at: list[str]) -> dict[str, Any]:
     }
 
 
+def _until(days: int) -> str:
+    """Whole days, below 0 from the end on."""
+    if days >= 0:
+        return f"in {counted(days, 'day')}"
+    return f"{counted(-days - 1, 'day')} ago" if days < -1 else "less than a day ago"
+
+
 def _text(entry: Entry, shown_at: list[str]) -> str:
     pair = entry.pair
     lines = [str(entry.paths[0])]
@@ -104,7 +111,7 @@ def _text(entry: Entry, shown_at: list[str]) -> str:
         lines += [
             f"  names:   {', '.join((*pair.names, *pair.addresses)) or 'none'}",
             f"  issuer:  {pair.issuer}{' (itself)' if pair.is_self_signed else ''}",
-            f"  expires: {pair.end:%Y-%m-%d %H:%M} UTC, in {counted(entry.days or 0, 'day')}",
+            f"  expires: {pair.end:%Y-%m-%d %H:%M} UTC, {_until(entry.days or 0)}",
         ]
     lines.append(f"  key:     {entry.paths[1]}")
     if pair is not None:

@@ -1,6 +1,5 @@
 """What may be wrong in [tls] with the certificate by ACME, in one line each."""
 
-import os
 import shlex
 from collections.abc import Iterator
 
@@ -20,8 +19,6 @@ def acme_problems(tls: Tls) -> Iterator[str]:
         yield f'tls.acme_directory: "{tls.acme_directory}" must be an https URL'
     if tls.acme_contact and ("@" not in tls.acme_contact or ":" in tls.acme_contact):
         yield f'tls.acme_contact: "{tls.acme_contact}" is not a mail address'
-    if tls.acme_ca_file and not os.access(tls.acme_ca_file, os.R_OK, effective_ids=True):
-        yield f"tls.acme_ca_file: {tls.acme_ca_file} cannot be read"
     for name in tls.acme_names:
         try:
             canonical_host(name.removeprefix("*."))

@@ -5,11 +5,12 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from stat import S_ISDIR
 
 import msgspec
 
 from pillarbox.config.acme import acme_problems
+from pillarbox.config.files import make_absolute, unreadable_files
 from pillarbox.config.lines import find_lines, line_of, parse_place
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
@@ -64,8 +65,9 @@ class WrongConfiguration(Refused):
         self.faults = faults
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a file. Raises Refused with all that is wrong, a line each."""
+def load_config(path: Path, *, needs_files: bool = True) -> Config:
+    """Read and check a file, and whether the files that it names can be read, where these are needed. Raises Refused
+    with all that is wrong, a line each."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -79,27 +81,16 @@ def load_config(path: Path) -> Config:
         raise Refused(f"{path} is not valid TOML: {error}") from error
     shape = check_shape(document)
     config = msgspec.convert(document, Config)
-    _make_absolute(config, path.resolve().parent)
+    make_absolute(config, path.resolve().parent)
+    problems = [*find_problems(config), *(unreadable_files(config) if needs_files else ())]
     faults = shape.faults + [
         Fault(place, words)
-        for place, _, words in (problem.partition(": ") for problem in find_problems(config))
+        for place, _, words in (problem.partition(": ") for problem in problems)
         if not follows(place, words, shape.faults)
     ]
     if faults:
         raise WrongConfiguration(path, _with_lines(text, faults, shape.renamed))
     return config
-
-
-def _make_absolute(config: Config, base: Path) -> None:
-    """All paths, from those that are relative to the folder of the file."""
-    if config.data_dir:
-        config.data_dir = str(base / config.data_dir)
-    for section, name in (*_named_files(config), (config.sendmail, "drop_dir")):
-        value = getattr(section, name)
-        if value:
-            setattr(section, name, str(base / value))
-    if config.oauth.jwks and "://" not in config.oauth.jwks:
-        config.oauth.jwks = str(base / config.oauth.jwks)
 
 
 def _with_lines(
@@ -113,31 +104,6 @@ def _with_lines(
     return sorted(found, key=lambda each: each[0] or 0)
 
 
-def _named_files(config: Config) -> list[tuple[Any, str]]:
-    """(section, setting) of each that names a file."""
-    return [
-        (config.tls, "certificate"),
-        (config.tls, "key"),
-        (config.tls, "client_ca"),
-        (config.tls, "acme_ca_file"),
-        *((pair, name) for pair in config.tls.certificates for name in ("certificate", "key")),
-        (config.oauth, "client_secret_file"),
-        (config.directory, "ca_file"),
-        (config.directory, "bind_password_file"),
-        (config.directory, "token_file"),
-        (config.outbound, "smarthost_password_file"),
-        *((route, "password_file") for route in config.outbound.routes.values()),
-    ]
-
-
-def files_named_by(config: Config) -> list[Path]:
-    """The files that a loaded configuration names, each once."""
-    values = [getattr(section, name) for section, name in _named_files(config)]
-    if "://" not in config.oauth.jwks:
-        values.append(config.oauth.jwks)
-    return list(dict.fromkeys(Path(value) for value in values if value))
-
-
 def find_problems(config: Config) -> Iterator[str]:
     """What a type cannot say, in one line each, with what to do."""
     try:
@@ -146,23 +112,15 @@ def find_problems(config: Config) -> Iterator[str]:
         yield f'hostname: "{config.hostname}" is not a host name; use one like "mail.example.org"'
     if not config.data_dir:
         yield "data_dir: name a folder"
-    elif config.data_path.exists() and not config.data_path.is_dir():
+    elif _is_no_folder(config.data_path):
         yield f"data_dir: {config.data_path} is not a folder"
     yield from _listen_problems(config.listen)
     if bool(config.tls.certificate) != bool(config.tls.key):
         yield "tls: certificate and key go together; set both or neither"
-    for name in ("certificate", "key", "client_ca"):
-        file = getattr(config.tls, name)
-        # Where a user is named, only root may be able to read it, and we may be that user: the server says so.
-        if file and not config.user and not os.access(file, os.R_OK, effective_ids=True):
-            yield f"tls.{name}: {file} cannot be read"
     for number, pair in enumerate(config.tls.certificates):
         for name in ("certificate", "key"):
-            file = getattr(pair, name)
-            if not file:
+            if not getattr(pair, name):
                 yield f"tls.certificates[{number}].{name}: name a file"
-            elif not config.user and not os.access(file, os.R_OK, effective_ids=True):
-                yield f"tls.certificates[{number}].{name}: {file} cannot be read"
     if config.tls.acme:
         yield from acme_problems(config.tls)
     yield from oauth_problems(config.oauth)
@@ -219,6 +177,14 @@ def find_problems(config: Config) -> Iterator[str]:
                     yield f"{name}: all of the Internet cannot be trusted; name networks of yours"
             except ValueError as error:
                 yield f"{name}: {error}"
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else is there."""
+    try:
+        return not S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False  # it may be made, or who uses it says why that cannot be
 
 
 def _listen_problems(listen: Listen) -> Iterator[str]:
@@ -279,8 +245,6 @@ def _outbound_problems(config: Config) -> Iterator[str]:
 def _credential_problems(place: str, prefix: str, username: str, file: str) -> Iterator[str]:
     if bool(username) != bool(file):
         yield f"{place}: {prefix}username and {prefix}password_file go together"
-    elif file and not os.access(file, os.R_OK):
-        yield f"{place}.{prefix}password_file: {file} cannot be read"
 
 
 def _route_problems(domain: str, route: Route) -> Iterator[str]:

@@ -148,9 +148,10 @@ kind = "built-in"
 create_accounts = false
 # "ldaps://ldap.example.org", or "https://login.example.org/check".
 url = ""
+# PEM: who signed the certificate of the LDAP server or web service, in place of those whom the machine trusts.
+ca_file = ""
 # LDAP: encryption, who searches, where, for what, and which attribute has the address of the account.
 start_tls          = false
-ca_file            = ""
 bind_dn            = ""
 bind_password_file = ""
 base               = ""

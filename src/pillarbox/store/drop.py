@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pillarbox.core.errors import Refused
+from pillarbox.store.database import user_name
 
 SHARED_MODE = 0o3733
 """Everybody may add, nobody but the owner may list; files belong to the folder's group; nobody removes another's."""
@@ -49,8 +50,17 @@ class Dropped(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_folder(folder: Path, *, shared: bool) -> None:
-    """Make the folder, or give it its mode; `shared`: for all users of the machine. Raises OSError."""
+    """Make the folder, or give it its group and mode; `shared`: for all users of the machine. Raises Refused where it
+    is somebody else's, and OSError."""
     folder.mkdir(parents=True, exist_ok=True)
+    found, us = folder.stat(), os.geteuid()
+    if us not in (0, found.st_uid):
+        deed = f"chown {user_name(us)}: {folder}"
+        raise Refused(f"the drop folder {folder} belongs to another user; run: {deed}")
+    if found.st_gid != os.getegid():
+        os.chown(
+            folder, -1, os.getegid()
+        )  # else the bit that gives files this group is not to be had
     folder.chmod(SHARED_MODE if shared else 0o700)
 
 
@@ -62,6 +72,9 @@ def leave(folder: Path, envelope: Dropped, message: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, FILE_MODE)  # whatever the umask of the caller is
+            if os.geteuid() == 0:
+                # The server may be somebody else, whom only the group lets read it: that of the folder.
+                os.fchown(descriptor, -1, folder.stat().st_gid)
             file.write(msgspec.json.encode(envelope) + b"\n" + message)
             file.flush()
             os.fsync(descriptor)
@@ -82,6 +95,11 @@ def waiting(folder: Path) -> list[str]:
         for entry in os.scandir(folder)
         if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
     )
+
+
+def set_aside_in(folder: Path) -> list[str]:
+    """Names of what could not be taken up. Raises OSError."""
+    return sorted(each.name for each in os.scandir(folder) if each.name.startswith(SET_ASIDE))
 
 
 def read(folder: Path, name: str, max_octets: int) -> tuple[Dropped, bytes, int]:

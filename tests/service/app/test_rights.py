@@ -19,6 +19,7 @@ import pytest
 
 from pillarbox.app.keeper import read_by, start_keeper
 from pillarbox.certs.private_ca import ensure_certificate
+from pillarbox.store import drop
 
 USER = "nobody"
 
@@ -284,3 +285,71 @@ def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Pat
     assert len(read_by(keeper, key)) == 200_000
     keeper.close()
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_root_leaves_mail_that_a_server_of_another_user_can_read(folder: Path) -> None:
+    """Nothing in the configuration names that user: it started the server itself."""
+    folder.chmod(0o755)
+    text = CONFIG.format(workers=1, port=0).replace('user = "nobody"', 'user = ""')
+    (folder / "pillarbox.toml").write_text(text)
+    found = pwd.getpwnam(USER)
+    data = folder / "data"
+    drop.make_folder(data / "drop", shared=False)
+    for path in (data, data / "drop"):
+        os.chown(path, found.pw_uid, found.pw_gid)
+    drop.leave(data / "drop", drop.Dropped(["bob@example.test"]), b"Subject: x\r\n\r\n")
+    (left,) = (data / "drop").glob("*.mail")
+    assert (left.stat().st_uid, left.stat().st_gid) == (0, found.pw_gid)
+    assert left.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("first", ["serve", "sendmail"])
+def test_a_drop_folder_is_made_for_the_servers_user(folder: Path, first: str) -> None:
+    """Where only root may make one, whoever comes first; its files get its group, so that the server can read them."""
+    folder.chmod(0o755)
+    make_key(folder / "secret", "mail.example.test")
+    shared = folder / "spool" / "pillarbox"
+    text = CONFIG.format(workers=1, port=0) + f'[sendmail]\ndrop_dir = "{shared}"\n'
+    (folder / "pillarbox.toml").write_text(text)
+    if first == "serve":
+        serve = [sys.executable, "-m", "pillarbox", "serve"]
+        server = subprocess.Popen(serve, cwd=folder, stderr=subprocess.PIPE)
+        assert server.stderr is not None
+        while b"ready\n" not in (line := server.stderr.readline()):
+            assert line, "it did not start"
+        server.terminate()
+        server.communicate(timeout=30)
+    typed = subprocess.run(
+        [sys.executable, "-m", "pillarbox", "sendmail", "bob@example.test"],
+        cwd=folder,
+        input=b"Subject: x\n\n",
+        capture_output=True,
+        timeout=60,
+    )
+    assert typed.returncode == 0, typed.stderr
+    (left,) = shared.glob("*.mail")
+    found = shared.stat()
+    assert (found.st_uid, found.st_gid) == (pwd.getpwnam(USER).pw_uid, pwd.getpwnam(USER).pw_gid)
+    assert found.st_mode & 0o7777 == drop.SHARED_MODE
+    assert left.stat().st_gid == found.st_gid
+
+
+def test_a_drop_folder_with_another_group_gets_ours(folder: Path) -> None:
+    """Without the right group the bit that gives files this group is dropped silently."""
+    folder.chmod(0o755)
+    shared, user = folder / "drop", pwd.getpwnam(USER)
+    shared.mkdir()
+    os.chown(shared, user.pw_uid, 0)
+    code = (
+        "import os, sys, pathlib, pillarbox.store.drop as drop\n"
+        f"os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid})\n"
+        "drop.make_folder(pathlib.Path(sys.argv[1]), shared=True)\n"
+    )
+    make = [sys.executable, "-c", code, str(shared)]
+    done = subprocess.run(make, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert shared.stat().st_mode & 0o7777 == drop.SHARED_MODE
+    assert shared.stat().st_gid == user.pw_gid
+    os.chown(shared, 0, 0)
+    done = subprocess.run(make, capture_output=True, timeout=60)
+    assert f"run: chown nobody: {shared}".encode() in done.stderr

@@ -532,6 +532,26 @@ def test_what_this_machine_has_not_is_noted(run: Run, monkeypatch: pytest.Monkey
     assert "127.0.0.1" not in out
 
 
+def test_files_of_the_configuration_are_needed_by_the_server_only(run: Run) -> None:
+    """A certificate that is gone for a moment must not keep anybody from looking at the accounts."""
+    text = Path("pillarbox.toml").read_text() + '[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n'
+    Path("pillarbox.toml").write_text(text)
+    assert run("domain", "add", "example.org")[0] == 0
+    assert run("account", "list")[0] == 0
+    for command in (("config", "check"), ("serve",)):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "tls.certificate: " in err
+        assert "c.pem cannot be read: No such file or directory" in err
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(run: Run) -> None:
+    Path("pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "/proc/data"\n')
+    for command in (("domain", "list"), ("serve",)):
+        code, _, err = run(*command)
+        assert (code, err.startswith("pillarbox: data_dir: /proc/data cannot be made")) == (1, True)
+
+
 def test_a_folder_is_no_configuration_and_is_called_so(run: Run) -> None:
     assert "is a folder; name the configuration file in it" in run("--config", "/tmp", "status")[2]
 

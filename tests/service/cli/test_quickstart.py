@@ -224,7 +224,7 @@ def test_a_configuration_that_is_there_stays(tmp_path: Path) -> None:
         (
             ("--certificate", "/no/c.pem", "--key", "/no/k.pem"),
             "long enough\n",
-            "pillarbox: tls.certificate: /no/c.pem cannot be read\npillarbox: tls.key: ",
+            "pillarbox: tls.certificate: /no/c.pem cannot be read: No such file or directory\npillarbox: tls.key: ",
         ),
         (("--certificate", __file__, "--key", __file__), "long enough\n", "it is not PEM"),
         (("--user", "no-such-user-here", "--data-dir", 'a"b'), "x\n", "password"),

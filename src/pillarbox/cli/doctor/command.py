@@ -30,6 +30,7 @@ from pillarbox.cli.doctor.machine import (
     check_accounts,
     check_clock,
     check_disk,
+    check_drop,
     check_queue,
     check_server,
 )
@@ -59,6 +60,7 @@ _HOST_CHECKS = (
     check_disk,
     check_clock,
     check_queue,
+    check_drop,
     check_accounts,
     check_modes,
     check_addresses,

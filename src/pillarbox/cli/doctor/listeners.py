@@ -129,19 +129,21 @@ class _Talk:
         except (OSError, ValueError, EOFError) as failure:
             return [error("port", self._subject, f"connected, then: {_reason(failure)}", advice)]
         port = ok("port", self._subject, _short(greeting) or "takes connections")
-        others = [await self._named(name) for name in self._other_names()]
+        others = [
+            await self._named(entry.pair.names[0].replace("*", "any", 1), entry.notes)
+            for entry in self._case.certificates[1:]
+            if entry.pair is not None and entry.pair.names
+        ]
         return [port, await self._handshake(), *others]
 
-    def _other_names(self) -> list[str]:
-        """One of each further certificate, which clients get that ask for it."""
-        pairs = [each.pair for each in self._case.certificates[1:] if each.pair is not None]
-        return [pair.names[0].replace("*", "any", 1) for pair in pairs if pair.names]
-
-    async def _named(self, name: str) -> Finding:
+    async def _named(self, name: str, notes: tuple[str, ...]) -> Finding:
+        """A further certificate, which clients get that ask for a name of it."""
         subject = f"{self._subject} {name}"
         why = await self._distrust(name)
         if not why:
             return ok("tls", subject, "trusted")
+        if notes:
+            return _of_a_house(subject, notes[0])
         return error("tls", subject, f"clients that ask for {name} do not trust it: {why}", _RENEW)
 
     async def _line(self) -> str:
@@ -205,11 +207,8 @@ class _Talk:
                 advice = "get one that all trust: tls.acme = true, or tls.certificate"
                 found = f"{version}, by the private CA, which only your own clients trust"
                 return warning("tls", self._subject, found, advice)
-        # As `tls status` judges it: it may be the CA of one's house.
         if notes := self._notes_on(leaf):
-            found = f"{version}, not trusted by this system: {notes[0]}"
-            advice = "fine where all clients trust its CA; else see: pillarbox tls status"
-            return warning("tls", self._subject, found, advice)
+            return _of_a_house(self._subject, f"{notes[0]} ({version})")
         advice = (
             "get a certificate for the hostname, with its chain in the file: pillarbox tls status"
         )
@@ -245,6 +244,12 @@ class _Talk:
         except (OSError, ValueError, EOFError) as failure:
             return _reason(failure)
         return ""
+
+
+def _of_a_house(subject: str, note: str) -> Finding:
+    """A certificate that this system does not trust; as `tls status` judges it."""
+    advice = "fine where all clients trust its CA; else see: pillarbox tls status"
+    return warning("tls", subject, f"not trusted by this system: {note}", advice)
 
 
 def _short(greeting: str) -> str:

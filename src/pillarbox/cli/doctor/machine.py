@@ -17,6 +17,7 @@ from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure
 from pillarbox.core.words import counted
+from pillarbox.store import drop
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
 from pillarbox.store.directory import Directory
@@ -126,6 +127,24 @@ async def check_queue(case: Case) -> list[Finding]:
         advice = "see what is wrong: pillarbox check"
         return [error("queue", str(path), failure.text, advice)]
     return [_judge(str(path), figures, parse_duration(case.config.outbound.warn_after))]
+
+
+async def check_drop(case: Case) -> list[Finding]:
+    """Whether mail that programs left could be taken up."""
+    folder = case.config.drop_path
+    try:
+        aside = await in_thread(lambda: drop.set_aside_in(folder), WAIT_S)
+    except FileNotFoundError:
+        return []
+    except TimeoutError:
+        return [error("drop", str(folder), f"no answer within {WAIT_S:g} s", "look at the disk")]
+    except OSError as failure:
+        return [warning("drop", str(folder), f"it cannot be listed: {failure.strerror}", "")]
+    if not aside:
+        return [ok("drop", str(folder), "all that programs left was taken up")]
+    found = f"{counted(len(aside), 'file')} could not be taken up, as {aside[0]}"
+    advice = "the log says why; what is mended gets a name that ends in .mail, else delete it"
+    return [warning("drop", str(folder), found, advice)]
 
 
 def _figures(path: Path) -> QueueFigures:

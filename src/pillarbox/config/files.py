@@ -1,0 +1,59 @@
+"""The files that a configuration names."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pillarbox.config.schema import Config
+
+_OF_TLS = ("certificate", "key", "client_ca")
+"""Where a user is named, only root may be able to read these, and we may be that user."""
+
+
+def _named(config: Config) -> list[tuple[str, Any, str]]:
+    """(place in the configuration, section, setting) of each."""
+    pairs = enumerate(config.tls.certificates)
+    of_pairs = [(f"tls.certificates[{number}]", pair) for number, pair in pairs]
+    return [
+        *(("tls", config.tls, name) for name in (*_OF_TLS, "acme_ca_file")),
+        *((place, pair, name) for place, pair in of_pairs for name in ("certificate", "key")),
+        *([("oauth", config.oauth, "jwks")] if "://" not in config.oauth.jwks else []),
+        ("oauth", config.oauth, "client_secret_file"),
+        ("directory", config.directory, "ca_file"),
+        ("directory", config.directory, "bind_password_file"),
+        ("directory", config.directory, "token_file"),
+        ("outbound", config.outbound, "smarthost_password_file"),
+        *(
+            (f'outbound.routes."{domain}"', route, "password_file")
+            for domain, route in config.outbound.routes.items()
+        ),
+    ]
+
+
+def make_absolute(config: Config, base: Path) -> None:
+    """All paths, from those that are relative to the folder of the configuration."""
+    if config.data_dir:
+        config.data_dir = str(base / config.data_dir)
+    for _, section, name in (*_named(config), ("sendmail", config.sendmail, "drop_dir")):
+        value = getattr(section, name)
+        if value:
+            setattr(section, name, str(base / value))
+
+
+def files_named_by(config: Config) -> list[Path]:
+    """Each once."""
+    values = [getattr(section, name) for _, section, name in _named(config)]
+    return list(dict.fromkeys(Path(value) for value in values if value))
+
+
+def unreadable_files(config: Config) -> Iterator[str]:
+    """Those that this process cannot read, in one line each: a server needs them, most commands do not."""
+    for place, section, name in _named(config):
+        file = getattr(section, name)
+        if not file or (config.user and name in _OF_TLS):
+            continue
+        try:
+            os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            yield f"{place}.{name}: {file} cannot be read: {error.strerror}"
