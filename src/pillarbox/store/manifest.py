@@ -6,7 +6,7 @@ configuration and of the files that it names.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -123,14 +123,14 @@ def describe(path: Path) -> SavedFile:
 
 
 def ensure_unchanged(
-    folder: Path, manifest: Manifest, names: Iterable[str], progress: Progress | None = None
+    folder: Path, manifest: Manifest, names: Collection[str], progress: Progress | None = None
 ) -> None:
     """Compare files of the backup with their checksums. Raises Refused, and names all that differ."""
-    names = list(names)
-    total = sum(manifest.files[name].size for name in names)
+    known = [name for name in names if name in manifest.files]
+    total = sum(manifest.files[name].size for name in known)
     done = 0
-    problems = []
-    for name in names:
+    problems = [f"{name} is not in {NAME}" for name in names if name not in manifest.files]
+    for name in known:
         try:
             found: SavedFile | None = describe(folder / name)
         except OSError as error:

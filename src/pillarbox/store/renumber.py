@@ -2,9 +2,9 @@
 
 Clients may have seen numbers that the file does not know of. So each mailbox gets a new UIDVALIDITY, and they forget
 what they had (RFC 3501 §2.3.1.1, RFC 9051 §2.3.1.1); mailboxes and contents get their ids above all that may have been
-given (RFC 8474 §4.1, §5.1). Some clients (mbsync) go by UIDs all the same: a message that the file in use has no more
-gets a UID that nobody has seen, or they would take it for one that they had. The unique ids of POP3 must stay (RFC 1939
-§7): each message of INBOX keeps the one it had.
+given (RFC 8474 §4.1, §5.1). Some clients (mbsync) go by UIDs all the same: new mail gets UIDs above all that may have
+been given, and so does a message that the file in use has no more, or they would take it for one that they had. The
+unique ids of POP3 must stay (RFC 1939 §7): each message of INBOX keeps the one it had.
 """
 
 from collections.abc import Collection
@@ -19,6 +19,7 @@ from pillarbox.store.accounts import account_path
 
 CONTENTS_SKIPPED = 1 << 24
 MAILBOXES_SKIPPED = 1 << 20
+UIDS_SKIPPED = 1 << 20
 """More than there can have been since."""
 
 
@@ -145,14 +146,12 @@ def _keep_unique_ids(connection: apsw.Connection, account: int) -> None:
 
 
 def _move_up(connection: apsw.Connection, account: int, kept: dict[str, SeenMailbox]) -> None:
-    """New UIDs for messages that their mailbox has no more."""
+    """New UIDs for messages that their mailbox has no more, and for all that come."""
     boxes: list[Any] = connection.execute(
         "SELECT mailbox, name, uidnext FROM mailbox WHERE account = ?", (account,)
     ).fetchall()
     for mailbox, name, own_next in boxes:
-        now = kept.get(name)
-        if now is None:
-            continue
+        now = kept.get(name, SeenMailbox(1, {}))
         rows: list[Any] = connection.execute(
             "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
             (account, mailbox),
@@ -163,7 +162,7 @@ def _move_up(connection: apsw.Connection, account: int, kept: dict[str, SeenMail
             # It has lost none that it never gave a UID: in an account that was just made, all keep theirs.
             if uid < now.uidnext and now.messages.get(uid) != tuple(figures)
         ]
-        first = max(own_next, now.uidnext)
+        first = max(own_next, now.uidnext) + UIDS_SKIPPED
         connection.executemany(
             "UPDATE message SET uid = ? WHERE account = ? AND mailbox = ? AND uid = ?",
             [(first + number, account, mailbox, uid) for number, uid in enumerate(lost)],

@@ -25,6 +25,9 @@ from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ens
 from pillarbox.store.place import lock_folder
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
 
+RESTORING = ".restoring"
+"""While it is in a data folder without a directory, all else there comes from a whole restore that was interrupted."""
+
 
 @dataclass(slots=True)
 class Replacement:
@@ -47,14 +50,16 @@ def restore_server(
     """
     if not manifest.is_whole:
         raise Refused("this backup has single accounts only: name those to restore")
-    if data_dir.exists() and any(entry.name != "lock" for entry in data_dir.iterdir()):
+    if _is_in_use(data_dir):
         raise Refused(
             f"{data_dir} is not empty: a whole server is restored into a new or empty data_dir"
         )
     ensure_unchanged(backup, manifest, manifest.files, progress)
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(data_dir), staging(data_dir, "nothing was restored") as folder:
+    with locked(data_dir), staging(data_dir, "nothing was restored", RESTORING) as folder:
+        for entry in set(data_dir.iterdir()) - {data_dir / "lock", folder}:
+            _remove(entry)
         for name in manifest.files:
             if name.startswith(f"{DATA}/"):
                 _copy(backup / name, folder / Path(name).relative_to(DATA))
@@ -85,6 +90,20 @@ def restore_server(
     if is_new:
         database.sync_folder(data_dir.parent)
     return damaged
+
+
+def _is_in_use(data_dir: Path) -> bool:
+    """Whether it has anything but what a whole restore left that did not come to its end."""
+    if not data_dir.exists() or not any(entry.name != "lock" for entry in data_dir.iterdir()):
+        return False
+    return (data_dir / "directory.db").exists() or not (data_dir / RESTORING).exists()
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def restore_accounts(
@@ -252,10 +271,10 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def staging(data_dir: Path, outcome: str) -> Iterator[Path]:
+def staging(data_dir: Path, outcome: str, name: str = UNFINISHED) -> Iterator[Path]:
     """A folder beside what is in use. Nothing is left of it; what the disk refuses becomes Unavailable, with `outcome`
     for what it means."""
-    folder = data_dir / UNFINISHED
+    folder = data_dir / name
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)

@@ -29,10 +29,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path):
     running.stop()
 
 
-def pillarbox(server: ServerProcess, *arguments: str, code: int = 0) -> str:
+def pillarbox(server: ServerProcess, *arguments: str, code: int = 0, typed: str = "") -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pillarbox", *arguments],
         cwd=server.folder,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=60,
@@ -166,6 +167,75 @@ def test_mbsync_goes_on_with_an_account_that_was_made_anew_and_restored(
     restore(server, tmp_path / "saved")
     run_client(tmp_path, "mbsync", "-c", config, "-a")
     assert synced(tmp_path) == list(range(30))
+
+
+@pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync is not installed")
+@pytest.mark.parametrize("how", ["whole", "account made anew"])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_mbsync_gets_new_mail_after_a_loss(
+    server: ServerProcess, tmp_path: Path, how: str, is_early: bool
+) -> None:
+    """It had seen UIDs that came after the backup, and nobody knows how many: new mail must have none of them. Whether
+    the new mail comes before the first synchronisation or behind it."""
+    config = configure_mbsync(tmp_path, server, "Sync Pull\nExpunge None")
+    sync: tuple[str | Path, ...] = ("mbsync", "-c", config, "-a")
+    send(server, 0, 20)
+    run_client(tmp_path, *sync)
+    pillarbox(server, "backup", str(tmp_path / "saved"))
+    send(server, 20, 25)  # these are lost
+    run_client(tmp_path, *sync)
+    server.stop()
+    if how == "whole":
+        (server.folder / "data").rename(tmp_path / "lost")
+        pillarbox(server, "restore", str(tmp_path / "saved"))
+    else:
+        pillarbox(server, "account", "remove", USER, "--yes")
+        add = ("account", "add", USER, "--password-stdin")
+        pillarbox(server, *add, typed=PASSWORD)
+        pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    server.start()
+    if is_early:
+        send(server, 30, 35)
+        run_client(tmp_path, *sync)
+    else:
+        run_client(tmp_path, *sync)
+        send(server, 30, 35)
+    run_client(tmp_path, *sync)
+    assert synced(tmp_path) == [*range(25), *range(30, 35)]
+
+
+def test_a_whole_restore_that_was_killed_is_repeated(server: ServerProcess, tmp_path: Path) -> None:
+    send(server, 0, 3)
+    pillarbox(server, "backup", str(tmp_path / "saved"))
+    server.stop()
+    data = server.folder / "data"
+    data.rename(tmp_path / "lost")
+    # As it stands when all but the directory is in place
+    shutil.copytree(tmp_path / "lost" / "accounts", data / "accounts")
+    (data / ".restoring").mkdir()
+    (data / "lock").touch()
+    pillarbox(server, "restore", str(tmp_path / "saved"))
+    assert not (data / ".restoring").exists()
+    server.start()
+    assert len(unique_ids(server)) == 3
+    server.stop()
+    (data / ".restoring").mkdir()
+    said = pillarbox(server, "restore", str(tmp_path / "saved"), code=1)
+    assert "is not empty" in said
+    assert (data / "directory.db").exists()
+
+
+def test_a_manifest_that_lacks_a_file_is_told(server: ServerProcess, tmp_path: Path) -> None:
+    send(server, 0, 1)
+    pillarbox(server, "backup", str(tmp_path / "saved"))
+    server.stop()
+    path = tmp_path / "saved" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    name = manifest["accounts"][USER]["file"]
+    del manifest["files"][name]
+    path.write_text(json.dumps(manifest))
+    said = pillarbox(server, "restore", str(tmp_path / "saved"), USER, code=1)
+    assert f"{name} is not in manifest.json" in said
 
 
 def sync_and_save(server: ServerProcess, folder: Path, config: Path) -> None:
