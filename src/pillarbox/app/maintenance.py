@@ -129,6 +129,6 @@ async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Failure as error:
-            log.warning("maintenance: %s", error.text)
+            log.warning("maintenance: %s", error.told)
         except Exception:
             log.exception("a bug in maintenance")

@@ -140,7 +140,7 @@ class Outbound:
                 await self.queue.reroute(self.router.next_hop_of)
                 break
             except Unavailable as failure:
-                log.error("the queue cannot be read: %s", failure.text)
+                log.error("the queue cannot be read: %s", failure.told)
                 await asyncio.sleep(BEGIN_AGAIN_S)
         if self._worker is not None:
             self._worker.start()

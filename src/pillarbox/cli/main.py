@@ -96,7 +96,7 @@ def main() -> None:
         print("pillarbox: given up", file=sys.stderr)
         sys.exit(REFUSED)
     except Failure as error:
-        for line in error.text.splitlines():
+        for line in error.told.splitlines():
             print(f"pillarbox: {line}", file=sys.stderr)
         sys.exit(REFUSED)
     except BrokenPipeError:

@@ -8,13 +8,15 @@ class Failure(Exception):
     """Something expected went wrong. `text` is public: plain English, no secrets, no internals.
 
     `code` is an IMAP response code without brackets (RFC 5530: "NONEXISTENT", "OVERQUOTA", "INUSE", ...)
-    or "" where none fits; SMTP and POP3 map it to their own codes.
+    or "" where none fits; SMTP and POP3 map it to their own codes. `told` is for the administrator, in the log and on
+    the command line: it may name files and causes.
     """
 
-    def __init__(self, text: str, code: str = "") -> None:
+    def __init__(self, text: str, code: str = "", told: str = "") -> None:
         super().__init__(text)
         self.text = text
         self.code = code
+        self.told = told or text
 
 
 class RemoteError(Failure):
@@ -32,5 +34,5 @@ class Unavailable(Failure):
 class DiskFull(Unavailable):
     """There is no room now; for protocols that have words of their own for it."""
 
-    def __init__(self) -> None:
-        super().__init__("the disk is full", "UNAVAILABLE")
+    def __init__(self, told: str = "") -> None:
+        super().__init__("the disk is full", "UNAVAILABLE", told)

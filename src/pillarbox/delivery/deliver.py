@@ -78,7 +78,7 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
             item = _append(delivery, targets[0], keyed=delivery.may_repeat)
             _tell_filed(store, targets[0], item, await store.deliver(targets[0].account, item))
         except Failure as failure:
-            log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.text)
+            log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.told)
             raise _temporary(failure) from failure
         note_growth(store, (targets[0].account,))
         return []

@@ -56,7 +56,7 @@ async def warn(store: Store, hostname: str) -> None:
         try:
             await _warn(store, account, hostname)
         except Failure as failure:
-            log.warning("account %d cannot be told of its quota now: %s", account, failure.text)
+            log.warning("account %d cannot be told of its quota now: %s", account, failure.told)
 
 
 async def _warn(store: Store, account: int, hostname: str) -> None:

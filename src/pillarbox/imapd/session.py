@@ -126,7 +126,7 @@ class ImapSession:
             self.engine.bye("The selected mailbox was deleted")
         except Unavailable as failure:
             # The command was done all the same; the next one tells.
-            log.warning("%s: cannot look for changes: %s", self._client.connection.id, failure.text)
+            log.warning("%s: cannot look for changes: %s", self._client.connection.id, failure.told)
 
     def failed(self, event: Any) -> None:
         append.drop(self._client)

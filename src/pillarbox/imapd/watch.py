@@ -225,7 +225,7 @@ class Watch:
         try:
             await look
         except Unavailable as failure:
-            log.warning("%s: cannot look for changes: %s", self._connection.id, failure.text)
+            log.warning("%s: cannot look for changes: %s", self._connection.id, failure.told)
             self._is_stale = True
 
     async def _look_at_all(self, news: News) -> None:

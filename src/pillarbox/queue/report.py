@@ -180,7 +180,7 @@ class QueueReporter:
                 told,
             )
         except Failure as failure:
-            log.error("id=%s: the sender cannot be told now: %s", row.queue_id, failure.text)
+            log.error("id=%s: the sender cannot be told now: %s", row.queue_id, failure.told)
             return False
         except Exception:
             log.exception("id=%s: a bug in reports", row.queue_id)

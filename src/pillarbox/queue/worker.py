@@ -196,7 +196,7 @@ class QueueWorker:
                 if not await self._lease():
                     await self._sleep(self._nap_s(), version)
             except Failure as failure:
-                log.error("the queue cannot be read: %s", failure.text)
+                log.error("the queue cannot be read: %s", failure.told)
                 await asyncio.sleep(LOOK_EVERY_S)
             except Exception:
                 log.exception("a bug in the queue worker")
@@ -319,7 +319,7 @@ class QueueWorker:
                 try:
                     await self._send(line, rows)
                 except Failure as failure:
-                    log.error("id=%s: %s", rows[0].queue_id, failure.text)
+                    log.error("id=%s: %s", rows[0].queue_id, failure.told)
                 except Exception:
                     log.exception("id=%s: a bug in the queue worker", rows[0].queue_id)
         finally:
@@ -446,7 +446,7 @@ class QueueWorker:
             try:
                 return await self._reporter.report(self.owner, rows, outcomes, host, tls)
             except Failure as failure:
-                log.error("id=%s: the result waits: %s", rows[0].queue_id, failure.text)
+                log.error("id=%s: the result waits: %s", rows[0].queue_id, failure.told)
                 await asyncio.sleep(pause_s)
         return await self._reporter.report(self.owner, rows, outcomes, host, tls)
 
@@ -475,7 +475,7 @@ class QueueWorker:
             try:
                 await self._queue.renew(self.owner, list(self._held.values()), LEASE_S)
             except Failure as failure:
-                log.error("leases cannot be renewed: %s", failure.text)
+                log.error("leases cannot be renewed: %s", failure.told)
 
     async def _give_up_hop(self, hop: Hop, rows: list[Row], outcome: Outcome) -> None:
         """What is said of a destination counts for all that waits for it, here and, as long as it is given a rest, in
@@ -503,7 +503,7 @@ class QueueWorker:
                     continue  # what was not begun stays in the table
                 await self._reporter.report(self.owner, group, [outcome] * len(group), "")
             except Failure as failure:
-                log.error("id=%s: %s", group[0].queue_id, failure.text)
+                log.error("id=%s: %s", group[0].queue_id, failure.told)
             finally:
                 self._let_go(group)
 

@@ -85,7 +85,7 @@ async def _tell_over_limit(context: SmtpContext, queue_id: str, submitter: Accou
     try:
         await context.notices.tell_over_limit(submitter)
     except Failure as failure:
-        log.error("id=%s: nobody can be told: %s", queue_id, failure.text)
+        log.error("id=%s: nobody can be told: %s", queue_id, failure.told)
 
 
 async def _tell_success(
@@ -110,4 +110,4 @@ async def _tell_success(
     try:
         await context.notices.tell_success(about, delivered, expanded)
     except Unavailable as failure:
-        log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.text)
+        log.error("id=%s: the sender cannot be told: %s", delivery.queue_id, failure.told)

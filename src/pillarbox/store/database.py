@@ -32,6 +32,8 @@ _BEFORE = {("account", 6): sort_keys.renew}
 
 DAMAGED_CODE = "CORRUPTION"
 """What clients of a damaged file are told (RFC 5530 §3)."""
+_SINGLE = ("directory", "queue", "logins")
+"""The files that no repair makes anew."""
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
@@ -108,15 +110,26 @@ def _set(connection: apsw.Connection, name: str, value: int | str, give: str | N
 
 
 def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
-    """What a client may be told of an error of the database."""
-    if isinstance(error, apsw.FullError):
-        return DiskFull()
+    """What a client may be told of an error of the database, and what the administrator."""
+    told = _why_not(path, error) if path is not None else ""
+    if isinstance(error, apsw.FullError) or _is_for_lack_of_room(error, path):
+        return DiskFull(told)
     if isinstance(error, _DAMAGED):
-        return Unavailable("the mail file is damaged; ask the administrator", DAMAGED_CODE)
+        return Unavailable("the mail file is damaged; ask the administrator", DAMAGED_CODE, told)
     if isinstance(error, apsw.BusyError):
-        return Unavailable("the mail file is busy; try again", "UNAVAILABLE")
-    name = f" ({path.name})" if path else ""
-    return Unavailable(f"the mail file cannot be used now{name}", "UNAVAILABLE")
+        return Unavailable("the mail file is busy; try again", "UNAVAILABLE", told)
+    return Unavailable("the mail file cannot be used now", "UNAVAILABLE", told)
+
+
+def _is_for_lack_of_room(error: apsw.Error, path: Path | None) -> bool:
+    """SQLite cannot open a file on a full disk, and does not say why."""
+    if path is None or not isinstance(error, _ERRORS_OF_THE_DISK):
+        return False
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < LEAST_ROOM_OCTETS
 
 
 def is_damage(error: BaseException) -> bool:
@@ -209,7 +222,7 @@ def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connec
         connection = connect(path, vfs=vfs)
         migrate(connection, kind)
     except Unavailable as error:
-        raise Unavailable(_why_not(path, error), error.code) from error
+        raise Unavailable(_named(path, error), error.code) from error
     except apsw.Error as error:  # of the scripts
         raise Unavailable(f"{path} cannot be used: {error}") from error
     set_synchronous(connection, FULL)
@@ -217,13 +230,18 @@ def open_single(path: Path, kind: str, *, vfs: str | None = None) -> apsw.Connec
     return connection
 
 
-def _why_not(path: Path, error: Unavailable) -> str:
+def _named(path: Path, error: Unavailable) -> str:
+    return error.told if isinstance(error.__cause__, apsw.Error) else f"{path}: {error.text}"
+
+
+def _why_not(path: Path, cause: apsw.Error) -> str:
     """What keeps a file from being used, and what to do."""
-    cause = error.__cause__
     if isinstance(cause, _DAMAGED):
-        return f"{path} is damaged; restore it from a backup"
-    if isinstance(cause, apsw.BusyError) or cause is None:
-        return f"{path}: {error.text}"
+        if path.stem in _SINGLE:
+            return f"{path} is damaged; restore it from a backup (SQLite: {cause})"
+        return f"{path} is damaged; see: pillarbox check (SQLite: {cause})"
+    if isinstance(cause, apsw.BusyError):
+        return f"{path} is busy: another program has it for long"
     folder, us = path.parent, user_name(os.geteuid())
     if folder.exists():
         found = os.statvfs(folder)

@@ -23,11 +23,12 @@ Value = str | int | bytes | None
 class DirectoryFile:
     """One connection, which all parts of a directory share."""
 
-    __slots__ = ("_clock", "_connection", "_looked_at", "_others")
+    __slots__ = ("_clock", "_connection", "_looked_at", "_others", "_path")
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
         """Raises Unavailable."""
         self._connection = database.open_single(path, "directory", vfs=vfs)
+        self._path = path
         self._clock = clock
         self._looked_at = -math.inf
         """When it was looked for changes by others, in `time.monotonic`."""
@@ -62,16 +63,16 @@ class DirectoryFile:
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
-            raise database.unavailable(error) from error
+            raise database.unavailable(error, self._path) from error
 
     def rows(self, sql: str, *values: Value) -> list[Any]:
         try:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as error:
-            raise database.unavailable(error) from error
+            raise database.unavailable(error, self._path) from error
 
     def write(self, sql: str, *values: Value) -> None:
         try:
             self._connection.execute(sql, values)
         except apsw.Error as error:
-            raise database.unavailable(error) from error
+            raise database.unavailable(error, self._path) from error

@@ -76,8 +76,8 @@ def _compare(
     return lacking
 
 
-def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[int]:
-    """Those whose file is so damaged that it cannot be opened. Damage further inside is not looked for."""
+def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Those whose file cannot be opened, and why: "" for damage. Damage further inside is not looked for."""
     for account in accounts:
         path = account_path(data_dir / "accounts", account)
         try:
@@ -88,5 +88,9 @@ def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[int]:
                 finally:
                     connection.close()
         except apsw.Error as error:
-            if database.is_damage(error):
-                yield account
+            yield (
+                account,
+                "" if database.is_damage(error) else database.unavailable(error, path).told,
+            )
+        except OSError as error:
+            yield account, f"{path}: {error.strerror}"

@@ -197,10 +197,12 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         for account, each in find_lacking(folder).items()
         if account in known and now - each.oldest > LATE_S
     }
-    unusable = set(find_unusable(folder, known))
+    unusable = dict(find_unusable(folder, known))
     findings = [
-        _judge_account(folder, account, known[account], lacking.get(account), now)
-        for account in sorted(unusable | set(lacking))
+        error("accounts", known[account], why, "then the server takes its mail again by itself")
+        if (why := unusable.get(account))
+        else _judge_account(folder, account, known[account], lacking.get(account), now)
+        for account in sorted({*unusable, *lacking})
     ]
     shown = f"{counted(len(known), 'account')}, no mail waits for a mail file"
     return findings or [ok("accounts", str(folder), shown)]

@@ -34,7 +34,7 @@ async def look(client: Client) -> None:
     try:
         await telling.sync(client, expunge=True)
     except Unavailable as failure:
-        log.warning("%s: cannot look for changes: %s", client.connection.id, failure.text)
+        log.warning("%s: cannot look for changes: %s", client.connection.id, failure.told)
     except Refused:
         client.engine.bye("The selected mailbox was deleted")  # RFC 2180 §3.3
 
