@@ -109,7 +109,7 @@ class Authenticator:
         self._clock = clock
         self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
-        self._throttle = Throttle(failures, knows, exempt)
+        self._throttle = Throttle(failures, knows, exempt, clock)
         self._users = Users(directory)
         self._proofs = proofs or Proofs(
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
@@ -332,22 +332,20 @@ class Authenticator:
         """Whether an attempt is looked at."""
         return not self._throttle.refuses(self._claim_of(username, peer))
 
-    def begin_proof(self, username: str, peer: Peer) -> Candidates | None:
-        """What a user may prove to know; None: the attempt is not looked at. Until `take_proof` it counts as a failure
-        of the network, so those that are never brought to an end do."""
+    def begin_proof(self, username: str, peer: Peer) -> tuple[Candidates, int] | None:
+        """What a user may prove to know, and a number for `take_proof`: without that the attempt becomes a failure of
+        the network. None: it is not looked at."""
         candidates = self._users.remembered(username, peer.protocol, self._clock())
         claim = self._claim(candidates.user, peer)
         if self._throttle.refuses(claim):
             return None
-        self._throttle.began(claim)
-        return candidates
+        return candidates, self._throttle.began(claim)
 
-    def take_proof(self, candidates: Candidates, peer: Peer) -> bool:
+    def take_proof(self, number: int, candidates: Candidates, peer: Peer) -> bool:
         """Whether a proof is looked at: of many attempts that were begun together each may be one too many. A wrong one
         must count before anything is waited for."""
-        claim = self._claim(candidates.user, peer)
-        self._throttle.ended(claim)
-        return not self._throttle.refuses(claim)
+        self._throttle.ended(number)
+        return not self._throttle.refuses(self._claim(candidates.user, peer))
 
     async def proven(
         self, candidates: Candidates, index: int, wanted: str, peer: Peer, mechanism: str
