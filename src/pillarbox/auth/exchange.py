@@ -102,10 +102,10 @@ class Exchange:
     async def _take_token(self, step: BearerToken) -> Outcome:
         authenticator, peer, mechanism = self._authenticator, self._peer, self._mechanism
         username = step.authzid or "?"
-        if not authenticator.may_try(username, peer):
-            return await authenticator.refuse(username, peer, mechanism)
-        user = await authenticator.user_of_token(step.token, peer)
+        user = await authenticator.user_of_token(step.token, username, peer)
         if user is None:
+            return await authenticator.refuse(username, peer, mechanism)
+        if not user:
             denied = await authenticator.refuse_token(step.token, username, peer, mechanism)
             assert isinstance(self._machine, Bearer)
             self._denied = denied

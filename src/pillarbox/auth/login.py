@@ -278,12 +278,15 @@ class Authenticator:
 
     # Tokens and certificates
 
-    async def user_of_token(self, token: Secret, peer: Peer) -> str | None:
-        """The address that a good token is for. Raises Unavailable."""
+    async def user_of_token(self, token: Secret, username: str, peer: Peer) -> str | None:
+        """The address that a good token is for, "" if it is no good; None: the attempt is not looked at. A bad one must
+        count before anything is waited for. Raises Unavailable."""
         tokens = self.doors.tokens
         if tokens is None:
-            return None
+            return ""
         async with self._lines.turn(network_of(peer.address)):
+            if self._throttle.refuses(self._claim_of(username, peer)):
+                return None
             loop = asyncio.get_running_loop()
             try:
                 user = await loop.run_in_executor(self._asking, tokens, token)
@@ -291,7 +294,7 @@ class Authenticator:
                 self._tell_failure("token", error)
                 raise
         self._told_until.pop("token", None)
-        return user or None
+        return user
 
     async def refuse_token(
         self, token: Secret, username: str, peer: Peer, mechanism: str
@@ -327,10 +330,6 @@ class Authenticator:
         return await self._in_time(outcome)
 
     # SCRAM
-
-    def may_try(self, username: str, peer: Peer) -> bool:
-        """Whether an attempt is looked at."""
-        return not self._throttle.refuses(self._claim_of(username, peer))
 
     def begin_proof(self, username: str, peer: Peer) -> tuple[Candidates, int] | None:
         """What a user may prove to know, and a number for `take_proof`: without that the attempt becomes a failure of
@@ -393,7 +392,7 @@ class Authenticator:
         return "wrong password, or no such account" if self.doors.source else "no such account"
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
-        """The answer where `may_try` says no."""
+        """The answer where an attempt is not looked at."""
         denied = self._refuse(self._claim_of(username, peer), peer, mechanism)
         await asyncio.sleep(denied.delay_s)
         return denied
