@@ -29,6 +29,7 @@ class Exchange:
 
     __slots__ = (
         "_authenticator",
+        "_begun",
         "_candidates",
         "_denied",
         "_is_asked",
@@ -44,6 +45,8 @@ class Exchange:
         self._peer = peer
         self._machine = authenticator.begin(mechanism, peer)
         self._candidates: Candidates | None = None
+        self._begun = 0
+        """What the authenticator knows this attempt by."""
         self._is_asked = False
         """Whether the client's proof is waited for."""
         self._denied: Denied | None = None  # said, once the client has heard why
@@ -62,7 +65,7 @@ class Exchange:
         step = self._machine.respond(response)
         if isinstance(step, SaslError):
             return await self._answer(step)  # no proof, so it was not brought to an end
-        if not authenticator.take_proof(candidates, peer):
+        if not authenticator.take_proof(self._begun, candidates, peer):
             return await authenticator.refuse(candidates.user.name, peer, self._mechanism)
         return await self._answer(step)
 
@@ -99,10 +102,10 @@ class Exchange:
     async def _take_token(self, step: BearerToken) -> Outcome:
         authenticator, peer, mechanism = self._authenticator, self._peer, self._mechanism
         username = step.authzid or "?"
-        if not authenticator.may_try(username, peer):
-            return await authenticator.refuse(username, peer, mechanism)
-        user = await authenticator.user_of_token(step.token, peer)
+        user = await authenticator.user_of_token(step.token, username, peer)
         if user is None:
+            return await authenticator.refuse(username, peer, mechanism)
+        if not user:
             denied = await authenticator.refuse_token(step.token, username, peer, mechanism)
             assert isinstance(self._machine, Bearer)
             self._denied = denied
@@ -118,9 +121,10 @@ class Exchange:
     async def _find(self, step: VerifierWanted) -> Outcome:
         authenticator, peer = self._authenticator, self._peer
         username, _ = authenticator.split(step.username, step.authzid)
-        candidates = authenticator.begin_proof(username, peer)
-        if candidates is None:
+        begun = authenticator.begin_proof(username, peer)
+        if begun is None:
             return await authenticator.refuse(username, peer, self._mechanism)
+        candidates, self._begun = begun
         self._candidates = candidates
         self._is_asked = True
         assert isinstance(self._machine, Scram)

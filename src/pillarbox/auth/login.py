@@ -109,7 +109,7 @@ class Authenticator:
         self._clock = clock
         self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
-        self._throttle = Throttle(failures, knows, exempt)
+        self._throttle = Throttle(failures, knows, exempt, clock)
         self._users = Users(directory)
         self._proofs = proofs or Proofs(
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
@@ -283,12 +283,15 @@ class Authenticator:
 
     # Tokens and certificates
 
-    async def user_of_token(self, token: Secret, peer: Peer) -> str | None:
-        """The address that a good token is for. Raises Unavailable."""
+    async def user_of_token(self, token: Secret, username: str, peer: Peer) -> str | None:
+        """The address that a good token is for, "" if it is no good; None: the attempt is not looked at. A bad one must
+        count before anything is waited for. Raises Unavailable."""
         tokens = self.doors.tokens
         if tokens is None:
-            return None
+            return ""
         async with self._lines.turn(network_of(peer.address)):
+            if self._throttle.refuses(self._claim_of(username, peer)):
+                return None
             loop = asyncio.get_running_loop()
             try:
                 user = await loop.run_in_executor(self._asking, tokens, token)
@@ -296,7 +299,7 @@ class Authenticator:
                 self._tell_failure("token", error)
                 raise
         self._told_until.pop("token", None)
-        return user or None
+        return user
 
     async def refuse_token(
         self, token: Secret, username: str, peer: Peer, mechanism: str
@@ -333,26 +336,20 @@ class Authenticator:
 
     # SCRAM
 
-    def may_try(self, username: str, peer: Peer) -> bool:
-        """Whether an attempt is looked at."""
-        return not self._throttle.refuses(self._claim_of(username, peer))
-
-    def begin_proof(self, username: str, peer: Peer) -> Candidates | None:
-        """What a user may prove to know; None: the attempt is not looked at. Until `take_proof` it counts as a failure
-        of the network, so those that are never brought to an end do."""
+    def begin_proof(self, username: str, peer: Peer) -> tuple[Candidates, int] | None:
+        """What a user may prove to know, and a number for `take_proof`: without that the attempt becomes a failure of
+        the network. None: it is not looked at."""
         candidates = self._users.remembered(username, peer.protocol, self._clock())
         claim = self._claim(candidates.user, peer)
         if self._throttle.refuses(claim):
             return None
-        self._throttle.began(claim)
-        return candidates
+        return candidates, self._throttle.began(claim)
 
-    def take_proof(self, candidates: Candidates, peer: Peer) -> bool:
+    def take_proof(self, number: int, candidates: Candidates, peer: Peer) -> bool:
         """Whether a proof is looked at: of many attempts that were begun together each may be one too many. A wrong one
         must count before anything is waited for."""
-        claim = self._claim(candidates.user, peer)
-        self._throttle.ended(claim)
-        return not self._throttle.refuses(claim)
+        self._throttle.ended(number)
+        return not self._throttle.refuses(self._claim(candidates.user, peer))
 
     async def proven(
         self, candidates: Candidates, index: int, wanted: str, peer: Peer, mechanism: str
@@ -400,7 +397,7 @@ class Authenticator:
         return "wrong password, or no such account" if self.doors.source else "no such account"
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
-        """The answer where `may_try` says no."""
+        """The answer where an attempt is not looked at."""
         denied = self._refuse(self._claim_of(username, peer), peer, mechanism)
         await asyncio.sleep(denied.delay_s)
         return denied

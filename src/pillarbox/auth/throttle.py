@@ -9,7 +9,7 @@ together (`store/run.py`). Names that do not exist count like accounts, so nothi
 - 100 failures of an account from anywhere: networks that are new to it have 3 attempts each.
 - A network from which the account was logged in to in the last month is exempt from what others did: only its own
   failures with this account count. And the account as such is never locked, so its owner gets in from anywhere.
-- An exchange that is begun and not brought to an end is a failure of its network.
+- An exchange that is begun and not brought to an end is a failure of its network, a few seconds later (`begun`).
 - The same wrong password or token again counts once: a forgotten device locks nobody out. By SCRAM nobody can tell that
   it is the same, unless it is that of a void app password.
 """
@@ -19,10 +19,12 @@ import hmac
 import ipaddress
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pillarbox.auth.begun import Begun
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.store.run import LoginFailures
 
@@ -63,11 +65,13 @@ class Throttle:
         failures: LoginFailures,
         knows: Callable[[int, str], bool],
         exempt: Networks = NO_NETWORKS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`knows` says whether an account was logged in to from a network lately; `exempt` ones are never refused."""
         self._failures = failures
         self._knows = knows
         self._exempt = exempt
+        self._begun = Begun(clock, self._given_up)
         self._key = os.urandom(32)
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._one_address = OneAddress()
@@ -75,6 +79,7 @@ class Throttle:
     def refuses(self, claim: Claim) -> bool:
         """Whether this attempt is not even looked at."""
         self._one_address.see(claim.address, claim.name)
+        self._begun.give_up_late()
         if claim.address in self._exempt:
             return False
         network, of_account, of_pair = _keys(claim)
@@ -90,13 +95,16 @@ class Throttle:
             return False
         return not (claim.account and self._knows(claim.account, network_of(claim.address)))
 
-    def began(self, claim: Claim) -> None:
-        """An attempt that may never be brought to an end: it is a failure of its network until it `ended`."""
-        self._failures.add(_keys(claim)[0], MOST_OF_NETWORK)
+    def began(self, claim: Claim) -> int:
+        """An attempt that may never be brought to an end: then it is a failure of its network. Returns a number."""
+        return self._begun.begin(network_of(claim.address))
 
-    def ended(self, claim: Claim) -> None:
+    def ended(self, number: int) -> None:
         """An attempt that `began` has come to what succeeds or fails."""
-        self._failures.take_back(_keys(claim)[0], MOST_OF_NETWORK)
+        self._begun.end(number)
+
+    def _given_up(self, network: str) -> None:
+        self._failures.add(_of_network(network), MOST_OF_NETWORK)
 
     def failed(self, claim: Claim, password: bytes) -> float:
         """Count a failure; returns how long the answer shall wait, in units of the first delay."""
@@ -107,13 +115,13 @@ class Throttle:
             failures = self._failures.add(network, MOST_OF_NETWORK)
             self._failures.add(of_pair, MOST_WITH_ACCOUNT)
             attacked = self._failures.add(of_account, ATTACKED_AT)
-            if claim.account and ATTACKED_AT <= attacked < ATTACKED_AT + 1:
+            if claim.account and attacked == ATTACKED_AT:
                 log.warning(
                     "%s: %d failed logins within an hour; networks that are new to it have few attempts now",
                     claim.name,
                     ATTACKED_AT,
                 )
-        return float(min(2 ** int(failures / 5), LONGEST_DELAY))
+        return float(min(2 ** (failures // 5), LONGEST_DELAY))
 
     def succeeded(self, claim: Claim) -> None:
         """The network's own failures with this account are forgotten, those with others are not."""
@@ -134,7 +142,11 @@ def _keys(claim: Claim) -> tuple[str, str, str]:
     """Of the network, of the account, of both; short whatever a client sends."""
     network = network_of(claim.address)
     name = hashlib.blake2b(claim.name.encode("utf-8", "replace"), digest_size=12).hexdigest()
-    return f"n {network}", f"a {name}", f"p {name} {network}"
+    return _of_network(network), f"a {name}", f"p {name} {network}"
+
+
+def _of_network(network: str) -> str:
+    return f"n {network}"
 
 
 class OneAddress:

@@ -51,6 +51,8 @@ class Selected:
     uidvalidity: int = 0
     has_new_keywords: bool = False
     """Whether `keywords` has some that the client was not told."""
+    takes_new_keywords: bool = True
+    """Whether there was room for more when it was last looked for."""
 
     saved: SeqSet = EMPTY
     """The UIDs that `$` stands for (RFC 5182 §2.1)."""
@@ -75,13 +77,18 @@ class Selected:
             if unknown:
                 self.keywords = sorted(unknown.union(self.keywords))
                 self.has_new_keywords = True
+                self.look_for_room(tx)
+
+    def look_for_room(self, tx: Tx) -> None:
+        """For what PERMANENTFLAGS says of new keywords."""
+        self.takes_new_keywords = keywords.has_room(tx, is_guest=self.is_foreign)
 
     def flag_responses(self) -> list[bytes]:
         """FLAGS and PERMANENTFLAGS (RFC 3501 §7.2.6, §7.1)."""
         self.has_new_keywords = False
         system = 0 if self.read_only else flags_of(self.rights)  # RFC 4314 §5.1.1
         if system and "w" in self.rights:
-            permanent = permanentflags(system, self.keywords, new_keywords=True)
+            permanent = permanentflags(system, self.keywords, self.takes_new_keywords)
         else:
             permanent = permanentflags(system, (), new_keywords=False)
         what = b"Flags permitted." if system else b"No permanent flags permitted."

@@ -40,6 +40,8 @@ class Append:
     """With one, the message is only taken while the account stays within it."""
     queue_id: str = ""
     """Under which the trace knows it, "" for none."""
+    is_guest: bool = False
+    """It is put here by somebody who has an account of his own, and less room for new keywords."""
 
     @property
     def size(self) -> int:
@@ -79,8 +81,11 @@ def append_all(tx: Tx, items: Sequence[Append], staged: Mapping[int, int]) -> li
     """Add messages; their numbers follow one another. `staged`: by place in `items`, the number under which a body is
     in the file already.
 
-    Raises Refused TRYCREATE when a mailbox is gone, LIMIT when its UIDs are used up, OVERQUOTA.
+    Raises Refused TRYCREATE when a mailbox is gone, LIMIT when its UIDs are used up or there are too many keywords,
+    OVERQUOTA.
     """
+    words = [name for item in items for name in item.keywords]
+    keywords.ensure_room(tx, words, is_guest=any(item.is_guest for item in items))
     done = [Appended(item.mailbox, 0, 0, 0) for item in items]
     new = [place for place, item in enumerate(items) if _is_new(tx, item)]
     if not new:

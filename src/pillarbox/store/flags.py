@@ -26,8 +26,11 @@ def change_flags(
 ) -> Flagged:
     """Set flags ("+", "-" or "=") on the messages in `ranges`.
 
-    `system` are bits, `names` keywords. Messages that have the wanted flags already keep their ModSeq.
+    `system` are bits, `names` keywords. Messages that have the wanted flags already keep their ModSeq. Raises Refused
+    LIMIT where there are too many keywords.
     """
+    if mode != "-":
+        keywords.ensure_room(tx, names)
     account = tx.account
     where = " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
     done = Flagged()

@@ -1,15 +1,24 @@
 """Interned sets of keywords: `flags >> 5` of a message row is a set's id, 0 for none (RFC 9051 §2.3.2)."""
 
+from collections.abc import Sequence
+
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import KEYWORD_SHIFT, SYSTEM_FLAG_TEXT, SYSTEM_MASK
 from pillarbox.store.tx import Tx
 
 MOST_KEYWORDS = 256
 """Different keywords in an account."""
+MOST_KEYWORDS_OF_GUESTS = 128
+"""While there are fewer, others who may write into a mailbox can make new ones: so its owner always has as many again.
+"""
 LONGEST_KEYWORD = 128
 """Octets."""
 KEPT_SETS = 100
-"""So many sets of keywords stay, used or not."""
+"""So many sets of keywords stay, used or not, while few keywords are in them."""
+
+
+class Full(Refused):
+    """There is no room for new keywords, unless `forget_unused` makes some."""
 
 
 def names_of(tx: Tx, flags: int) -> tuple[bytes, ...]:
@@ -34,24 +43,47 @@ def _spellings(tx: Tx) -> dict[bytes, bytes]:
     return {lower.encode("ascii"): name.encode("ascii") for lower, name in rows}
 
 
+def has_room(tx: Tx, *, is_guest: bool = False) -> bool:
+    """Whether a new keyword can be made now; if not, `forget_unused` may help."""
+    (count,) = tx.row("SELECT count(*) FROM keyword WHERE account = ?", (tx.account,)) or (0,)
+    return bool(count < _most(is_guest))
+
+
+def ensure_room(tx: Tx, names: Sequence[bytes], *, is_guest: bool = False) -> None:
+    """Before new messages or changes of flags; what is replayed was acknowledged, and needs no room. `is_guest`: the
+    account belongs to somebody else. Raises Full, and Refused LIMIT."""
+    if not names:
+        return
+    if any(len(name) > LONGEST_KEYWORD for name in names):
+        raise Refused(f"a keyword has at most {LONGEST_KEYWORD} characters", "LIMIT")
+    known, most = _known(tx), _most(is_guest)
+    new = {name.lower() for name in names} - known.keys()
+    if new and len(known) + len(new) > most:
+        raise Full(f"an account has at most {most} keywords", "LIMIT")
+
+
+def _most(is_guest: bool) -> int:
+    return MOST_KEYWORDS_OF_GUESTS if is_guest else MOST_KEYWORDS
+
+
+def _known(tx: Tx) -> dict[bytes, bytes]:
+    if tx.spellings is None:
+        tx.spellings = _spellings(tx)
+    return tx.spellings
+
+
 def set_id(tx: Tx, names: list[bytes] | tuple[bytes, ...]) -> int:
     """The id of the set of these keywords, made if it is new; case-insensitive, first spelling kept.
 
-    In a write only. Raises Refused LIMIT.
+    In a write only, behind `ensure_room`.
     """
     if not names:
         return 0
-    if tx.spellings is None:
-        tx.spellings = _spellings(tx)
-    spellings = tx.spellings
+    spellings = _known(tx)
     wanted: dict[bytes, bytes] = {}
     for name in names:
-        if len(name) > LONGEST_KEYWORD:
-            raise Refused(f"a keyword has at most {LONGEST_KEYWORD} characters", "LIMIT")
         lower = name.lower()
         if lower not in spellings:
-            if len(spellings) >= MOST_KEYWORDS:
-                raise Refused(f"an account has at most {MOST_KEYWORDS} keywords", "LIMIT")
             spellings[lower] = name
             tx.execute(
                 "INSERT INTO keyword VALUES (?, ?, ?)",
@@ -69,19 +101,33 @@ def set_id(tx: Tx, names: list[bytes] | tuple[bytes, ...]) -> int:
     return int(row[0])
 
 
-def forget_unused(tx: Tx) -> None:
-    """Where there are many sets, those that no message has go, and the keywords that are in no other. Looks at all
-    messages: for a thread. The last set stays, so that no id is given twice: what is known of sets stays true."""
+def forget_some(tx: Tx) -> None:
+    """`forget_unused`, where there is much to forget."""
     (count,) = tx.row("SELECT count(*) FROM keyword_set WHERE account = ?", (tx.account,)) or (0,)
-    if count <= KEPT_SETS:
-        return
+    if count > KEPT_SETS or not has_room(tx, is_guest=True):
+        forget_unused(tx)
+
+
+def forget_unused(tx: Tx) -> None:
+    """Sets that no message has go, and the keywords that are in no other. Looks at all messages: for a thread. The last
+    set stays, though without its keywords, so that no id is given twice: what is known of sets stays true."""
+    values = (tx.account, KEYWORD_SHIFT)
     tx.execute(
         "DELETE FROM keyword_set WHERE account = ?1 AND id < (SELECT max(id) FROM keyword_set)"
         " AND id NOT IN (SELECT flags >> ?2 FROM message WHERE account = ?1)",
-        (tx.account, KEYWORD_SHIFT),
+        values,
     )
-    rows = tx.execute("SELECT names FROM keyword_set WHERE account = ?", (tx.account,))
-    used = {word for (names,) in rows for word in names.lower().split()}
+    row = tx.row(
+        "UPDATE keyword_set SET names = '' WHERE account = ?1 AND id = (SELECT max(id) FROM keyword_set)"
+        " AND NOT EXISTS (SELECT 1 FROM message WHERE account = ?1 AND flags >> ?2 = keyword_set.id)"
+        " RETURNING id",
+        values,
+    )
+    if row is not None:
+        tx.keyword_names.pop(row[0], None)
+    tx.spellings = None
+    names_left = tx.execute("SELECT names FROM keyword_set WHERE account = ?", (tx.account,))
+    used = {word for (names,) in names_left for word in names.lower().split()}
     tx.connection.executemany(
         "DELETE FROM keyword WHERE account = ? AND lower = ?",
         [

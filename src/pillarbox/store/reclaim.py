@@ -49,6 +49,6 @@ def forget_old(tx: Tx) -> None:
         "DELETE FROM delivered WHERE account = ? AND delivered_at < ?",
         (tx.account, tx.now_s - 4 * KEPT_S),
     )
-    keywords.forget_unused(tx)
+    keywords.forget_some(tx)
     for (mailbox,) in tx.rows("SELECT mailbox FROM mailbox WHERE account = ?", (tx.account,)):
         changes.trim(tx, mailbox)

@@ -3,6 +3,7 @@
 Read and written inline: that takes microseconds, and so does waiting for another worker.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from pillarbox.store import database
 
 FORGIVEN_S = 3600
 """In how many seconds as many failures are forgiven as lead to a refusal."""
+
+_NEARLY = 0.001
+"""Of a failure: what times, as floating-point numbers, may be wrong by."""
 
 MOST_KEYS = 200_000
 """Of failed logins; those that are forgiven first go first. Some 20 MB."""
@@ -33,14 +37,15 @@ def _open(path: Path) -> apsw.Connection:
 
 
 class LoginFailures:
-    """How often logins failed lately, by key. Failures are forgiven steadily: `most` of them in FORGIVEN_S."""
+    """How often logins failed lately, by key. Failures are forgiven steadily: `most` of them in FORGIVEN_S. One that is
+    forgiven in part still counts whole, so `most` failures are `most` until one of them is forgiven."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
         self._connection = _open(path)
         self._clock = clock
         self._added = 0
 
-    def add(self, key: str, most: int) -> float:
+    def add(self, key: str, most: int) -> int:
         """Count a failure; returns how many there are, this one included."""
         now = self._clock()
         step_s = FORGIVEN_S / most
@@ -53,9 +58,9 @@ class LoginFailures:
             ).fetchone()
         except apsw.Error:
             return 1  # a full disk must not keep anybody out or let anybody in
-        return float((row[0] - now) / step_s)
+        return _whole((row[0] - now) / step_s)
 
-    def count(self, key: str, most: int) -> float:
+    def count(self, key: str, most: int) -> int:
         """How many there are."""
         try:
             row: Any = self._connection.execute(
@@ -63,16 +68,7 @@ class LoginFailures:
             ).fetchone()
         except apsw.Error:
             return 0
-        return max(0.0, (row[0] - self._clock()) * most / FORGIVEN_S) if row else 0.0
-
-    def take_back(self, key: str, most: int) -> None:
-        """One of them was none."""
-        try:
-            self._connection.execute(
-                "UPDATE login_failure SET until = until - ? WHERE key = ?", (FORGIVEN_S / most, key)
-            )
-        except apsw.Error:
-            return
+        return _whole((row[0] - self._clock()) * most / FORGIVEN_S) if row else 0
 
     def forget(self, key: str) -> None:
         """A login worked."""
@@ -95,6 +91,10 @@ class LoginFailures:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _whole(failures: float) -> int:
+    return max(0, math.ceil(failures - _NEARLY))
 
 
 class SentCounts:

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from pillarbox.store import (
     appending,
     database,
     journal,
+    keywords,
     mailboxes,
     maildrop,
     quota,
@@ -225,7 +227,17 @@ class Store:
         """
         if self._relay is not None and self._relay.is_behind(account):
             await self._relay.catch_up(account)
-        return await self._write_synced(account, work, 0, is_short=is_short)
+        return await self._with_room(
+            account, lambda: self._write_synced(account, work, 0, is_short=is_short)
+        )
+
+    async def _with_room(self, account: int, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Where it fails for want of room for keywords, it is tried again once those that no message has are forgotten.
+        That is durable first: what is appended then may be replayed from the journal."""
+        with suppress(keywords.Full):
+            return await attempt()
+        await self._write_synced(account, keywords.forget_unused, 0)
+        return await attempt()
 
     async def catch_up(self, account: int) -> None:
         """Put into an account's file what this worker took for it."""
@@ -289,6 +301,11 @@ class Store:
 
         Raises Refused TRYCREATE or LIMIT, and Unavailable.
         """
+        if item.keywords:
+            return await self._with_room(account, lambda: self._append(account, item))
+        return await self._append(account, item)
+
+    async def _append(self, account: int, item: Append) -> Appended:
         if item.size > LARGEST_JOURNALLED:
             return await self._append_large(account, item)
         if self._committer.is_behind(account):
@@ -342,6 +359,11 @@ class Store:
 
         Raises as `append` does, and what `work` raises.
         """
+        return await self._with_room(account, lambda: self._append_all(account, items, work))
+
+    async def _append_all(
+        self, account: int, items: Sequence[Append], work: Callable[[Tx], object]
+    ) -> list[Appended]:
         self.tally.stored += len(items)
         staged: dict[int, int] = {}
 

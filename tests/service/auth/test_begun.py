@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from scram_client import ScramClient
 
+from pillarbox.auth.begun import LONGEST_S
 from pillarbox.auth.exchange import Exchange, Outcome
-from pillarbox.auth.login import TOO_MANY, Authenticator
+from pillarbox.auth.login import TOO_MANY, WRONG, Authenticator
 from pillarbox.auth.passwords import hash_password, parse_verifier
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_OF_NETWORK
+from pillarbox.core.networks import network_of
 from pillarbox.core.secret import Secret
 from pillarbox.imapd.commands.login import MOST_LOGIN_FAILURES
 from pillarbox.sasl.exchange import Challenge
@@ -36,9 +38,10 @@ class Rig:
         for domain in ("example.test", "second.test", "third.test"):
             self.directory.add_domain(domain)
         self.directory.add_account(BOB, *HASHES)
+        self.failures = LoginFailures(folder / "run.db", clock=lambda: self.now)
         self.authenticator = Authenticator(
             self.directory,
-            LoginFailures(folder / "run.db", clock=lambda: self.now),
+            self.failures,
             clock=lambda: self.now,
             failure_delay_s=0,
         )
@@ -57,6 +60,23 @@ class Rig:
             step = await exchange.respond(b"")
         assert not isinstance(step, Challenge)
         return step
+
+    async def begin_many(
+        self, count: int, address: str
+    ) -> list[tuple[ScramClient, Exchange, bytes]]:
+        begun = []
+        for _ in range(count):
+            client = ScramClient(BOB, RIGHT)
+            exchange = Exchange(self.authenticator, "SCRAM-SHA-256", Peer(address, "imap"))
+            step = await exchange.start(client.first())
+            assert isinstance(step, Challenge)
+            begun.append((client, exchange, step.data))
+        return begun
+
+    async def end_well(self, begun: list[tuple[ScramClient, Exchange, bytes]]) -> None:
+        for client, exchange, challenge in begun:
+            assert isinstance(await exchange.respond(client.final(challenge)), Challenge)
+            assert isinstance(await exchange.respond(b""), Login)
 
     async def salt(self, user: str) -> bytes:
         _, step = await self.begin(user, OTHER)
@@ -85,6 +105,7 @@ def test_exchanges_without_an_end_are_failures_of_their_network(
                 step = await exchange.respond(nonsense)
                 assert isinstance(step, Denied)
                 assert step.is_syntax
+        rig.now += LONGEST_S
         assert (await rig.begin(BOB))[1] == Denied(TOO_MANY)
         assert isinstance(await rig.scram(BOB, RIGHT, OTHER), Login)
         rig.now += FORGIVEN_S / MOST_OF_NETWORK + 1
@@ -97,6 +118,37 @@ def test_exchanges_that_succeed_are_no_failures(rig: Rig) -> None:
     async def scenario() -> None:
         for _ in range(2 * MOST_OF_NETWORK):
             assert isinstance(await rig.scram(BOB, RIGHT), Login)
+
+    asyncio.run(scenario())
+
+
+def test_many_right_passwords_at_once_are_not_refused(rig: Rig) -> None:
+    """An office behind one address, when the server is back."""
+
+    async def scenario() -> None:
+        begun = await rig.begin_many(90, OTHER)
+        rig.now += LONGEST_S / 2
+        await rig.end_well(begun)
+        rig.now += LONGEST_S
+        assert rig.failures.count(f"n {network_of(OTHER)}", MOST_OF_NETWORK) == 0
+
+    asyncio.run(scenario())
+
+
+def test_exchanges_that_succeed_take_no_failure_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has an account may begin many and bring them to an end, also where its network is refused otherwise."""
+    monkeypatch.setattr(rig.authenticator._throttle, "_knows", lambda *_: True)
+
+    async def scenario() -> None:
+        for number in range(MOST_OF_NETWORK):
+            outcome = await rig.scram(f"user{number}@example.test", "wrong")
+            assert isinstance(outcome, Denied)
+            assert outcome.text == WRONG
+        assert await rig.scram("one-more@example.test", "wrong") == Denied(TOO_MANY)
+        await rig.end_well(await rig.begin_many(3 * MOST_OF_NETWORK, ATTACKER))
+        assert await rig.scram("one-more@example.test", "wrong") == Denied(TOO_MANY)
 
     asyncio.run(scenario())
 

@@ -521,7 +521,7 @@ def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
             with pytest.raises(Unavailable):
                 await authenticator.login(Credentials("", "bob", Secret("right")), PEER)
             with pytest.raises(Unavailable):
-                await authenticator.user_of_token(Secret("token"), PEER)
+                await authenticator.user_of_token(Secret("token"), "?", PEER)
         authenticator.close()
         directory.close()
         failures.close()

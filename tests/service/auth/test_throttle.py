@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox.auth import begun as begun_module
+from pillarbox.auth.begun import LONGEST_S
+from pillarbox.auth.begun import MOST_OF_NETWORK as MOST_BEGUN_OF_NETWORK
 from pillarbox.auth.throttle import (
     ATTACKED_AT,
     MOST_OF_NETWORK,
@@ -37,6 +40,7 @@ class Rig:
             LoginFailures(self.folder / "run.db", clock=lambda: self.now),
             lambda account, network: (account, network) in self.known,
             parse_networks(["203.0.113.0/24"]),
+            clock=lambda: self.now,
         )
 
     def guess(self, address: str, name: str = "bob", account: int = 1) -> bool:
@@ -75,6 +79,26 @@ def test_one_network_has_few_guesses_at_an_account_and_more_at_others(rig: Rig) 
     assert guesses(rig, 100, lambda _: rig.guess(ATTACKER)) == MOST_WITH_ACCOUNT
     others = guesses(rig, 100, lambda number: rig.guess(ATTACKER, f"user{number}", 2 + number))
     assert others == MOST_OF_NETWORK - MOST_WITH_ACCOUNT
+
+
+def test_what_is_forgiven_meanwhile_makes_no_limit_higher(rig: Rig) -> None:
+    """A failure that is forgiven in part counts whole, also for how long the next one waits."""
+
+    def guess(address: str, name: str = "bob", account: int = 1) -> bool:
+        rig.now += 0.2
+        return rig.guess(address, name, account)
+
+    assert guesses(rig, 30, lambda _: guess(ATTACKER)) == MOST_WITH_ACCOUNT
+    others = guesses(rig, 60, lambda each: guess("192.0.2.7", f"user{each}", 2 + each))
+    assert others == MOST_OF_NETWORK
+    for number in range(ATTACKED_AT):
+        guess(f"198.51.99.{number}")
+    assert guesses(rig, 9, lambda _: guess("203.0.112.9")) == MOST_OF_STRANGER
+    delays = []
+    for number in range(10):
+        rig.now += 0.2
+        delays.append(rig.throttle.failed(Claim(f"user{number}", 0, "192.0.2.8"), b"x"))
+    assert delays == [1] * 4 + [2] * 5 + [4]
 
 
 def test_a_refusal_ends_by_itself(rig: Rig) -> None:
@@ -141,6 +165,34 @@ def test_memory_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         rig.failures.add(f"n {number}", 50)
     rows = rig.failures._connection.execute("SELECT count(*) FROM login_failure").fetchone()
     assert rows[0] <= 100 + 256
+
+
+def test_an_exchange_under_way_for_too_long_is_a_failure_whatever_becomes_of_it(rig: Rig) -> None:
+    claim = Claim("bob", 1, ATTACKER)
+    numbers = [rig.throttle.began(claim) for _ in range(MOST_OF_NETWORK + 1)]
+    rig.now += LONGEST_S - 1
+    assert rig.may_try(ATTACKER)
+    rig.throttle.ended(numbers.pop())
+    rig.now += 2
+    assert not rig.may_try(ATTACKER)
+    for number in numbers:
+        rig.throttle.ended(number)
+    assert not rig.may_try(ATTACKER)
+
+
+def test_exchanges_under_way_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Claim("bob", 1, ATTACKER)
+    for _ in range(MOST_BEGUN_OF_NETWORK + MOST_OF_NETWORK - 1):
+        rig.throttle.began(claim)
+    assert rig.may_try(ATTACKER)
+    rig.throttle.began(claim)
+    assert not rig.may_try(ATTACKER)
+    monkeypatch.setattr(begun_module, "MOST", 300)
+    for number in range(1000):
+        rig.throttle.began(Claim("bob", 1, f"198.51.{number // 250}.{number % 250}"))
+    assert len(rig.throttle._begun) == 300
+    assert rig.failures.count("n 198.51.0.0", MOST_OF_NETWORK) == 1
+    assert rig.failures.count("n 198.51.3.249", MOST_OF_NETWORK) == 0
 
 
 def test_a_proxy_that_hides_all_clients_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from web_service import WebService
 
 from pillarbox.auth import tokens
-from pillarbox.auth.exchange import Exchange
-from pillarbox.auth.login import Authenticator, Doors
+from pillarbox.auth.exchange import Exchange, Outcome
+from pillarbox.auth.login import ASKED_AT_ONCE, TOO_MANY, Authenticator, Doors
 from pillarbox.auth.passwords import hash_password
 from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
 from pillarbox.auth.tokens import Introspection, SignedTokens, user_of
 from pillarbox.config.schema import Oauth
 from pillarbox.core.errors import Unavailable
@@ -235,6 +236,34 @@ def message(mechanism: str, user: str, token: Secret) -> bytes:
     if mechanism == "XOAUTH2":
         return f"user={user}\x01auth=Bearer {token.reveal()}\x01\x01".encode()
     return f"n,a={user},\x01auth=Bearer {token.reveal()}\x01\x01".encode()
+
+
+def test_tokens_tried_at_once_are_as_few_as_one_after_another(tmp_path: Path) -> None:
+    """That is what wrong ones cost whoever is asked about them."""
+    asked: list[str] = []
+
+    def ask(token: Secret) -> str:
+        asked.append(token.reveal())
+        return ""
+
+    async def attempt(authenticator: Authenticator, number: int) -> Outcome:
+        token = Secret(f"wrong{number}")
+        exchange = Exchange(authenticator, "OAUTHBEARER", PEER)
+        step = await exchange.start(message("OAUTHBEARER", "bob@example.test", token))
+        return await exchange.respond(b"\x01") if isinstance(step, Challenge) else step
+
+    async def run() -> list[Outcome]:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(tokens=ask)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        outcomes = await asyncio.gather(*(attempt(authenticator, each) for each in range(90)))
+        authenticator.close()
+        return outcomes
+
+    outcomes = asyncio.run(run())
+    assert MOST_WITH_ACCOUNT <= len(asked) < MOST_WITH_ACCOUNT + ASKED_AT_ONCE
+    assert outcomes.count(Denied(TOO_MANY)) == 90 - len(asked)
 
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])

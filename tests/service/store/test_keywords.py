@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
 from pillarbox.core.errors import Refused
-from pillarbox.store import flags, keywords, messages
+from pillarbox.store import flags, keywords, messages, recovery
 from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
+from pillarbox.store.journal import Record
 from pillarbox.store.store import Store
 
 ALL = [(1, messages.MOST_UIDS)]
@@ -74,16 +76,96 @@ def test_sets_that_no_message_has_are_forgotten_where_there_are_many(tmp_path: P
         for number in range(keywords.KEPT_SETS + 5):
             await change(store, "=", b"k%d" % number, b"Kept")
         await change(store, "=", b"kept", b"K3")
-        last = keywords.KEPT_SETS + 4
         await store.reclaim(1)
         await store.write(1, lambda tx: None)
-        # What the message has, and the last set: its number is not given again.
+        # What the message has, and the last set, without its keywords: its number is not given again.
         assert await count(store, "keyword_set") == 2
-        assert await store.read(1, keywords.all_names) == [b"Kept", b"k%d" % last, b"k3"]
+        assert await store.read(1, keywords.all_names) == [b"Kept", b"k3"]
         await change(store, "+", b"new")
         ((value,),) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
         names = await store.read(1, lambda tx: keywords.names_of(tx, value))
         assert names == (b"Kept", b"k3", b"new")
+
+    run(tmp_path, work)
+
+
+def test_keywords_that_no_message_has_take_no_room(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        for number in range(2 * keywords.MOST_KEYWORDS + 5):
+            await change(store, "=", b"k%d" % number)
+        assert len(await store.read(1, keywords.all_names)) <= keywords.MOST_KEYWORDS
+        # All in one set, the last one.
+        await change(store, "=")
+        await change(store, "=", *(b"x%d" % number for number in range(keywords.MOST_KEYWORDS)))
+        await change(store, "=")
+        await change(store, "=", b"$Junk")
+        assert await store.read(1, keywords.all_names) == [b"$Junk"]
+        ((value,),) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
+        assert await store.read(1, lambda tx: keywords.names_of(tx, value)) == (b"$Junk",)
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("size", [10, 600_000, 3_000_000])
+def test_messages_with_new_keywords_are_taken_where_others_are_unused(
+    tmp_path: Path, size: int
+) -> None:
+    content = make_content(b"Subject: a\r\n\r\n" + b"x" * 70 * (size // 70) + b"\r\n")
+
+    async def work(store: Store) -> None:
+        item = Append(1, content, 0, 0, (b"new",))
+        for is_one in (True, False):
+            await change(store, "=", *(b"%d" % number for number in range(keywords.MOST_KEYWORDS)))
+            await change(store, "=")
+            await (store.append(1, item) if is_one else store.append_all(1, [item]))
+            assert await store.read(1, keywords.all_names) == [b"new"]
+            await store.write(1, lambda tx: messages.expunge(tx, 1, [(2, 9)], only_deleted=False))
+        assert await count(store, "message") == 1
+        assert await count(store, "staged") == 0
+
+    run(tmp_path, work)
+
+
+def test_a_full_account_refuses_messages_with_new_keywords(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        names = [b"k%d" % number for number in range(keywords.MOST_KEYWORDS)]
+        await change(store, "=", *names)
+        item = Append(1, make_content(b"Subject: a\r\n\r\nb\r\n"), 0, 0, (b"new",))
+        with pytest.raises(Refused, match="at most 256 keywords"):
+            await store.append(1, item)
+        await store.append(1, replace(item, keywords=(b"K1",)))
+        assert await store.read(1, keywords.all_names) == sorted(names)
+
+    run(tmp_path, work)
+
+
+def test_guests_leave_half_of_the_room_to_the_owner(tmp_path: Path) -> None:
+    half = keywords.MOST_KEYWORDS_OF_GUESTS
+
+    async def work(store: Store) -> None:
+        item = Append(1, make_content(b"Subject: a\r\n\r\nb\r\n"), 0, is_guest=True)
+        for number in range(half):
+            await store.append(1, replace(item, keywords=(b"guest%d" % number,)))
+        with pytest.raises(Refused, match="at most 128 keywords"):
+            await store.append(1, replace(item, keywords=(b"new", b"guest1")))
+        await store.append(1, replace(item, keywords=(b"GUEST1",)))
+        for number in range(half):
+            own = replace(item, keywords=(b"own%d" % number,), is_guest=False)
+            await store.append(1, own)
+
+    run(tmp_path, work)
+
+
+def test_what_was_acknowledged_is_replayed_whatever_keywords_there_are(tmp_path: Path) -> None:
+    """What was forgotten may be there again after a power cut."""
+
+    async def work(store: Store) -> None:
+        await change(store, "=", *(b"k%d" % number for number in range(keywords.MOST_KEYWORDS)))
+        row = await store.read(1, lambda tx: tx.row("SELECT uidvalidity FROM mailbox", ()))
+        assert row is not None
+        octets = b"Subject: a\r\n\r\nb\r\n"
+        record = Record(1, 1, 1, row[0], 2, 1000, 0, 0, 0, (b"new",), "", b"", octets)
+        assert await store.write(1, lambda tx: recovery.apply_record(tx, record))
 
     run(tmp_path, work)
 

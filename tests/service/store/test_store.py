@@ -241,11 +241,11 @@ def test_keywords_keep_their_first_spelling_and_are_limited(tmp_path: Path) -> N
         await fill(store, 1)
         for number in range(keywords.MOST_KEYWORDS):
             await store.write(
-                1, lambda tx, n=number: change_flags(tx, 1, ALL, "=", 0, [b"Key%d" % n])
+                1, lambda tx, n=number: change_flags(tx, 1, ALL, "+", 0, [b"Key%d" % n])
             )
         with pytest.raises(Refused, match="at most"):
             await store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", 0, [b"more"]))
-        await store.write(1, lambda tx: change_flags(tx, 1, ALL, "+", 0, [b"KEY7"]))
+        await store.write(1, lambda tx: change_flags(tx, 1, ALL, "=", 0, [b"KEY7", b"KEY255"]))
         (row,) = await store.read(1, lambda tx: messages.select(tx, 1, ALL, ("flags",)))
         assert (await store.read(1, lambda tx: keywords.format_flags(tx, row[0]))) == b"Key255 Key7"
 

@@ -202,6 +202,7 @@ async def _item(client: Client, upload: Upload, message: UploadedMessage) -> App
         flags.system & flags_of(upload.place.rights),  # RFC 4314 §4
         flags.keywords if "w" in upload.place.rights else (),
         quota=client.quota(upload.place.account) if upload.replaced is None else None,
+        is_guest=upload.place.account != client.account.id,
     )
 
 

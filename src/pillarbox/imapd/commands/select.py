@@ -126,6 +126,7 @@ async def _load(
         view.told_modseq = view.flags_modseq = view.modseq
         if not is_foreign:  # keywords in other mailboxes of the owner are not for this client
             selected.keywords = keywords.all_names(tx)
+        selected.look_for_room(tx)
         return now, messages.first_unseen(tx, mailbox.id) if now.unseen else None
 
     state = await store.read(place.account, work)

@@ -14,7 +14,7 @@ from pillarbox.imapd.fetch_slices import send_alike, send_items
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.telling import tell_flags
 from pillarbox.imapd.view import View
-from pillarbox.store import acl, changes, messages
+from pillarbox.store import acl, changes, keywords, messages
 from pillarbox.store.acl import RIGHTS, flags_of
 from pillarbox.store.changes import FlagRows
 from pillarbox.store.flags import Flagged, change_flags
@@ -128,6 +128,8 @@ async def set_flags(client: Client, ranges: Ranges, count: int, change: Change) 
         wanted, failed = ranges, _failed(tx, selected.mailbox, ranges, change.unchanged_since)
         if failed:
             wanted = resync.subtract(ranges, failed)
+        if selected.is_foreign and "w" in selected.rights and change.mode != "-":
+            keywords.ensure_room(tx, change.keywords, is_guest=True)
         if selected.rights != RIGHTS:
             return Stored(None, _store_allowed(tx, selected, wanted, change), failed)
         # Changes of others to the same messages would be hidden behind our own ModSeq.

@@ -113,4 +113,5 @@ async def _item(client: Client, message: _Message, target: int, place: Place) ->
         message.flags & SYSTEM_MASK & flags_of(place.rights),
         message.keywords if "w" in place.rights else (),
         quota=client.quota(place.account),
+        is_guest=place.account != client.account.id,
     )
