@@ -48,6 +48,7 @@ from pillarbox.smtp.options import ServerOptions as SmtpOptions
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtp.shown import answers as smtp_answers
 from pillarbox.store.directory import canonical_address
+from pillarbox.store.pages import INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE, Pages
 
 LONGEST_LINE = 1 << 19
 """With its literals."""
@@ -234,6 +235,17 @@ def dkim_keys(data: bytes) -> None:
     parse_key(data)
 
 
+def database_pages(data: bytes) -> None:
+    """A damaged account file."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with Pages(Path(file.name)) as pages:
+            pages.reachable([2, 3])
+            for cell in pages.cells(INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE):
+                pages.values(cell)
+
+
 TARGETS = {
     "smtp": Target(smtp, 1 << 18),
     "smtp-replies": Target(smtp_replies, 1 << 16),
@@ -256,4 +268,5 @@ TARGETS = {
     "http": Target(http, 1 << 13, (BadRequest,)),
     "dkim": Target(dkim, 1 << 20, (ValueError,)),
     "dkim-keys": Target(dkim_keys, 1 << 14, (ValueError,)),
+    "database-pages": Target(database_pages, 1 << 16, s_a_megabyte=5.0),
 }

@@ -15,8 +15,8 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import canonical_address
+from pillarbox.store.mending import RECOVERED
 from pillarbox.store.repair import Repaired, repair
-from pillarbox.store.salvage import RECOVERED
 from pillarbox.trace.recorder import Recorder
 
 
@@ -78,7 +78,9 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
                 "account": each.address,
                 "problems": each.problems,
                 "saved": each.salvaged.saved,
+                "unflagged": each.salvaged.unflagged,
                 "recovered": each.salvaged.recovered,
+                "may_be_old": each.salvaged.may_be_old,
                 "from_journal": each.from_journal,
                 "lost": each.salvaged.lost,
                 "uncounted": each.salvaged.is_uncounted,
@@ -100,10 +102,16 @@ def _show(repaired: Repaired) -> None:
     for problem in repaired.problems:
         click.echo(problem)
     click.echo(f"{address}: repaired; {counted(salvaged.saved, 'message')} in place.")
+    if salvaged.unflagged:
+        click.echo(
+            f"{address}: {counted(salvaged.unflagged, 'message')} of these lost flags and time of arrival."
+        )
     if salvaged.recovered:
         click.echo(
             f"{address}: {counted(salvaged.recovered, 'message')} without a place, now in the mailbox {RECOVERED}."
         )
+    if salvaged.may_be_old:
+        click.echo(f"{address}: some messages may be ones that had been deleted.")
     if repaired.from_journal:
         click.echo(f"{address}: {counted(repaired.from_journal, 'message')} came from the journal.")
     if salvaged.is_uncounted:
@@ -112,4 +120,6 @@ def _show(repaired: Repaired) -> None:
         )
     for mailbox, count in salvaged.lost.items():
         click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")
+    if not (salvaged.lost or salvaged.is_uncounted):
+        click.echo(f"{address}: no message is lost.")
     click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

@@ -14,8 +14,8 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.check import check_account
 from pillarbox.store.directory import Directory
+from pillarbox.store.mending import Salvaged
 from pillarbox.store.restore import locked, put_in_place, replay_into, staging
-from pillarbox.store.salvage import Salvaged
 from pillarbox.store.told import tell_filed
 from pillarbox.trace.recorder import Recorder
 

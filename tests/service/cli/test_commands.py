@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import click
 import msgspec
 import pytest
@@ -669,3 +670,49 @@ def test_sql_takes_a_comment_and_an_end_of_statement(with_mail: Run) -> None:
 def test_sql_before_any_mail(with_alice: Run) -> None:
     assert "has had no mail yet" in with_alice("sql", "alice@example.org", "SELECT 1")[2]
     assert "no account" in with_alice("sql", "bob@example.org", "SELECT 1")[2]
+
+
+def test_a_repair_that_finds_all_again_says_so_and_ends_with_0(with_alice: Run) -> None:
+    async def fill() -> None:
+        store = Store(Path("data"))
+        try:
+            for number in range(44):
+                octets = b"Subject: %d\r\n\r\n%b\r\n" % (number, b"text " * 300)
+                await store.append(1, Append(1, make_content(octets), 0))
+        finally:
+            await store.close()
+
+    asyncio.run(fill())
+    path = next(Path("data/accounts").glob("*/*.db"))
+    damage_root(path, "octets")
+    code, out, err = with_alice("check", "--repair")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:-1] == [
+        "alice@example.org: repaired; 44 messages in place.",
+        "alice@example.org: no message is lost.",
+    ]
+    damage_root(path, "message")  # which has all its rows
+    code, out, err = with_alice("check", "--repair")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:-1] == [
+        "alice@example.org: repaired; 44 messages in place.",
+        "alice@example.org: 44 messages of these lost flags and time of arrival.",
+        "alice@example.org: no message is lost.",
+    ]
+    damage_root(path, "message")
+    damage_root(path, "message_content")
+    code, out, err = with_alice("check", "--repair", "--json")
+    assert (code, err) == (0, "")
+    (shown,) = json.loads(out)["repaired"]
+    assert (shown["saved"], shown["recovered"], shown["lost"]) == (0, 44, {})
+    assert (shown["unflagged"], shown["may_be_old"], shown["uncounted"]) == (0, False, False)
+
+
+def damage_root(path: Path, table: str) -> None:
+    connection = apsw.Connection(str(path))
+    sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+    (page,) = connection.execute(sql, (table,)).fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))

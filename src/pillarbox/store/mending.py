@@ -1,0 +1,315 @@
+"""The rows that were saved from a damaged account file, made to agree with each other; what is known to be lost.
+
+What is derived from a message's octets is made anew where it is missing. Done in the transaction that saves the rows.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from pillarbox.core.dates import pack_date
+from pillarbox.store import appending, mailboxes
+from pillarbox.store.appending import Append
+from pillarbox.store.content import PIECE_BITS, count_line_ends_added, make_content
+from pillarbox.store.mailboxes import Name
+from pillarbox.store.strays import Found
+from pillarbox.store.tx import Tx
+
+RECOVERED = "Recovered"
+"""The mailbox of messages whose place is lost."""
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """What became of an account's mail."""
+
+    saved: int = 0
+    """Messages in their places."""
+    unflagged: int = 0
+    """Of these: without their flags and the date they came, which are lost."""
+    recovered: int = 0
+    """In the mailbox RECOVERED."""
+    may_be_old: bool = False
+    """Some messages may be ones that were deleted before the damage, and kept in the file a while."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """By mailbox, as people write it: messages that are no more in it. Empty if all are in RECOVERED."""
+    is_uncounted: bool = False
+    """What mailboxes had is not known, so neither is what is lost."""
+
+
+def mend(tx: Tx, unread: Collection[str], found: Found) -> Salvaged:
+    """Make the rows agree with each other. `unread`: the tables and indexes of which rows may be missing; `found`: of
+    the rows from pages that no b-tree led to. The temporary tables `place` (mailbox, uid, content) and `named`
+    (mailbox, name) have what indexes say of messages and mailboxes."""
+    result = Salvaged(may_be_old=found.may_be_old)
+    row = tx.row("SELECT messages FROM account_state", ())
+    total = int(row[0]) if row else None
+    counted = dict(tx.rows("SELECT mailbox, messages FROM mailbox", ()))
+    named = dict(tx.rows("SELECT mailbox, name FROM named", ()))
+    whole = _mend_contents(tx, has_line_ends="line_end" not in unread)
+    has_all_texts = not {"octets", "body_piece"} & set(unread) and not tx.row(
+        "SELECT 1 FROM octets LIMIT 1 OFFSET ?", (len(whole),)
+    )
+    result.unflagged = _place(tx, whole)
+    had = _by_mailbox(tx)
+    has_all = not found.has_doubtful_messages and (
+        "message" not in unread if total is None else had.total() >= total
+    )
+    _mend_state(tx, named)
+    _mend_messages(tx, whole)
+    _mend_keywords(tx)
+    if "thread" in unread:
+        _mend_threads(tx)
+    left = _by_mailbox(tx)
+    result.saved = left.total()
+    _count(tx)
+    result.recovered = _recover_lost(tx, whole, has_all=has_all)
+    if result.recovered and "expunged" in unread:
+        result.may_be_old = True
+    for mailbox, name in tx.rows("SELECT mailbox, name FROM mailbox", ()):
+        count = max(counted.get(mailbox, 0), had[mailbox]) - left[mailbox]
+        if count > 0:
+            result.lost[name.replace("\x1f", "/")] = count
+    # Mailboxes of which nothing at all is left would be missing here.
+    has_counts = "mailbox" not in unread or (
+        "mailbox_name" not in unread and named.keys() <= counted.keys()
+    )
+    in_all = result.saved + (0 if result.may_be_old else result.recovered)
+    if total is None and has_counts:
+        total = result.saved + sum(result.lost.values())
+    if (total is not None and in_all >= total) or has_all_texts:
+        result.lost = {}
+    else:
+        result.is_uncounted = not has_counts and not has_all
+    return result
+
+
+def _by_mailbox(tx: Tx) -> Counter[int]:
+    return Counter(dict(tx.rows("SELECT mailbox, count(*) FROM message GROUP BY mailbox", ())))
+
+
+def _place(tx: Tx, whole: set[int]) -> int:
+    """Put messages of which only the place is known there; how many of them have their octets."""
+    placed = 0
+    for mailbox, uid, content in tx.rows("SELECT DISTINCT mailbox, uid, content FROM place", ()):
+        tx.execute(
+            "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, 0, 1, 0,"
+            " coalesce((SELECT sent FROM sort_key WHERE content = ?4), ?5), ?6, NULL)",
+            (tx.account, mailbox, uid, content, pack_date(tx.now_s, 0), tx.now_s),
+        )
+        placed += tx.connection.changes() and content in whole
+    return placed
+
+
+def _mend_state(tx: Tx, named: dict[int, str]) -> None:
+    """The account's own row, and mailboxes for all messages and names."""
+    is_new = not tx.row("SELECT 1 FROM account_state", ())
+    if is_new:
+        tx.execute(
+            "INSERT INTO account_state VALUES (?, 1, 1, 2, ?, 0, 0, 0)", (tx.account, tx.now_s)
+        )
+    _raise_numbers(tx)
+    rows = tx.rows("SELECT DISTINCT mailbox FROM message", ())
+    known = {row[0] for row in tx.rows("SELECT mailbox FROM mailbox", ())}
+    wanted = {mailboxes.INBOX, *named, *(row[0] for row in rows)}
+    for mailbox in sorted(wanted - known):
+        _make_mailbox(tx, mailbox, named.get(mailbox, ""))
+    _raise_numbers(tx)
+    if is_new:
+        for first, special_use in mailboxes.FIRST_MAILBOXES:
+            if mailboxes.find(tx, (first,)) is None:
+                mailboxes.create(tx, (first,), special_use)
+
+
+def _raise_numbers(tx: Tx) -> None:
+    """Above all that were given."""
+    tables = ("octets", "rendered", "fields", "sort_key", "line_end", "expunged", "message")
+    contents = " UNION ALL ".join(f"SELECT max(content) AS content FROM {name}" for name in tables)
+    tx.execute(
+        "UPDATE account_state SET"
+        " modseq = max(modseq, (SELECT coalesce(max(modseq), 0) FROM message)),"
+        f" next_content = max(next_content, 1 + (SELECT coalesce(max(content), 0) FROM ({contents}))),"
+        " next_mailbox = max(next_mailbox, 1 + (SELECT coalesce(max(mailbox), 0) FROM message),"
+        " 1 + (SELECT coalesce(max(mailbox), 0) FROM mailbox)),"
+        " uidvalidity = max(uidvalidity, (SELECT coalesce(max(uidvalidity), 0) FROM mailbox))",
+        (),
+    )
+
+
+def _make_mailbox(tx: Tx, mailbox: int, name: str) -> None:
+    """One with this number; "": its name is lost."""
+    if mailbox == mailboxes.INBOX:
+        name = mailboxes.INBOX_NAME[0]
+    elif not name or tx.row("SELECT 1 FROM mailbox WHERE name = ?", (name,)):
+        (name,) = _free(tx, f"{RECOVERED} {mailbox}")
+    use = dict(mailboxes.FIRST_MAILBOXES).get(name, "")
+    if use and tx.row("SELECT 1 FROM mailbox WHERE special_use = ?", (use,)):
+        use = ""
+    state = tx.row(
+        "UPDATE account_state SET modseq = modseq + 1, uidvalidity = max(uidvalidity + 1, ?)"
+        " RETURNING uidvalidity, modseq",
+        (tx.now_s,),
+    )
+    assert state is not None
+    tx.execute(
+        "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, ?, ?)",
+        (tx.account, mailbox, name, *state, state[1], use),
+    )
+
+
+def _mend_contents(tx: Tx, *, has_line_ends: bool) -> set[int]:
+    """Make anew what is rendered and missing; the contents that are whole."""
+    whole = set()
+    rows = tx.rows("SELECT content, length(header) + length(body) FROM octets", ())
+    for content, octets in rows:
+        known = tx.row("SELECT size FROM rendered WHERE content = ?", (content,)) or tx.row(
+            "SELECT size FROM message WHERE content = ?", (content,)
+        )
+        pieces = tx.row(
+            "SELECT coalesce(sum(length(octets)), 0), count(*), coalesce(max(id), 0) FROM body_piece"
+            " WHERE id BETWEEN ? AND ?",
+            (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1),
+        )
+        assert pieces is not None
+        # Where nobody knows how long it was, pieces without a gap are taken for all of it.
+        has_gap = pieces[1] and pieces[2] != (content << PIECE_BITS | pieces[1])
+        if has_gap or (known is not None and known[0] != octets + pieces[0]):
+            continue
+        is_new = _render_again(tx, content)
+        if not (is_new or has_line_ends):
+            _count_line_ends(tx, content)
+        whole.add(content)
+    return whole
+
+
+def _render_again(tx: Tx, content: int) -> bool:
+    """Unless all that belongs to a content is there; whether it was not."""
+    row = tx.row(
+        "SELECT EXISTS (SELECT 1 FROM rendered WHERE content = ?1)"
+        " AND EXISTS (SELECT 1 FROM fields WHERE content = ?1)"
+        " AND EXISTS (SELECT 1 FROM sort_key WHERE content = ?1)",
+        (content,),
+    )
+    if row == (1,):
+        return False
+    octets = _octets(tx, content)
+    pieces = (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1)
+    tx.execute("DELETE FROM body_piece WHERE id BETWEEN ? AND ?", pieces)
+    for table in ("octets", "rendered", "fields", "sort_key", "line_end"):
+        tx.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
+    known = make_content(octets)
+    appending.insert_contents(tx, [(content, known, b"")])
+    appending.insert_further_pieces(tx, known, content)
+    return True
+
+
+def _count_line_ends(tx: Tx, content: int) -> None:
+    """Where it is not known that the lack of a row means none."""
+    added = count_line_ends_added(_octets(tx, content))
+    tx.execute("DELETE FROM line_end WHERE content = ?", (content,))
+    if added:
+        tx.execute("INSERT INTO line_end VALUES (?, ?, ?)", (tx.account, content, added))
+
+
+def _octets(tx: Tx, content: int) -> bytes:
+    row = tx.row("SELECT header, body FROM octets WHERE content = ?", (content,))
+    assert row is not None
+    pieces = tx.rows(
+        "SELECT octets FROM body_piece WHERE id BETWEEN ? AND ? ORDER BY id",
+        (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1),
+    )
+    return b"".join((*row, *(piece for (piece,) in pieces)))
+
+
+def _mend_messages(tx: Tx, whole: set[int]) -> None:
+    """Leave those whose octets are whole, with flags that exist."""
+    rows = tx.rows("SELECT mailbox, uid, content FROM message", ())
+    for mailbox, uid, content in rows:
+        if content not in whole:
+            tx.execute(
+                "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
+                (tx.account, mailbox, uid),
+            )
+    tx.execute(
+        "UPDATE message SET size = (SELECT size FROM rendered AS r WHERE r.content = message.content)",
+        (),
+    )
+    tx.execute(
+        "UPDATE message SET flags = flags & 31 WHERE flags >> 5 != 0"
+        " AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
+        (),
+    )
+
+
+def _mend_keywords(tx: Tx) -> None:
+    """All that are in a set are known."""
+    for (names,) in tx.rows("SELECT names FROM keyword_set", ()):
+        for name in names.split():
+            tx.execute(
+                "INSERT OR IGNORE INTO keyword VALUES (?, ?, ?)", (tx.account, name.lower(), name)
+            )
+
+
+def _mend_threads(tx: Tx) -> None:
+    """What later mail finds its thread by."""
+    tx.execute(
+        "INSERT OR IGNORE INTO thread SELECT k.account, k.message_id, r.thread FROM sort_key AS k"
+        " JOIN rendered AS r ON r.content = k.content WHERE k.message_id != 0",
+        (),
+    )
+
+
+def _count(tx: Tx) -> None:
+    """What mailboxes and the account count."""
+    of_mailbox = (
+        "FROM message AS m WHERE m.account = mailbox.account AND m.mailbox = mailbox.mailbox)"
+    )
+    tx.execute(
+        f"UPDATE mailbox SET messages = (SELECT count(*) {of_mailbox},"
+        f" unseen = (SELECT coalesce(sum(flags & 8 = 0), 0) {of_mailbox},"
+        f" deleted = (SELECT coalesce(sum(flags & 4 != 0), 0) {of_mailbox},"
+        f" octets = (SELECT coalesce(sum(size), 0) {of_mailbox},"
+        f" uidnext = max(uidnext, 1 + (SELECT coalesce(max(uid), 0) {of_mailbox})",
+        (),
+    )
+    tx.execute(
+        "UPDATE account_state SET messages = (SELECT count(*) FROM message),"
+        " octets = (SELECT coalesce(sum(size), 0) FROM message)",
+        (),
+    )
+    tx.execute("UPDATE mailbox SET change_floor = (SELECT modseq FROM account_state)", ())
+
+
+def _recover_lost(tx: Tx, whole: set[int], *, has_all: bool) -> int:
+    """Append octets that belong to no message to a mailbox of their own; `has_all`: messages that are not there were
+    expunged. How many that were."""
+    placed = {
+        row[0]
+        for row in tx.rows("SELECT content FROM message UNION SELECT content FROM expunged", ())
+    }
+    lost = [] if has_all else sorted(whole - placed)
+    if lost:
+        target = mailboxes.create(tx, _free(tx, RECOVERED))
+        for content in lost:
+            item = Append(target.id, make_content(_octets(tx, content)), pack_date(tx.now_s, 0))
+            appending.append(tx, item)
+    for content in {row[0] for row in tx.rows("SELECT content FROM octets", ())} - placed:
+        if not tx.row("SELECT 1 FROM message WHERE content = ?", (content,)):
+            tx.execute(
+                "INSERT OR IGNORE INTO expunged VALUES (?, ?, ?)", (tx.account, content, tx.now_s)
+            )
+    for table in ("rendered", "fields", "sort_key", "line_end", "expunged"):
+        tx.execute(f"DELETE FROM {table} WHERE content NOT IN (SELECT content FROM octets)", ())
+    tx.execute(
+        f"DELETE FROM body_piece WHERE id >> {PIECE_BITS} NOT IN (SELECT content FROM octets)", ()
+    )
+    return len(lost)
+
+
+def _free(tx: Tx, wanted: str) -> Name:
+    """A name that no mailbox has."""
+    number, name = 1, (wanted,)
+    while mailboxes.find(tx, name) is not None:
+        number += 1
+        name = (f"{wanted} ({number})",)
+    return name
