@@ -223,15 +223,17 @@ class Segment:
 class Journal:
     """The journal of one worker. `reserve`, then `write` (blocks, for a thread)."""
 
-    def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
+    def __init__(
+        self, folder: Path, worker: str, files: JournalFiles, left: Sequence[Path] = ()
+    ) -> None:
+        """`left` by the start of the server: no other segment gets their names, though they may be gone by now."""
         self._folder = folder
         self.worker = worker
         self.run = int.from_bytes(os.urandom(7), "big") + 1
         """Of this process, and of no other."""
         self._sequence = 0
         self._files = files
-        # A start leaves the segments whose accounts it could not replay: their numbers are taken.
-        self._number = max((_number_of(path) for path in segments(folder)), default=0)
+        self._number = max((_number_of(path) for path in (*segments(folder), *left)), default=0)
         self._file: JournalFile | None = None
         self._segment: Segment | None = None
         self._offset = 0
@@ -350,8 +352,11 @@ def named_by(path: Path) -> tuple[set[int], dict[int, list[Record]]]:
 
 
 def run_of(path: Path) -> int:
-    """Which run wrote a segment; 0 if it has no record. Raises OSError."""
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC) + _FRAME.size + 8)
+    """Which run wrote a segment; 0 if it has no record, or is not there any more. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC) + _FRAME.size + 8)
+    except FileNotFoundError:
+        return 0
     run = head[len(MAGIC) + _FRAME.size :]
     return int.from_bytes(run, "little") if len(run) == 8 and head.startswith(MAGIC) else 0

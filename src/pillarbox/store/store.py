@@ -37,6 +37,7 @@ from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
+from pillarbox.store.retirement import Left
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.told import tell_filed
 from pillarbox.store.tx import Tx
@@ -91,22 +92,30 @@ class Store:
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
-            """Accounts that must not be opened, since their journal could not be replayed."""
+            """Accounts whose journal the start could not replay: that is tried again when one of them is opened."""
+            self.left = [journal_folder / name for name in place.left]
+            """The segments that stay for them."""
             if place.is_first:
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
+                self.left = replayed.left
                 for account, items, done in replayed.filed:
                     tell_filed(self.recorder, account, items, done)
             else:
                 generation = self.directory.generation()
-            left = journal.segments(journal_folder, str(place.number))
+            own = journal.segments(journal_folder, str(place.number))
+            left = Left([path for path in own if path not in self.left], self.left, place.has_duty)
             self._accounts = Accounts(
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
+            self._accounts.replay = partial(recovery.replay_late, self.left, generation)
+            self._accounts.tell_filed = lambda account, filed: tell_filed(
+                self.recorder, account, *filed
+            )
             self._notifier = Notifier(relay)
             self._relay = relay
             self._staged: dict[int, frozenset[int]] = {}
@@ -116,7 +125,9 @@ class Store:
             self._damage = Damage(self._address_of, clock)
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
-            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
+            self._journal = Journal(
+                journal_folder, str(place.number), journal_files or RealFiles(), self.left
+            )
             self._committer = Committer(
                 self._accounts,
                 self._journal,
@@ -137,7 +148,7 @@ class Store:
 
     async def put_left(self) -> None:
         """Let everybody see what an earlier process of this worker had taken, and wait for that (not for long);
-        begin to make it durable other than by its journal."""
+        begin to make it durable other than by its journal, and try again what the start could not replay."""
         await self._committer.put_left()
 
     def close_unused(self) -> None:

@@ -200,5 +200,7 @@ def _judge_account(
         advice = f"stop the server, then run: pillarbox check --repair {address}"
     else:
         found = f"its mail file takes no mail: {found}"
-        advice = "look at the disk and the server's log, then start the server anew"
+        advice = (
+            "see why in the server's log: make room, or end what has the file; it is tried again"
+        )
     return error("accounts", address, found, advice)
