@@ -127,6 +127,8 @@ class Replayed:
     unusable: set[int] = field(default_factory=set)
     """Accounts whose file could not be used: they must not be opened before a replay works."""
     segments: list[Path] = field(default_factory=list)
+    damaged: dict[Path, int] = field(default_factory=dict)
+    """Segments with damage, and how many octets that is."""
     left: list[Path] = field(default_factory=list)
     """Segments that name one of those."""
     filed: AllFiled = field(default_factory=list)
@@ -149,7 +151,9 @@ def replay(
     records: dict[int, _Records] = defaultdict(_Records)
     named_by: dict[Path, set[int]] = {}
     for path in journal.segments(folder):
-        named_by[path] = _collect(path, records)
+        named_by[path], lost_octets = _collect(path, records)
+        if lost_octets:
+            result.damaged[path] = lost_octets
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
             try:
@@ -194,10 +198,12 @@ def replay_late(
     return filed
 
 
-def _collect(path: Path, records: dict[int, _Records], only: int = 0) -> set[int]:
-    """Add a segment's records, or those of one account only; the accounts that it names. Raises OSError."""
+def _collect(path: Path, records: dict[int, _Records], only: int = 0) -> tuple[set[int], int]:
+    """Add a segment's records, or those of one account only; the accounts that it names, and how many octets of it are
+    lost. Raises OSError."""
     worker, names = journal.worker_of(path), set()
-    for record in journal.read_records(path.read_bytes()):
+    contents = journal.read_segment(path.read_bytes())
+    for record in contents.records:
         names.add(record.account)
         if only and record.account != only:
             continue
@@ -205,7 +211,7 @@ def _collect(path: Path, records: dict[int, _Records], only: int = 0) -> set[int
             records[record.account].numbered.append(record)
         else:
             records[record.account].taken[worker, record.run].append(record)
-    return names
+    return names, contents.lost_octets
 
 
 def _replay_into(

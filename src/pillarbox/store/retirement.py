@@ -19,7 +19,7 @@ from pillarbox.core.errors import Failure
 from pillarbox.store import database
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.intake import append_lacking
-from pillarbox.store.journal import Journal, Record, Segment, named_by, worker_of
+from pillarbox.store.journal import Journal, Record, Segment, keep_aside, named_by, worker_of
 from pillarbox.store.unit import Unit
 
 FIRST_PAUSE_S = 1.0
@@ -51,6 +51,13 @@ class _Waiting:
     segment: Segment
     lacking: set[int] | None = None
     """Accounts whose files may not have all that it took for them; None before it was read."""
+    lost_octets: int = 0
+    """It is damaged, and has to be kept aside."""
+
+    @property
+    def is_put(self) -> bool:
+        """All that can be read of it is in its files."""
+        return self.lacking == set() and not self.lost_octets
 
 
 @dataclass(slots=True)
@@ -91,7 +98,7 @@ class Retirement:
             waiting = [
                 each
                 for each in waiting
-                if each.lacking != set() or not await self._retire_once(each.segment)
+                if not each.is_put or not await self._retire_once(each.segment)
             ]
             if not waiting or is_last:
                 return
@@ -117,12 +124,12 @@ class Retirement:
         a file that has a message that was taken is held to have all before it."""
         failed: set[int] = set()
         for each in waiting:
-            if each.lacking == set():
+            if each.is_put:
                 continue
             try:
                 await self._put(each, failed)
             except FileNotFoundError:
-                each.lacking = set()  # another process was quicker
+                each.lacking, each.lost_octets = set(), 0  # another process was quicker
             except OSError as error:
                 self._stays(each.segment, 0, error)
                 return
@@ -131,16 +138,20 @@ class Retirement:
         """One of them, and note what failed. Raises OSError."""
         loop = asyncio.get_running_loop()
         path = each.segment.path
-        accounts, taken = await loop.run_in_executor(self.background, named_by, path)
+        named = await loop.run_in_executor(self.background, named_by, path)
         if each.lacking is None:
-            each.segment.accounts = accounts
-            each.lacking = accounts & (taken.keys() | self.accounts.unusable)
+            each.lost_octets = named.lost_octets
+            each.segment.accounts = named.accounts
+            each.lacking = named.accounts & (named.taken.keys() | self.accounts.unusable)
         worker = worker_of(path)
         wanted = sorted(each.lacking - failed)
         for start in range(0, len(wanted), MOST_AT_ONCE):
             some = wanted[start : start + MOST_AT_ONCE]
             done = await asyncio.gather(
-                *(self._append_left(account, worker, taken.get(account, [])) for account in some),
+                *(
+                    self._append_left(account, worker, named.taken.get(account, []))
+                    for account in some
+                ),
                 return_exceptions=True,
             )
             for account, error in zip(some, done, strict=True):
@@ -149,6 +160,9 @@ class Retirement:
                     continue
                 failed.add(account)
                 self._stays(each.segment, account, error)
+        if each.lost_octets:
+            await loop.run_in_executor(self.background, keep_aside, path, each.lost_octets)
+            each.lost_octets = 0
 
     async def _append_left(self, account: int, worker: str, records: list[Record]) -> None:
         """Put what an earlier process had taken, and not yet put, into the file; where the start could not replay an

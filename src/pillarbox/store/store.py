@@ -1,6 +1,7 @@
 """The store of one server, as its sessions see it. See the package for the rules."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ from pillarbox.store.unit import Unit, nothing
 from pillarbox.trace.recorder import Recorder
 
 T = TypeVar("T")
+
+log = logging.getLogger("pillarbox.store")
 
 CACHES_OCTETS = 512 << 20
 """Of what SQLite keeps in memory, for all workers together: without a bound, thousands of open files would take
@@ -491,19 +494,27 @@ def remove_account_files(data_dir: Path, account: int) -> None:
 
 
 def _recover(
-    accounts: Path, journal: Path, directory: Directory, now_s: int, vfs: str | None
+    accounts: Path, folder: Path, directory: Directory, now_s: int, vfs: str | None
 ) -> tuple[int, recovery.Replayed]:
     """Replay what an unclean stop left. The new generation is saved before the journal goes."""
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
     try:
-        replayed = recovery.replay(pool, journal, generation + 1, now_s)
+        replayed = recovery.replay(pool, folder, generation + 1, now_s)
     finally:
         pool.close()
     if replayed.segments or replayed.unusable:
         generation += 1
         directory.save_generation(generation)
+        for path, lost_octets in replayed.damaged.items():
+            try:
+                journal.keep_aside(path, lost_octets)
+            except OSError as error:
+                log.error(
+                    "the damaged journal %s stays: it cannot be kept aside: %s", path.name, error
+                )
+                replayed.segments = [each for each in replayed.segments if each != path]
         for path in replayed.segments:
             path.unlink()
-        database.sync_folder(journal)
+        database.sync_folder(folder)
     return generation, replayed

@@ -162,8 +162,11 @@ def test_a_file_that_another_has_locked_is_waited_for_without_a_sync_of_its_own(
         assert (await asyncio.wait_for(waiting, 5)).uid == 2
         os.close(other)
         assert set(levels) == {"NORMAL"}
-        octets = b"".join(path.read_bytes() for path in journal.segments(tmp_path / "journal"))
-        records = [(one.account, one.uid) for one in journal.read_records(octets)]
+        records = [
+            (one.account, one.uid)
+            for path in journal.segments(tmp_path / "journal")
+            for one in journal.read_segment(path.read_bytes()).records
+        ]
         assert sorted(records) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
     run(tmp_path, scenario)
