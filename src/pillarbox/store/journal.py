@@ -14,16 +14,18 @@ What does not check is passed over. Mostly it was being written when the power w
 later record says that it was on the disk, it is damage (`Contents.lost_octets`).
 """
 
+import errno
 import logging
 import os
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from pillarbox.core.errors import DiskFull
+from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.database import sync_folder
 
@@ -40,6 +42,10 @@ KEPT = "journal-"
 
 _FIRST_OCTETS = 4096
 """Of a segment: its first record begins there."""
+
+TOLD_AGAIN_S = 60.0
+"""From one line on a journal that cannot be written to the next."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 MOST_PIECES = 1000
 """That one system call writes (Linux: IOV_MAX is 1024)."""
@@ -333,6 +339,8 @@ class Journal:
         self._segment: Segment | None = None
         self._offset = 0
         self._allocated = 0
+        self._told_again = 0.0
+        """When the log shall hear once more that the journal cannot be written (monotonic)."""
         folder.mkdir(mode=0o700, exist_ok=True)
 
     @property
@@ -341,7 +349,8 @@ class Journal:
         return self._offset
 
     def reserve(self, octets: int) -> None:
-        """Make sure that so many octets can be written. Raises DiskFull: nothing has changed then."""
+        """Make sure that so many octets can be written. Raises Unavailable (DiskFull where that is why): nothing has
+        changed then."""
         try:
             if self._file is None:
                 self._start_segment()
@@ -352,7 +361,16 @@ class Journal:
                 self._file.allocate(size)
                 self._allocated = size
         except OSError as error:
-            raise DiskFull from error
+            raise self._why_not(error) from error
+
+    def _why_not(self, error: OSError) -> Unavailable:
+        if error.errno in _NO_ROOM:
+            return DiskFull()
+        now = time.monotonic()
+        if now >= self._told_again:
+            self._told_again = now + TOLD_AGAIN_S
+            log.error("no mail is taken: the journal cannot be written: %s", error)
+        return Unavailable("mail cannot be stored now", "UNAVAILABLE")
 
     @property
     def last_sequence(self) -> int:

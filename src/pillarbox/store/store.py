@@ -496,25 +496,35 @@ def remove_account_files(data_dir: Path, account: int) -> None:
 def _recover(
     accounts: Path, folder: Path, directory: Directory, now_s: int, vfs: str | None
 ) -> tuple[int, recovery.Replayed]:
-    """Replay what an unclean stop left. The new generation is saved before the journal goes."""
+    """Replay what an unclean stop left, in `folder`. The new generation is saved before the journal goes. Raises
+    Unavailable."""
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
     try:
+        if journal.segments(folder):
+            database.ensure_writable(folder)  # else each start would skip numbers
         replayed = recovery.replay(pool, folder, generation + 1, now_s)
+        if replayed.segments or replayed.unusable:
+            generation += 1
+            directory.save_generation(generation)
+            _remove_replayed(replayed)
+            database.sync_folder(folder)
+    except OSError as error:
+        raise Unavailable(
+            f"{error.filename or folder} cannot be used: {error.strerror or error}"
+        ) from error
     finally:
         pool.close()
-    if replayed.segments or replayed.unusable:
-        generation += 1
-        directory.save_generation(generation)
-        for path, lost_octets in replayed.damaged.items():
-            try:
-                journal.keep_aside(path, lost_octets)
-            except OSError as error:
-                log.error(
-                    "the damaged journal %s stays: it cannot be kept aside: %s", path.name, error
-                )
-                replayed.segments = [each for each in replayed.segments if each != path]
-        for path in replayed.segments:
-            path.unlink()
-        database.sync_folder(folder)
     return generation, replayed
+
+
+def _remove_replayed(replayed: recovery.Replayed) -> None:
+    """Raises OSError."""
+    for path, lost_octets in replayed.damaged.items():
+        try:
+            journal.keep_aside(path, lost_octets)
+        except OSError as error:
+            log.error("the damaged journal %s stays: it cannot be kept aside: %s", path.name, error)
+            replayed.segments = [each for each in replayed.segments if each != path]
+    for path in replayed.segments:
+        path.unlink()

@@ -1,5 +1,7 @@
 """A journal that is damaged loses what stands there and nothing else, and somebody hears of it."""
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from test_workers import run as run_workers
 from test_workers import second, take_and_be_killed, uids
 
 from pillarbox.cli.doctor.machine import _accounts
+from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal
 from pillarbox.store.check import check_store
 from pillarbox.store.store import Store
@@ -94,6 +97,29 @@ def test_a_torn_end_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     run(folder, after)
     assert journal.kept_aside(folder) == []
     assert caplog.text == ""
+
+
+def test_a_journal_that_cannot_be_removed_is_told_at_the_start_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leave_unclean(tmp_path, [1])
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(Unavailable, match=r"journal/1-.* cannot be used: Read-only file"):
+            Store(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_, **__: False)
+        with pytest.raises(Unavailable, match=r"may not write into .*journal, which belongs"):
+            Store(folder)
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == [0, 1]
+
+    run(folder, after)
 
 
 def test_the_damaged_journal_of_a_killed_worker_is_kept_too(

@@ -1,5 +1,6 @@
 """Journal records: what is whole is read, what is torn or damaged ends the segment."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store import journal
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import make_content
@@ -175,6 +176,22 @@ def test_a_full_disk_shows_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="full"):
         made.reserve(10)
     assert journal.segments(tmp_path / "journal") == []
+
+
+def test_a_journal_that_cannot_be_written_for_another_reason_does_not_say_that_the_disk_is_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class ReadOnly(journal.RealFiles):
+        def open(self, path: Path) -> journal.JournalFile:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    made = journal.Journal(tmp_path / "journal", "1", ReadOnly())
+    for _ in range(2):
+        with pytest.raises(Unavailable) as raised:
+            made.reserve(10)
+        assert not isinstance(raised.value, DiskFull)
+        assert raised.value.code == "UNAVAILABLE"
+    assert caplog.text.count("Read-only file system") == 1
 
 
 def test_a_cut_segment_is_followed_by_a_new_one(tmp_path: Path) -> None:
