@@ -97,7 +97,10 @@ def open_to_read(path: Path) -> apsw.Connection:
 
 
 def _has_room(folder: Path) -> bool:
-    found = os.statvfs(folder)
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True  # that is not what is wrong
     return found.f_bavail * found.f_frsize >= LEAST_ROOM_OCTETS
 
 

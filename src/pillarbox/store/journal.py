@@ -495,7 +495,9 @@ def keep_aside(path: Path, lost_octets: int) -> None:
     """Give a damaged segment a second name in the folder `aside`, durably, before it goes; the log tells once. Blocks.
     Raises OSError."""
     folder = path.parent.parent / ASIDE
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
     kept = folder / f"{KEPT}{path.stem}-{path.stat().st_mtime_ns}.log"
     try:
         kept.hardlink_to(path)

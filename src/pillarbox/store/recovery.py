@@ -19,7 +19,7 @@ import apsw
 
 from pillarbox.core import flags as flag
 from pillarbox.core.errors import Unavailable
-from pillarbox.store import appending, journal, mailboxes
+from pillarbox.store import appending, database, journal, mailboxes
 from pillarbox.store.accounts import AccountFile, Accounts, Filed
 from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_all, append_of, find_lacking
@@ -180,6 +180,11 @@ def replay_late(
     """The same for one account that was unusable, while the server runs: what had no numbers, with those that it got.
     `segments` are those that the start left, and no others: what running workers have taken is not lacking. Blocks.
     Raises apsw.Error, Unavailable."""
+    file.lock()
+    try:
+        database.migrate(file.writer, "account")
+    finally:
+        file.unlock()
     with file.writer:  # a file that takes nothing says so before all segments are read
         file.writer.execute("UPDATE account_state SET generation = generation")
     records: dict[int, _Records] = defaultdict(_Records)

@@ -161,8 +161,11 @@ class Retirement:
                 failed.add(account)
                 self._stays(each.segment, account, error)
         if each.lost_octets:
-            await loop.run_in_executor(self.background, keep_aside, path, each.lost_octets)
-            each.lost_octets = 0
+            try:
+                await loop.run_in_executor(self.background, keep_aside, path, each.lost_octets)
+                each.lost_octets = 0
+            except OSError as error:
+                self._stays(each.segment, 0, error)
 
     async def _append_left(self, account: int, worker: str, records: list[Record]) -> None:
         """Put what an earlier process had taken, and not yet put, into the file; where the start could not replay an
@@ -207,7 +210,9 @@ class Retirement:
         if self.tell_damage(account, error) or (segment.path, account) in self._told:
             return
         self._told.add((segment.path, account))
-        who = f"account {account} takes no mail" if account else "it cannot be read or removed"
+        who = (
+            f"account {account} takes no mail" if account else "it cannot be read, kept or removed"
+        )
         log.error(
             "journal %s stays for now, and is tried again: %s: %s", segment.path.name, who, error
         )
