@@ -267,7 +267,7 @@ def _why_not(path: Path, error: Unavailable) -> str:
 def ensure_writable(folder: Path) -> None:
     """Raises Unavailable with what to do where no file can be made or removed in a folder that is there."""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        raise Unavailable(f"the disk of {folder} is read-only")
+        raise Unavailable(f"the disk of {folder} is read-only; mount it read-write")
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         owner, us = user_name(folder.stat().st_uid), user_name(os.geteuid())
         deed = f"chmod u+rwx {folder}" if owner == us else f"chown -R {us}: {folder}"

@@ -7,7 +7,7 @@ mostly for want of room or because another program has the file, is tried again 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -131,7 +131,7 @@ class Retirement:
             except FileNotFoundError:
                 each.lacking, each.lost_octets = set(), 0  # another process was quicker
             except OSError as error:
-                self._stays(each.segment, 0, error)
+                self._stays(each.segment, {0: error})
                 return
 
     async def _put(self, each: _Waiting, failed: set[int]) -> None:
@@ -144,6 +144,7 @@ class Retirement:
             each.segment.accounts = named.accounts
             each.lacking = named.accounts & (named.taken.keys() | self.accounts.unusable)
         worker = worker_of(path)
+        errors: dict[int, BaseException] = {}
         wanted = sorted(each.lacking - failed)
         for start in range(0, len(wanted), MOST_AT_ONCE):
             some = wanted[start : start + MOST_AT_ONCE]
@@ -157,15 +158,16 @@ class Retirement:
             for account, error in zip(some, done, strict=True):
                 if error is None:
                     each.lacking.discard(account)
-                    continue
-                failed.add(account)
-                self._stays(each.segment, account, error)
+                else:
+                    errors[account] = error
+        failed |= errors.keys()
+        self._stays(each.segment, errors)
         if each.lost_octets:
             try:
                 await loop.run_in_executor(self.background, keep_aside, path, each.lost_octets)
                 each.lost_octets = 0
             except OSError as error:
-                self._stays(each.segment, 0, error)
+                self._stays(each.segment, {0: error})
 
     async def _append_left(self, account: int, worker: str, records: list[Record]) -> None:
         """Put what an earlier process had taken, and not yet put, into the file; where the start could not replay an
@@ -181,19 +183,21 @@ class Retirement:
     async def _retire_once(self, segment: Segment) -> bool:
         """Whether it is gone."""
         loop = asyncio.get_running_loop()
+        errors: dict[int, BaseException] = {}
         for account in sorted(segment.accounts):
             path = self.accounts.path(account)
             try:
                 if not path.exists() or await self._sync(account, path, segment):
                     segment.accounts.discard(account)
             except (apsw.Error, Failure) as error:
-                self._stays(segment, account, error)
+                errors[account] = error
+        self._stays(segment, errors)
         if segment.accounts:
             return False
         try:
             await loop.run_in_executor(self.background, self.journal.remove, segment)
         except OSError as error:
-            self._stays(segment, 0, error)
+            self._stays(segment, {0: error})
             return False
         return True
 
@@ -205,17 +209,23 @@ class Retirement:
         await loop.run_in_executor(self.background, checkpoint, path, self.accounts.vfs)
         return True
 
-    def _stays(self, segment: Segment, account: int, error: BaseException) -> None:
-        """Tell it once of each account (0: of the segment itself)."""
-        if self.tell_damage(account, error) or (segment.path, account) in self._told:
+    def _stays(self, segment: Segment, errors: Mapping[int, BaseException]) -> None:
+        """One line of all accounts (0: the segment itself) of which there was none."""
+        news = {
+            account: error
+            for account, error in errors.items()
+            if not self.tell_damage(account, error) and (segment.path, account) not in self._told
+        }
+        if not news:
             return
-        self._told.add((segment.path, account))
+        self._told.update((segment.path, account) for account in news)
+        account, error = next(iter(news.items()))
         who = (
             f"account {account} takes no mail" if account else "it cannot be read, kept or removed"
         )
-        log.error(
-            "journal %s stays for now, and is tried again: %s: %s", segment.path.name, who, error
-        )
+        more = f" (and {len(news) - 1} more)" if len(news) > 1 else ""
+        name = segment.path.name
+        log.error("journal %s stays for now, and is tried again: %s%s: %s", name, who, more, error)
 
 
 def checkpoint(path: Path, vfs: str | None) -> None:
