@@ -30,6 +30,7 @@ class Orders(msgspec.Struct):
     workers: int
     is_first: bool
     unusable: list[int]
+    left: list[str]
     lock: int
     memory: int
     sockets: dict[str, list[int]]
@@ -45,7 +46,14 @@ class Orders(msgspec.Struct):
 
     def workplace(self) -> Workplace:
         """With what the descriptors stand for; they belong to it from now on."""
-        place = Place(self.number, self.workers, self.is_first, frozenset(self.unusable), self.lock)
+        place = Place(
+            self.number,
+            self.workers,
+            self.is_first,
+            frozenset(self.unusable),
+            tuple(self.left),
+            self.lock,
+        )
         shared = Shared(open_memory(self.memory), place)
         hints = Hints(shared, socket.socket(fileno=self.hints_in), _sockets(self.hints_out))
         balance = Balance(
@@ -71,6 +79,8 @@ class Ready(msgspec.Struct):
 
     unusable: list[int]
     """Accounts whose journal could not be replayed."""
+    left: list[str] = []
+    """The segments that stayed for them."""
     why_not: str = ""
 
 

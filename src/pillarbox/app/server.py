@@ -134,8 +134,7 @@ class Server:
             workplace.hints.listen(store.hinted, store.catch_up)
         if place.is_first:
             run.wipe(config.data_path / "run.db")
-        else:
-            await store.put_left()
+        await store.put_left()
         widen_descriptor_table()  # the store has raised its limit
         if store.recovered_messages:
             log.info("%d messages were recovered from the journal", store.recovered_messages)

@@ -80,6 +80,7 @@ class Supervisor:
     _memory: int = -1
     _workers: list[_Worker] = field(default_factory=list)
     _unusable: list[int] = field(default_factory=list)
+    _left: list[str] = field(default_factory=list)
     _has_begun: bool = False
     """The first worker has recovered and tidied; it never happens again in this run."""
     _was_announced: bool = False
@@ -176,6 +177,7 @@ class Supervisor:
             self.workers,
             not self._has_begun,
             self._unusable,
+            self._left,
             self.footing.lock,
             self._memory,
             {name: [sock.fileno() for sock in bound] for name, bound in worker.sockets.items()},
@@ -210,7 +212,7 @@ class Supervisor:
             return  # it was told so, and the others are not needed any more
         if not self._has_begun:
             self._has_begun = True
-            self._unusable = message.unusable
+            self._unusable, self._left = message.unusable, message.left
             for other in self._workers[1:]:
                 self._spawn(other)
         if not self._was_announced and all(each.is_ready for each in self._workers):

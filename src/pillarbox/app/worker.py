@@ -31,7 +31,10 @@ def main(descriptor: int) -> int:
     def announce(server: Server) -> None:
         assert server.store is not None
         asyncio.get_running_loop().add_reader(supervisor, _end_at_once)
-        supervisor.sendall(encode(Ready(sorted(server.store.unusable))))
+        store = server.store
+        supervisor.sendall(
+            encode(Ready(sorted(store.unusable), [path.name for path in store.left]))
+        )
 
     try:
         code = run(orders.config, announce, workplace=orders.workplace())

@@ -189,7 +189,7 @@ class Notices:
             postmaster = Address("postmaster", domain)
             found = resolve(directory, postmaster, self.hostname, relay=False)
         if isinstance(found, Reply):
-            log.warning("report=%s: nobody can be told: %s", report_id, found.told)
+            log.warning("report=%s: nobody can be told: %s", report_id, found.text)
             return
         if found.elsewhere:
             message = OutgoingMessage(report_id, "", built.octets)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import resource
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ import apsw
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.core.memory import give_back
 from pillarbox.store import database, mailboxes
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.tx import Tx
 
 DESCRIPTORS_PER_FILE = 8  # database and WAL for writer and reader, shared memory, lock, WAL to sync
@@ -29,8 +31,15 @@ MOST_OPEN_FILES = 4000
 CACHE_KIB = 2048
 """Of pages that a connection keeps in memory; `database.bound_caches` has a bound for all."""
 
+RETRY_S = 5.0
+"""Before what a start could not put into a file is tried again."""
+
 KEPT_OPEN = 16
 """Files that stay open although nobody uses them: each takes some 400 KiB, and less than a millisecond to open."""
+
+
+Filed = tuple[list[Append], list[Appended]]
+"""What was appended, and the numbers that it got."""
 
 
 class AccountFile:
@@ -39,6 +48,7 @@ class AccountFile:
     __slots__ = (
         "account",
         "busy",
+        "filed",
         "keyword_names",
         "level",
         "lock_descriptor",
@@ -64,6 +74,8 @@ class AccountFile:
         self.reader: apsw.Connection | None = None
         self.busy = False
         """The committer is at work on it, perhaps in a thread."""
+        self.filed: list[Filed] = []
+        """What opening it put into it, until that is told."""
         self.used = 0
         """In which round (`Accounts.close_unused`)."""
         self.pins = 0
@@ -163,7 +175,13 @@ class Accounts:
         self._template = b""
         self._template_lock = threading.Lock()
         self.unusable: set[int] = set()
-        """Accounts whose journal could not be replayed: opening them would give numbers twice."""
+        """Accounts that lack what the start found in the journals: to use them as they are would give numbers twice."""
+        self.replay: Callable[[AccountFile, int], list[Filed]] = _replay_nothing
+        """Puts that into a file, now that it is opened again; see `recovery.replay_late`."""
+        self.tell_filed: Callable[[int, Filed], None] = lambda _account, _filed: None
+        """Hears of what that appended."""
+        self._failed: dict[int, tuple[float, Unavailable]] = {}
+        """Unusable accounts: why, and until when nobody tries again (monotonic)."""
 
     def path(self, account: int) -> Path:
         return account_path(self._folder, account)
@@ -206,6 +224,9 @@ class Accounts:
         file.used = self._round
         file.unsynced = self._unsynced.pop(account, 0)
         opening.set_result(None)
+        for filed in file.filed:
+            self.tell_filed(account, filed)
+        file.filed = []
         if surplus:
             self._close_soon(surplus)
 
@@ -219,10 +240,21 @@ class Accounts:
         return file
 
     def _open_file(self, account: int, now_s: int) -> AccountFile:
-        if account in self.unusable:
-            raise Unavailable(
-                "the mail file could not be recovered; ask the administrator", "CONTACTADMIN"
-            )
+        if account not in self.unusable:
+            return self._open_at_once(account, now_s)
+        until, why = self._failed.get(account, (0.0, None))
+        if why is not None and time.monotonic() < until:
+            raise why.with_traceback(None)
+        try:
+            file = self._open_at_once(account, now_s)
+        except Unavailable as failure:
+            self._failed[account] = time.monotonic() + RETRY_S, failure
+            raise
+        self.unusable.discard(account)
+        self._failed.pop(account, None)
+        return file
+
+    def _open_at_once(self, account: int, now_s: int) -> AccountFile:
         path = self.path(account)
         try:
             if not path.parent.exists():
@@ -239,6 +271,8 @@ class Accounts:
         except OSError as error:
             raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
         try:
+            if account in self.unusable:
+                file.filed = self.replay(file, now_s)
             self._prepare(file, now_s)
         except apsw.Error as error:
             file.close()
@@ -342,6 +376,10 @@ class Accounts:
         files = list(self._open.values())
         self._open.clear()
         _close(files)
+
+
+def _replay_nothing(_file: AccountFile, _now_s: int) -> list[Filed]:
+    return []
 
 
 def _close_for_good(files: Iterable[AccountFile]) -> None:

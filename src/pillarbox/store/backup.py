@@ -43,7 +43,7 @@ from pillarbox.trace.file import is_trace
 UNFINISHED = ".unfinished"
 """Where a backup is until all of it is on the disk."""
 
-ASIDE = "aside"
+ASIDE = journal.ASIDE
 """In the data folder: account files that a restore or a repair took out of use."""
 
 MOST_NAMED = 5

@@ -176,6 +176,5 @@ def _in_one_line(found: list[str]) -> str:
 
 def _check_journal(folder: Path) -> Iterator[str]:
     for path in journal.segments(folder):
-        octets = path.read_bytes()
-        if octets and not octets.startswith(journal.MAGIC):
-            yield f"journal/{path.name} is not a journal"
+        if lost_octets := journal.read_segment(path.read_bytes()).lost_octets:
+            yield f"journal/{path.name} is damaged: {lost_octets} octets of it cannot be read"

@@ -15,12 +15,11 @@ journal, or of a log by the kernel, is fatal: the process must stop.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import apsw
@@ -40,7 +39,7 @@ from pillarbox.store.journal import (
     run_of,
 )
 from pillarbox.store.quota import Usage
-from pillarbox.store.retirement import Retirement, checkpoint
+from pillarbox.store.retirement import Left, Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.told import tell_filed
 from pillarbox.store.tx import Tx
@@ -121,19 +120,19 @@ class Committer:
         notify: Notify,
         is_watched: Callable[[int], bool],
         on_fatal: Callable[[BaseException], None],
-        left: Sequence[Path],
+        left: Left,
         mark_behind: Callable[[int, int], None],
         most_unsynced: int,
         times: Mapping[str, Histogram],
         recorder: Recorder,
         tell_damage: Callable[[int, BaseException], bool],
     ) -> None:
-        """`is_watched`: whether a session wants to know at once what comes for an account. `left`: segments of an
-        earlier process of this worker, which was killed while others went on. `mark_behind`: see `Intake`.
+        """`is_watched`: whether a session wants to know at once what comes for an account. `mark_behind`: see `Intake`.
         `most_unsynced`: of `recovery.MOST_UNSYNCED`, the share of this process. `times`: how long commits take, by
         "journal" and "account". `tell_damage`: see `Damage.tell`."""
         self._times = times
-        runs = {run for path in left if (run := run_of(path))}
+        self._tell_damage = tell_damage
+        runs = {run for path in (*left.own, *left.of_start) if (run := run_of(path))}
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
         self._arrivals: list[_Arrival] = []
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -154,7 +153,7 @@ class Committer:
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._retirement = Retirement(
-            accounts, journal, self._background, self.submit, self._has_put
+            accounts, journal, self._background, self.submit, self._has_put, self._tell_damage
         )
         self._checkpointing: set[int] = set()
         self._opening: set[int] = set()
@@ -165,7 +164,6 @@ class Committer:
         self._left = left
         self._most_unsynced = most_unsynced
         self._recorder = recorder
-        self._tell_damage = tell_damage
         self._failed: BaseException | None = None
 
     def submit(self, account: int, unit: Unit) -> None:
@@ -606,12 +604,16 @@ class Committer:
 
     async def put_left(self) -> None:
         """Put into their files what an earlier process of this worker had taken, before anybody reads them here, and
-        begin to sync what its journal names."""
-        left, self._left = self._left, ()
-        if not left:
+        begin to sync what its journal names; begin to try again what the start could not replay."""
+        left, self._left = self._left, Left()
+        if left.of_start and left.has_duty:
+            self._start(
+                self._retirement.retire_left(left.of_start, asyncio.Event(), is_first=False)
+            )
+        if not left.own:
             return
         when_put = asyncio.Event()
-        self._start(self._retirement.retire_left(left, when_put))
+        self._start(self._retirement.retire_left(left.own, when_put))
         with suppress(TimeoutError):
             await asyncio.wait_for(when_put.wait(), LONGEST_PUT_S)
 
@@ -646,6 +648,7 @@ class Committer:
 
     async def close(self) -> None:
         """Finish what waits, sync every file that the journal names, and remove the journal."""
+        self._retirement.stop()
         await self._quiet()
         if self._failed is None:
             for account in self._intake:

@@ -35,6 +35,8 @@ DAMAGED_CODE = "CORRUPTION"
 _SINGLE = ("directory", "queue", "logins")
 """The files that no repair makes anew."""
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+_WITHOUT_ROOM = (apsw.CantOpenError, apsw.IOError)
+"""What SQLite says, too, where it has no room for the files beside one."""
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
@@ -47,6 +49,7 @@ def connect(
 ) -> apsw.Connection:
     """Open an existing file in WAL mode at synchronous NORMAL. Raises Unavailable."""
     try:
+        _ensure_not_empty(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
         connection.set_busy_timeout(timeout_ms)
         _set(connection, "journal_mode", "wal")
@@ -76,6 +79,7 @@ def octets_in_memory() -> int:
 def open_to_read(path: Path) -> apsw.Connection:
     """A connection that changes nothing, in a thread or another program; on a read-only disk too, where all that was
     written is in the file itself. Raises apsw.Error."""
+    _ensure_not_empty(path)
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     try:
@@ -92,6 +96,26 @@ def open_to_read(path: Path) -> apsw.Connection:
         raise
     connection.pragma("query_only", "ON")
     return connection
+
+
+def _has_room(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True  # that is not what is wrong
+    return found.f_bavail * found.f_frsize >= LEAST_ROOM_OCTETS
+
+
+def _ensure_not_empty(path: Path) -> None:
+    """A file gets its name once it is whole (`create`), so one without an octet has lost all that it had; SQLite would
+    take it for a new one. Raises apsw.NotADBError."""
+    if is_empty(path):
+        raise apsw.NotADBError("the file is empty")
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file is there without an octet."""
+    return path.exists() and path.stat().st_size == 0
 
 
 def _has_octets(path: Path) -> bool:
@@ -112,24 +136,15 @@ def _set(connection: apsw.Connection, name: str, value: int | str, give: str | N
 def unavailable(error: apsw.Error, path: Path | None = None) -> Unavailable:
     """What a client may be told of an error of the database, and what the administrator."""
     told = _why_not(path, error) if path is not None else ""
-    if isinstance(error, apsw.FullError) or _is_for_lack_of_room(error, path):
+    if isinstance(error, apsw.FullError) or (
+        isinstance(error, _WITHOUT_ROOM) and path is not None and not _has_room(path.parent)
+    ):
         return DiskFull(told)
     if isinstance(error, _DAMAGED):
         return Unavailable("the mail file is damaged; ask the administrator", DAMAGED_CODE, told)
     if isinstance(error, apsw.BusyError):
         return Unavailable("the mail file is busy; try again", "UNAVAILABLE", told)
     return Unavailable("the mail file cannot be used now", "UNAVAILABLE", told)
-
-
-def _is_for_lack_of_room(error: apsw.Error, path: Path | None) -> bool:
-    """SQLite cannot open a file on a full disk, and does not say why."""
-    if path is None or not isinstance(error, _ERRORS_OF_THE_DISK):
-        return False
-    try:
-        found = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < LEAST_ROOM_OCTETS
 
 
 def is_damage(error: BaseException) -> bool:
@@ -244,21 +259,28 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
         return f"{path} is busy: another program has it for long"
     folder, us = path.parent, user_name(os.geteuid())
     if folder.exists():
-        found = os.statvfs(folder)
-        if isinstance(cause, apsw.FullError) or found.f_bavail * found.f_frsize < LEAST_ROOM_OCTETS:
+        if isinstance(cause, apsw.FullError) or not _has_room(folder):
             return f"{path}: the disk is full: make room where {folder} is"
-        if found.f_flag & os.ST_RDONLY:
-            return f"{path} cannot be used now: the disk of {folder} is read-only"
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            owner = user_name(folder.stat().st_uid)
-            deed = f"chmod u+rwx {folder}" if owner == us else f"chown -R {us}: {folder}"
-            return (
-                f"{path}: {us} may not write into {folder}, which belongs to {owner}; run: {deed}"
-            )
+        try:
+            ensure_writable(folder)
+        except Unavailable as failure:
+            return f"{path} cannot be used now: {failure.text}"
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
             return f"{name}: {us} may not read and write it; run: chown {us}: {name} && chmod 600 {name}"
     return f"{path} cannot be used now: {cause}"
+
+
+def ensure_writable(folder: Path) -> None:
+    """Raises Unavailable with what to do where no file can be made or removed in a folder that is there."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise Unavailable(f"the disk of {folder} is read-only; mount it read-write")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        owner, us = user_name(folder.stat().st_uid), user_name(os.geteuid())
+        deed = f"chmod u+rwx {folder}" if owner == us else f"chown -R {us}: {folder}"
+        raise Unavailable(
+            f"{us} may not write into {folder}, which belongs to {owner}; run: {deed}"
+        )
 
 
 def user_name(uid: int) -> str:

@@ -62,8 +62,8 @@ def canonical_address(address: str) -> str:
 
 
 def _ensure_not_lost(path: Path) -> None:
-    is_there = path.exists() and path.stat().st_size > 0
-    if not is_there and any(path.parent.glob("accounts/*/*.db")):
+    is_lost = not path.exists() or database.is_empty(path)
+    if is_lost and any(path.parent.glob("accounts/*/*.db")):
         raise Refused(
             f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
             " restore it from a backup, or move that folder away to begin anew"
@@ -85,6 +85,8 @@ class Directory:
         """Raises Refused where the directory was lost: a new one would give the mail of its accounts to others.
         Raises Unavailable."""
         _ensure_not_lost(path)
+        if database.is_empty(path):
+            path.unlink()  # nothing was in it
         self.file = DirectoryFile(path, clock=clock, vfs=vfs)
         self.credentials = Credentials(self.file)
         self.bans = Bans(self.file)

@@ -209,6 +209,8 @@ def find_lacking(tx: Tx, worker: str, run: int, records: Iterable[Record]) -> li
 
 def append_lacking(tx: Tx, worker: str, records: list[Record]) -> int:
     """Append what of one run is not in the file; returns how many messages that were."""
+    if not records:
+        return 0
     run = records[0].run
     batch = find_lacking(tx, worker, run, records)
     if batch:

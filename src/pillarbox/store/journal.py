@@ -4,20 +4,28 @@ Account files are committed without a sync; what makes an append durable is its 
 that waits. Segments are `journal/WORKER-NNNNNN.log`. A segment is removed once every account file that it names is
 synced; a clean stop removes all, so a segment found at start means an unclean stop (`recovery`).
 
-A record: length and CRC-32 of the rest (4 octets each), the fixed numbers, the variable texts, header fields put in
-front, message. The first record that does not check ends a segment: it was never acknowledged. What was taken and not
-yet put into its file (`intake`) has a UID of 0, and for a ModSeq its sequence in the run, one process of the worker.
+A record: a frame, the fixed numbers, the variable texts, header fields put in front, message. The frame has the length
+of the rest, how much of the segment was on the disk when it was written, the rest's CRC-32, and a CRC-32 of its own,
+which holds at this place of this run's segments only: a copy of a journal in a message is no record. What was taken
+and not yet put into its file (`intake`) has a UID of 0, and for a ModSeq its sequence in the run, one process of the
+worker.
+
+What does not check is passed over. Mostly it was being written when the power went, and nobody was told of it; if a
+later record says that it was on the disk, it is damage (`Contents.lost_octets`).
 """
 
+import errno
+import logging
 import os
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from pillarbox.core.errors import DiskFull
+from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.database import sync_folder
 
@@ -27,21 +35,43 @@ SEGMENT_OCTETS = 64 << 20
 ALLOCATION_OCTETS = 8 << 20
 """Room is taken in steps of this, so that a full disk shows before anything was changed."""
 
+ASIDE = "aside"
+"""Folder of files that were taken out of use."""
+KEPT = "journal-"
+"""How the names of damaged segments begin there."""
+
+_FIRST_OCTETS = 4096
+"""Of a segment: its first record begins there."""
+
+TOLD_AGAIN_S = 60.0
+"""From one line on a journal that cannot be written to the next."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 MOST_PIECES = 1000
 """That one system call writes (Linux: IOV_MAX is 1024)."""
 
-MAGIC = b"pillarbox journal 2\n"
+MAGIC = b"pillarbox journal 3\n"
 
-_FRAME = struct.Struct("<II")
+_FRAME = struct.Struct("<4sIIII")
+"""_MARK, length of the rest, octets of the segment that were durable before, CRC-32 of the rest, of the frame."""
+_MARK = b"\xf7rec"
+"""Frames are found by it behind damage."""
+_BOUND = struct.Struct("<8sIIII")
+"""What the CRC-32 of a frame is of: run, as it stands in the record, place in the segment, and the three before it."""
+RUN_OCTETS = 8
+"""Of a record, the first."""
+
 _NUMBERS = struct.Struct("<QQIIIQqQIHHI")
 # run, account, mailbox, uidvalidity, uid, modseq, internaldate, savedate, flags, then the lengths of
 # keywords, delivery key and prefix
 
 
+log = logging.getLogger("pillarbox.store")
+
 Octets = bytes | memoryview
 
-Framed = tuple[bytes, Octets]
-"""A record as it is written: all that stands in front of the message, and the message."""
+Framed = tuple[bytes, Octets, int]
+"""A record without its frame: all that stands in front of the message, the message, and their CRC-32."""
 
 
 @dataclass(slots=True)
@@ -89,59 +119,130 @@ def format_record(run: int, account: int, item: Append, given: Appended, savedat
             item.prefix,
         )
     )
-    checksum = crc32(octets, crc32(head))
-    return _FRAME.pack(len(head) + len(octets), checksum) + head, octets
+    return head, octets, crc32(octets, crc32(head))
 
 
 def framed_size(record: Framed) -> int:
-    """Octets of a record."""
-    return len(record[0]) + len(record[1])
+    """Octets of a record in the journal."""
+    return _FRAME.size + len(record[0]) + len(record[1])
 
 
-def read_records(octets: bytes) -> Iterator[Record]:
-    """The records of a segment, up to the first that does not check."""
-    if not octets.startswith(MAGIC):
-        return
-    position = len(MAGIC)
-    while position + _FRAME.size <= len(octets):
-        length, checksum = _FRAME.unpack_from(octets, position)
-        position += _FRAME.size
-        rest = octets[position : position + length]
-        if length < _NUMBERS.size or len(rest) < length or crc32(rest) != checksum:
-            return
-        position += length
-        (
-            run,
-            account,
-            mailbox,
-            uidvalidity,
-            uid,
-            modseq,
-            internaldate,
-            savedate,
-            flags,
-            words_size,
-            key_size,
-            prefix_size,
-        ) = _NUMBERS.unpack_from(rest)
-        key_start = _NUMBERS.size + words_size
-        prefix_start = key_start + key_size
-        octets_start = prefix_start + prefix_size
-        yield Record(
-            run,
-            account,
-            mailbox,
-            uidvalidity,
-            uid,
-            modseq,
-            internaldate,
-            savedate,
-            flags,
-            keywords=tuple(rest[_NUMBERS.size : key_start].split()),
-            delivery_key=rest[key_start:prefix_start].decode(),
-            prefix=rest[prefix_start:octets_start],
-            octets=rest[octets_start:],
-        )
+def frame(record: Framed, place: int, durable: int) -> bytes:
+    """What stands in front of a record that is written at `place` of a segment of which so much is on the disk."""
+    head, octets, checksum = record
+    length = len(head) + len(octets)
+    own = crc32(_BOUND.pack(head[:RUN_OCTETS], place, length, durable, checksum))
+    return _FRAME.pack(_MARK, length, durable, checksum, own)
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a segment has."""
+
+    records: list[Record]
+    lost_octets: int
+    """That were on the disk once, and cannot be read."""
+
+
+class _Frame(NamedTuple):
+    start: int
+    length: int
+    durable: int
+    checksum: int
+    run: bytes
+
+
+def read_segment(octets: bytes) -> Contents:
+    """All that checks, and how much there was besides."""
+    records: list[Record] = []
+    head = octets[: len(MAGIC)]
+    damaged = _Damaged()
+    if head != MAGIC and not MAGIC.startswith(head):
+        damaged.add(0, len(MAGIC))
+    position, run = len(MAGIC), b""
+    while (found := _next_frame(octets, position, run)) is not None:
+        if found.start > position:
+            damaged.add(position, found.start)
+        damaged.prove(found.durable)
+        run = found.run
+        start = found.start + _FRAME.size
+        position = start + found.length
+        rest = octets[start:position]
+        if len(rest) < found.length or crc32(rest) != found.checksum:
+            damaged.add(found.start, min(position, len(octets)))
+        else:
+            records.append(_parse(rest))
+    if (
+        not run and head.strip(b"\0") and not MAGIC.startswith(head)
+    ):  # all of it may have been there
+        return Contents([], len(octets.rstrip(b"\0")))
+    return Contents(records, damaged.lost_octets)
+
+
+class _Damaged:
+    """Stretches of a segment that do not check."""
+
+    def __init__(self) -> None:
+        self._unproven: list[tuple[int, int]] = []
+        self.lost_octets = 0
+
+    def add(self, start: int, end: int) -> None:
+        self._unproven.append((start, end))
+
+    def prove(self, durable: int) -> None:
+        """So much of the segment was on the disk, says a record."""
+        while self._unproven and self._unproven[0][0] < durable:
+            start, end = self._unproven.pop(0)
+            self.lost_octets += end - start
+
+
+def _next_frame(octets: bytes, position: int, run: bytes) -> _Frame | None:
+    """The first frame from a position on that checks; b"" is any run."""
+    while (start := octets.find(_MARK, position)) >= 0 and start + _FRAME.size + RUN_OCTETS <= len(
+        octets
+    ):
+        _, length, durable, checksum, own = _FRAME.unpack_from(octets, start)
+        found = octets[start + _FRAME.size : start + _FRAME.size + RUN_OCTETS]
+        bound = _BOUND.pack(found, start, length, durable, checksum)
+        if length >= _NUMBERS.size and run in (b"", found) and crc32(bound) == own:
+            return _Frame(start, length, durable, checksum, found)
+        position = start + 1
+    return None
+
+
+def _parse(rest: bytes) -> Record:
+    (
+        run,
+        account,
+        mailbox,
+        uidvalidity,
+        uid,
+        modseq,
+        internaldate,
+        savedate,
+        flags,
+        words_size,
+        key_size,
+        prefix_size,
+    ) = _NUMBERS.unpack_from(rest)
+    key_start = _NUMBERS.size + words_size
+    prefix_start = key_start + key_size
+    octets_start = prefix_start + prefix_size
+    return Record(
+        run,
+        account,
+        mailbox,
+        uidvalidity,
+        uid,
+        modseq,
+        internaldate,
+        savedate,
+        flags,
+        keywords=tuple(rest[_NUMBERS.size : key_start].split()),
+        delivery_key=rest[key_start:prefix_start].decode(),
+        prefix=rest[prefix_start:octets_start],
+        octets=rest[octets_start:],
+    )
 
 
 class JournalFile(Protocol):
@@ -223,19 +324,23 @@ class Segment:
 class Journal:
     """The journal of one worker. `reserve`, then `write` (blocks, for a thread)."""
 
-    def __init__(self, folder: Path, worker: str, files: JournalFiles) -> None:
+    def __init__(
+        self, folder: Path, worker: str, files: JournalFiles, left: Sequence[Path] = ()
+    ) -> None:
+        """`left` by the start of the server: no other segment gets their names, though they may be gone by now."""
         self._folder = folder
         self.worker = worker
         self.run = int.from_bytes(os.urandom(7), "big") + 1
         """Of this process, and of no other."""
         self._sequence = 0
         self._files = files
-        # A start leaves the segments whose accounts it could not replay: their numbers are taken.
-        self._number = max((_number_of(path) for path in segments(folder)), default=0)
+        self._number = max((_number_of(path) for path in (*segments(folder), *left)), default=0)
         self._file: JournalFile | None = None
         self._segment: Segment | None = None
         self._offset = 0
         self._allocated = 0
+        self._told_again = 0.0
+        """When the log shall hear once more that the journal cannot be written (monotonic)."""
         folder.mkdir(mode=0o700, exist_ok=True)
 
     @property
@@ -244,7 +349,8 @@ class Journal:
         return self._offset
 
     def reserve(self, octets: int) -> None:
-        """Make sure that so many octets can be written. Raises DiskFull: nothing has changed then."""
+        """Make sure that so many octets can be written. Raises Unavailable (DiskFull where that is why): nothing has
+        changed then."""
         try:
             if self._file is None:
                 self._start_segment()
@@ -255,7 +361,16 @@ class Journal:
                 self._file.allocate(size)
                 self._allocated = size
         except OSError as error:
-            raise DiskFull from error
+            raise self._why_not(error) from error
+
+    def _why_not(self, error: OSError) -> Unavailable:
+        if error.errno in _NO_ROOM:
+            return DiskFull()
+        now = time.monotonic()
+        if now >= self._told_again:
+            self._told_again = now + TOLD_AGAIN_S
+            log.error("no mail is taken: the journal cannot be written: %s", error)
+        return Unavailable("mail cannot be stored now", "UNAVAILABLE")
 
     @property
     def last_sequence(self) -> int:
@@ -302,9 +417,14 @@ class Journal:
         assert self._file is not None
         assert self._segment is not None
         self._segment.accounts |= accounts
-        pieces = [piece for record in records for piece in record]
-        self._file.write(self._offset, pieces)
-        self._offset += sum(map(len, pieces))
+        pieces: list[Octets] = []
+        place = durable = self._offset  # what was written before was synced before
+        for record in records:
+            head, octets, _ = record
+            pieces += (frame(record, place, durable) + head, octets)
+            place += framed_size(record)
+        self._file.write(durable, pieces)
+        self._offset = place
 
     def cut(self) -> Segment | None:
         """End the present segment, if any, and return it; the caller syncs its accounts, then calls `remove`."""
@@ -337,21 +457,61 @@ def segments(folder: Path, worker: str = "*") -> list[Path]:
     return sorted(folder.glob(f"{worker}-*.log")) if folder.is_dir() else []
 
 
-def named_by(path: Path) -> tuple[set[int], dict[int, list[Record]]]:
-    """The accounts of a segment's records, and by account what was only taken. Reads all of it: blocks, for a thread.
-    Raises OSError."""
-    accounts: set[int] = set()
+@dataclass(slots=True)
+class Named:
+    """What a segment is about."""
+
+    accounts: set[int]
+    """Of its records."""
+    taken: dict[int, list[Record]]
+    """By account, what was only taken."""
+    lost_octets: int
+
+
+def named_by(path: Path) -> Named:
+    """Reads all of a segment: blocks, for a thread. Raises OSError."""
+    contents = read_segment(path.read_bytes())
     taken: dict[int, list[Record]] = {}
-    for record in read_records(path.read_bytes()):
-        accounts.add(record.account)
+    for record in contents.records:
         if not record.uid:
             taken.setdefault(record.account, []).append(record)
-    return accounts, taken
+    return Named({record.account for record in contents.records}, taken, contents.lost_octets)
 
 
 def run_of(path: Path) -> int:
-    """Which run wrote a segment; 0 if it has no record. Raises OSError."""
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC) + _FRAME.size + 8)
-    run = head[len(MAGIC) + _FRAME.size :]
-    return int.from_bytes(run, "little") if len(run) == 8 and head.startswith(MAGIC) else 0
+    """Which run wrote a segment; 0 if it has no record, or is not there any more. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            found = _next_frame(file.read(_FIRST_OCTETS), len(MAGIC), b"")
+            if found is None:
+                file.seek(0)
+                found = _next_frame(file.read(), len(MAGIC), b"")
+    except FileNotFoundError:
+        return 0
+    return int.from_bytes(found.run, "little") if found is not None else 0
+
+
+def keep_aside(path: Path, lost_octets: int) -> None:
+    """Give a damaged segment a second name in the folder `aside`, durably, before it goes; the log tells once. Blocks.
+    Raises OSError."""
+    folder = path.parent.parent / ASIDE
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
+    kept = folder / f"{KEPT}{path.stem}-{path.stat().st_mtime_ns}.log"
+    try:
+        kept.hardlink_to(path)
+    except FileExistsError:
+        return
+    sync_folder(folder)
+    log.error(
+        "%d octets of the journal are damaged: mail that was acknowledged may be lost; the rest was read, and the"
+        " damaged file is kept: %s",
+        lost_octets,
+        kept,
+    )
+
+
+def kept_aside(data_dir: Path) -> list[Path]:
+    """Damaged segments that were kept."""
+    return sorted((data_dir / ASIDE).glob(f"{KEPT}*.log"))

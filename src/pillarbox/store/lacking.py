@@ -37,7 +37,7 @@ def find_lacking(data_dir: Path) -> dict[int, Lacking]:
     for path in journal.segments(data_dir / "journal"):
         worker = journal.worker_of(path)
         try:
-            _, records = journal.named_by(path)
+            records = journal.named_by(path).taken
         except FileNotFoundError:  # all of it is in its files by now
             continue
         for account, own in records.items():

@@ -24,6 +24,8 @@ class Place:
     """Nobody else has opened the data folder since the server began to start."""
     unusable: frozenset[int] = frozenset()
     """Accounts whose journal the first one could not replay."""
+    left: tuple[str, ...] = ()
+    """Names of the segments that it left for them."""
     lock: int | None = None
     """A descriptor that holds the folder's lock, where somebody else took it."""
 

@@ -10,7 +10,8 @@ could have been waiting.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +19,8 @@ import apsw
 
 from pillarbox.core import flags as flag
 from pillarbox.core.errors import Unavailable
-from pillarbox.store import appending, journal, mailboxes
-from pillarbox.store.accounts import Accounts
+from pillarbox.store import appending, database, journal, mailboxes
+from pillarbox.store.accounts import AccountFile, Accounts, Filed
 from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_all, append_of, find_lacking
 from pillarbox.store.retirement import checkpoint
@@ -126,6 +127,10 @@ class Replayed:
     unusable: set[int] = field(default_factory=set)
     """Accounts whose file could not be used: they must not be opened before a replay works."""
     segments: list[Path] = field(default_factory=list)
+    damaged: dict[Path, int] = field(default_factory=dict)
+    """Segments with damage, and how many octets that is."""
+    left: list[Path] = field(default_factory=list)
+    """Segments that name one of those."""
     filed: AllFiled = field(default_factory=list)
     """What was only taken and has numbers now, by account, for the trace."""
 
@@ -146,22 +151,16 @@ def replay(
     records: dict[int, _Records] = defaultdict(_Records)
     named_by: dict[Path, set[int]] = {}
     for path in journal.segments(folder):
-        named_by[path] = set()
-        worker = journal.worker_of(path)
-        for record in journal.read_records(path.read_bytes()):
-            if record.uid:
-                records[record.account].numbered.append(record)
-            else:
-                records[record.account].taken[worker, record.run].append(record)
-            named_by[path].add(record.account)
+        named_by[path], lost_octets = _collect(path, records)
+        if lost_octets:
+            result.damaged[path] = lost_octets
     for number, account in enumerate(sorted(records), 1):
         if accounts.path(account).exists():  # else the account was removed
             try:
-                filed: AllFiled = []
-                result.missing += _replay_account(
-                    accounts, account, records[account], (generation, now_s), filed
-                )
-                result.filed += filed
+                file = accounts.open_blocking(account, now_s)
+                missing, filed = _replay_into(file, records[account], generation, now_s)
+                result.missing += missing
+                result.filed += [(account, *each) for each in filed]
             except (apsw.Error, Unavailable) as error:
                 log.error("the journal of account %d cannot be replayed: %s", account, error)
                 result.unusable.add(account)
@@ -170,20 +169,61 @@ def replay(
                 result.unusable.add(account)
         if progress:
             progress(number, len(records))
-    result.segments = [path for path, names in named_by.items() if not names & result.unusable]
+    result.left = [path for path, names in named_by.items() if names & result.unusable]
+    result.segments = [path for path in named_by if path not in result.left]
     return result
 
 
-def _replay_account(
-    accounts: Accounts,
-    account: int,
-    records: _Records,
-    start: tuple[int, int],
-    filed: AllFiled,
-) -> int:
-    """`start`: its generation and time. What gets numbers is added to `filed`."""
-    generation, now_s = start
-    file = accounts.open_blocking(account, now_s)
+def replay_late(
+    segments: Sequence[Path], generation: int, file: AccountFile, now_s: int
+) -> list[Filed]:
+    """The same for one account that was unusable, while the server runs: what had no numbers, with those that it got.
+    `segments` are those that the start left, and no others: what running workers have taken is not lacking. Blocks.
+    Raises apsw.Error, Unavailable."""
+    file.lock()
+    try:
+        database.migrate(file.writer, "account")
+    finally:
+        file.unlock()
+    with file.writer:  # a file that takes nothing says so before all segments are read
+        file.writer.execute("UPDATE account_state SET generation = generation")
+    records: dict[int, _Records] = defaultdict(_Records)
+    try:
+        for path in segments:
+            with suppress(FileNotFoundError):  # all of it is in the files by now
+                _collect(path, records, only=file.account)
+        missing, filed = _replay_into(file, records[file.account], generation, now_s)
+    except (apsw.Error, Unavailable):
+        raise
+    except Exception as error:
+        log.exception("account %d: a bug in the replay of its journal", file.account)
+        text = "the mail file could not be recovered; ask the administrator"
+        raise Unavailable(text, "CONTACTADMIN") from error
+    log.info("account %d: its journal is replayed now, %d messages", file.account, missing)
+    return filed
+
+
+def _collect(path: Path, records: dict[int, _Records], only: int = 0) -> tuple[set[int], int]:
+    """Add a segment's records, or those of one account only; the accounts that it names, and how many octets of it are
+    lost. Raises OSError."""
+    worker, names = journal.worker_of(path), set()
+    contents = journal.read_segment(path.read_bytes())
+    for record in contents.records:
+        names.add(record.account)
+        if only and record.account != only:
+            continue
+        if record.uid:
+            records[record.account].numbered.append(record)
+        else:
+            records[record.account].taken[worker, record.run].append(record)
+    return names, contents.lost_octets
+
+
+def _replay_into(
+    file: AccountFile, records: _Records, generation: int, now_s: int
+) -> tuple[int, list[Filed]]:
+    """How many messages a file lacked, and what of them got numbers."""
+    filed: list[Filed] = []
     records.numbered.sort(key=lambda record: record.modseq)
     file.lock()
     try:
@@ -199,9 +239,9 @@ def _replay_account(
                 put_in_order(tx, generation)
             for worker, run, batch in lacking:
                 done = append_all(tx, worker, run, batch)
-                filed.append((account, [taken.item for taken in batch], done))
+                filed.append(([taken.item for taken in batch], done))
                 missing += len(batch)
         checkpoint(file.path, file.vfs)
     finally:
         file.unlock()
-    return missing
+    return missing, filed

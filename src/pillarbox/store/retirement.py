@@ -1,13 +1,16 @@
 """The end of a journal segment: what it names gets into the account files and is synced there, then it is removed.
 
-Segments that an earlier process of this worker left, which was killed while others went on, are dealt with first.
+Segments that an earlier process left, which was killed while others went on, or that the start could not replay whole,
+are dealt with first. Each account is tried on its own. A segment stays until all of it is in its files: what fails,
+mostly for want of room or because another program has the file, is tried again and again, with pauses that grow.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -16,10 +19,45 @@ from pillarbox.core.errors import Failure
 from pillarbox.store import database
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.intake import append_lacking
-from pillarbox.store.journal import Journal, Record, Segment, named_by
+from pillarbox.store.journal import Journal, Record, Segment, keep_aside, named_by, worker_of
 from pillarbox.store.unit import Unit
 
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+"""Before what failed is tried again; each pause is twice the one before."""
+
+MOST_AT_ONCE = 16
+"""Accounts that are given what a killed worker took for them."""
+
 log = logging.getLogger("pillarbox.store")
+
+
+@dataclass(slots=True, frozen=True)
+class Left:
+    """Segments of earlier processes."""
+
+    own: Sequence[Path] = ()
+    """Of this worker, which was killed while others went on; the oldest first."""
+    of_start: Sequence[Path] = ()
+    """What the start of the server could not replay whole."""
+    has_duty: bool = False
+    """This worker is the one that tries those again."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A segment of an earlier process."""
+
+    segment: Segment
+    lacking: set[int] | None = None
+    """Accounts whose files may not have all that it took for them; None before it was read."""
+    lost_octets: int = 0
+    """It is damaged, and has to be kept aside."""
+
+    @property
+    def is_put(self) -> bool:
+        """All that can be read of it is in its files."""
+        return self.lacking == set() and not self.lost_octets
 
 
 @dataclass(slots=True)
@@ -34,62 +72,160 @@ class Retirement:
     """Lets a unit wait for its commit."""
     has_put: Callable[[int, int], Awaitable[bool]]
     """Whether an account's file has what was taken for it up to a sequence, once that was tried."""
+    tell_damage: Callable[[int, BaseException], bool]
+    """See `Damage.tell`."""
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: set[tuple[Path, int]] = field(default_factory=set)
+    """Segments that stay for an account, as the log has it."""
 
-    async def retire_left(self, paths: Sequence[Path], when_put: asyncio.Event) -> None:
-        """Segments of an earlier process, the oldest first, and none behind one that fails: a file that has a message
-        that was taken is held to have all before it. `when_put`: everybody can see what was taken."""
-        segments = []
-        try:
-            for path in paths:
-                segment = await self._put_left(path)
-                if segment is not None:
-                    segments.append(segment)
-        except (OSError, apsw.Error, Failure) as error:
-            log.error("journal %s and those after it stay: %s", path.name, error)
-        when_put.set()
-        for segment in segments:
+    def stop(self) -> None:
+        """Try what is left once more, at once, and then no more."""
+        self._stopping.set()
+
+    async def retire_left(
+        self, paths: Sequence[Path], when_put: asyncio.Event, *, is_first: bool = True
+    ) -> None:
+        """Segments of earlier processes, the oldest first. `when_put`: everybody can see what was taken, but of the
+        accounts whose file takes nothing now. Not `is_first`: it was tried just now."""
+        waiting = [_Waiting(Segment(path, set())) for path in paths]
+        pause_s = FIRST_PAUSE_S
+        is_last = False
+        if not is_first:
+            is_last = await self._pause(pause_s)
+        while True:
+            await self._put_all(waiting)
+            when_put.set()
+            waiting = [
+                each
+                for each in waiting
+                if not each.is_put or not await self._retire_once(each.segment)
+            ]
+            if not waiting or is_last:
+                return
+            is_last = await self._pause(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def retire(self, segment: Segment) -> None:
+        """Sync the files that a segment names, then remove it."""
+        pause_s = FIRST_PAUSE_S
+        is_last = self._stopping.is_set()
+        while not await self._retire_once(segment) and not is_last:
+            is_last = await self._pause(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _pause(self, pause_s: float) -> bool:
+        """Whether there is no time for another one."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_s)
+        return self._stopping.is_set()
+
+    async def _put_all(self, waiting: Sequence[_Waiting]) -> None:
+        """Put into their files what the segments have of what was taken: of an account nothing behind what failed, for
+        a file that has a message that was taken is held to have all before it."""
+        failed: set[int] = set()
+        for each in waiting:
+            if each.is_put:
+                continue
             try:
-                await self.retire(segment)
+                await self._put(each, failed)
+            except FileNotFoundError:
+                each.lacking, each.lost_octets = set(), 0  # another process was quicker
             except OSError as error:
-                log.error("journal %s and those after it stay: %s", segment.path.name, error)
+                self._stays(each.segment, {0: error})
                 return
 
-    async def _put_left(self, path: Path) -> Segment | None:
-        """Put into their files what a segment has of what was taken. Raises OSError, Failure."""
+    async def _put(self, each: _Waiting, failed: set[int]) -> None:
+        """One of them, and note what failed. Raises OSError."""
         loop = asyncio.get_running_loop()
-        accounts, taken = await loop.run_in_executor(self.background, named_by, path)
-        if accounts & self.accounts.unusable:
-            return None  # it was there at the start of the server, which put in what it could
-        for account, records in taken.items():
-            if self.accounts.path(account).exists():  # else the account was removed
-                await self._append_left(account, records)
-        return Segment(path, accounts)
+        path = each.segment.path
+        named = await loop.run_in_executor(self.background, named_by, path)
+        if each.lacking is None:
+            each.lost_octets = named.lost_octets
+            each.segment.accounts = named.accounts
+            each.lacking = named.accounts & (named.taken.keys() | self.accounts.unusable)
+        worker = worker_of(path)
+        errors: dict[int, BaseException] = {}
+        wanted = sorted(each.lacking - failed)
+        for start in range(0, len(wanted), MOST_AT_ONCE):
+            some = wanted[start : start + MOST_AT_ONCE]
+            done = await asyncio.gather(
+                *(
+                    self._append_left(account, worker, named.taken.get(account, []))
+                    for account in some
+                ),
+                return_exceptions=True,
+            )
+            for account, error in zip(some, done, strict=True):
+                if error is None:
+                    each.lacking.discard(account)
+                else:
+                    errors[account] = error
+        failed |= errors.keys()
+        self._stays(each.segment, errors)
+        if each.lost_octets:
+            try:
+                await loop.run_in_executor(self.background, keep_aside, path, each.lost_octets)
+                each.lost_octets = 0
+            except OSError as error:
+                self._stays(each.segment, {0: error})
 
-    async def _append_left(self, account: int, records: list[Record]) -> None:
-        """Put what an earlier process had taken, and not yet put, into the file. Raises Failure."""
+    async def _append_left(self, account: int, worker: str, records: list[Record]) -> None:
+        """Put what an earlier process had taken, and not yet put, into the file; where the start could not replay an
+        account, that is done when its file is opened for this. Raises Failure."""
+        if not self.accounts.path(account).exists():
+            return  # the account was removed
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        worker = self.journal.worker
         self.submit(account, Unit(lambda tx: append_lacking(tx, worker, records), None, 0, done))
         count = await done
         if count:
             log.info("account %d: %d messages of a killed worker were put in", account, count)
 
-    async def retire(self, segment: Segment) -> None:
-        """Sync the files that a segment names, then remove it; if one cannot be synced, it stays for the next start."""
+    async def _retire_once(self, segment: Segment) -> bool:
+        """Whether it is gone."""
         loop = asyncio.get_running_loop()
-        for account in segment.accounts:
+        errors: dict[int, BaseException] = {}
+        for account in sorted(segment.accounts):
             path = self.accounts.path(account)
-            if not path.exists():
-                continue  # the account was removed
-            if not await self.has_put(account, segment.last_sequence):
-                log.error("journal %s stays: account %d takes no mail", segment.path.name, account)
-                return
             try:
-                await loop.run_in_executor(self.background, checkpoint, path, self.accounts.vfs)
+                if not path.exists() or await self._sync(account, path, segment):
+                    segment.accounts.discard(account)
             except (apsw.Error, Failure) as error:
-                log.error("journal %s stays: account %d: %s", segment.path.name, account, error)
-                return
-        await loop.run_in_executor(self.background, self.journal.remove, segment)
+                errors[account] = error
+        self._stays(segment, errors)
+        if segment.accounts:
+            return False
+        try:
+            await loop.run_in_executor(self.background, self.journal.remove, segment)
+        except OSError as error:
+            self._stays(segment, {0: error})
+            return False
+        return True
+
+    async def _sync(self, account: int, path: Path, segment: Segment) -> bool:
+        """False: the file does not take its mail, and the log has why. Raises apsw.Error, Failure."""
+        if not await self.has_put(account, segment.last_sequence):
+            return False
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self.background, checkpoint, path, self.accounts.vfs)
+        return True
+
+    def _stays(self, segment: Segment, errors: Mapping[int, BaseException]) -> None:
+        """One line of all accounts (0: the segment itself) of which there was none."""
+        news = {
+            account: error
+            for account, error in errors.items()
+            if not self.tell_damage(account, error) and (segment.path, account) not in self._told
+        }
+        if not news:
+            return
+        self._told.update((segment.path, account) for account in news)
+        account, error = next(iter(news.items()))
+        who = (
+            f"account {account} takes no mail" if account else "it cannot be read, kept or removed"
+        )
+        more = f" (and {len(news) - 1} more)" if len(news) > 1 else ""
+        name = segment.path.name
+        log.error("journal %s stays for now, and is tried again: %s%s: %s", name, who, more, error)
 
 
 def checkpoint(path: Path, vfs: str | None) -> None:

@@ -1,6 +1,7 @@
 """The store of one server, as its sessions see it. See the package for the rules."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -39,6 +40,7 @@ from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
+from pillarbox.store.retirement import Left
 from pillarbox.store.search_index import SearchIndex
 from pillarbox.store.told import tell_filed
 from pillarbox.store.tx import Tx
@@ -46,6 +48,8 @@ from pillarbox.store.unit import Unit, nothing
 from pillarbox.trace.recorder import Recorder
 
 T = TypeVar("T")
+
+log = logging.getLogger("pillarbox.store")
 
 CACHES_OCTETS = 512 << 20
 """Of what SQLite keeps in memory, for all workers together: without a bound, thousands of open files would take
@@ -93,22 +97,30 @@ class Store:
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
-            """Accounts that must not be opened, since their journal could not be replayed."""
+            """Accounts whose journal the start could not replay: that is tried again when one of them is opened."""
+            self.left = [journal_folder / name for name in place.left]
+            """The segments that stay for them."""
             if place.is_first:
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
+                self.left = replayed.left
                 for account, items, done in replayed.filed:
                     tell_filed(self.recorder, account, items, done)
             else:
                 generation = self.directory.generation()
-            left = journal.segments(journal_folder, str(place.number))
+            own = journal.segments(journal_folder, str(place.number))
+            left = Left([path for path in own if path not in self.left], self.left, place.has_duty)
             self._accounts = Accounts(
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
+            self._accounts.replay = partial(recovery.replay_late, self.left, generation)
+            self._accounts.tell_filed = lambda account, filed: tell_filed(
+                self.recorder, account, *filed
+            )
             self._notifier = Notifier(relay)
             self._relay = relay
             self._staged: dict[int, frozenset[int]] = {}
@@ -118,7 +130,9 @@ class Store:
             self._damage = Damage(self._address_of, clock)
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
-            self._journal = Journal(journal_folder, str(place.number), journal_files or RealFiles())
+            self._journal = Journal(
+                journal_folder, str(place.number), journal_files or RealFiles(), self.left
+            )
             self._committer = Committer(
                 self._accounts,
                 self._journal,
@@ -139,7 +153,7 @@ class Store:
 
     async def put_left(self) -> None:
         """Let everybody see what an earlier process of this worker had taken, and wait for that (not for long);
-        begin to make it durable other than by its journal."""
+        begin to make it durable other than by its journal, and try again what the start could not replay."""
         await self._committer.put_left()
 
     def close_unused(self) -> None:
@@ -502,19 +516,37 @@ def remove_account_files(data_dir: Path, account: int) -> None:
 
 
 def _recover(
-    accounts: Path, journal: Path, directory: Directory, now_s: int, vfs: str | None
+    accounts: Path, folder: Path, directory: Directory, now_s: int, vfs: str | None
 ) -> tuple[int, recovery.Replayed]:
-    """Replay what an unclean stop left. The new generation is saved before the journal goes."""
+    """Replay what an unclean stop left, in `folder`. The new generation is saved before the journal goes. Raises
+    Unavailable."""
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
     try:
-        replayed = recovery.replay(pool, journal, generation + 1, now_s)
+        if journal.segments(folder):
+            database.ensure_writable(folder)  # else each start would skip numbers
+        replayed = recovery.replay(pool, folder, generation + 1, now_s)
+        if replayed.segments or replayed.unusable:
+            generation += 1
+            directory.save_generation(generation)
+            _remove_replayed(replayed)
+            database.sync_folder(folder)
+    except OSError as error:
+        raise Unavailable(
+            f"{error.filename or folder} cannot be used: {error.strerror or error}"
+        ) from error
     finally:
         pool.close()
-    if replayed.segments or replayed.unusable:
-        generation += 1
-        directory.save_generation(generation)
-        for path in replayed.segments:
-            path.unlink()
-        database.sync_folder(journal)
     return generation, replayed
+
+
+def _remove_replayed(replayed: recovery.Replayed) -> None:
+    """Raises OSError."""
+    for path, lost_octets in replayed.damaged.items():
+        try:
+            journal.keep_aside(path, lost_octets)
+        except OSError as error:
+            log.error("the damaged journal %s stays: it cannot be kept aside: %s", path.name, error)
+            replayed.segments = [each for each in replayed.segments if each != path]
+    for path in replayed.segments:
+        path.unlink()

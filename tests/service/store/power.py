@@ -144,7 +144,9 @@ class PowerJournalFile:
     def write(self, offset: int, pieces: Sequence[bytes]) -> None:
         octets = b"".join(pieces)
         os.pwrite(self._file.fileno(), octets, offset)  # for a worker that takes it over
-        self._disk.events.append(Event("write", self._path, offset, octets))
+        for piece in pieces:  # any of them may come to the disk without those before it
+            self._disk.events.append(Event("write", self._path, offset, bytes(piece)))
+            offset += len(piece)
 
     def sync(self) -> None:
         time.sleep(SYNC_S)  # time for others to look at what is committed but not yet durable

@@ -22,6 +22,7 @@ from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import make_content
 from pillarbox.store.flags import change_flags
+from pillarbox.store.journal import kept_aside
 from pillarbox.store.place import Place, lock_folder
 from pillarbox.store.store import Store
 
@@ -190,6 +191,7 @@ async def verify(folder: Path, made: Promises) -> list[str]:
     finally:
         await store.close()
     wrong += [line for line in check_store(folder) if "belongs to no account" not in line]
+    wrong += [f"{path} was taken for damage" for path in kept_aside(folder)]
     return wrong
 
 
@@ -256,6 +258,8 @@ def run(disk: Disk, vfs: PowerVFS, size: Load) -> range:
             await stores[-1].put_left()
             await work(stores, disk, random.Random(8), size, 1000)
             killed._accounts.close()
+            killed.directory.close()
+            killed.pending.close()
         disk.note(("end",))
         for store in stores:
             await store.close()

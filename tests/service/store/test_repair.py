@@ -20,6 +20,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import PIECE_BITS, make_content
+from pillarbox.store.lacking import find_unusable
 from pillarbox.store.pages import LEAF_TABLE, Pages
 from pillarbox.store.reclaim import find_reclaimable, reclaim
 from pillarbox.store.repair import Repaired, repair
@@ -78,6 +79,43 @@ def copied(filled: Path, tmp_path: Path) -> tuple[Path, Path]:
     folder = tmp_path / "data"
     shutil.copytree(filled, folder)
     return folder, account_path(folder / "accounts", 1)
+
+
+def test_a_file_without_an_octet_is_damage_and_not_a_new_mailbox(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files get their names once they are whole."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    make_directory(folder, ALICE)
+
+    async def fill_one(store: Store) -> None:
+        await store.append(1, item(0))
+
+    with_store(folder, fill_one)
+    path = account_path(folder / "accounts", 1)
+    os.truncate(path, 0)
+
+    async def look(store: Store) -> None:
+        for _ in range(2):
+            with pytest.raises(Unavailable) as raised:
+                await subjects(store)
+            assert raised.value.code == "CORRUPTION"
+        with pytest.raises(Unavailable):
+            await store.append(1, item(1))
+
+    with_store(folder, look)
+    assert path.stat().st_size == 0, "nothing was made of it"
+    assert f"the mail file of {ALICE} is damaged" in caplog.text
+    assert list(find_unusable(folder, [1])) == [(1, "")]
+    assert any("damaged" in line for line in check_store(folder))
+    (repaired,) = repair(folder)
+    assert repaired.aside is not None
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == []
+
+    with_store(folder, after)
 
 
 def overwrite(path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pillarbox.core import flags as flag
 from pillarbox.core.dates import pack_date
-from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import (
     accounts,
     appending,
@@ -480,6 +480,16 @@ class FullFile(apsw.VFSFile):
         if self.disk.full:
             raise apsw.FullError("full")
         super().xWrite(data, offset)
+
+
+def test_a_disk_without_room_for_the_files_beside_one_is_told_as_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says that it cannot open the file, then."""
+    error, path = apsw.CantOpenError("unable to open database file"), tmp_path / "1.db"
+    assert not isinstance(database.unavailable(error, path), DiskFull)
+    monkeypatch.setattr(database, "LEAST_ROOM_OCTETS", 1 << 62)
+    assert isinstance(database.unavailable(error, path), DiskFull)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

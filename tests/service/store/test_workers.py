@@ -4,9 +4,11 @@ import asyncio
 import fcntl
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -14,15 +16,18 @@ import pytest
 from pillarbox.config.load import MOST_WORKERS
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
+from pillarbox.store import accounts as account_files
 from pillarbox.store import (
     acl,
     appending,
     commit,
+    database,
     intake,
     journal,
     keywords,
     messages,
     recovery,
+    retirement,
     unit,
 )
 from pillarbox.store.accounts import account_path
@@ -157,8 +162,11 @@ def test_a_file_that_another_has_locked_is_waited_for_without_a_sync_of_its_own(
         assert (await asyncio.wait_for(waiting, 5)).uid == 2
         os.close(other)
         assert set(levels) == {"NORMAL"}
-        octets = b"".join(path.read_bytes() for path in journal.segments(tmp_path / "journal"))
-        records = [(one.account, one.uid) for one in journal.read_records(octets)]
+        records = [
+            (one.account, one.uid)
+            for path in journal.segments(tmp_path / "journal")
+            for one in journal.read_segment(path.read_bytes()).records
+        ]
         assert sorted(records) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
     run(tmp_path, scenario)
@@ -241,25 +249,229 @@ def test_several_segments_of_a_killed_worker_are_taken_over_in_order(
     run(tmp_path, scenario)
 
 
-def test_a_journal_that_could_not_be_replayed_stays_for_the_next_start(tmp_path: Path) -> None:
+@asynccontextmanager
+async def second(folder: Path, **options) -> AsyncIterator[Store]:
+    """Worker 2, started again by the supervisor."""
+    lock = os.open(folder / "lock", os.O_RDWR)
+    place = Place(2, 2, is_first=False, lock=lock, **options)
+    store = Store(folder, clock=lambda: NOW, place=place)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def take_and_be_killed(folder: Path, accounts: Sequence[int]) -> None:
+    """Worker 2 takes a message for each account, and puts none of them into a file."""
+    lock = os.open(folder / "lock", os.O_RDWR)
+    killed = Store(folder, clock=lambda: NOW, place=Place(2, 2, is_first=False, lock=lock))
+    for account in accounts:
+        await killed.append(account, item(1))
+    for account in accounts:
+        await killed.deliver(account, item(2))
+    stop_ticking(killed)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again soon."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(retirement, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(retirement, "LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(account_files, "RETRY_S", 0.1)
+    monkeypatch.setattr(intake, "WAIT_S", 60.0)
+
+
+def locked(folder: Path, account: int) -> apsw.Connection:
+    """Somebody is at work on a file with `sqlite3`."""
+    other = apsw.Connection(str(account_path(folder / "accounts", account)))
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_file_that_takes_nothing_holds_up_no_other_mail_of_a_killed_worker(
+    tmp_path: Path,
+) -> None:
     async def scenario(stores: list[Store]) -> None:
-        await stores[1].append(1, item())
-        place = Place(
-            2,
-            2,
-            is_first=False,
-            unusable=frozenset({1}),
-            lock=os.open(tmp_path / "lock", os.O_RDWR),
-        )
+        await take_and_be_killed(tmp_path, [1, 2, 3])
         left = journal.segments(tmp_path / "journal", "2")
-        again = Store(tmp_path, clock=lambda: NOW, place=place)
-        await again.put_left()
-        with pytest.raises(Unavailable, match="could not be recovered"):
-            await again.append(1, item())
-        await again.close()
-        assert set(left) <= set(journal.segments(tmp_path / "journal", "2"))
+        other = locked(tmp_path, 1)
+        async with second(tmp_path) as again:
+            await again.put_left()
+            for account in (2, 3):
+                assert len(await uids(stores[0], account)) == 2
+            assert len(await uids(stores[0], 1)) == 1
+            assert journal.segments(tmp_path / "journal", "2") == left
+            other.execute("ROLLBACK")
+            other.close()
+            await until(lambda: journal.segments(tmp_path / "journal", "2") == [])
+            assert len(await uids(stores[0], 1)) == 2
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_damaged_file_holds_up_no_other_mail_of_a_killed_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(stores: list[Store]) -> None:
+        await take_and_be_killed(tmp_path, [1, 2, 3])
+        left = journal.segments(tmp_path / "journal", "2")
+        path = account_path(tmp_path / "accounts", 1)
+        path.write_bytes(b"not a database" * 1000)
+        os.unlink(f"{path}-wal")
+        async with second(tmp_path) as again:
+            await again.put_left()
+            for account in (2, 3):
+                assert len(await uids(stores[0], account)) == 2
+        assert journal.segments(tmp_path / "journal", "2") == left
+        assert caplog.text.count("the mail file of account 1 is damaged") == 1
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_segment_goes_once_a_file_can_be_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this process, too, and not only when the server stops."""
+    failing = [True]
+    checkpoint = retirement.checkpoint
+
+    def fail_first(path: Path, vfs: str | None) -> None:
+        if failing:
+            raise apsw.FullError("database or disk is full")
+        checkpoint(path, vfs)
+
+    monkeypatch.setattr(retirement, "checkpoint", fail_first)
+
+    async def scenario(stores: list[Store]) -> None:
+        await stores[0].append(1, item())
+        stores[0]._committer._cut_journal()
+        await asyncio.sleep(0.3)
+        assert journal.segments(tmp_path / "journal", "1")
+        failing.clear()
+        await until(lambda: journal.segments(tmp_path / "journal", "1") == [])
+
+    run(tmp_path, scenario)
+
+
+def leave_unclean(folder: Path, target: Path, accounts: Sequence[int] = (1, 2)) -> None:
+    """A folder as a kill of the whole server leaves it: one message of each account is only in the journal."""
+
+    async def scenario(stores: list[Store]) -> None:
+        for account in accounts:
+            await stores[1].append(account, item(1))
+            await stores[1].deliver(account, item(2))
+        shutil.copytree(folder, target)
+
+    folder.mkdir()
+    run(folder, scenario)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_a_start_could_not_replay_is_replayed_when_the_cause_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whoever opens the account, in any worker, and for nobody else twice."""
+    folder = tmp_path / "killed"
+    leave_unclean(tmp_path / "data", folder)
+    checkpoint = Busy(recovery.checkpoint)
+    monkeypatch.setattr(recovery, "checkpoint", checkpoint)
+
+    async def scenario(stores: list[Store]) -> None:
+        first = stores[0]
+        assert first.unusable == {1, 2}
+        assert len(first.left) == 1
+        checkpoint.is_busy = False
+        options = {"unusable": frozenset(first.unusable), "left": ("2-000001.log",)}
+        await first.put_left()
+        async with second(folder, **options) as again:
+            await again.append(1, item(3))
+            await asyncio.sleep(0.3)
+            for store in (first, again):
+                assert len(await uids(store, 1)) == 3
+                assert len(await uids(store, 2)) == 2
+            await until(lambda: not first.left[0].exists())
+
+    run(folder, scenario, count=1)
+    assert [line for line in check_store(folder) if "belongs to no account" not in line] == []
+    assert list((folder / "journal").iterdir()) == []
+
+
+class Busy:
+    """A checkpoint that another program keeps from being made."""
+
+    def __init__(self, checkpoint: Callable[[Path, str | None], None]) -> None:
+        self._checkpoint = checkpoint
+        self.is_busy = True
+
+    def __call__(self, path: Path, vfs: str | None) -> None:
+        if self.is_busy:
+            raise apsw.BusyError("database is locked")
+        self._checkpoint(path, vfs)
+
+
+def test_a_worker_that_comes_later_minds_no_segment_that_is_gone(tmp_path: Path) -> None:
+    """And gives its name to no other: what stands there would be taken for what the start left."""
+
+    async def scenario(stores: list[Store]) -> None:
+        options = {"unusable": frozenset({1}), "left": ("2-000001.log", "2-000007.log")}
+        async with second(tmp_path, **options) as again:
+            await again.put_left()
+            await again.append(1, item(1))
+            (path,) = journal.segments(tmp_path / "journal", "2")
+            assert path.name == "2-000008.log"
+        lock = os.open(tmp_path / "lock", os.O_RDWR)
+        place = Place(1, 2, is_first=False, lock=lock, **options)
+        first = Store(tmp_path, clock=lambda: NOW, place=place)
+        await first.put_left()
+        assert len(await uids(first, 1)) == 1
+        await first.close()
+
+    run(tmp_path, scenario, count=1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("error", "code"), [(apsw.BusyError("locked"), "busy"), (apsw.FullError("full"), "full")]
+)
+def test_whoever_opens_what_is_not_replayed_hears_the_true_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: apsw.Error, code: str
+) -> None:
+    folder = tmp_path / "killed"
+    leave_unclean(tmp_path / "data", folder)
+    causes = [error]
+    replay_into = recovery._replay_into
+
+    def fail(*arguments: Any) -> Any:
+        if causes:
+            raise causes[0]
+        return replay_into(*arguments)
+
+    monkeypatch.setattr(recovery, "_replay_into", fail)
+
+    async def scenario(stores: list[Store]) -> None:
+        (store,) = stores
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=code) as raised:
+                await uids(store, 1)
+            assert raised.value.code == "UNAVAILABLE"
+            assert isinstance(raised.value, DiskFull) == (code == "full")
+        causes.clear()
+        await asyncio.sleep(0.15)
+        assert len(await uids(store, 1)) == 2
+        given = await store.append(1, item(3))
+        assert given.uid > recovery.UIDS_SKIPPED
+
+    run(folder, scenario, count=1)
 
 
 def test_after_an_unclean_stop_only_one_worker_puts_a_file_in_order(

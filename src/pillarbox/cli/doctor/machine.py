@@ -6,6 +6,7 @@ and we ask no server of time: a clock that is wrong and said to be right is not 
 
 import ctypes
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pillarbox.store import drop
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
 from pillarbox.store.directory import Directory
+from pillarbox.store.journal import kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_unusable
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
@@ -204,8 +206,20 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         else _judge_account(folder, account, known[account], lacking.get(account), now)
         for account in sorted({*unusable, *lacking})
     ]
+    findings += [_judge_journal(path) for path in kept_aside(folder)]
     shown = f"{counted(len(known), 'account')}, no mail waits for a mail file"
     return findings or [ok("accounts", str(folder), shown)]
+
+
+def _judge_journal(path: Path) -> Finding:
+    written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(path.stat().st_mtime))
+    found = (
+        f"a damaged journal, last written {written}: mail that was acknowledged then may be lost"
+    )
+    advice = (
+        "what could be read is in the mail files; delete it when nobody misses mail of that time"
+    )
+    return error("accounts", str(path), found, advice)
 
 
 def _judge_account(
@@ -221,5 +235,7 @@ def _judge_account(
         advice = f"stop the server, then run: pillarbox check --repair {address}"
     else:
         found = f"its mail file takes no mail: {found}"
-        advice = "look at the disk and the server's log, then start the server anew"
+        advice = (
+            "see why in the server's log: make room, or end what has the file; it is tried again"
+        )
     return error("accounts", address, found, advice)
