@@ -176,6 +176,7 @@ def test_the_index_changes_nothing_but_the_time(messages, wanted, data) -> None:
         patch.setattr(search_index, "BATCH_MESSAGES", 2)
         patch.setattr(search_index, "PROBED_ROWS", data.draw(st.sampled_from((1, 2, 16))))
         patch.setattr(search_index, "AS_RARE", data.draw(st.sampled_from((1, 64))))
+        patch.setattr(search_module, "MOST_NARROWING", data.draw(st.sampled_from((0, 2, 5000))))
         patch.setattr(search_module, "NARROWING_SLICE", data.draw(st.sampled_from((1, 1000))))
         patch.setattr(search_module, "FEW_FIELDS", data.draw(st.sampled_from((0, 200))))
         patch.setattr(search_index, "LARGEST_INDEXED", data.draw(st.sampled_from((300, 1 << 20))))

@@ -9,7 +9,7 @@ that is gone, but not yet for this client, matches no key that has to look at it
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from pillarbox.imap.syntax_search import And, Key, Program
@@ -30,7 +30,8 @@ FLAGS_SLICE = 10_000
 FEW_FIELDS = 200
 """With fewer messages, their fields are read as soon as an index is asked."""
 MOST_NARROWING = 5000
-"""Hits in the index, and contents that it does not know yet; with more, each slice is narrowed when it is looked at."""
+"""Hits in the index and contents that it does not know yet, and messages that have these; with more, each slice is
+narrowed when it is looked at."""
 NARROWING_SLICE = 1000
 """Hits of which the messages are looked up at once."""
 
@@ -126,13 +127,20 @@ async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     hits = await context.hits(*needed) if needed else None
     if hits is None or len(hits.contents) + hits.unknown > MOST_NARROWING:
         return uids
-    read, account, mailbox = context.store.read, context.account, context.mailbox
-    found = await read(
-        account, partial(messages.of_contents_above, mailbox=mailbox, above=hits.up_to)
-    )
+    look_up = partial(_look_up, context, mailbox=context.mailbox, most=MOST_NARROWING + 1)
+    found = await look_up(messages.of_contents_above, above=hits.up_to)
     contents = sorted(hits.contents)
     for start in range(0, len(contents), NARROWING_SLICE):
         part = json.dumps(contents[start : start + NARROWING_SLICE])
-        found += await read(account, partial(messages.of_contents, mailbox=mailbox, contents=part))
-        await context.pause()
+        found += await look_up(messages.of_contents, contents=part)
+        if len(found) > MOST_NARROWING:  # copies share a content
+            return uids
     return array("I", _few_among(uids, sorted(set(found))))
+
+
+async def _look_up(
+    context: SearchContext, query: Callable[..., list[int]], **values: int | str
+) -> list[int]:
+    found = await context.store.read(context.account, partial(query, **values))
+    await context.pause()
+    return found

@@ -136,23 +136,23 @@ def uids(tx: Tx, mailbox: int, first_uid: int = 1) -> "array[int]":
     return array("I", [row[0] for row in rows])
 
 
-def of_contents(tx: Tx, mailbox: int, contents: str) -> list[int]:
-    """UIDs of messages with one of `contents`, a list in JSON."""
+def of_contents(tx: Tx, mailbox: int, contents: str, most: int) -> list[int]:
+    """UIDs of messages with one of `contents`, a list in JSON; `most` of them."""
     # Without statistics SQLite would go through the whole mailbox.
     rows = tx.execute(
         "SELECT uid FROM message INDEXED BY message_content"
-        " WHERE content IN (SELECT value FROM json_each(?)) AND account = ? AND mailbox = ?",
-        (contents, tx.account, mailbox),
+        " WHERE content IN (SELECT value FROM json_each(?)) AND account = ? AND mailbox = ? LIMIT ?",
+        (contents, tx.account, mailbox, most),
     )
     return [row[0] for row in rows]
 
 
-def of_contents_above(tx: Tx, mailbox: int, above: int) -> list[int]:
-    """UIDs of messages with a content above `above`."""
+def of_contents_above(tx: Tx, mailbox: int, above: int, most: int) -> list[int]:
+    """UIDs of messages with a content above `above`; `most` of them."""
     rows = tx.execute(
         "SELECT uid FROM message INDEXED BY message_content"
-        " WHERE content > ? AND account = ? AND mailbox = ?",
-        (above, tx.account, mailbox),
+        " WHERE content > ? AND account = ? AND mailbox = ? LIMIT ?",
+        (above, tx.account, mailbox, most),
     )
     return [row[0] for row in rows]
 
