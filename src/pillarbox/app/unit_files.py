@@ -10,6 +10,7 @@ from pathlib import Path
 from pillarbox.config.schema import Config
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.store.drop import SHARED_MODE
 
 USUAL_USER = "pillarbox"
 """Where the configuration names none."""
@@ -45,8 +46,8 @@ def service_unit(config: Config, names: UnitNames) -> str:
     user = config.user or USUAL_USER
     text = files("pillarbox.app").joinpath("units", "pillarbox.service").read_text("utf-8")
     if config.sendmail.drop_dir:
-        # The unit's user may not make a folder where all users can reach it; "+": root does.
-        make = f"ExecStartPre=+/usr/bin/install -d -o {user} -g {user} @DROP@\n"
+        # The unit's user may not make a folder where all users can reach it, nor give it this mode; "+": root does.
+        make = f"ExecStartPre=+/usr/bin/install -d -o {user} -g {user} -m {SHARED_MODE:o} @DROP@\n"
         text = text.replace("ExecStart=", make + "ExecStart=", 1)
     for mark, paths in (
         ("@PROGRAM@", [names.program]),

@@ -26,7 +26,7 @@ from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
-from pillarbox.auth.web import told
+from pillarbox.auth.web import with_cause
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
@@ -266,7 +266,7 @@ class Authenticator:
         if now < self._told_until.get(of_what, 0.0):
             return
         self._told_until[of_what] = now + TOLD_AGAIN_S
-        log.error("no %s can be verified: %s", of_what, told(error))
+        log.error("no %s can be verified: %s", of_what, with_cause(error))
 
     def _account_of(self, address: str) -> Account | None:
         """The account that somebody else says it is, made if it shall be."""

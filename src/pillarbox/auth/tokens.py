@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import jwt
 
-from pillarbox.auth.web import WebRefusal, ask, told
+from pillarbox.auth.web import WebRefusal, ask, with_cause
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
@@ -119,7 +119,9 @@ class SignedTokens:
                 except Unavailable as error:
                     if not found:
                         raise
-                    log.warning("the keys for tokens that were known are used on: %s", told(error))
+                    log.warning(
+                        "the keys for tokens that were known are used on: %s", with_cause(error)
+                    )
                 self._fetched = self._monotonic()
                 found = self._fitting(kid)
             return found

@@ -48,8 +48,8 @@ def words_of(error: BaseException) -> str:
     return ascii(str(error))[1:-1][:MOST_OF_AN_ERROR]
 
 
-def told(error: Unavailable) -> str:
-    """The same with its cause, for the log."""
+def with_cause(error: Unavailable) -> str:
+    """What failed and why, for the log."""
     cause = error.__cause__
     return error.text if cause is None else f"{error.text} ({words_of(cause)})"
 

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 from pillarbox.imapd.context import SearchContext
@@ -146,7 +147,7 @@ class Slice:
             await context.pause()
             piece = await context.store.read(
                 context.account,
-                lambda tx, start=start: messages.body(tx, content, start, PIECE_OCTETS),  # type: ignore[misc]
+                partial(messages.body, content=content, start=start, length=PIECE_OCTETS),
             )
             if not piece:
                 return b"".join(pieces)

@@ -3,9 +3,8 @@
 import re
 
 _DELIMITER = re.compile(rb"[()]|\\.", re.DOTALL)
-# What stands before the next comment: text and quoted strings, in which a parenthesis means nothing.
+# Text and quoted strings, in which a parenthesis means nothing.
 _TEXT = rb'(?:[^"(\\]++|\\.?|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))'
-_BEFORE_COMMENT = re.compile(_TEXT + rb"*+", re.DOTALL)
 # Text, whole comments without others in them, and the beginning of any other.
 _PIECE = re.compile(_TEXT + rb"++|\((?:[^()\\]++|\\.)*+\)|\(", re.DOTALL)
 
@@ -35,11 +34,12 @@ def remove_comments(value: bytes) -> bytes:
     pieces = []
     position = 0
     while position < len(value):
-        match = _BEFORE_COMMENT.match(value, position)
-        assert match is not None  # it matches the empty string too
-        pieces.append(match[0])
-        position = match.end()
-        if position < len(value):
-            pieces.append(b" ")
-            position = comment_end(value, position)
+        for match in _PIECE.finditer(value, position):
+            piece = match[0]
+            position = match.end()
+            if piece == b"(":  # of a comment with others in it, or without an end
+                position = comment_end(value, match.start())
+                pieces.append(b" ")
+                break
+            pieces.append(b" " if piece[0] == 40 else piece)
     return b"".join(pieces)

@@ -57,11 +57,13 @@ def make_folder(folder: Path, *, shared: bool) -> None:
     if us not in (0, found.st_uid):
         deed = f"chown {user_name(us)}: {folder}"
         raise Refused(f"the drop folder {folder} belongs to another user; run: {deed}")
-    if found.st_gid != os.getegid():
-        os.chown(
-            folder, -1, os.getegid()
-        )  # else the bit that gives files this group is not to be had
-    folder.chmod(SHARED_MODE if shared else 0o700)
+    if found.st_gid != os.getegid():  # else the bit that gives files this group is not to be had
+        os.chown(folder, -1, os.getegid())
+    mode = SHARED_MODE if shared else 0o700
+    if stat.S_IMODE(found.st_mode) != mode or found.st_gid != os.getegid():
+        folder.chmod(
+            mode
+        )  # not in vain: systemd's RestrictSUIDSGID refuses it, and its unit has made the folder so
 
 
 def leave(folder: Path, envelope: Dropped, message: bytes) -> None:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from pillarbox.core.errors import DiskFull, Unavailable
@@ -157,7 +157,8 @@ def read_segment(octets: bytes) -> Contents:
     records: list[Record] = []
     head = octets[: len(MAGIC)]
     damaged = _Damaged()
-    if head != MAGIC and not MAGIC.startswith(head):
+    is_head_damaged = not MAGIC.startswith(head)
+    if is_head_damaged:
         damaged.add(0, len(MAGIC))
     position, run = len(MAGIC), b""
     while (found := _next_frame(octets, position, run)) is not None:
@@ -172,9 +173,7 @@ def read_segment(octets: bytes) -> Contents:
             damaged.add(found.start, min(position, len(octets)))
         else:
             records.append(_parse(rest))
-    if (
-        not run and head.strip(b"\0") and not MAGIC.startswith(head)
-    ):  # all of it may have been there
+    if is_head_damaged and not run and head.strip(b"\0"):  # all of it may have been there
         return Contents([], len(octets.rstrip(b"\0")))
     return Contents(records, damaged.lost_octets)
 
@@ -198,9 +197,8 @@ class _Damaged:
 
 def _next_frame(octets: bytes, position: int, run: bytes) -> _Frame | None:
     """The first frame from a position on that checks; b"" is any run."""
-    while (start := octets.find(_MARK, position)) >= 0 and start + _FRAME.size + RUN_OCTETS <= len(
-        octets
-    ):
+    end = len(octets) - _FRAME.size - RUN_OCTETS
+    while 0 <= (start := octets.find(_MARK, position)) <= end:
         _, length, durable, checksum, own = _FRAME.unpack_from(octets, start)
         found = octets[start + _FRAME.size : start + _FRAME.size + RUN_OCTETS]
         bound = _BOUND.pack(found, start, length, durable, checksum)
@@ -211,38 +209,18 @@ def _next_frame(octets: bytes, position: int, run: bytes) -> _Frame | None:
 
 
 def _parse(rest: bytes) -> Record:
-    (
-        run,
-        account,
-        mailbox,
-        uidvalidity,
-        uid,
-        modseq,
-        internaldate,
-        savedate,
-        flags,
-        words_size,
-        key_size,
-        prefix_size,
-    ) = _NUMBERS.unpack_from(rest)
+    *numbers, words_size, key_size, prefix_size = _NUMBERS.unpack_from(rest)
     key_start = _NUMBERS.size + words_size
     prefix_start = key_start + key_size
     octets_start = prefix_start + prefix_size
-    return Record(
-        run,
-        account,
-        mailbox,
-        uidvalidity,
-        uid,
-        modseq,
-        internaldate,
-        savedate,
-        flags,
-        keywords=tuple(rest[_NUMBERS.size : key_start].split()),
-        delivery_key=rest[key_start:prefix_start].decode(),
-        prefix=rest[prefix_start:octets_start],
-        octets=rest[octets_start:],
+    values: tuple[Any, ...] = (
+        *numbers,
+        tuple(rest[_NUMBERS.size : key_start].split()),
+        rest[key_start:prefix_start].decode(),
+        rest[prefix_start:octets_start],
+        rest[octets_start:],
     )
+    return Record(*values)
 
 
 class JournalFile(Protocol):

@@ -141,7 +141,8 @@ async def check_drop(case: Case) -> list[Finding]:
     except TimeoutError:
         return [error("drop", str(folder), f"no answer within {WAIT_S:g} s", "look at the disk")]
     except OSError as failure:
-        return [warning("drop", str(folder), f"it cannot be listed: {failure.strerror}", "")]
+        advice = "run this as root or as the server's user"
+        return [warning("drop", str(folder), f"it cannot be listed: {failure.strerror}", advice)]
     if not aside:
         return [ok("drop", str(folder), "all that programs left was taken up")]
     found = f"{counted(len(aside), 'file')} could not be taken up, as {aside[0]}"
