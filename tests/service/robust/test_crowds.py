@@ -215,7 +215,11 @@ def test_a_full_disk_refuses_and_service_resumes(tmp_path: Path) -> None:
         assert small.startswith("250"), small  # another account's file has room
         imap = await Imap.connect(server.imap, 0)
         await imap.command("SELECT INBOX")
-        answer = (await imap.command("APPEND INBOX", body))[-1]
+        for _ in range(40):  # the write-ahead log may have begun anew since: then it has room again
+            answer = (await imap.command("APPEND INBOX", body))[-1]
+            if not answer.startswith(b"OK "):
+                break
+            kept += 1
         assert answer.startswith(b"NO "), answer
         assert len(await imap.mailbox()) == kept
         return kept
