@@ -1,6 +1,7 @@
 """Content-Type, Content-Disposition and their parameters (RFC 2045 §5.1, RFC 2183 §2, RFC 2231)."""
 
 import re
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pillarbox.mime.charset import decode_charset
 from pillarbox.mime.comments import remove_comments
@@ -19,9 +20,8 @@ _PARAMETER = re.compile(
 )
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _CONTINUATION = re.compile(rb"([^*]+)\*(0|[1-9][0-9]{0,2})(\*?)")
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-# RFC 2231 §7 attribute-char may stand as it is in an extended value.
-_NOT_ATTRIBUTE_CHAR = re.compile(rb"[^A-Za-z0-9!#$&+.^_`{|}~-]")
+_ATTRIBUTE_CHARS = "!#$&+^`{|}"
+"""Beside those of `urllib`: what may stand as it is in an extended value (RFC 2231 §7 attribute-char)."""
 
 
 def parse_content_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
@@ -57,7 +57,7 @@ def find_parameter(parameters: Parameters, name: bytes) -> bytes | None:
     for key, value in parameters:
         if key == name + b"*":
             charset, _, rest = value.partition(b"'")
-            text = decode_charset(_decode_percent(rest.partition(b"'")[2]), charset)
+            text = decode_charset(unquote_to_bytes(rest.partition(b"'")[2]), charset)
             return text.encode("utf-8", "replace")
     return None
 
@@ -109,14 +109,11 @@ def _join_continuations(parameters: dict[bytes, bytes]) -> Parameters:
             if piece is None:
                 break
             if first_extended and piece is plain:
-                piece = _NOT_ATTRIBUTE_CHAR.sub(lambda octet: b"%%%02X" % ord(octet[0]), piece)
+                piece = quote_from_bytes(piece, _ATTRIBUTE_CHARS).encode("ascii")
             elif not first_extended and piece is encoded:
-                piece = _decode_percent(piece)
+                piece = unquote_to_bytes(piece)
             pieces.append(piece)
             section += 1
         result.setdefault(name + b"*" if first_extended else name, b"".join(pieces))
     return list(result.items())
 
-
-def _decode_percent(value: bytes) -> bytes:
-    return _PERCENT.sub(lambda match: bytes((int(match[1], 16),)), value)
