@@ -8,7 +8,6 @@ octets, and writes are small enough to be whole. A reader that falls behind gets
 """
 
 import asyncio
-import itertools
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +26,8 @@ CHANGED, WANTED, DONE = 0, 1, 2
 """Kinds of records: a mailbox changed; put in what you hold for an account; that was done."""
 
 _RECORD = struct.Struct("<HHIQ")  # kind, worker that says it, mailbox or ticket, account
+
+TICKETS = 1 << 32
 
 READ_OCTETS = 5000 * _RECORD.size
 """Whole records, so that whoever reads next begins with one."""
@@ -49,7 +50,7 @@ class Hints:
         self._is_due = False
         self._answers: dict[int, asyncio.Future[None]] = {}
         """By ticket: each question gets an answer of its own, for an earlier one says nothing of what came since."""
-        self._tickets = itertools.cycle(range(1 << 32))
+        self._last_ticket = 0
         self._putting: set[asyncio.Task[None]] = set()
         self._catch_up: Callable[[int], Awaitable[None]]
         for each in (incoming, *outgoing.values()):
@@ -82,7 +83,7 @@ class Hints:
     async def catch_up(self, account: int) -> None:
         asked: dict[int, asyncio.Future[None]] = {}
         for number in self._behind.holders(account % ACCOUNT_SLOTS):
-            ticket = next(self._tickets)
+            ticket = self._last_ticket = (self._last_ticket + 1) % TICKETS
             asked[ticket] = self._answers[ticket] = asyncio.get_running_loop().create_future()
             self._say(number, WANTED, ticket, account)
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -166,3 +167,19 @@ def test_rates_hold_for_all_workers(shared: list[Shared]) -> None:
     rates = [one.rate(0, 2) for one in shared]
     assert [rate.take("192.0.2.1", 10.0) for rate in rates] == [True, True, False]
     assert shared[0].rate(1, 2).take("192.0.2.1", 10.0), "another rate is another table"
+
+
+def test_questions_leave_nothing_behind(shared: list[Shared]) -> None:
+    async def main() -> None:
+        net = Net(shared)
+        shared[1].behind.add(7, 1)
+        for _ in range(50):
+            await net.hints[0].catch_up(7)
+        before = sys.getallocatedblocks()
+        for _ in range(2000):
+            await net.hints[0].catch_up(7)
+        net.caught_up.clear()
+        assert sys.getallocatedblocks() - before < 500
+        net.close()
+
+    asyncio.run(main())
