@@ -20,6 +20,7 @@ from pillarbox.store.bans import Bans
 from pillarbox.store.credentials import Credentials
 from pillarbox.store.directory_file import DirectoryFile
 from pillarbox.store.dkim_keys import DkimKeys
+from pillarbox.store.place import RESTORING
 from pillarbox.store.quota import Quotas
 
 MOST_REMEMBERED = 10_000
@@ -63,6 +64,11 @@ def canonical_address(address: str) -> str:
 
 def _ensure_not_lost(path: Path) -> None:
     is_lost = not path.exists() or database.is_empty(path)
+    if is_lost and (path.parent / RESTORING).exists():
+        raise Refused(
+            f"a backup was being restored into {path.parent}, and that was interrupted: repeat it,"
+            " with pillarbox restore"
+        )
     if is_lost and any(path.parent.glob("accounts/*/*.db")):
         raise Refused(
             f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
@@ -82,8 +88,8 @@ class Directory:
     """The built-in directory."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
-        """Raises Refused where the directory was lost: a new one would give the mail of its accounts to others.
-        Raises Unavailable."""
+        """Raises Refused where the directory was lost, or not yet restored: a new one would give the mail of its accounts
+        to others. Raises Unavailable."""
         _ensure_not_lost(path)
         if database.is_empty(path):
             path.unlink()  # nothing was in it

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pillarbox.core.errors import Refused
 
+RESTORING = ".restoring"
+"""While it is in a data folder without a directory, all else there comes from a whole restore that was interrupted."""
+
 
 @dataclass(slots=True, frozen=True)
 class Place:

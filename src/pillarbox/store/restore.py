@@ -22,11 +22,8 @@ from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE, UNFINISHED
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
-from pillarbox.store.place import lock_folder
+from pillarbox.store.place import RESTORING, lock_folder
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
-
-RESTORING = ".restoring"
-"""While it is in a data folder without a directory, all else there comes from a whole restore that was interrupted."""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
-from pillarbox.store.place import ALONE, Place, lock_folder
+from pillarbox.store.place import ALONE, RESTORING, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.retirement import Left
@@ -101,6 +102,8 @@ class Store:
             self.left = [journal_folder / name for name in place.left]
             """The segments that stay for them."""
             if place.is_first:
+                # A restore that came to its end, and was killed then: another one must not take it for half done.
+                shutil.rmtree(data_dir / RESTORING, ignore_errors=True)
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
                 )

@@ -214,11 +214,16 @@ def test_a_whole_restore_that_was_killed_is_repeated(server: ServerProcess, tmp_
     shutil.copytree(tmp_path / "lost" / "accounts", data / "accounts")
     (data / ".restoring").mkdir()
     (data / "lock").touch()
+    for command in (["serve"], ["account", "list"]):
+        said = pillarbox(server, *command, code=1)
+        assert "was interrupted: repeat it, with pillarbox restore" in said
     pillarbox(server, "restore", str(tmp_path / "saved"))
     assert not (data / ".restoring").exists()
+    (data / ".restoring").mkdir()  # it was killed at its very end
     server.start()
     assert len(unique_ids(server)) == 3
     server.stop()
+    assert not (data / ".restoring").exists()
     (data / ".restoring").mkdir()
     said = pillarbox(server, "restore", str(tmp_path / "saved"), code=1)
     assert "is not empty" in said
