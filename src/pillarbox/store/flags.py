@@ -31,6 +31,8 @@ def change_flags(
     """
     if mode != "-":
         keywords.ensure_room(tx, names)
+    elif names:
+        keywords.ensure_room_for_sets(tx)
     account = tx.account
     where = " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
     done = Flagged()

@@ -13,12 +13,18 @@ MOST_KEYWORDS_OF_GUESTS = 128
 """
 LONGEST_KEYWORD = 128
 """Octets."""
+MOST_SETS = 10_000
+MOST_SETS_OCTETS = 4 << 20
+"""Different sets of keywords in an account, and their names in all: once there are as many, no change may make more.
+(One change makes a new set at most of each that there is.)"""
+KNOWN_SETS = 512
+"""Of an account, of which the names stay in memory."""
 KEPT_SETS = 100
 """So many sets of keywords stay, used or not, while few keywords are in them."""
 
 
 class Full(Refused):
-    """There is no room for new keywords, unless `forget_unused` makes some."""
+    """There is no room for new keywords or sets of them, unless `forget_unused` makes some."""
 
 
 def names_of(tx: Tx, flags: int) -> tuple[bytes, ...]:
@@ -28,6 +34,8 @@ def names_of(tx: Tx, flags: int) -> tuple[bytes, ...]:
     if known is None:
         row = tx.row("SELECT names FROM keyword_set WHERE id = ?", (number,))
         known = tuple(row[0].encode("ascii").split()) if row else ()
+        if len(tx.keyword_names) >= KNOWN_SETS:
+            tx.keyword_names.clear()
         tx.keyword_names[number] = known
     return known
 
@@ -60,6 +68,21 @@ def ensure_room(tx: Tx, names: Sequence[bytes], *, is_guest: bool = False) -> No
     new = {name.lower() for name in names} - known.keys()
     if new and len(known) + len(new) > most:
         raise Full(f"an account has at most {most} keywords", "LIMIT")
+    ensure_room_for_sets(tx)
+
+
+def ensure_room_for_sets(tx: Tx) -> None:
+    """Before keywords are taken away, too. Raises Full."""
+    count, octets = tx.row(
+        "SELECT count(*), coalesce(sum(octet_length(names)), 0) FROM keyword_set WHERE account = ?",
+        (tx.account,),
+    ) or (0, 0)
+    if count >= MOST_SETS or octets >= MOST_SETS_OCTETS:
+        raise Full(
+            "the messages of this account have too many different sets of keywords;"
+            " take all keywords from some",
+            "LIMIT",
+        )
 
 
 def _most(is_guest: bool) -> int:

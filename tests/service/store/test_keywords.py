@@ -1,6 +1,7 @@
 """Keywords of an account: few names, however many sets of them its messages have had."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -187,3 +188,28 @@ def test_keywords_of_a_file_of_an_older_version_are_known(tmp_path: Path) -> Non
         assert await store.read(1, keywords.all_names) == [b"$Forwarded", b"Zeta", b"alpha"]
 
     run(tmp_path, look)
+
+
+@pytest.mark.parametrize("limit", ["MOST_SETS", "MOST_SETS_OCTETS"])
+def test_sets_of_keywords_take_bounded_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(keywords, limit, 6 if limit == "MOST_SETS" else 40)
+    monkeypatch.setattr(keywords, "KNOWN_SETS", 3)
+
+    async def work(store: Store) -> None:
+        for number in range(50):
+            await change(store, "+" if number % 4 else "=", b"Name%d" % (number % 8))
+        assert await count(store, "keyword_set") <= 6
+        item = Append(1, make_content(b"Subject: a\r\n\r\nb\r\n"), 0)
+        for number in range(9):  # a set of its own for each
+            with contextlib.suppress(Refused):
+                await store.append(1, replace(item, keywords=(b"Name7", b"Own%d" % number)))
+        for mode in "+-":
+            with pytest.raises(Refused, match="too many different sets"):
+                await change(store, mode, b"Name7")
+        await change(store, "=")
+        await change(store, "+", b"Name7")
+        assert await count(store, "keyword_set") <= 2
+
+    run(tmp_path, work)
