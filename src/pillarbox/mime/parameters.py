@@ -116,4 +116,3 @@ def _join_continuations(parameters: dict[bytes, bytes]) -> Parameters:
             section += 1
         result.setdefault(name + b"*" if first_extended else name, b"".join(pieces))
     return list(result.items())
-

@@ -88,8 +88,8 @@ class Directory:
     """The built-in directory."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
-        """Raises Refused where the directory was lost, or not yet restored: a new one would give the mail of its accounts
-        to others. Raises Unavailable."""
+        """Raises Refused where the directory was lost, or not yet restored: a new one would give the mail of its
+        accounts to others. Raises Unavailable."""
         _ensure_not_lost(path)
         if database.is_empty(path):
             path.unlink()  # nothing was in it

@@ -173,13 +173,13 @@ def test_questions_leave_nothing_behind(shared: list[Shared]) -> None:
     async def main() -> None:
         net = Net(shared)
         shared[1].behind.add(7, 1)
-        for _ in range(50):
-            await net.hints[0].catch_up(7)
-        before = sys.getallocatedblocks()
-        for _ in range(2000):
-            await net.hints[0].catch_up(7)
-        net.caught_up.clear()
-        assert sys.getallocatedblocks() - before < 500
+        counts = []
+        for _ in range(2):  # the first time, Python fills its lists of what is free
+            for _ in range(2000):
+                await net.hints[0].catch_up(7)
+            net.caught_up.clear()
+            counts.append(sys.getallocatedblocks())
+        assert counts[1] - counts[0] < 500
         net.close()
 
     asyncio.run(main())
