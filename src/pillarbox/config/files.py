@@ -1,6 +1,7 @@
 """The files that a configuration names."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,20 @@ def unreadable_files(config: Config) -> Iterator[str]:
     """Those that this process cannot read, in one line each: a server needs them, most commands do not."""
     for place, section, name in _named(config):
         file = getattr(section, name)
-        if not file or (config.user and name in _OF_TLS):
-            continue
-        try:
-            os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        except OSError as error:
-            yield f"{place}.{name}: {file} cannot be read: {error.strerror}"
+        if file and (
+            why := _why_unreadable(file, only_root_may=bool(config.user) and name in _OF_TLS)
+        ):
+            yield f"{place}.{name}: {file} {why}"
+
+
+def _why_unreadable(file: str, *, only_root_may: bool) -> str:
+    try:
+        # Who opens a pipe waits for somebody at its other end.
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            return "is not a file"
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError as error:
+        return "" if only_root_may else f"cannot be read: {error.strerror}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""

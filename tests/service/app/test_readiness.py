@@ -166,10 +166,11 @@ def test_a_disk_that_does_not_answer_is_one(rig: Rig, monkeypatch: pytest.Monkey
         for _ in range(3):
             began = time.monotonic()
             assert await readiness.problems() == ["store: the disk has not answered for 0 s"]
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 10
         goes_on.set()
-        await asyncio.sleep(0.1)
-        assert await readiness.problems() == []
+        async with asyncio.timeout(10):
+            while await readiness.problems():
+                await asyncio.sleep(0.01)
         readiness.close()
 
     asyncio.run(scenario())

@@ -52,6 +52,8 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
             GOOD + 'user = "nobody"\n[tls]\nacme = true\nacme_ca_file = "none.pem"',
             "none.pem cannot be read",
         ),
+        (GOOD + 'user = "nobody"\n[tls]\nclient_ca = "none.pem"', "none.pem cannot be read"),
+        (GOOD + '[oauth]\njwks = "."', "is not a file"),
         (GOOD + '[tls]\nacme = true\nacme_names = ["-x-"]', "acme_names"),
         (GOOD + '[tls]\nacme = true\nacme_listen = ["80"]', "acme_listen"),
         (GOOD + '[tls]\nacme = true\nacme_challenge = "dns-01"', "acme_hook"),
