@@ -33,6 +33,11 @@ class Lines:
         self._lines: dict[str, _Line] = {}
         self._waiting = 0
 
+    def is_free(self, network: str) -> bool:
+        """Whether it would be a network's turn at once."""
+        line = self._lines.get(network)
+        return line is None or line.length < self._at_once
+
     @asynccontextmanager
     async def turn(self, network: str) -> AsyncIterator[None]:
         """Waits until it is a network's turn, which lasts as long as the context. Raises Unavailable."""

@@ -1,8 +1,9 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
 Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`). A proof of a recent
-login (`proofs`) makes the next one cheap; it names the account's version, which every change of password or state
-raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
+login (`proofs`) makes the next one cheap, where the throttle lets it be looked at; it names the account's version,
+which every change of password or state raises, so it is void at once everywhere. Unknown users and wrong passwords take
+the same time and get the same answer.
 Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
@@ -150,11 +151,27 @@ class Authenticator:
         """
         username, wanted = self.split(credentials.username, credentials.authzid)
         said = Credentials(wanted, username, credentials.password)
-        outcome = self._known(self.directory.account_for_login(username), said, peer, mechanism)
+        outcome = self._at_once(said, peer, mechanism)
         if outcome is None:
             async with self._lines.turn(network_of(peer.address)):
                 outcome = await self._look(said, peer, mechanism)
         return await self._in_time(outcome)
+
+    def _at_once(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied | None:
+        """What comes of an attempt without a turn in the line: it is refused, or the password was right a short time
+        ago; None: neither. While others of its network are looked at it has to wait, whatever is remembered: they may
+        be guesses that count in a moment."""
+        if not self._lines.is_free(network_of(peer.address)):
+            return None
+        account = self.directory.account_for_login(said.username)
+        claim = (
+            self._claim_of(said.username, peer)
+            if account is None
+            else Claim(account.address, account.id, peer.address)
+        )
+        if self._throttle.refuses(claim):
+            return self._refuse(claim, peer, mechanism)
+        return self._known(account, said, peer, mechanism)
 
     def _known(
         self, account: Account | None, said: Credentials, peer: Peer, mechanism: str
@@ -178,13 +195,13 @@ class Authenticator:
         username, password = said.username, said.password
         user = self._users.find(username)
         account = user.account
+        claim = self._claim(user, peer)
+        if self._throttle.refuses(claim):
+            return self._refuse(claim, peer, mechanism)
         # Another in the line may have said the same just now.
         outcome = self._known(account, said, peer, mechanism)
         if outcome is not None:
             return outcome
-        claim = self._claim(user, peer)
-        if self._throttle.refuses(claim):
-            return self._refuse(claim, peer, mechanism)
         candidates = user.candidates(peer.protocol, self._clock())
         right, app_password, void = await self._check(candidates, password)
         if not right and self.doors.source is not None:

@@ -191,3 +191,40 @@ def test_an_owner_with_many_clients_at_once_is_never_refused(
         assert len(rig.hashed) <= login_module.HASHED_AT_ONCE  # the others heard of it
 
     run(scenario)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_remembered_password_makes_no_more_guesses(run, workers: int) -> None:
+    """Where it is right it is refused unseen like any other; the owner gets in from elsewhere."""
+
+    async def scenario(rig: Rig) -> None:
+        for worker in range(workers):
+            assert isinstance(await rig.plain(RIGHT, OTHER, worker=worker), Login)
+        rig.hashed.clear()
+        # The right one stands where as many guesses at once are over as may be looked at.
+        most = MOST_WITH_ACCOUNT + 2 * workers
+        words = [f"wrong {each}" for each in range(most)] + [RIGHT] * workers
+        guesses = (rig.plain(word, worker=each % workers) for each, word in enumerate(words))
+        outcomes = await asyncio.gather(*guesses)
+        assert len(rig.hashed) < most
+        assert not any(isinstance(each, Login) for each in outcomes)
+        for user in ("bob@example.test", "bob"):
+            assert await rig.plain(RIGHT, user=user) == Denied(TOO_MANY)
+        assert isinstance(await rig.plain(RIGHT, OTHER), Login)
+
+    run(scenario)
+
+
+def test_a_refused_network_hears_the_same_of_all_names(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when no more may wait."""
+
+    async def scenario(rig: Rig) -> None:
+        for each in range(MOST_OF_NETWORK):
+            await rig.plain(f"wrong {each}", user=f"user{each}@example.test")
+        monkeypatch.setattr(lines, "MOST_WAITING", 0)
+        for user in ("bob@example.test", "nobody@example.test", "nobody"):
+            assert await rig.plain(RIGHT, user=user) == Denied(TOO_MANY)
+
+    run(scenario)
