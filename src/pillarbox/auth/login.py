@@ -489,7 +489,7 @@ class Authenticator:
         """A login that did not work, to the trace."""
         peer.failed(claim.account)
         if self._recorder.is_on:
-            name = claim.name[:LONGEST_NAME]
+            name = claim.shown[:LONGEST_NAME]
             where = (peer.connection, peer.protocol, peer.address)
             self._recorder.add(
                 LoginEvent(*where, name, claim.account, mechanism, result, with_what)
@@ -524,7 +524,7 @@ class Authenticator:
         delay = self._throttle.failed(claim, password)
         log.info(
             "login failed: user=%s client=%s protocol=%s reason=%s",
-            claim.name[:100],
+            claim.shown[:100],
             peer.address,
             peer.protocol,
             f"{why}: {with_what}" if with_what else why,
@@ -538,7 +538,7 @@ class Authenticator:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info(
             "login refused: user=%s client=%s protocol=%s reason=%s",
-            claim.name[:100],
+            claim.shown[:100],
             peer.address,
             peer.protocol,
             "too many failures",
@@ -577,6 +577,9 @@ class Authenticator:
         return Claim(user.name, user.account.id if user.account else 0, peer.address)
 
     def _claim_of(self, username: str, peer: Peer) -> Claim:
+        """`username` may be "": nobody said one."""
+        if not username:
+            return Claim("", 0, peer.address)
         found = self._users.remembered(username, peer.protocol, self._clock())
         return self._claim(found.user, peer)
 

@@ -300,6 +300,21 @@ def test_a_program_with_an_expired_token_locks_nobody_out(tmp_path: Path, mechan
     assert isinstance(first, Login)
 
 
+def without_name(token: Secret) -> bytes:
+    return f"n,,\x01auth=Bearer {token.reveal()}\x01\x01".encode()
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(49, Login), (50, Denied)])
+def test_bad_tokens_without_a_name_count_for_the_network_only(
+    tmp_path: Path, failures: int, expected: type
+) -> None:
+    """RFC 7628 §3.1: the name may be left out."""
+    tried = [without_name(Secret(f"bad{each}")) for each in range(failures)]
+    good = without_name(signed(RSA, "RS256", "r"))
+    first, _ = exchange_with(tmp_path, "OAUTHBEARER", *tried, good)
+    assert isinstance(first, expected)
+
+
 def test_tokens_that_are_guessed_are_refused_in_the_end(tmp_path: Path) -> None:
     bad = [signed(STRANGER, "RS256", "r", jti=str(number)) for number in range(30)]
     tried = [message("XOAUTH2", "bob@example.test", each) for each in bad]
