@@ -1,10 +1,12 @@
 """Passwords that others verify: a web service, an LDAP server, a class of one's own."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +91,10 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (200, []),
         (200, b"[" * 100_000),
         (200, b" " * 300_000),
+        (200, {"address": "bob@example.test\r\n"}),
+        (200, {"address": " bob@example.test"}),
+        (200, {"address": "bob@example.test\0"}),
+        (200, {"address": "bob@exa\nmple.test"}),
     ],
 )
 def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
@@ -144,6 +150,32 @@ def test_a_slow_service_is_given_up(web: WebService, monkeypatch: pytest.MonkeyP
     web.answer = slow
     with pytest.raises(Unavailable):
         HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_drips_is_given_up(beginning: bytes) -> None:
+    """A second for all of it: each octet comes soon enough, the answer as a whole does not."""
+    given_up = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(beginning)
+            for octet in b"X" * 100 + b'\r\n\r\n{"address": "bob@example.test"}':
+                connection.sendall(bytes([octet]))
+                if given_up.wait(0.1):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(Unavailable) as failure:
+                ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 1)
+            assert "timed out" in str(failure.value.__cause__)
+        finally:
+            given_up.set()
+            thread.join()
 
 
 # In the authenticator
