@@ -16,6 +16,7 @@ import pytest
 from web_service import WebService
 
 from pillarbox.auth import http as http_module
+from pillarbox.auth import lines
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator, Doors
@@ -270,6 +271,61 @@ def test_what_was_right_for_one_protocol_and_client_is_right_for_no_other(tmp_pa
             found = await authenticator.login(bob, peer)
             assert isinstance(found, Login if peer is PEER else Denied), peer
         assert len(source.asked) == 1, "the second time, it was known"
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_others_keeps_no_app_password_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections try passwords, or tokens, while those who verify them are silent."""
+    monkeypatch.setattr(lines, "MOST_WAITING", 20)
+    monkeypatch.setattr(lines, "MOST_IN_LINE", 10)
+    gate = threading.Event()
+
+    class Silent:
+        def check(self, user: Claimant) -> str | None:
+            assert gate.wait(60)
+            return None
+
+    def no_token(_token: Secret) -> str:
+        assert gate.wait(60)
+        return ""
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        bob = directory.add_account("bob@example.test", "", "")
+        scram = make_verifier(Secret("for the phone"))
+        directory.credentials.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(source=Silent(), tokens=no_token)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+
+        async def login(password: str, address: str) -> Login | Denied:
+            credentials = Credentials("", "bob@example.test", Secret(password))
+            return await authenticator.login(credentials, Peer(address, "imap"))
+
+        flood = [
+            asyncio.create_task(login(f"wrong {number}", f"198.51.100.{number % 4}"))
+            for number in range(80)
+        ]
+        finished = asyncio.as_completed(flood)
+        for _ in range(70):
+            with pytest.raises(Unavailable):
+                await next(finished)
+        for address in ("192.0.2.1", "192.0.2.2", "198.51.100.1"):
+            assert isinstance(await login("for the phone", address), Login)
+        with pytest.raises(Unavailable):
+            await login("right", "192.0.2.1")
+        with pytest.raises(Unavailable):
+            await authenticator.user_of_token(Secret("token"), "", PEER)
+        gate.set()
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert sum(isinstance(each, Unavailable) for each in outcomes) == 70
         authenticator.close()
         directory.close()
         failures.close()
