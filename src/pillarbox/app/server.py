@@ -140,7 +140,12 @@ class Server:
             log.info("%d messages were recovered from the journal", store.recovered_messages)
         if self._prepare is not None:
             await self._prepare(store)
-        failures = LoginFailures(config.data_path / "run.db", clock=time.time)
+        failures = LoginFailures(
+            config.data_path / "run.db",
+            clock=time.time,
+            marks=shared.failures,
+            mark=shared.mark,
+        )
         self._exit.callback(failures.close)
         logins = Logins(config.data_path / "logins.db", clock=time.time)
         self._exit.callback(logins.close)

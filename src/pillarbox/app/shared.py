@@ -1,5 +1,5 @@
 """Memory that all workers of a server map: limits that hold for all of them together, who waits for hints, proofs of
-logins, and figures for `pillarbox status`. Pages that nobody uses cost nothing."""
+logins and marks of those that failed, and figures for `pillarbox status`. Pages that nobody uses cost nothing."""
 
 import mmap
 import os
@@ -16,6 +16,7 @@ from pillarbox.core.rate import Rate
 from pillarbox.core.slots import Mark, SlotCounts, keyed_mark
 from pillarbox.core.tally import MOST_SLOW, ROW_CELLS, SERVICES, SlowCommand
 from pillarbox.net.balance import NOW_OCTETS, passed_octets
+from pillarbox.store import run
 from pillarbox.store.place import ALONE, Place
 
 FIGURES = (*SERVICES, "pid", "started", "beat", "sqlite_octets")
@@ -40,13 +41,14 @@ class Shared:
         self.number = place.number
         octets = memoryview(memory)
         places = [0, *_ends(place.workers)]
-        secret, rows, self._slow, watches, behind, addresses, now, passed, self._proofs, *rates = (
+        secret, rows, self._slow, watches, behind, addresses, now, passed, *others = (
             octets[start:end] for start, end in pairwise(places)
         )
+        self._proofs, self.failures, *rates = others
         self._rows: memoryview[float] = rows.cast("d")
         self._secret = bytes(secret[32:])
         self.mark: Mark = keyed_mark(bytes(secret[:32]))
-        """For keys of `addresses` and `rate`."""
+        """For keys of `addresses`, `failures` and `rate`."""
         self.watches = SlotCounts(watches, ACCOUNT_SLOTS, place.number)
         """By account: how many listeners wait for hints."""
         self.behind = SlotCounts(behind, ACCOUNT_SLOTS, place.number)
@@ -147,7 +149,7 @@ def shared_alone() -> Shared:
 
 def _ends(workers: int) -> list[int]:
     """Where each part ends: secret, rows of numbers, slow commands, watches, mail behind, addresses, connections now
-    and passed on, proofs of logins, rates."""
+    and passed on, proofs of logins, marks of failed ones, rates."""
     sizes = [
         _SECRET_OCTETS,
         workers * _ROW_OCTETS,
@@ -158,6 +160,7 @@ def _ends(workers: int) -> list[int]:
         workers * NOW_OCTETS,
         workers * passed_octets(workers),
         proofs.TABLE_OCTETS,
+        run.MARKS_OCTETS,
         *[rate.TABLE_OCTETS] * RATES,
     ]
     return [sum(sizes[: count + 1]) for count in range(len(sizes))]

@@ -101,7 +101,7 @@ class Exchange:
 
     async def _take_token(self, step: BearerToken) -> Outcome:
         authenticator, peer, mechanism = self._authenticator, self._peer, self._mechanism
-        username = step.authzid or "?"
+        username = step.authzid
         user = await authenticator.user_of_token(step.token, username, peer)
         if user is None:
             return await authenticator.refuse(username, peer, mechanism)

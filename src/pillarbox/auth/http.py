@@ -4,6 +4,9 @@
     200 {"address": "alice@example.org"}     it is right, and that is the account
     200 {"address": null}, 401, 403, 404     it is wrong
 
+Anything else lets nobody in and is no failure of the user, an address with white space around it or a control character
+in it among that.
+
 Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
 """
 
@@ -78,4 +81,7 @@ class HttpSource:
                 return None
             raise Unavailable("the login service does not understand us") from error
         address = found.get("address")
+        if isinstance(address, str) and (address != address.strip() or not address.isprintable()):
+            # Not trimmed: a service that says this may mean something else than it seems to.
+            raise Unavailable("the login service says an address that is none")
         return address if isinstance(address, str) and address else None

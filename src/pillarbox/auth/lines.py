@@ -27,17 +27,26 @@ class _Line:
 class Lines:
     """Those of one process."""
 
-    def __init__(self, at_once: int) -> None:
-        """`at_once`: how many of a network are looked at together."""
+    def __init__(self, at_once: int, part: int = 1) -> None:
+        """`at_once`: how many of a network are looked at together; of the limits above it has one part of so many."""
         self._at_once = at_once
+        self._part = part
         self._lines: dict[str, _Line] = {}
         self._waiting = 0
+
+    def length(self, network: str) -> int:
+        """How many of a network wait or are looked at."""
+        line = self._lines.get(network)
+        return 0 if line is None else line.length
 
     @asynccontextmanager
     async def turn(self, network: str) -> AsyncIterator[None]:
         """Waits until it is a network's turn, which lasts as long as the context. Raises Unavailable."""
         line = self._lines.get(network)
-        if self._waiting >= MOST_WAITING or (line is not None and line.length >= MOST_IN_LINE):
+        if (
+            self._waiting >= MOST_WAITING // self._part
+            or self.length(network) >= MOST_IN_LINE // self._part
+        ):
             raise Unavailable("too many logins at once; try again in a minute")
         if line is None:
             line = self._lines[network] = _Line(asyncio.Semaphore(self._at_once))

@@ -1,8 +1,9 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
 Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`). A proof of a recent
-login (`proofs`) makes the next one cheap; it names the account's version, which every change of password or state
-raises, so it is void at once everywhere. Unknown users and wrong passwords take the same time and get the same answer.
+login (`proofs`) makes the next one cheap, where the throttle lets it be looked at; it names the account's version,
+which every change of password or state raises, so it is void at once everywhere. Unknown users and wrong passwords take
+the same time and get the same answer.
 Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
 """
 
@@ -49,7 +50,12 @@ ASKING_THREADS = 8
 """For questions to others: what waits for a slow one must not keep those who are known here."""
 
 HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
-"""Of one network: so many guesses but one may be looked at beyond what the throttle lets through."""
+"""Of one network, by us and by others: so many guesses but one may be looked at beyond what the throttle lets
+through."""
+
+ASKED_PART = 2
+"""Of the places of those who wait there is one part of so many for those who wait for others. It is apart from the
+places of the rest: when others are slow, or silent, who is known here gets in."""
 
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords, or tokens, to the next."""
@@ -115,8 +121,8 @@ class Authenticator:
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
         )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
-        asks = doors.source is not None or doors.tokens is not None
-        self._lines = Lines(ASKED_AT_ONCE if asks else HASHED_AT_ONCE)
+        self._lines = Lines(HASHED_AT_ONCE)
+        self._asking_lines = Lines(ASKED_AT_ONCE, ASKED_PART)
         self._told_until: dict[str, float] = {}
 
     # What is offered
@@ -150,11 +156,28 @@ class Authenticator:
         """
         username, wanted = self.split(credentials.username, credentials.authzid)
         said = Credentials(wanted, username, credentials.password)
-        outcome = self._known(self.directory.account_for_login(username), said, peer, mechanism)
+        outcome = self._at_once(said, peer, mechanism)
         if outcome is None:
-            async with self._lines.turn(network_of(peer.address)):
-                outcome = await self._look(said, peer, mechanism)
+            outcome = await self._look(said, peer, mechanism)
         return await self._in_time(outcome)
+
+    def _at_once(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied | None:
+        """What comes of an attempt without a turn in the line: it is refused, or the password was right a short time
+        ago; None: neither. While others of its network are looked at it has to wait, whatever is remembered: they may
+        be guesses that count in a moment."""
+        network = network_of(peer.address)
+        under_way = self._lines.length(network) + self._asking_lines.length(network)
+        if under_way >= HASHED_AT_ONCE:
+            return None
+        account = self.directory.account_for_login(said.username)
+        claim = (
+            self._claim_of(said.username, peer)
+            if account is None
+            else Claim(account.address, account.id, peer.address)
+        )
+        if self._throttle.refuses(claim):
+            return self._refuse(claim, peer, mechanism)
+        return self._known(account, said, peer, mechanism)
 
     def _known(
         self, account: Account | None, said: Credentials, peer: Peer, mechanism: str
@@ -174,27 +197,55 @@ class Authenticator:
         return self._proofs.key(account, password, where)
 
     async def _look(self, said: Credentials, peer: Peer, mechanism: str) -> Login | Denied:
-        """What comes of a password whose turn it is; a failure is counted on return."""
-        username, password = said.username, said.password
-        user = self._users.find(username)
-        account = user.account
-        # Another in the line may have said the same just now.
-        outcome = self._known(account, said, peer, mechanism)
-        if outcome is not None:
-            return outcome
-        claim = self._claim(user, peer)
-        if self._throttle.refuses(claim):
-            return self._refuse(claim, peer, mechanism)
-        candidates = user.candidates(peer.protocol, self._clock())
-        right, app_password, void = await self._check(candidates, password)
-        if not right and self.doors.source is not None:
-            found = await self._ask_source(username, password, peer)
-            right, account = found is not None, found or account
+        """What comes of a password that has to wait for its turn; a failure is counted before that ends. Raises
+        Unavailable."""
+        network = network_of(peer.address)
+        is_elsewhere = self.doors.source is not None
+        async with self._lines.turn(network):
+            user = self._users.find(said.username)
+            claim = self._claim(user, peer)
+            if self._throttle.refuses(claim):
+                return self._refuse(claim, peer, mechanism)
+            if (
+                not is_elsewhere
+            ):  # else it would be looked at here, and count behind another line only
+                # Another in the line may have said the same just now.
+                outcome = self._known(user.account, said, peer, mechanism)
+                if outcome is not None:
+                    return outcome
+            candidates = user.candidates(peer.protocol, self._clock())
+            right, app_password, void = await self._check(candidates, said.password)
+            if right or not is_elsewhere:
+                account = user.account if right else None
+                found = account, app_password, void
+                return self._conclude(claim, found, said, peer, mechanism)
+        async with self._asking_lines.turn(network):
+            if self._throttle.refuses(claim):
+                return self._refuse(claim, peer, mechanism)
+            account = self.directory.account_for_login(said.username)
+            outcome = self._known(account, said, peer, mechanism)
+            if outcome is not None:
+                return outcome
+            account = await self._ask_source(said.username, said.password, peer)
+            return self._conclude(claim, (account, None, void), said, peer, mechanism)
+
+    def _conclude(
+        self,
+        claim: Claim,
+        found: tuple[Account | None, AppPassword | None, AppPassword | None],
+        said: Credentials,
+        peer: Peer,
+        mechanism: str,
+    ) -> Login | Denied:
+        """What comes of a password that was looked at: it is that of an account, or of one of its app passwords, or
+        that of a void one, or none."""
+        account, app_password, void = found
         why = (
             self._why_void(account, app_password, peer)
-            if right and account is not None
-            else self._why_wrong(account, peer, void)
+            if account is not None
+            else self._why_wrong(claim, peer, void)
         )
+        password = said.password
         if account is None or why:
             octets = password.reveal().encode("utf-8", "replace")
             return self._fail(claim, octets, peer, mechanism, why, void)
@@ -289,7 +340,7 @@ class Authenticator:
         tokens = self.doors.tokens
         if tokens is None:
             return ""
-        async with self._lines.turn(network_of(peer.address)):
+        async with self._asking_lines.turn(network_of(peer.address)):
             if self._throttle.refuses(self._claim_of(username, peer)):
                 return None
             loop = asyncio.get_running_loop()
@@ -368,10 +419,11 @@ class Authenticator:
     ) -> Denied:
         """The client could not prove it, or knows only a `void` app password."""
         user = self._users.remembered(username, peer.protocol, self._clock()).user
-        why = self._why_wrong(user.account, peer, void)
+        claim = self._claim(user, peer)
+        why = self._why_wrong(claim, peer, void)
         # One proof says nothing about the next: only a void app password is known to be the same one again.
         password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
-        denied = self._fail(self._claim(user, peer), password, peer, mechanism, why, void)
+        denied = self._fail(claim, password, peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
 
@@ -386,13 +438,13 @@ class Authenticator:
             return "changed meanwhile"
         return "" if self._counts(app_password, peer) else "app password has expired"
 
-    def _why_wrong(self, account: Account | None, peer: Peer, void: AppPassword | None) -> str:
+    def _why_wrong(self, claim: Claim, peer: Peer, void: AppPassword | None) -> str:
         """For the log, the trace and the history; clients get the same answer, after the same time."""
         if void is not None:
             if void.has_expired(self._clock()):
                 return "app password has expired"
             return f"app password is not for {peer.protocol}"
-        if account is not None:
+        if claim.account:
             return "wrong password"
         return "wrong password, or no such account" if self.doors.source else "no such account"
 
@@ -472,7 +524,7 @@ class Authenticator:
         """A login that did not work, to the trace."""
         peer.failed(claim.account)
         if self._recorder.is_on:
-            name = claim.name[:LONGEST_NAME]
+            name = claim.shown[:LONGEST_NAME]
             where = (peer.connection, peer.protocol, peer.address)
             self._recorder.add(
                 LoginEvent(*where, name, claim.account, mechanism, result, with_what)
@@ -507,7 +559,7 @@ class Authenticator:
         delay = self._throttle.failed(claim, password)
         log.info(
             "login failed: user=%s client=%s protocol=%s reason=%s",
-            claim.name[:100],
+            claim.shown[:100],
             peer.address,
             peer.protocol,
             f"{why}: {with_what}" if with_what else why,
@@ -521,7 +573,7 @@ class Authenticator:
         self._tally.login_failures[peer.protocol, "throttled"] += 1
         log.info(
             "login refused: user=%s client=%s protocol=%s reason=%s",
-            claim.name[:100],
+            claim.shown[:100],
             peer.address,
             peer.protocol,
             "too many failures",
@@ -560,6 +612,9 @@ class Authenticator:
         return Claim(user.name, user.account.id if user.account else 0, peer.address)
 
     def _claim_of(self, username: str, peer: Peer) -> Claim:
+        """`username` may be "": nobody said one."""
+        if not username:
+            return Claim("", 0, peer.address)
         found = self._users.remembered(username, peer.protocol, self._clock())
         return self._claim(found.user, peer)
 

@@ -51,10 +51,16 @@ class Claim:
     """Who somebody says to be, and from where."""
 
     name: str
-    """The account's address, or what was said instead, made canonical."""
+    """The account's address, or what was said instead, made canonical; "": nothing, so failures count for the network
+    only. Many may be behind that, and somebody's good token must not be refused for the bad ones of others."""
     account: int
     """0: there is none."""
     address: str
+
+    @property
+    def shown(self) -> str:
+        """For the log and the trace."""
+        return self.name or "?"
 
 
 class Throttle:
@@ -84,7 +90,7 @@ class Throttle:
             return False
         network, of_account, of_pair = _keys(claim)
         count = self._failures.count
-        with_account = count(of_pair, MOST_WITH_ACCOUNT)
+        with_account = count(of_pair, MOST_WITH_ACCOUNT) if claim.name else 0
         if with_account >= MOST_WITH_ACCOUNT:
             return True
         is_bad = count(network, MOST_OF_NETWORK) >= MOST_OF_NETWORK
@@ -113,15 +119,19 @@ class Throttle:
             failures = self._failures.count(network, MOST_OF_NETWORK)
         else:
             failures = self._failures.add(network, MOST_OF_NETWORK)
-            self._failures.add(of_pair, MOST_WITH_ACCOUNT)
-            attacked = self._failures.add(of_account, ATTACKED_AT)
-            if claim.account and attacked == ATTACKED_AT:
-                log.warning(
-                    "%s: %d failed logins within an hour; networks that are new to it have few attempts now",
-                    claim.name,
-                    ATTACKED_AT,
-                )
+            if claim.name:
+                self._add_with_account(claim, of_account, of_pair)
         return float(min(2 ** (failures // 5), LONGEST_DELAY))
+
+    def _add_with_account(self, claim: Claim, of_account: str, of_pair: str) -> None:
+        self._failures.add(of_pair, MOST_WITH_ACCOUNT)
+        attacked = self._failures.add(of_account, ATTACKED_AT)
+        if claim.account and attacked == ATTACKED_AT:
+            log.warning(
+                "%s: %d failed logins within an hour; networks that are new to it have few attempts now",
+                claim.name,
+                ATTACKED_AT,
+            )
 
     def succeeded(self, claim: Claim) -> None:
         """The network's own failures with this account are forgotten, those with others are not."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import apsw
 
+from pillarbox.core.slots import Mark, mark_of
 from pillarbox.store import database
 
 FORGIVEN_S = 3600
@@ -21,6 +22,9 @@ _NEARLY = 0.001
 MOST_KEYS = 200_000
 """Of failed logins; those that are forgiven first go first. Some 20 MB."""
 _TIDY_EVERY = 256
+
+MARKS = 1 << 16
+MARKS_OCTETS = MARKS * 8
 
 
 def wipe(path: Path) -> None:
@@ -38,17 +42,33 @@ def _open(path: Path) -> apsw.Connection:
 
 class LoginFailures:
     """How often logins failed lately, by key. Failures are forgiven steadily: `most` of them in FORGIVEN_S. One that is
-    forgiven in part still counts whole, so `most` failures are `most` until one of them is forgiven."""
+    forgiven in part still counts whole, so `most` failures are `most` until one of them is forgiven.
 
-    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+    Marks in memory, by key, say until when there may be a failure: who has none, as most have, costs no question."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float],
+        marks: memoryview | None = None,
+        mark: Mark = mark_of,
+    ) -> None:
+        """`marks` is MARKS_OCTETS of memory, zero at first, with one `mark` for all that have the file open; without it
+        the file is always asked."""
         self._connection = _open(path)
         self._clock = clock
         self._added = 0
+        self._marks = None if marks is None else marks.cast("B").cast("d")
+        self._mark = mark
 
     def add(self, key: str, most: int) -> int:
         """Count a failure; returns how many there are, this one included."""
         now = self._clock()
         step_s = FORGIVEN_S / most
+        if self._marks is not None:  # first, so that no failure is ever without one
+            place = self._mark(key) % MARKS
+            self._marks[place] = max(self._marks[place], now + 2 * FORGIVEN_S)
         try:
             self._tidy(now)
             row: Any = self._connection.execute(
@@ -62,6 +82,8 @@ class LoginFailures:
 
     def count(self, key: str, most: int) -> int:
         """How many there are."""
+        if self._marks is not None and self._marks[self._mark(key) % MARKS] <= self._clock():
+            return 0
         try:
             row: Any = self._connection.execute(
                 "SELECT until FROM login_failure WHERE key = ?", (key,)

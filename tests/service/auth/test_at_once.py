@@ -131,6 +131,38 @@ def test_exchanges_of_scram_that_were_begun_together_are_few_guesses(run, worker
     run(scenario)
 
 
+def test_passwords_and_proofs_at_once_are_as_many_as_the_page_says(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two passwords are looked at while a proof makes the limit full."""
+    gate = threading.Event()
+
+    async def scenario(rig: Rig) -> None:
+        loop, under_way = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+        def verify_late(_hash: str, _password: Secret) -> bool:
+            loop.call_soon_threadsafe(under_way.release)
+            assert gate.wait(20)
+            return False
+
+        monkeypatch.setattr(login_module, "verify_password", verify_late)
+        claim = Claim("bob@example.test", rig.bob.id, ATTACKER)
+        for each in range(MOST_WITH_ACCOUNT - 1):
+            rig.workers[0]._throttle.failed(claim, b"%d" % each)
+        burst = [asyncio.create_task(rig.plain(f"wrong {each}")) for each in range(BURST)]
+        for _ in range(login_module.HASHED_AT_ONCE):
+            await under_way.acquire()
+        begun = asyncio.Barrier(2)
+        proofs = await asyncio.gather(*(rig.scram(f"wrong {each}", begun) for each in range(2)))
+        assert count(proofs, WRONG) == count(proofs, TOO_MANY) == 1
+        gate.set()
+        outcomes = await asyncio.gather(*burst)
+        assert count(outcomes, WRONG) == login_module.HASHED_AT_ONCE
+        assert count(outcomes, TOO_MANY) == BURST - login_module.HASHED_AT_ONCE
+
+    run(scenario)
+
+
 def test_many_attempts_of_a_network_hold_up_no_other_one(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,5 +221,42 @@ def test_an_owner_with_many_clients_at_once_is_never_refused(
         outcomes = await asyncio.gather(*attempts)
         assert all(isinstance(each, Login) for each in outcomes)
         assert len(rig.hashed) <= login_module.HASHED_AT_ONCE  # the others heard of it
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_remembered_password_makes_no_more_guesses(run, workers: int) -> None:
+    """Where it is right it is refused unseen like any other; the owner gets in from elsewhere."""
+
+    async def scenario(rig: Rig) -> None:
+        for worker in range(workers):
+            assert isinstance(await rig.plain(RIGHT, OTHER, worker=worker), Login)
+        rig.hashed.clear()
+        # The right one stands where as many guesses at once are over as may be looked at.
+        most = MOST_WITH_ACCOUNT + 2 * workers
+        words = [f"wrong {each}" for each in range(most)] + [RIGHT] * workers
+        guesses = (rig.plain(word, worker=each % workers) for each, word in enumerate(words))
+        outcomes = await asyncio.gather(*guesses)
+        assert len(rig.hashed) < most
+        assert not any(isinstance(each, Login) for each in outcomes)
+        for user in ("bob@example.test", "bob"):
+            assert await rig.plain(RIGHT, user=user) == Denied(TOO_MANY)
+        assert isinstance(await rig.plain(RIGHT, OTHER), Login)
+
+    run(scenario)
+
+
+def test_a_refused_network_hears_the_same_of_all_names(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when no more may wait."""
+
+    async def scenario(rig: Rig) -> None:
+        for each in range(MOST_OF_NETWORK):
+            await rig.plain(f"wrong {each}", user=f"user{each}@example.test")
+        monkeypatch.setattr(lines, "MOST_WAITING", 0)
+        for user in ("bob@example.test", "nobody@example.test", "nobody"):
+            assert await rig.plain(RIGHT, user=user) == Denied(TOO_MANY)
 
     run(scenario)

@@ -1,10 +1,12 @@
 """Passwords that others verify: a web service, an LDAP server, a class of one's own."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from web_service import WebService
 
 from pillarbox.auth import http as http_module
+from pillarbox.auth import lines
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator, Doors
@@ -89,6 +92,10 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (200, []),
         (200, b"[" * 100_000),
         (200, b" " * 300_000),
+        (200, {"address": "bob@example.test\r\n"}),
+        (200, {"address": " bob@example.test"}),
+        (200, {"address": "bob@example.test\0"}),
+        (200, {"address": "bob@exa\nmple.test"}),
     ],
 )
 def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
@@ -144,6 +151,32 @@ def test_a_slow_service_is_given_up(web: WebService, monkeypatch: pytest.MonkeyP
     web.answer = slow
     with pytest.raises(Unavailable):
         HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_drips_is_given_up(beginning: bytes) -> None:
+    """A second for all of it: each octet comes soon enough, the answer as a whole does not."""
+    given_up = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(beginning)
+            for octet in b"X" * 100 + b'\r\n\r\n{"address": "bob@example.test"}':
+                connection.sendall(bytes([octet]))
+                if given_up.wait(0.1):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(Unavailable) as failure:
+                ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 1)
+            assert "timed out" in str(failure.value.__cause__)
+        finally:
+            given_up.set()
+            thread.join()
 
 
 # In the authenticator
@@ -238,6 +271,61 @@ def test_what_was_right_for_one_protocol_and_client_is_right_for_no_other(tmp_pa
             found = await authenticator.login(bob, peer)
             assert isinstance(found, Login if peer is PEER else Denied), peer
         assert len(source.asked) == 1, "the second time, it was known"
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_others_keeps_no_app_password_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections try passwords, or tokens, while those who verify them are silent."""
+    monkeypatch.setattr(lines, "MOST_WAITING", 20)
+    monkeypatch.setattr(lines, "MOST_IN_LINE", 10)
+    gate = threading.Event()
+
+    class Silent:
+        def check(self, user: Claimant) -> str | None:
+            assert gate.wait(60)
+            return None
+
+    def no_token(_token: Secret) -> str:
+        assert gate.wait(60)
+        return ""
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        bob = directory.add_account("bob@example.test", "", "")
+        scram = make_verifier(Secret("for the phone"))
+        directory.credentials.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(source=Silent(), tokens=no_token)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+
+        async def login(password: str, address: str) -> Login | Denied:
+            credentials = Credentials("", "bob@example.test", Secret(password))
+            return await authenticator.login(credentials, Peer(address, "imap"))
+
+        flood = [
+            asyncio.create_task(login(f"wrong {number}", f"198.51.100.{number % 4}"))
+            for number in range(80)
+        ]
+        finished = asyncio.as_completed(flood)
+        for _ in range(70):
+            with pytest.raises(Unavailable):
+                await next(finished)
+        for address in ("192.0.2.1", "192.0.2.2", "198.51.100.1"):
+            assert isinstance(await login("for the phone", address), Login)
+        with pytest.raises(Unavailable):
+            await login("right", "192.0.2.1")
+        with pytest.raises(Unavailable):
+            await authenticator.user_of_token(Secret("token"), "", PEER)
+        gate.set()
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert sum(isinstance(each, Unavailable) for each in outcomes) == 70
         authenticator.close()
         directory.close()
         failures.close()

@@ -159,6 +159,28 @@ def test_all_workers_count_together(rig: Rig) -> None:
     assert other.refuses(Claim("bob", 1, ATTACKER))
 
 
+def test_who_has_not_failed_costs_no_question(tmp_path: Path) -> None:
+    """And what one worker counts, another one asks for at once."""
+    now = [1_790_000_000.0]
+    marks = memoryview(bytearray(run.MARKS_OCTETS))
+    here, there = (
+        LoginFailures(tmp_path / "run.db", clock=lambda: now[0], marks=marks) for _ in range(2)
+    )
+    there.close()
+    there._connection = None  # so a question would raise
+    assert there.count("n 192.0.2.1", 50) == 0
+    assert here.add("n 192.0.2.1", 50) == 1
+    with pytest.raises(AttributeError):
+        there.count("n 192.0.2.1", 50)
+    for _ in range(200):
+        here.add("n 192.0.2.1", 50)
+    now[0] += 2 * FORGIVEN_S - 1
+    assert here.count("n 192.0.2.1", 50) == 1
+    now[0] += 1
+    assert here.count("n 192.0.2.1", 50) == there.count("n 192.0.2.1", 50) == 0
+    here.close()
+
+
 def test_memory_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "MOST_KEYS", 100)
     for number in range(2000):
