@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from pillarbox.core.errors import Failure
-from pillarbox.store.database import DAMAGED_CODE
+from pillarbox.store.database import DAMAGED_CODE, Missing
 
 TOLD_AGAIN_S = 600.0
 """From one line on an account to its next."""
@@ -32,10 +32,10 @@ class Damage:
             return False
         now = self._clock()
         if now >= self._told.get(account, 0.0):
-            self._tell(account, now)
+            self._tell(account, now, is_missing=isinstance(error, Missing))
         return True
 
-    def _tell(self, account: int, now: float) -> None:
+    def _tell(self, account: int, now: float, *, is_missing: bool) -> None:
         self._told.pop(account, None)
         if len(self._told) >= MOST_KNOWN:
             self._told = {each: until for each, until in self._told.items() if now < until}
@@ -43,6 +43,14 @@ class Damage:
                 return
         self._told[account] = now + TOLD_AGAIN_S
         address = self._address_of(account) or f"account {account}"
+        if is_missing:
+            log.error(
+                "the mail file of %s is missing, though the journal has mail for it, which is kept: put the file back,"
+                " or stop the server, then run `pillarbox restore BACKUP %s`",
+                address,
+                address,
+            )
+            return
         log.error(
             "the mail file of %s is damaged: stop the server, then run `pillarbox check --repair %s`",
             address,

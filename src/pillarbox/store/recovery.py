@@ -133,6 +133,8 @@ class Replayed:
     """Segments that name one of those."""
     filed: AllFiled = field(default_factory=list)
     """What was only taken and has numbers now, by account, for the trace."""
+    removed: dict[int, int] = field(default_factory=dict)
+    """Accounts that are not there any more, and how many messages the journal has for them."""
 
 
 def replay(
@@ -155,18 +157,21 @@ def replay(
         if lost_octets:
             result.damaged[path] = lost_octets
     for number, account in enumerate(sorted(records), 1):
-        if accounts.path(account).exists():  # else the account was removed
-            try:
+        own = records[account]
+        try:
+            if accounts.is_removed(account):
+                result.removed[account] = len(own.numbered) + sum(map(len, own.taken.values()))
+            else:
                 file = accounts.open_blocking(account, now_s)
-                missing, filed = _replay_into(file, records[account], generation, now_s)
+                missing, filed = _replay_into(file, own, generation, now_s)
                 result.missing += missing
                 result.filed += [(account, *each) for each in filed]
-            except (apsw.Error, Unavailable) as error:
-                log.error("the journal of account %d cannot be replayed: %s", account, error)
-                result.unusable.add(account)
-            except Exception:  # it must not keep the others waiting
-                log.exception("account %d: a bug in the replay of its journal", account)
-                result.unusable.add(account)
+        except (apsw.Error, Unavailable) as error:
+            log.error("the journal of account %d cannot be replayed: %s", account, error)
+            result.unusable.add(account)
+        except Exception:  # it must not keep the others waiting
+            log.exception("account %d: a bug in the replay of its journal", account)
+            result.unusable.add(account)
         if progress:
             progress(number, len(records))
     result.left = [path for path, names in named_by.items() if names & result.unusable]
