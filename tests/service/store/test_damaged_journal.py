@@ -15,6 +15,7 @@ from pillarbox.cli.doctor.machine import _accounts
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal
 from pillarbox.store.check import check_store
+from pillarbox.store.lacking import find_lacking
 from pillarbox.store.store import Store
 
 
@@ -141,3 +142,37 @@ def test_the_damaged_journal_of_a_killed_worker_is_kept_too(
 
     run_workers(tmp_path, scenario)
     assert caplog.text.count("octets of the journal are damaged") == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the journal only", "in the file too"])
+@pytest.mark.parametrize("deed", ["copied", "renamed", "copied for another worker"])
+def test_a_segment_at_the_wrong_place_neither_doubles_nor_loses_mail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deed: str, is_late: bool
+) -> None:
+    folder = tmp_path / "data"
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2, 3)
+        if is_late:
+            await subjects(store)
+        await deliver(store, 4)
+        killed(folder, tmp_path / "killed")
+
+    run(folder, scenario)
+    folder = tmp_path / "killed"
+    path = only_segment(folder)
+    name = "1-000009.log" if deed == "copied" else "3-000001.log"
+    place = path.with_name(name)
+    if deed == "renamed":
+        path.rename(place)
+    else:
+        place.write_bytes(path.read_bytes())
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == [0, 1, 2, 3, 4]
+
+    run(folder, after)
+    run(folder, after)
+    assert ("5 messages that another" in caplog.text) == (deed != "renamed")
+    assert list(find_lacking(folder)) == []
