@@ -180,5 +180,5 @@ def _in_one_line(found: list[str]) -> str:
 
 def _check_journal(folder: Path) -> Iterator[str]:
     for path in journal.segments(folder):
-        if lost_octets := journal.read_segment(path.read_bytes()).lost_octets:
-            yield f"journal/{path.name} is damaged: {lost_octets} octets of it cannot be read"
+        if lost_octets := journal.read_file(path).lost_octets:
+            yield f"journal/{path.name} is damaged: {lost_octets} octets of it are missing or cannot be read"

@@ -221,7 +221,7 @@ def _collect(
     """Add a segment's records, or those of one account only, without what was `seen` in another one; the accounts that
     it names, and how many octets of it are lost. Raises OSError."""
     worker, names, doubles = journal.worker_of(path), set(), 0
-    contents = journal.read_segment(path.read_bytes())
+    contents = journal.read_file(path)
     for record in contents.records:
         names.add(record.account)
         if only and record.account != only:
