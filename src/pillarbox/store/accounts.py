@@ -180,11 +180,22 @@ class Accounts:
         """Puts that into a file, now that it is opened again; see `recovery.replay_late`."""
         self.tell_filed: Callable[[int, Filed], None] = lambda _account, _filed: None
         """Hears of what that appended."""
+        self.knows: Callable[[int], bool] = _knows_none
+        """Whether there is such an account; without a directory, only files that are there are of use."""
         self._failed: dict[int, tuple[float, Unavailable]] = {}
         """Unusable accounts: why, and until when nobody tries again (monotonic)."""
 
     def path(self, account: int) -> Path:
         return account_path(self._folder, account)
+
+    def is_removed(self, account: int) -> bool:
+        """Whether there is no file because there is no such account any more. Raises Missing where there is one."""
+        path = self.path(account)
+        if path.exists():
+            return False
+        if self.knows(account):
+            raise database.Missing(path)
+        return True
 
     def get(self, account: int) -> AccountFile | None:
         """The account's file if it is open."""
@@ -256,10 +267,11 @@ class Accounts:
 
     def _open_at_once(self, account: int, now_s: int) -> AccountFile:
         path = self.path(account)
+        if account in self.unusable and not path.exists():
+            raise database.Missing(path)
         try:
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                database.sync_folder(path.parent.parent)
             lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if not path.exists():
@@ -288,6 +300,7 @@ class Accounts:
         try:
             if not path.exists():
                 database.create_copy(path, self._template_octets())
+                database.sync_folder(path.parent.parent)  # the folder may be new, too
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
@@ -380,6 +393,10 @@ class Accounts:
 
 def _replay_nothing(_file: AccountFile, _now_s: int) -> list[Filed]:
     return []
+
+
+def _knows_none(_account: int) -> bool:
+    return False
 
 
 def _close_for_good(files: Iterable[AccountFile]) -> None:

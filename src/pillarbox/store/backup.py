@@ -169,7 +169,7 @@ class _Backup:
                 raise self._unreadable(error, list(chosen.values())[done:]) from error
             if saved is not None:
                 accounts[address] = saved
-        self._replay(generation)
+        self._replay(generation, set(chosen.values()))
         by_number = {number: address for address, number in addresses.items()}
         for saved in accounts.values():
             if saved.file and not saved.damage:
@@ -300,10 +300,11 @@ class _Backup:
         except (apsw.BusyError, apsw.CantOpenError) as error:
             raise Unavailable(f"{source} cannot be read: {error}") from error
 
-    def _replay(self, generation: int) -> None:
-        """Put into the copies what was in the journals only; what a damaged one lacks stays in a journal."""
+    def _replay(self, generation: int, accounts: set[int]) -> None:
+        """Put into the copies what was in the journals only; what a damaged or missing one lacks stays in a journal."""
         folder = self.data / "journal"
         pool = Accounts(self.data / "accounts", 0, None, recovery.put_in_order)
+        pool.knows = accounts.__contains__
         try:
             replayed = recovery.replay(pool, folder, generation, int(time.time()))
         finally:

@@ -9,6 +9,7 @@ from pillarbox.core.errors import Failure
 from pillarbox.store import database, journal
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import PIECE_BITS
+from pillarbox.store.lacking import find_missing
 
 _TABLES = {"directory.db": "directory", "queue.db": "queue"}
 
@@ -103,9 +104,12 @@ def check_store(
             yield from check_account(path, str(path.relative_to(data_dir)))
         yield from _check_journal(data_dir / "journal")
         return
+    missing = find_missing(data_dir, [account for account, _ in accounts])
     for number, (account, address) in enumerate(accounts, 1):
         path = account_path(folder, account)
-        if path.exists():  # else it never got mail
+        if account in missing:
+            yield f"{address}: {path.name} is missing, though the journal has mail for it"
+        elif path.exists():  # else it never got mail
             yield from check_account(path, address)
         if progress:
             progress(number, len(accounts))
@@ -176,5 +180,5 @@ def _in_one_line(found: list[str]) -> str:
 
 def _check_journal(folder: Path) -> Iterator[str]:
     for path in journal.segments(folder):
-        if lost_octets := journal.read_segment(path.read_bytes()).lost_octets:
-            yield f"journal/{path.name} is damaged: {lost_octets} octets of it cannot be read"
+        if lost_octets := journal.read_file(path).lost_octets:
+            yield f"journal/{path.name} is damaged: {lost_octets} octets of it are missing or cannot be read"

@@ -38,6 +38,7 @@ from pillarbox.store.journal import (
     framed_size,
     run_of,
 )
+from pillarbox.store.lately import Lately
 from pillarbox.store.quota import Usage
 from pillarbox.store.retirement import Left, Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
@@ -78,6 +79,9 @@ TICK_S = 0.05
 
 CHECKPOINT_PAGES = 1000
 """WAL pages after which a file is checkpointed in the background."""
+
+TOLD_AGAIN_S = 60.0
+"""From one line on an account that takes no mail to the next, with the same reason."""
 
 log = logging.getLogger("pillarbox.store")
 
@@ -132,6 +136,8 @@ class Committer:
         "journal" and "account". `tell_damage`: see `Damage.tell`."""
         self._times = times
         self._tell_damage = tell_damage
+        self._refusals = Lately(TOLD_AGAIN_S)
+        """By accounts whose file takes nothing, and why."""
         runs = {run for path in (*left.own, *left.of_start) if (run := run_of(path))}
         self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
         self._arrivals: list[_Arrival] = []
@@ -577,9 +583,13 @@ class Committer:
                 items = [taken.item for taken in batch]
                 tell_filed(self._recorder, account, items, unit.result)
         else:
-            if not self._tell_damage(account, error):
+            now = time.monotonic()
+            # Each reader who looks tries to put it in.
+            if not self._tell_damage(account, error) and self._refusals.may_tell(
+                (account, str(error)), now
+            ):
                 log.error("account %d takes no mail: %s", account, error)
-            self._intake.failed(account, time.monotonic())
+            self._intake.failed(account, now)
 
     async def _checkpoint(self, file: AccountFile) -> None:
         self._checkpointing.add(file.account)

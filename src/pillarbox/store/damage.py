@@ -5,13 +5,11 @@ import logging
 from collections.abc import Callable
 
 from pillarbox.core.errors import Failure
-from pillarbox.store.database import DAMAGED_CODE
+from pillarbox.store.database import DAMAGED_CODE, Missing
+from pillarbox.store.lately import Lately
 
 TOLD_AGAIN_S = 600.0
 """From one line on an account to its next."""
-MOST_KNOWN = 1000
-"""Accounts; of more, nothing is said before the time of others is over."""
-
 log = logging.getLogger("pillarbox.store")
 
 
@@ -24,25 +22,26 @@ class Damage:
         """`address_of` an account; None: there is no such account."""
         self._address_of = address_of
         self._clock = clock
-        self._told: dict[int, float] = {}
+        self._told = Lately(TOLD_AGAIN_S)
 
     def tell(self, account: int, error: BaseException) -> bool:
         """Whether the error is that the account's file is damaged; a line of it, if there was none lately."""
         if not isinstance(error, Failure) or error.code != DAMAGED_CODE:
             return False
-        now = self._clock()
-        if now >= self._told.get(account, 0.0):
-            self._tell(account, now)
+        if self._told.may_tell(account, self._clock()):
+            self._tell(account, is_missing=isinstance(error, Missing))
         return True
 
-    def _tell(self, account: int, now: float) -> None:
-        self._told.pop(account, None)
-        if len(self._told) >= MOST_KNOWN:
-            self._told = {each: until for each, until in self._told.items() if now < until}
-            if len(self._told) >= MOST_KNOWN:
-                return
-        self._told[account] = now + TOLD_AGAIN_S
+    def _tell(self, account: int, *, is_missing: bool) -> None:
         address = self._address_of(account) or f"account {account}"
+        if is_missing:
+            log.error(
+                "the mail file of %s is missing, though the journal has mail for it, which is kept: put the file back,"
+                " or stop the server, then run `pillarbox restore BACKUP %s`",
+                address,
+                address,
+            )
+            return
         log.error(
             "the mail file of %s is damaged: stop the server, then run `pillarbox check --repair %s`",
             address,

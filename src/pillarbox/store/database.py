@@ -40,6 +40,18 @@ _WITHOUT_ROOM = (apsw.CantOpenError, apsw.IOError)
 _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
+class Missing(Unavailable):
+    """An account's file is not there, though the account is, and the journal has mail for it. A file is on the disk
+    under its name before anything is taken for it, so it was lost: a new one would hide that, and all that it had."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            "the mail file is missing; ask the administrator",
+            DAMAGED_CODE,
+            f"{path} is missing, though the journal has mail for it",
+        )
+
+
 def connect(
     path: Path,
     *,

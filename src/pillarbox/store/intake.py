@@ -188,18 +188,16 @@ def append_all(tx: Tx, worker: str, run: int, batch: Sequence[Taken]) -> list[Ap
     return done
 
 
-def last_put(tx: Tx, worker: str, run: int) -> int:
-    """The highest sequence of a run that the file has; 0 for none."""
-    row = tx.row(
-        "SELECT sequence FROM taken WHERE account = ? AND worker = ? AND run = ?",
-        (tx.account, worker, run),
-    )
-    return row[0] if row is not None else 0
+def last_put(tx: Tx, run: int) -> int:
+    """The highest sequence of a run that the file has, whatever worker is said to have run it (a segment may have been
+    renamed); 0 for none."""
+    row = tx.row("SELECT max(sequence) FROM taken WHERE account = ? AND run = ?", (tx.account, run))
+    return row[0] or 0 if row is not None else 0
 
 
-def find_lacking(tx: Tx, worker: str, run: int, records: Iterable[Record]) -> list[Taken]:
+def find_lacking(tx: Tx, run: int, records: Iterable[Record]) -> list[Taken]:
     """Of what a run took (records of the journal), what is not in the file, in order."""
-    last = last_put(tx, worker, run)
+    last = last_put(tx, run)
     return [
         Taken(append_of(record), record.modseq)
         for record in sorted(records, key=lambda record: record.modseq)
@@ -212,7 +210,7 @@ def append_lacking(tx: Tx, worker: str, records: list[Record]) -> int:
     if not records:
         return 0
     run = records[0].run
-    batch = find_lacking(tx, worker, run, records)
+    batch = find_lacking(tx, run, records)
     if batch:
         append_all(tx, worker, run, batch)
     return len(batch)

@@ -141,7 +141,7 @@ class Contents:
 
     records: list[Record]
     lost_octets: int
-    """That were on the disk once, and cannot be read."""
+    """That were on the disk once, and cannot be read or are not there."""
 
 
 class _Frame(NamedTuple):
@@ -176,6 +176,17 @@ def read_segment(octets: bytes) -> Contents:
     if is_head_damaged and not run and head.strip(b"\0"):  # all of it may have been there
         return Contents([], len(octets.rstrip(b"\0")))
     return Contents(records, damaged.lost_octets)
+
+
+def read_file(path: Path) -> Contents:
+    """The same of a file. Room was made for it before anything was written, so one that has less was cut, and what it
+    lacks may have had records; one without any of its own was just being made. Blocks. Raises OSError."""
+    octets = path.read_bytes()
+    contents = read_segment(octets)
+    missing = -len(octets) % ALLOCATION_OCTETS
+    if missing and octets.removeprefix(MAGIC).strip(b"\0"):
+        contents.lost_octets += missing
+    return contents
 
 
 class _Damaged:
@@ -250,7 +261,12 @@ class _File:
         return self._descriptor
 
     def allocate(self, size: int) -> None:
-        os.posix_fallocate(self._descriptor, 0, size)
+        present = os.fstat(self._descriptor).st_size
+        try:
+            os.posix_fallocate(self._descriptor, 0, size)
+        except OSError:
+            os.ftruncate(self._descriptor, present)  # else it would look like one that was cut
+            raise
 
     def write(self, offset: int, pieces: Sequence[Octets]) -> None:
         for start in range(0, len(pieces), MOST_PIECES):
@@ -448,7 +464,7 @@ class Named:
 
 def named_by(path: Path) -> Named:
     """Reads all of a segment: blocks, for a thread. Raises OSError."""
-    contents = read_segment(path.read_bytes())
+    contents = read_file(path)
     taken: dict[int, list[Record]] = {}
     for record in contents.records:
         if not record.uid:
@@ -483,8 +499,8 @@ def keep_aside(path: Path, lost_octets: int) -> None:
         return
     sync_folder(folder)
     log.error(
-        "%d octets of the journal are damaged: mail that was acknowledged may be lost; the rest was read, and the"
-        " damaged file is kept: %s",
+        "%d octets of the journal are damaged or missing: mail that was acknowledged may be lost; the rest was read,"
+        " and the damaged file is kept: %s",
         lost_octets,
         kept,
     )

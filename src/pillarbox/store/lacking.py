@@ -6,6 +6,7 @@ waits for a file that takes nothing: mostly a damaged one, which `check --repair
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +34,8 @@ class Lacking:
 
 def find_lacking(data_dir: Path) -> dict[int, Lacking]:
     """By account, what is in the journals only. Blocks: reads all of them. Raises OSError."""
-    taken: dict[int, dict[tuple[str, int], list[tuple[int, int, str]]]] = {}
+    taken: dict[int, dict[int, dict[int, tuple[int, str]]]] = {}
     for path in journal.segments(data_dir / "journal"):
-        worker = journal.worker_of(path)
         try:
             records = journal.named_by(path).taken
         except FileNotFoundError:  # all of it is in its files by now
@@ -43,8 +43,8 @@ def find_lacking(data_dir: Path) -> dict[int, Lacking]:
         for account, own in records.items():
             runs = taken.setdefault(account, {})
             for record in own:
-                row = (record.modseq, record.savedate, queue_id_of(record))
-                runs.setdefault((worker, record.run), []).append(row)
+                row = (record.savedate, queue_id_of(record))
+                runs.setdefault(record.run, {})[record.modseq] = row
     found = {}
     for account, runs in taken.items():
         path = account_path(data_dir / "accounts", account)
@@ -53,27 +53,38 @@ def find_lacking(data_dir: Path) -> dict[int, Lacking]:
     return found
 
 
-def _compare(
-    path: Path, account: int, runs: dict[tuple[str, int], list[tuple[int, int, str]]]
-) -> Lacking:
+def _compare(path: Path, account: int, runs: dict[int, dict[int, tuple[int, str]]]) -> Lacking:
+    """`runs`: by sequence, when it was taken and its queue id."""
     lacking = Lacking()
     try:
         connection = database.open_to_read(path)
         try:
-            sql = "SELECT worker, run, sequence FROM taken WHERE account = ?"
-            put = {(row[0], row[1]): row[2] for row in connection.execute(sql, (account,))}
+            sql = "SELECT run, max(sequence) FROM taken WHERE account = ? GROUP BY run"
+            put: dict[int, int] = dict(connection.execute(sql, (account,)))
         finally:
             connection.close()
     except apsw.Error:
         put, lacking.is_exact = {}, False
     dates = []
     for run, rows in runs.items():
-        for sequence, date, queue_id in rows:
+        for sequence, (date, queue_id) in sorted(rows.items()):
             if sequence > put.get(run, 0):
                 lacking.queue_ids.append(queue_id)
                 dates.append(date)
     lacking.oldest = min(dates, default=0)
     return lacking
+
+
+def find_missing(data_dir: Path, accounts: Iterable[int]) -> set[int]:
+    """Those that the journals have mail for and whose file is not there. Blocks as `find_lacking`. Raises OSError."""
+    folder = data_dir / "accounts"
+    missing = {account for account in accounts if not account_path(folder, account).exists()}
+    named: set[int] = set()
+    for path in journal.segments(data_dir / "journal") if missing else ():
+        with suppress(FileNotFoundError):  # all of it is in its files by now
+            named |= journal.named_by(path).accounts
+    # One that was new then, and got its first mail meanwhile, has its file now.
+    return {each for each in missing & named if not account_path(folder, each).exists()}
 
 
 def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[tuple[int, str]]:

@@ -108,14 +108,19 @@ def apply_record(tx: Tx, record: journal.Record) -> bool:
     return True
 
 
+_Identity = tuple[int, int, int, int]
+"""Of a record: run, account, UID and ModSeq. Only a copied segment has one that another has."""
+
+
 @dataclass(slots=True)
 class _Records:
-    """Of one account: appends with their numbers, and what was taken, by worker and run."""
+    """Of one account: appends with their numbers, and what was taken, by run. A file's name says which worker that was,
+    if nobody changed it; the run is in each record."""
 
     numbered: list[journal.Record] = field(default_factory=list)
-    taken: dict[tuple[str, int], list[journal.Record]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    taken: dict[int, list[journal.Record]] = field(default_factory=lambda: defaultdict(list))
+    workers: dict[int, str] = field(default_factory=dict)
+    """By run."""
 
 
 @dataclass(slots=True)
@@ -133,6 +138,8 @@ class Replayed:
     """Segments that name one of those."""
     filed: AllFiled = field(default_factory=list)
     """What was only taken and has numbers now, by account, for the trace."""
+    removed: dict[int, int] = field(default_factory=dict)
+    """Accounts that are not there any more, and how many messages the journal has for them."""
 
 
 def replay(
@@ -150,23 +157,27 @@ def replay(
     result = Replayed()
     records: dict[int, _Records] = defaultdict(_Records)
     named_by: dict[Path, set[int]] = {}
+    seen: set[_Identity] = set()
     for path in journal.segments(folder):
-        named_by[path], lost_octets = _collect(path, records)
+        named_by[path], lost_octets = _collect(path, records, seen)
         if lost_octets:
             result.damaged[path] = lost_octets
     for number, account in enumerate(sorted(records), 1):
-        if accounts.path(account).exists():  # else the account was removed
-            try:
+        own = records[account]
+        try:
+            if accounts.is_removed(account):
+                result.removed[account] = len(own.numbered) + sum(map(len, own.taken.values()))
+            else:
                 file = accounts.open_blocking(account, now_s)
-                missing, filed = _replay_into(file, records[account], generation, now_s)
+                missing, filed = _replay_into(file, own, generation, now_s)
                 result.missing += missing
                 result.filed += [(account, *each) for each in filed]
-            except (apsw.Error, Unavailable) as error:
-                log.error("the journal of account %d cannot be replayed: %s", account, error)
-                result.unusable.add(account)
-            except Exception:  # it must not keep the others waiting
-                log.exception("account %d: a bug in the replay of its journal", account)
-                result.unusable.add(account)
+        except (apsw.Error, Unavailable) as error:
+            log.error("the journal of account %d cannot be replayed: %s", account, error)
+            result.unusable.add(account)
+        except Exception:  # it must not keep the others waiting
+            log.exception("account %d: a bug in the replay of its journal", account)
+            result.unusable.add(account)
         if progress:
             progress(number, len(records))
     result.left = [path for path, names in named_by.items() if names & result.unusable]
@@ -188,10 +199,11 @@ def replay_late(
     with file.writer:  # a file that takes nothing says so before all segments are read
         file.writer.execute("UPDATE account_state SET generation = generation")
     records: dict[int, _Records] = defaultdict(_Records)
+    seen: set[_Identity] = set()
     try:
         for path in segments:
             with suppress(FileNotFoundError):  # all of it is in the files by now
-                _collect(path, records, only=file.account)
+                _collect(path, records, seen, only=file.account)
         missing, filed = _replay_into(file, records[file.account], generation, now_s)
     except (apsw.Error, Unavailable):
         raise
@@ -203,19 +215,33 @@ def replay_late(
     return filed
 
 
-def _collect(path: Path, records: dict[int, _Records], only: int = 0) -> tuple[set[int], int]:
-    """Add a segment's records, or those of one account only; the accounts that it names, and how many octets of it are
-    lost. Raises OSError."""
-    worker, names = journal.worker_of(path), set()
-    contents = journal.read_segment(path.read_bytes())
+def _collect(
+    path: Path, records: dict[int, _Records], seen: set[_Identity], only: int = 0
+) -> tuple[set[int], int]:
+    """Add a segment's records, or those of one account only, without what was `seen` in another one; the accounts that
+    it names, and how many octets of it are lost. Raises OSError."""
+    worker, names, doubles = journal.worker_of(path), set(), 0
+    contents = journal.read_file(path)
     for record in contents.records:
         names.add(record.account)
         if only and record.account != only:
             continue
+        identity = (record.run, record.account, record.uid, record.modseq)
+        if identity in seen:
+            doubles += 1
+            continue
+        seen.add(identity)
         if record.uid:
             records[record.account].numbered.append(record)
         else:
-            records[record.account].taken[worker, record.run].append(record)
+            records[record.account].taken[record.run].append(record)
+            records[record.account].workers[record.run] = worker
+    if doubles:
+        log.warning(
+            "the journal %s has %d messages that another file of the journal has, too: one is a copy; they count once",
+            path.name,
+            doubles,
+        )
     return names, contents.lost_octets
 
 
@@ -231,9 +257,9 @@ def _replay_into(
         with file.writer:
             missing = sum(apply_record(tx, record) for record in records.numbered)
             lacking = [
-                (worker, run, batch)
-                for (worker, run), taken in records.taken.items()
-                if (batch := find_lacking(tx, worker, run, taken))
+                (records.workers[run], run, batch)
+                for run, taken in records.taken.items()
+                if (batch := find_lacking(tx, run, taken))
             ]
             if lacking:
                 put_in_order(tx, generation)

@@ -172,8 +172,12 @@ class Retirement:
     async def _append_left(self, account: int, worker: str, records: list[Record]) -> None:
         """Put what an earlier process had taken, and not yet put, into the file; where the start could not replay an
         account, that is done when its file is opened for this. Raises Failure."""
-        if not self.accounts.path(account).exists():
-            return  # the account was removed
+        if self.accounts.is_removed(account):
+            count = len(records)
+            log.info(
+                "account %d was removed, and with it %d messages in the journal", account, count
+            )
+            return
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.submit(account, Unit(lambda tx: append_lacking(tx, worker, records), None, 0, done))
         count = await done
@@ -185,9 +189,8 @@ class Retirement:
         loop = asyncio.get_running_loop()
         errors: dict[int, BaseException] = {}
         for account in sorted(segment.accounts):
-            path = self.accounts.path(account)
             try:
-                if not path.exists() or await self._sync(account, path, segment):
+                if self.accounts.is_removed(account) or await self._sync(account, segment):
                     segment.accounts.discard(account)
             except (apsw.Error, Failure) as error:
                 errors[account] = error
@@ -201,11 +204,11 @@ class Retirement:
             return False
         return True
 
-    async def _sync(self, account: int, path: Path, segment: Segment) -> bool:
+    async def _sync(self, account: int, segment: Segment) -> bool:
         """False: the file does not take its mail, and the log has why. Raises apsw.Error, Failure."""
         if not await self.has_put(account, segment.last_sequence):
             return False
-        loop = asyncio.get_running_loop()
+        loop, path = asyncio.get_running_loop(), self.accounts.path(account)
         await loop.run_in_executor(self.background, checkpoint, path, self.accounts.vfs)
         return True
 

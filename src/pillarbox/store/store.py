@@ -93,8 +93,8 @@ class Store:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
             folder = data_dir / "accounts"
-            folder.mkdir(mode=0o700, exist_ok=True)
             journal_folder = data_dir / "journal"
+            _make_folders(folder, journal_folder)
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
@@ -120,6 +120,7 @@ class Store:
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
+            self._accounts.knows = self._knows
             self._accounts.replay = partial(recovery.replay_late, self.left, generation)
             self._accounts.tell_filed = lambda account, filed: tell_filed(
                 self.recorder, account, *filed
@@ -226,6 +227,9 @@ class Store:
     def _address_of(self, account: int) -> str | None:
         known = self.directory.account_by_id(account)
         return None if known is None else known.address
+
+    def _knows(self, account: int) -> bool:
+        return self.directory.account_by_id(account) is not None
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
@@ -491,6 +495,15 @@ class Store:
                 remove_account_files(self.data_dir, account)
 
 
+def _make_folders(*folders: Path) -> None:
+    """Of a new data folder, durably: what is synced in them later must be found after a power cut."""
+    made = [folder for folder in folders if not folder.exists()]
+    for folder in made:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    for parent in {folder.parent for folder in made}:
+        database.sync_folder(parent)
+
+
 def _mark_nothing(_account: int, _change: int) -> None:
     """Nobody else is there to see it."""
 
@@ -525,10 +538,15 @@ def _recover(
     Unavailable."""
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
+    pool.knows = lambda account: directory.account_by_id(account) is not None
     try:
         if journal.segments(folder):
             database.ensure_writable(folder)  # else each start would skip numbers
         replayed = recovery.replay(pool, folder, generation + 1, now_s)
+        for account, count in replayed.removed.items():
+            log.info(
+                "account %d was removed, and with it %d messages in the journal", account, count
+            )
         if replayed.segments or replayed.unusable:
             generation += 1
             directory.save_generation(generation)

@@ -139,6 +139,7 @@ class PowerJournalFile:
         """Only `sync` is seen here."""
 
     def allocate(self, size: int) -> None:
+        os.ftruncate(self._file.fileno(), size)
         self._disk.events.append(Event("write", self._path, size - 1, b"\0"))
 
     def write(self, offset: int, pieces: Sequence[bytes]) -> None:

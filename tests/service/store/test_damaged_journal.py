@@ -15,6 +15,7 @@ from pillarbox.cli.doctor.machine import _accounts
 from pillarbox.core.errors import Unavailable
 from pillarbox.store import journal
 from pillarbox.store.check import check_store
+from pillarbox.store.lacking import find_lacking
 from pillarbox.store.store import Store
 
 
@@ -99,6 +100,60 @@ def test_a_torn_end_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.text == ""
 
 
+def test_a_cut_journal_is_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = leave_unclean(tmp_path, [1, 2, 3])
+    path = only_segment(folder)
+    octets = path.read_bytes()
+    cut = octets.index(b"Subject: 2\r\n")
+    os.truncate(path, cut)
+    assert any("is damaged" in line for line in check_store(folder))
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == [0, 1]
+
+    run(folder, after)
+    (kept,) = journal.kept_aside(folder)
+    assert kept.read_bytes() == octets[:cut]
+    assert caplog.text.count("octets of the journal are damaged or missing") == 1
+    (finding,) = _accounts(folder, 0.0)
+    assert finding.subject == str(kept)
+
+
+@pytest.mark.parametrize("octets", [b"", bytes(4096), journal.MAGIC])
+def test_a_journal_that_was_just_being_made_is_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, octets: bytes
+) -> None:
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "1-000001.log").write_bytes(octets)
+
+    async def after(store: Store) -> None:
+        await store.append(1, item(0))
+
+    run(tmp_path, after)
+    assert journal.kept_aside(tmp_path) == []
+    assert caplog.text == ""
+
+
+def test_a_full_disk_leaves_no_journal_that_looks_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_some(descriptor: int, offset: int, size: int) -> None:
+        os.ftruncate(descriptor, offset + size // 2 + 1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "1-000001.log"
+    file = journal.RealFiles().open(path)
+    file.allocate(journal.ALLOCATION_OCTETS)
+    file.write(0, [journal.MAGIC])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", give_some)
+        with pytest.raises(OSError, match="No space left"):
+            file.allocate(2 * journal.ALLOCATION_OCTETS)
+    file.close()
+    assert path.stat().st_size == journal.ALLOCATION_OCTETS
+    assert journal.read_file(path).lost_octets == 0
+
+
 def test_a_journal_that_cannot_be_removed_is_told_at_the_start_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,3 +196,37 @@ def test_the_damaged_journal_of_a_killed_worker_is_kept_too(
 
     run_workers(tmp_path, scenario)
     assert caplog.text.count("octets of the journal are damaged") == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the journal only", "in the file too"])
+@pytest.mark.parametrize("deed", ["copied", "renamed", "copied for another worker"])
+def test_a_segment_at_the_wrong_place_neither_doubles_nor_loses_mail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deed: str, is_late: bool
+) -> None:
+    folder = tmp_path / "data"
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2, 3)
+        if is_late:
+            await subjects(store)
+        await deliver(store, 4)
+        killed(folder, tmp_path / "killed")
+
+    run(folder, scenario)
+    folder = tmp_path / "killed"
+    path = only_segment(folder)
+    name = "1-000009.log" if deed == "copied" else "3-000001.log"
+    place = path.with_name(name)
+    if deed == "renamed":
+        path.rename(place)
+    else:
+        place.write_bytes(path.read_bytes())
+
+    async def after(store: Store) -> None:
+        assert await subjects(store) == [0, 1, 2, 3, 4]
+
+    run(folder, after)
+    run(folder, after)
+    assert ("5 messages that another" in caplog.text) == (deed != "renamed")
+    assert list(find_lacking(folder)) == []

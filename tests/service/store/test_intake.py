@@ -249,6 +249,25 @@ def test_a_full_disk_keeps_what_was_taken_and_refuses_more(
     vfs.unregister()
 
 
+def test_that_a_file_takes_no_mail_is_told_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vfs = FullVFS()
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1)
+        vfs.full = True
+        for _ in range(10):
+            assert await subjects(store) == [0]
+        vfs.full = False
+        assert await subjects(store) == [0, 1]
+
+    run(tmp_path, scenario, vfs=vfs.name)
+    vfs.unregister()
+    assert caplog.text.count("account 1 takes no mail: the disk is full") == 1
+
+
 def test_the_journal_stays_while_a_file_takes_no_mail(tmp_path: Path) -> None:
     vfs = FullVFS()
     folder = tmp_path / "data"

@@ -423,6 +423,7 @@ def test_a_worker_that_comes_later_minds_no_segment_that_is_gone(tmp_path: Path)
     """And gives its name to no other: what stands there would be taken for what the start left."""
 
     async def scenario(stores: list[Store]) -> None:
+        await stores[0].append(1, item(0))
         options = {"unusable": frozenset({1}), "left": ("2-000001.log", "2-000007.log")}
         async with second(tmp_path, **options) as again:
             await again.put_left()
@@ -433,7 +434,7 @@ def test_a_worker_that_comes_later_minds_no_segment_that_is_gone(tmp_path: Path)
         place = Place(1, 2, is_first=False, lock=lock, **options)
         first = Store(tmp_path, clock=lambda: NOW, place=place)
         await first.put_left()
-        assert len(await uids(first, 1)) == 1
+        assert len(await uids(first, 1)) == 2
         await first.close()
 
     run(tmp_path, scenario, count=1)

@@ -23,7 +23,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import kept_aside
-from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_unusable
+from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1
@@ -206,6 +206,16 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         if (why := unusable.get(account))
         else _judge_account(folder, account, known[account], lacking.get(account), now)
         for account in sorted({*unusable, *lacking})
+    ]
+    findings += [
+        error(
+            "accounts",
+            known[account],
+            "its mail file is missing, though the journal has mail for it",
+            "put the file back, or stop the server, then run: pillarbox restore BACKUP"
+            f" {known[account]}",
+        )
+        for account in sorted(find_missing(folder, known))
     ]
     findings += [_judge_journal(path) for path in kept_aside(folder)]
     shown = f"{counted(len(known), 'account')}, no mail waits for a mail file"
