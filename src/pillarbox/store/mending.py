@@ -81,8 +81,16 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     put = put_missing(tx, journaled, whole, known)
     result.from_journal, result.filed = put.placed, put.filed
     _count(tx)
-    result.recovered = _recover_lost(tx, whole, put.homeless, has_all=has_all)
-    result.may_be_old |= put.may_be_old or (result.recovered > 0 and "expunged" in unread)
+    unplaced = [] if has_all else _unplaced(tx, whole)
+    # Mail that was moved lost a row, too: it is among what lost one if the others are not enough.
+    doubtful = []
+    rows = sum(counted.values()) if total is None and "mailbox" not in unread else total
+    if not has_all and (rows is None or had.total() + len(unplaced) < rows):
+        doubtful = _unplaced(tx, whole, are_expunged=True)
+    result.recovered = _recover(tx, [*unplaced, *doubtful], put.homeless)
+    _drop_unplaced(tx)
+    is_old = doubtful or (unplaced and "expunged" in unread)
+    result.may_be_old |= put.may_be_old or bool(is_old)
     for mailbox, name in tx.rows("SELECT mailbox, name FROM mailbox", ()):
         count = max(counted.get(mailbox, 0), had[mailbox]) - left[mailbox] - put.back[mailbox]
         if count > 0:
@@ -288,32 +296,37 @@ def _count(tx: Tx) -> None:
     tx.execute("UPDATE mailbox SET change_floor = (SELECT modseq FROM account_state)", ())
 
 
-def _recover_lost(tx: Tx, whole: set[int], homeless: Sequence[Append], *, has_all: bool) -> int:
-    """Append octets that belong to no message to a mailbox of their own, and those messages; `has_all`: messages that
-    are not there were expunged. How many that were."""
-    placed = {
-        row[0]
-        for row in tx.rows("SELECT content FROM message UNION SELECT content FROM expunged", ())
-    }
-    lost = [] if has_all else sorted(whole - placed)
-    if lost or homeless:
+def _unplaced(tx: Tx, whole: set[int], *, are_expunged: bool = False) -> list[int]:
+    """Contents that no message has; only those that lost one (`are_expunged`), or only others."""
+    placed = {row[0] for row in tx.rows("SELECT content FROM message", ())}
+    expunged = {row[0] for row in tx.rows("SELECT content FROM expunged", ())}
+    return sorted((whole & expunged if are_expunged else whole - expunged) - placed)
+
+
+def _recover(tx: Tx, contents: Sequence[int], homeless: Sequence[Append]) -> int:
+    """Append octets that belong to no message to a mailbox of their own, and those messages; how many that were."""
+    if contents or homeless:
         target = mailboxes.create(tx, _free(tx, RECOVERED))
-        for content in lost:
+        for content in contents:
             item = Append(target.id, make_content(read_text(tx, content)), pack_date(tx.now_s, 0))
             appending.append(tx, item)
         for item in homeless:
             appending.append(tx, replace(item, mailbox=target.id))
-    for content in {row[0] for row in tx.rows("SELECT content FROM octets", ())} - placed:
-        if not tx.row("SELECT 1 FROM message WHERE content = ?", (content,)):
-            tx.execute(
-                "INSERT OR IGNORE INTO expunged VALUES (?, ?, ?)", (tx.account, content, tx.now_s)
-            )
+    return len(contents) + len(homeless)
+
+
+def _drop_unplaced(tx: Tx) -> None:
+    """Octets that no message has are given up after a while, and what has no octets is at once."""
+    tx.execute(
+        "INSERT OR IGNORE INTO expunged SELECT account, content, ? FROM octets"
+        " WHERE content NOT IN (SELECT content FROM message)",
+        (tx.now_s,),
+    )
     for table in ("rendered", "fields", "sort_key", "line_end", "expunged"):
         tx.execute(f"DELETE FROM {table} WHERE content NOT IN (SELECT content FROM octets)", ())
     tx.execute(
         f"DELETE FROM body_piece WHERE id >> {PIECE_BITS} NOT IN (SELECT content FROM octets)", ()
     )
-    return len(lost) + len(homeless)
 
 
 def _free(tx: Tx, wanted: str) -> Name:

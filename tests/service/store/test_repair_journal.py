@@ -285,3 +285,14 @@ def test_a_last_page_without_its_octets_is_found(copy: Path) -> None:
 def is_last_page(octets: bytes, number: int) -> bool:
     page = octets[number * 4096 : (number + 1) * 4096]
     return page.startswith(b"\0\0\0\0xxxxxxxx")
+
+
+def test_mail_that_was_moved_is_not_taken_for_deleted(copy: Path) -> None:
+    """Both leave a row in `expunged`."""
+    shutil.rmtree(copy / "journal")
+    path = account_path(copy / "accounts", 1)
+    damage_pages(path, "message", "message_content")
+    done = repaired(copy).salvaged
+    found = found_in(copy)
+    assert {*found["Recovered"]} >= {*KEPT} - {20, 21, 22}
+    assert done.may_be_old
