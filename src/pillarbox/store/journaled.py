@@ -69,6 +69,8 @@ class Known:
     """But for those of mail that was deleted long ago."""
     lost: dict[Figures, list[tuple[int, bytes | None]]]
     """Messages that it had, and whose text is lost: the mailbox of each, and its envelope unless that is lost, too."""
+    wanted: Counter[Figures] = field(default_factory=Counter)
+    """Records that ask for one of those."""
 
 
 @dataclass(slots=True)
@@ -135,7 +137,10 @@ def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
 def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> Put:
     """Add messages that the file has not. `whole`: the contents with all their octets."""
     result = Put()
-    for worker, record in _not_there(tx, journaled, whole):
+    missing = _not_there(tx, journaled, whole)
+    for _, record in missing:
+        known.wanted[record.internaldate, len(record.prefix) + len(record.octets)] += 1
+    for worker, record in missing:
         _put(tx, worker, record, known, result)
     for worker, record in journaled.records:
         if record.delivery_key:
@@ -182,11 +187,11 @@ def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[tuple[str,
 def _put(tx: Tx, worker: str, record: Record, known: Known, result: Put) -> None:
     """A message whose text is not there: unless it was deleted."""
     item = append_of(record)
-    had: bool | None = True
-    is_expunged = False
-    target, is_lost = _claim_row(record, item, known)
-    if not is_lost:
-        had = _had(tx, worker, record, known)
+    target, had, is_expunged = record.mailbox, _had(tx, worker, record, known), False
+    row = _claim_row(record, item, known)
+    if row is not None:  # perhaps in the mailbox that it was moved to
+        target, had = row
+    else:
         is_expunged = _is_expunged(record, known)
         if (had or is_expunged) and (known.has_all or known.has_all_texts):
             return
@@ -196,10 +201,11 @@ def _put(tx: Tx, worker: str, record: Record, known: Known, result: Put) -> None
     )
     if box is None and "mailbox" not in known.unread:
         return  # it was deleted with its mailbox
-    if not is_lost:
-        is_sure = had is False or known.has_all_texts
+    if row is not None:
+        result.may_be_old |= not had
+    elif had is not False and not known.has_all_texts:
         has_expunges = record.uid and "change" not in known.unread and not is_expunged and box
-        result.may_be_old |= not (is_sure or has_expunges)
+        result.may_be_old |= not has_expunges
     if box is None or box[1] > MOST_UIDS or is_expunged:  # that may have been a move
         result.homeless.append(replace(item, delivery_key=""))
         return
@@ -210,17 +216,24 @@ def _put(tx: Tx, worker: str, record: Record, known: Known, result: Put) -> None
         result.filed.append((item, done))
 
 
-def _claim_row(record: Record, item: Append, known: Known) -> tuple[int, bool]:
-    """The mailbox that the message was in last: that of a row without a text, which no other record gets. Else its
-    first one, and False."""
-    lost = known.lost.get((record.internaldate, item.size), [])
+def _claim_row(record: Record, item: Append, known: Known) -> tuple[int, bool] | None:
+    """The mailbox of the message's row, if there is one without its text; False: it may be another message's. No other
+    record gets that row if it is sure."""
+    figures = (record.internaldate, item.size)
+    lost = known.lost.get(figures, [])
     envelope = item.content.rendered.envelope
-    rows = [row for row in lost if row[1] == envelope] or [row for row in lost if row[1] is None]
+    rows = [row for row in lost if row[1] == envelope]
+    is_sure = bool(rows)
     if not rows:
-        return record.mailbox, False
+        rows = [row for row in lost if row[1] is None]
+        is_sure = known.wanted[figures] <= len(rows)
+    known.wanted[figures] -= 1
+    if not rows:
+        return None
     row = next((row for row in rows if row[0] == record.mailbox), rows[0])
-    lost.remove(row)
-    return row[0], True
+    if is_sure:
+        lost.remove(row)
+    return row[0], is_sure
 
 
 def _had(tx: Tx, worker: str, record: Record, known: Known) -> bool | None:
