@@ -18,6 +18,7 @@ from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_of, last_put
 from pillarbox.store.journal import Record
 from pillarbox.store.messages import MOST_UIDS
+from pillarbox.store.recovery import UIDS_SKIPPED
 from pillarbox.store.texts import read_text, write_text
 from pillarbox.store.tx import Tx
 
@@ -114,7 +115,7 @@ def give_texts(tx: Tx, records: Iterable[Record], whole: set[int]) -> None:
 
 
 def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
-    """Above all that are in the file and in the journals."""
+    """Above all that are in the file and in the journals, and that may have been given besides."""
     tx.execute(
         "UPDATE account_state SET modseq = max(modseq, ?)",
         (max((record.modseq for record in records), default=0),),
@@ -132,6 +133,8 @@ def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
             "UPDATE mailbox SET uidnext = max(uidnext, ?) WHERE account = ? AND mailbox = ?",
             (uid + 1, tx.account, mailbox),
         )
+    # What had numbers since, in a log that is lost, is not in the journal if it was only taken.
+    tx.execute("UPDATE mailbox SET uidnext = uidnext + ?", (UIDS_SKIPPED,))
 
 
 def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> Put:

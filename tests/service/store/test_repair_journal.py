@@ -296,3 +296,32 @@ def test_mail_that_was_moved_is_not_taken_for_deleted(copy: Path) -> None:
     found = found_in(copy)
     assert {*found["Recovered"]} >= {*KEPT} - {20, 21, 22}
     assert done.may_be_old
+
+
+def test_mail_that_was_only_taken_gets_no_number_that_may_have_been_seen(tmp_path: Path) -> None:
+    """The write-ahead log is lost that had them."""
+    running, left = tmp_path / "running", tmp_path / "left"
+    running.mkdir()
+    make_directory(running, ALICE)
+
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+        await deliver(store, 1, 2)
+        assert await subjects(store) == [0, 1, 2]
+        await deliver(store, 3)
+        await asyncio.to_thread(shutil.copytree, running, left)
+
+    with_store(running, scenario)
+    path = account_path(left / "accounts", 1)
+    Path(f"{path}-wal").unlink()
+    damage(path, roots(account_path(running / "accounts", 1))["octets"] - 1, 1)
+    repaired(left)
+
+    async def uids(store: Store) -> list[int]:
+        found = await store.read(1, lambda tx: messages.select(tx, 1, [(1, 1 << 31)], ("uid",)))
+        return [uid for (uid,) in found]
+
+    assert sorted(with_store(left, subjects)) == [0, 1, 2, 3]
+    first, *others = with_store(left, uids)
+    assert first == 1, "the journal has it"
+    assert min(others) > 4
