@@ -16,7 +16,7 @@ from pillarbox.core.words import counted
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.mending import RECOVERED
-from pillarbox.store.repair import Repaired, repair
+from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.trace.recorder import Recorder
 
 
@@ -63,15 +63,22 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
 
 def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> None:
     os.umask(0o077)
-    done = []
+    done: list[Repaired] = []
+    failed: list[Unrepaired] = []
     recorder = Recorder(is_on=config.explain.enabled)
     names = [canonical_address(address) for address in addresses]
-    for repaired in repair(config.data_path, names):
-        done.append(repaired)
-        repaired.tell(recorder)
+    for each in repair(config.data_path, names):
+        if isinstance(each, Unrepaired):
+            failed.append(each)
+            if not as_json:
+                _show_problems(each)
+                click.echo(f"{each.address}: not repaired: {each.why}")
+            continue
+        done.append(each)
+        each.tell(recorder)
         tell_trace(config, recorder)
         if not as_json:
-            _show(repaired)
+            _show(each)
     if as_json:
         rows = [
             {
@@ -81,26 +88,36 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
                 "unflagged": each.salvaged.unflagged,
                 "recovered": each.salvaged.recovered,
                 "may_be_old": each.salvaged.may_be_old,
-                "from_journal": each.from_journal,
+                "from_journal": each.salvaged.from_journal,
                 "lost": each.salvaged.lost,
                 "uncounted": each.salvaged.is_uncounted,
                 "aside": str(each.aside) if each.aside else None,
             }
             for each in done
         ]
-        click.echo(json.dumps({"repaired": rows}, indent=2, ensure_ascii=False))
-    elif not done:
+        why = [
+            {"account": each.address, "problems": each.problems, "why": each.why} for each in failed
+        ]
+        told = {"repaired": rows, "failed": why}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    elif not done and not failed:
         click.echo("No mail file needs a repair.")
+    if failed:
+        raise Refused(f"{counted(len(failed), 'mail file')} could not be repaired")
     if any(each.salvaged.lost or each.salvaged.is_uncounted for each in done):
         raise Refused(
             "some mail is lost, or may be; `pillarbox restore` puts back what a backup has"
         )
 
 
+def _show_problems(account: Repaired | Unrepaired) -> None:
+    for problem in account.problems:
+        click.echo(problem)
+
+
 def _show(repaired: Repaired) -> None:
     salvaged, address = repaired.salvaged, repaired.address
-    for problem in repaired.problems:
-        click.echo(problem)
+    _show_problems(repaired)
     click.echo(f"{address}: repaired; {counted(salvaged.saved, 'message')} in place.")
     if salvaged.unflagged:
         click.echo(
@@ -112,8 +129,8 @@ def _show(repaired: Repaired) -> None:
         )
     if salvaged.may_be_old:
         click.echo(f"{address}: some messages may be ones that had been deleted.")
-    if repaired.from_journal:
-        click.echo(f"{address}: {counted(repaired.from_journal, 'message')} came from the journal.")
+    if salvaged.from_journal:
+        click.echo(f"{address}: {counted(salvaged.from_journal, 'message')} came from the journal.")
     if salvaged.is_uncounted:
         click.echo(
             f"{address}: what its mailboxes had cannot be read: nobody knows how many messages are lost."

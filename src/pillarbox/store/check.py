@@ -64,6 +64,16 @@ _RULES: tuple[tuple[str, str], ...] = (
         "sizes",
     ),
     (
+        "SELECT 'the text of the message UID ' || uid || ' in mailbox ' || mailbox || ' ends with NUL octets that it"
+        " had not' FROM (SELECT m.uid, m.mailbox, coalesce((SELECT octets FROM body_piece WHERE id BETWEEN"
+        f" m.content << {PIECE_BITS} AND ((m.content + 1) << {PIECE_BITS}) - 1 ORDER BY id DESC LIMIT 1),"
+        " CASE WHEN length(o.body) THEN o.body ELSE o.header END) AS last"
+        " FROM message AS m JOIN octets AS o ON o.content = m.content"
+        # A text whose last line has no end has a row there.
+        " WHERE NOT EXISTS (SELECT 1 FROM line_end AS l WHERE l.content = m.content)) WHERE substr(last, -1) = x'00'",
+        "ends",
+    ),
+    (
         "SELECT 'a change number in mailbox ' || mailbox || ' is above the highest of the account'"
         " FROM message AS m WHERE modseq > (SELECT modseq FROM account_state AS s WHERE s.account = m.account)",
         "ModSeq",

@@ -90,10 +90,14 @@ def octets_in_memory() -> int:
 
 def open_to_read(path: Path) -> apsw.Connection:
     """A connection that changes nothing, in a thread or another program; on a read-only disk too, where all that was
-    written is in the file itself. Raises apsw.Error."""
+    written is in the file itself. A write-ahead log that is there stays, and is not put into the file. Raises
+    apsw.Error."""
     _ensure_not_empty(path)
+    has_log = Path(f"{path}-wal").exists()
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    # Without a log, the close takes away the files that the opening made.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(has_log))
     try:
         connection.execute("SELECT name FROM sqlite_schema LIMIT 1").fetchall()
     except apsw.CantOpenError:

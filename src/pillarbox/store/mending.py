@@ -4,15 +4,24 @@ What is derived from a message's octets is made anew where it is missing. Done i
 """
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from pillarbox.core.dates import pack_date
 from pillarbox.store import appending, mailboxes
-from pillarbox.store.appending import Append
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import PIECE_BITS, count_line_ends_added, make_content
+from pillarbox.store.journaled import (
+    Figures,
+    Journaled,
+    Known,
+    give_texts,
+    put_missing,
+    raise_numbers,
+)
 from pillarbox.store.mailboxes import Name
 from pillarbox.store.strays import Found
+from pillarbox.store.texts import last_octet, pieces_of, read_text, write_text
 from pillarbox.store.tx import Tx
 
 RECOVERED = "Recovered"
@@ -31,19 +40,23 @@ class Salvaged:
     """In the mailbox RECOVERED."""
     may_be_old: bool = False
     """Some messages may be ones that were deleted before the damage, and kept in the file a while."""
+    from_journal: int = 0
+    """Messages in their mailboxes that only the journals had."""
+    filed: list[tuple[Append, Appended]] = field(default_factory=list)
+    """What of those had no numbers yet, with the UIDs that it has now."""
     lost: dict[str, int] = field(default_factory=dict)
     """By mailbox, as people write it: messages that are no more in it. Empty if all are in RECOVERED."""
     is_uncounted: bool = False
     """What mailboxes had is not known, so neither is what is lost."""
 
 
-def mend(tx: Tx, unread: Collection[str], found: Found) -> Salvaged:
-    """Make the rows agree with each other. `unread`: the tables and indexes of which rows may be missing; `found`: of
-    the rows from pages that no b-tree led to. The temporary tables `place` (mailbox, uid, content) and `named`
-    (mailbox, name) have what indexes say of messages and mailboxes."""
+def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) -> Salvaged:
+    """Make the rows agree with each other, and put in what the journals have. `unread`: the tables and indexes of which
+    rows may be missing; `found`: of the rows from pages that no b-tree led to. The temporary tables `place` (mailbox,
+    uid, content) and `named` (mailbox, name) have what indexes say of messages and mailboxes."""
     result = Salvaged(may_be_old=found.may_be_old)
-    row = tx.row("SELECT messages FROM account_state", ())
-    total = int(row[0]) if row else None
+    state = tx.row("SELECT messages, modseq FROM account_state", ())
+    total, modseq = map(int, state) if state else (None, None)
     counted = dict(tx.rows("SELECT mailbox, messages FROM mailbox", ()))
     named = dict(tx.rows("SELECT mailbox, name FROM named", ()))
     whole = _mend_contents(tx, has_line_ends="line_end" not in unread)
@@ -56,27 +69,39 @@ def mend(tx: Tx, unread: Collection[str], found: Found) -> Salvaged:
         "message" not in unread if total is None else had.total() >= total
     )
     _mend_state(tx, named)
-    _mend_messages(tx, whole)
+    raise_numbers(tx, journaled.numbered)
+    give_texts(tx, journaled.numbered, whole)
+    lost = _mend_messages(tx, whole)
     _mend_keywords(tx)
     if "thread" in unread:
         _mend_threads(tx)
     left = _by_mailbox(tx)
     result.saved = left.total()
+    known = Known(unread, found.expunges, modseq, has_all, has_all_texts, lost)
+    put = put_missing(tx, journaled, whole, known)
+    result.from_journal, result.filed = put.placed, put.filed
     _count(tx)
-    result.recovered = _recover_lost(tx, whole, has_all=has_all)
-    if result.recovered and "expunged" in unread:
-        result.may_be_old = True
+    unplaced = [] if has_all else _unplaced(tx, whole)
+    # Mail that was moved lost a row, too: it is among what lost one if the others are not enough.
+    doubtful = []
+    rows = sum(counted.values()) if total is None and "mailbox" not in unread else total
+    if not has_all and (rows is None or had.total() + len(unplaced) < rows):
+        doubtful = _unplaced(tx, whole, are_expunged=True)
+    result.recovered = _recover(tx, [*unplaced, *doubtful], put.homeless)
+    _drop_unplaced(tx)
+    is_old = doubtful or (unplaced and "expunged" in unread)
+    result.may_be_old |= put.may_be_old or bool(is_old)
     for mailbox, name in tx.rows("SELECT mailbox, name FROM mailbox", ()):
-        count = max(counted.get(mailbox, 0), had[mailbox]) - left[mailbox]
+        count = max(counted.get(mailbox, 0), had[mailbox]) - left[mailbox] - put.back[mailbox]
         if count > 0:
             result.lost[name.replace("\x1f", "/")] = count
     # Mailboxes of which nothing at all is left would be missing here.
     has_counts = "mailbox" not in unread or (
         "mailbox_name" not in unread and named.keys() <= counted.keys()
     )
-    in_all = result.saved + (0 if result.may_be_old else result.recovered)
+    in_all = result.saved + put.back.total() + (0 if result.may_be_old else result.recovered)
     if total is None and has_counts:
-        total = result.saved + sum(result.lost.values())
+        total = result.saved + put.back.total() + sum(result.lost.values())
     if (total is not None and in_all >= total) or has_all_texts:
         result.lost = {}
     else:
@@ -168,12 +193,16 @@ def _mend_contents(tx: Tx, *, has_line_ends: bool) -> set[int]:
         pieces = tx.row(
             "SELECT coalesce(sum(length(octets)), 0), count(*), coalesce(max(id), 0) FROM body_piece"
             " WHERE id BETWEEN ? AND ?",
-            (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1),
+            pieces_of(content),
         )
         assert pieces is not None
         # Where nobody knows how long it was, pieces without a gap are taken for all of it.
         has_gap = pieces[1] and pieces[2] != (content << PIECE_BITS | pieces[1])
         if has_gap or (known is not None and known[0] != octets + pieces[0]):
+            continue
+        if last_octet(tx, content) == b"\0" and not tx.row(
+            "SELECT 1 FROM line_end WHERE content = ?", (content,)
+        ):  # its last page is lost: a last line that has no end would be counted there
             continue
         is_new = _render_again(tx, content)
         if not (is_new or has_line_ends):
@@ -192,40 +221,26 @@ def _render_again(tx: Tx, content: int) -> bool:
     )
     if row == (1,):
         return False
-    octets = _octets(tx, content)
-    pieces = (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1)
-    tx.execute("DELETE FROM body_piece WHERE id BETWEEN ? AND ?", pieces)
-    for table in ("octets", "rendered", "fields", "sort_key", "line_end"):
-        tx.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
-    known = make_content(octets)
-    appending.insert_contents(tx, [(content, known, b"")])
-    appending.insert_further_pieces(tx, known, content)
+    write_text(tx, content, read_text(tx, content))
     return True
 
 
 def _count_line_ends(tx: Tx, content: int) -> None:
     """Where it is not known that the lack of a row means none."""
-    added = count_line_ends_added(_octets(tx, content))
+    added = count_line_ends_added(read_text(tx, content))
     tx.execute("DELETE FROM line_end WHERE content = ?", (content,))
     if added:
         tx.execute("INSERT INTO line_end VALUES (?, ?, ?)", (tx.account, content, added))
 
 
-def _octets(tx: Tx, content: int) -> bytes:
-    row = tx.row("SELECT header, body FROM octets WHERE content = ?", (content,))
-    assert row is not None
-    pieces = tx.rows(
-        "SELECT octets FROM body_piece WHERE id BETWEEN ? AND ? ORDER BY id",
-        (content << PIECE_BITS, (content + 1 << PIECE_BITS) - 1),
-    )
-    return b"".join((*row, *(piece for (piece,) in pieces)))
-
-
-def _mend_messages(tx: Tx, whole: set[int]) -> None:
-    """Leave those whose octets are whole, with flags that exist."""
-    rows = tx.rows("SELECT mailbox, uid, content FROM message", ())
-    for mailbox, uid, content in rows:
+def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[tuple[int, bytes | None]]]:
+    """Leave those whose octets are whole, with flags that exist; of the others, mailboxes and envelopes."""
+    lost: dict[Figures, list[tuple[int, bytes | None]]] = {}
+    rows = tx.rows("SELECT mailbox, uid, content, internaldate, size FROM message", ())
+    for mailbox, uid, content, internaldate, size in rows:
         if content not in whole:
+            row = tx.row("SELECT envelope FROM rendered WHERE content = ?", (content,))
+            lost.setdefault((internaldate, size), []).append((mailbox, row[0] if row else None))
             tx.execute(
                 "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
                 (tx.account, mailbox, uid),
@@ -239,6 +254,7 @@ def _mend_messages(tx: Tx, whole: set[int]) -> None:
         " AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
         (),
     )
+    return lost
 
 
 def _mend_keywords(tx: Tx) -> None:
@@ -280,30 +296,37 @@ def _count(tx: Tx) -> None:
     tx.execute("UPDATE mailbox SET change_floor = (SELECT modseq FROM account_state)", ())
 
 
-def _recover_lost(tx: Tx, whole: set[int], *, has_all: bool) -> int:
-    """Append octets that belong to no message to a mailbox of their own; `has_all`: messages that are not there were
-    expunged. How many that were."""
-    placed = {
-        row[0]
-        for row in tx.rows("SELECT content FROM message UNION SELECT content FROM expunged", ())
-    }
-    lost = [] if has_all else sorted(whole - placed)
-    if lost:
+def _unplaced(tx: Tx, whole: set[int], *, are_expunged: bool = False) -> list[int]:
+    """Contents that no message has; only those that lost one (`are_expunged`), or only others."""
+    placed = {row[0] for row in tx.rows("SELECT content FROM message", ())}
+    expunged = {row[0] for row in tx.rows("SELECT content FROM expunged", ())}
+    return sorted((whole & expunged if are_expunged else whole - expunged) - placed)
+
+
+def _recover(tx: Tx, contents: Sequence[int], homeless: Sequence[Append]) -> int:
+    """Append octets that belong to no message to a mailbox of their own, and those messages; how many that were."""
+    if contents or homeless:
         target = mailboxes.create(tx, _free(tx, RECOVERED))
-        for content in lost:
-            item = Append(target.id, make_content(_octets(tx, content)), pack_date(tx.now_s, 0))
+        for content in contents:
+            item = Append(target.id, make_content(read_text(tx, content)), pack_date(tx.now_s, 0))
             appending.append(tx, item)
-    for content in {row[0] for row in tx.rows("SELECT content FROM octets", ())} - placed:
-        if not tx.row("SELECT 1 FROM message WHERE content = ?", (content,)):
-            tx.execute(
-                "INSERT OR IGNORE INTO expunged VALUES (?, ?, ?)", (tx.account, content, tx.now_s)
-            )
+        for item in homeless:
+            appending.append(tx, replace(item, mailbox=target.id))
+    return len(contents) + len(homeless)
+
+
+def _drop_unplaced(tx: Tx) -> None:
+    """Octets that no message has are given up after a while, and what has no octets is at once."""
+    tx.execute(
+        "INSERT OR IGNORE INTO expunged SELECT account, content, ? FROM octets"
+        " WHERE content NOT IN (SELECT content FROM message)",
+        (tx.now_s,),
+    )
     for table in ("rendered", "fields", "sort_key", "line_end", "expunged"):
         tx.execute(f"DELETE FROM {table} WHERE content NOT IN (SELECT content FROM octets)", ())
     tx.execute(
         f"DELETE FROM body_piece WHERE id >> {PIECE_BITS} NOT IN (SELECT content FROM octets)", ()
     )
-    return len(lost)
 
 
 def _free(tx: Tx, wanted: str) -> Name:

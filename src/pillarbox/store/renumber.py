@@ -46,7 +46,7 @@ def mailboxes_of(path: Path) -> dict[str, SeenMailbox]:
     """Of a file that may be missing or damaged: then none, and all messages keep their UIDs."""
     found = {}
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = database.open_to_read(path)
         try:
             rows: list[Any] = connection.execute(
                 "SELECT account, mailbox, name, uidnext FROM mailbox"
@@ -68,7 +68,7 @@ def mailboxes_of(path: Path) -> dict[str, SeenMailbox]:
 def seen_by(path: Path) -> Seen:
     """Of a file that may be missing or damaged: what can be read of it."""
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = database.open_to_read(path)
         try:
             row = connection.execute(
                 "SELECT uidvalidity, next_content, next_mailbox FROM account_state"

@@ -1,6 +1,7 @@
 """Damaged account files: what can be read goes into a new file, with what the journals have for the account; the old
-one is kept in the folder `aside`. No server may run meanwhile."""
+one is kept in the folder `aside`, as it was. No server may run meanwhile."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -8,16 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pillarbox.core.errors import Refused
-from pillarbox.store import database, mailboxes, recovery, salvage
+from pillarbox.core.errors import Refused, Unavailable
+from pillarbox.store import database, mailboxes, salvage
 from pillarbox.store.accounts import account_path
-from pillarbox.store.appending import Append, Appended
 from pillarbox.store.check import check_account
 from pillarbox.store.directory import Directory
+from pillarbox.store.journaled import read_journals
 from pillarbox.store.mending import Salvaged
-from pillarbox.store.restore import locked, put_in_place, replay_into, staging
+from pillarbox.store.restore import locked, put_in_place, staging
 from pillarbox.store.told import tell_filed
 from pillarbox.trace.recorder import Recorder
+
+log = logging.getLogger("pillarbox.store")
 
 
 @dataclass(slots=True)
@@ -29,25 +32,30 @@ class Repaired:
     problems: list[str]
     """What was wrong."""
     salvaged: Salvaged
-    from_journal: int
-    """Messages that only the journal had."""
     aside: Path | None
     """The old file."""
     inbox_validity: int
     """The new UIDVALIDITY of INBOX."""
-    filed: list[tuple[list[Append], list[Appended]]]
-    """What of those had no numbers yet, with the UIDs that it has now."""
 
     def tell(self, recorder: Recorder) -> None:
-        """The trace, of what is in INBOX now."""
-        for items, done in self.filed:
-            now = [replace(each, uidvalidity=self.inbox_validity) for each in done]
-            tell_filed(recorder, self.account, items, now)
+        """The trace, of what the journals had for INBOX."""
+        filed = [each for each in self.salvaged.filed if each[1].mailbox == mailboxes.INBOX]
+        now = [replace(done, uidvalidity=self.inbox_validity) for _, done in filed]
+        tell_filed(recorder, self.account, [item for item, _ in filed], now)
 
 
-def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired]:
+@dataclass(slots=True)
+class Unrepaired:
+    """An account whose file could not be made anew: it is as it was."""
+
+    address: str
+    problems: list[str]
+    why: str
+
+
+def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired | Unrepaired]:
     """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named.
-    Blocks. Raises Refused (a server runs), Unavailable."""
+    One that fails keeps no other from it. Blocks. Raises Refused (a server runs), Unavailable."""
     if not (data_dir / "directory.db").exists():
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
     with locked(data_dir):
@@ -60,9 +68,21 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired]:
                 path = account_path(data_dir / "accounts", account.id)
                 problems = list(check_account(path, account.address)) if path.exists() else []
                 if problems:
-                    yield _repair(data_dir, account.id, account.address, problems, directory)
+                    yield _try(data_dir, account.id, account.address, problems, directory)
         finally:
             directory.close()
+
+
+def _try(
+    data_dir: Path, account: int, address: str, problems: list[str], directory: Directory
+) -> Repaired | Unrepaired:
+    try:
+        return _repair(data_dir, account, address, problems, directory)
+    except Unavailable as failure:
+        return Unrepaired(address, problems, failure.text)
+    except Exception as error:
+        log.exception("account %d: a bug in its repair", account)
+        return Unrepaired(address, problems, f"nothing was changed: a bug in the repair ({error})")
 
 
 def _repair(
@@ -76,23 +96,11 @@ def _repair(
                 shutil.copyfile(f"{damaged}{end}", f"{copy}{end}")
         path = account_path(folder / "accounts", account)
         path.parent.mkdir(mode=0o700, parents=True)
-        salvaged = salvage.salvage(copy, path, account, int(time.time()))
-        filed: recovery.AllFiled = []
-        recovered = replay_into(
-            folder / "accounts", data_dir / "journal", directory.generation(), filed
-        )
+        journaled = read_journals(data_dir / "journal", account)
+        salvaged = salvage.salvage(copy, path, account, int(time.time()), journaled)
         aside = put_in_place(data_dir, path, account, directory, None)
-    own = [(items, done) for number, items, done in filed if number == account]
-    return Repaired(
-        address,
-        account,
-        problems,
-        salvaged,
-        recovered,
-        aside,
-        _inbox_validity(data_dir, account),
-        own,
-    )
+    validity = _inbox_validity(data_dir, account)
+    return Repaired(address, account, problems, salvaged, aside, validity)
 
 
 def _inbox_validity(data_dir: Path, account: int) -> int:

@@ -168,7 +168,7 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     folder = place.staging / "accounts"
     path = account_path(folder, saved.id)
     _copy(place.backup / saved.file, path)
-    recovered = replay_into(folder, place.backup / DATA / "journal", directory.generation())
+    recovered = _replay_into(folder, place.backup / DATA / "journal", directory.generation())
     if saved.id != place.number:
         path = give_to(path, place.number, folder)
     # A number may be that of somebody else by now, or on another server.
@@ -177,16 +177,14 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
         for number, address in saved.grantees.items()
         if (known := directory.account_by_id(number)) is not None and known.address == address
     }
-    recovered += replay_into(folder, place.data_dir / "journal", directory.generation())
+    recovered += _replay_into(folder, place.data_dir / "journal", directory.generation())
     aside = put_in_place(place.data_dir, path, place.number, directory, grantees)
     return Replacement(place.address, aside, recovered)
 
 
-def replay_into(
-    folder: Path, journals: Path, generation: int, filed: recovery.AllFiled | None = None
-) -> int:
+def _replay_into(folder: Path, journals: Path, generation: int) -> int:
     """Put what journals have for the account files below `folder` into them; how many messages that were. The
-    journals stay as they are. `filed` gets what has numbers now and had none. Raises Unavailable."""
+    journals stay as they are. Raises Unavailable."""
     pool = Accounts(folder, 0, None, recovery.put_in_order)
     try:
         replayed = recovery.replay(pool, journals, generation, int(time.time()))
@@ -196,8 +194,6 @@ def replay_into(
         raise Unavailable(
             "what the journal has for this account cannot be put into its file; the log says why"
         )
-    if filed is not None:
-        filed += replayed.filed
     return replayed.missing
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from pillarbox.store import changes, database, mailboxes, mending, sort_keys, strays
+from pillarbox.store.journaled import Journaled
 from pillarbox.store.mending import Salvaged
 from pillarbox.store.tx import Tx
 
@@ -56,9 +57,9 @@ class _Old:
     """Tables and indexes that could not be read whole through their b-trees."""
 
 
-def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
-    """Make the file `target` from what can be read of `source`, which is changed. Blocks. Raises OSError, Unavailable
-    and apsw.Error if the new file cannot be written."""
+def salvage(source: Path, target: Path, account: int, now_s: int, journaled: Journaled) -> Salvaged:
+    """Make the file `target` from what can be read of `source`, which is changed, and what the journals have. Blocks.
+    Raises OSError, Unavailable and apsw.Error if the new file cannot be written."""
     database.create(target, "account")
     old = _open(source, target)
     new = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -66,17 +67,16 @@ def salvage(source: Path, target: Path, account: int, now_s: int) -> Salvaged:
         new.pragma("synchronous", "OFF")
         with new:
             _copy(old, new, account)
+            expunges: dict[int, changes.Ranges] = {}
+            if "message" in old.unread or journaled.records:
+                expunges = _expunges(old, account)
+            roots = _roots(old)
             damaged = strays.Damaged(
-                source,
-                old.has_own_header,
-                _roots(old),
-                old.unread,
-                _expunges(old, account),
-                account,
-                now_s,
+                source, old.has_own_header, roots, old.unread, expunges, account, now_s
             )
             found = strays.add_strays(new, damaged)
-            salvaged = mending.mend(Tx(account, new, {0: ()}, now_s), old.unread, found)
+            tx = Tx(account, new, {0: ()}, now_s)
+            salvaged = mending.mend(tx, old.unread, found, journaled)
         sort_keys.renew(new)  # the damaged file may be of a version that made them another way
     finally:
         if old.connection is not None:
@@ -236,16 +236,15 @@ def _both_ends(
                 last = key
                 yield row
             return
-        except (apsw.Error, TypeError):
+        except (apsw.Error, TypeError, UnicodeDecodeError):
             old.unread.add(name)
 
 
 def _expunges(old: _Old, account: int) -> dict[int, changes.Ranges]:
-    """What is recorded of them, as far as it can be read; only asked for where messages are missing."""
+    """What is recorded of them, as far as it can be read."""
     found: dict[int, changes.Ranges] = {}
-    if "message" in old.unread:
-        for row in _read(old, "change", account):
-            _account, mailbox, _modseq, first, last, kind = row
-            if kind == mailboxes.EXPUNGED:
-                found.setdefault(mailbox, []).append((first, last))
+    for row in _read(old, "change", account):
+        _account, mailbox, _modseq, first, last, kind = row
+        if kind == mailboxes.EXPUNGED and all(type(each) is int for each in (mailbox, first, last)):
+            found.setdefault(mailbox, []).append((first, last))
     return found

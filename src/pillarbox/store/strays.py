@@ -98,6 +98,8 @@ class Found:
     has_doubtful_messages: bool = False
     may_be_old: bool = False
     """Some may be of mail that was deleted: nothing that was read whole speaks for them."""
+    expunges: dict[int, changes.Ranges] = field(default_factory=dict)
+    """UIDs of which an expunge is recorded, by mailbox, in order."""
 
 
 @dataclass(slots=True)
@@ -109,9 +111,7 @@ class _Taking:
     pages: Pages
     sure: Marks
     """Pages of which is known that they are in use; all that are not free, where the freelist is known."""
-    found: Found = field(default_factory=Found)
-    gone: dict[int, changes.Ranges] = field(default_factory=dict)
-    """Further expunges."""
+    found: Found
 
 
 def is_row(table: str, row: tuple[Any, ...], account: int) -> bool:
@@ -129,16 +129,18 @@ def is_row(table: str, row: tuple[Any, ...], account: int) -> bool:
 def add_strays(new: apsw.Connection, damaged: Damaged) -> Found:
     """Put the rows into the new file, which has all that the b-trees gave, and places of messages into its temporary
     table `place` (mailbox, uid, content). Blocks. Raises OSError, and apsw.Error if the new file cannot be written."""
+    known = {mailbox: changes.merge(ranges) for mailbox, ranges in damaged.expunges.items()}
+    found = Found(expunges=known)
     if not TABLES & set(damaged.unread):
-        return Found()
+        return found
     with Pages(damaged.path, damaged.has_own_header) as pages:
         roots = [] if pages.is_free_known else list(damaged.roots.values())
-        taking = _Taking(damaged, new, pages, pages.reachable(roots))
+        taking = _Taking(damaged, new, pages, pages.reachable(roots), found)
         if set(damaged.unread) & set(_WITHOUT_ROWID.values()):
             _take_without_rowid(taking)
         if set(damaged.unread) & set(_BY_CONTENT):
             _take_with_rowid(taking)
-    return taking.found
+    return found
 
 
 def _is_sure(taking: _Taking, cell: Cell) -> bool:
@@ -199,17 +201,15 @@ def _is_message(row: tuple[Any, ...]) -> bool:
 def _note_gone(taking: _Taking, row: tuple[Any, ...]) -> None:
     _account, mailbox, _modseq, first, last, kind = row
     if kind == mailboxes.EXPUNGED:
-        taking.gone.setdefault(mailbox, []).append((first, last))
+        taking.found.expunges.setdefault(mailbox, []).append((first, last))
 
 
 def _take_doubtful_messages(taking: _Taking) -> None:
     """Those that no expunge is known of, in mailboxes that are there, with their latest flags."""
     new = taking.new
-    expunges = taking.damaged.expunges
-    gone = {
-        mailbox: changes.merge([*expunges.get(mailbox, ()), *taking.gone.get(mailbox, ())])
-        for mailbox in expunges.keys() | taking.gone.keys()
-    }
+    gone = taking.found.expunges
+    for mailbox, ranges in gone.items():
+        gone[mailbox] = changes.merge(ranges)
     known = {row[0] for row in new.execute("SELECT mailbox FROM mailbox")}
     are_known = "mailbox" not in taking.damaged.unread
     are_recorded = are_known and "change" not in taking.damaged.unread

@@ -20,6 +20,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import PIECE_BITS, make_content
+from pillarbox.store.journaled import Journaled
 from pillarbox.store.lacking import find_unusable
 from pillarbox.store.pages import LEAF_TABLE, Pages
 from pillarbox.store.reclaim import find_reclaimable, reclaim
@@ -110,6 +111,7 @@ def test_a_file_without_an_octet_is_damage_and_not_a_new_mailbox(
     assert list(find_unusable(folder, [1])) == [(1, "")]
     assert any("damaged" in line for line in check_store(folder))
     (repaired,) = repair(folder)
+    assert isinstance(repaired, Repaired)
     assert repaired.aside is not None
 
     async def after(store: Store) -> None:
@@ -126,6 +128,7 @@ def overwrite(path: Path) -> None:
 
 def repaired(folder: Path) -> Repaired:
     (done,) = repair(folder)
+    assert isinstance(done, Repaired)
     assert list(check_store(folder)) == []
     return done
 
@@ -313,7 +316,7 @@ def test_what_is_only_in_the_write_ahead_log_is_saved(filled: Path, tmp_path: Pa
     path = account_path(copy / "accounts", 1)
     damage(path, root - 1, 1)
     assert Path(f"{path}-wal").stat().st_size > 0
-    salvaged = salvage(path, tmp_path / "new.db", 1, 1_790_000_000)
+    salvaged = salvage(path, tmp_path / "new.db", 1, 1_790_000_000, Journaled())
     assert (salvaged.saved, salvaged.unflagged, salvaged.recovered) == (401, 0, 0)
     connection = apsw.Connection(str(tmp_path / "new.db"))
     sql = "SELECT count(*) FROM message WHERE flags = 2"
@@ -565,7 +568,8 @@ def test_mail_that_was_taken_for_a_damaged_file_is_in_it_after_the_repair(data: 
 
     with_store(data, scenario)
     (done,) = repair(data)
-    assert done.from_journal >= 2
+    assert isinstance(done, Repaired)
+    assert done.salvaged.from_journal >= 2
     assert with_store(data, subjects)[-2:] == [30, 31]
     assert list(check_store(data)) == []
 
@@ -611,6 +615,6 @@ def test_mailboxes_that_nothing_names_are_found_whatever_their_numbers(
     connection.close()
     target = tmp_path / "new.db"
     begin = time.monotonic()
-    salvaged = salvage(path, target, 1, 1_790_000_000)
+    salvaged = salvage(path, target, 1, 1_790_000_000, Journaled())
     assert time.monotonic() - begin < 20
     assert salvaged.saved + salvaged.recovered == 401

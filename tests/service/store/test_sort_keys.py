@@ -12,6 +12,7 @@ from pillarbox.store import database, sort_keys
 from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.content import LARGEST_COMMON_FIELDS, make_content
+from pillarbox.store.journaled import Journaled
 from pillarbox.store.salvage import salvage
 from pillarbox.store.store import Store
 
@@ -156,7 +157,7 @@ def test_a_message_that_the_parser_fails_at_keeps_its_keys(
 
 def test_what_is_saved_from_a_damaged_file_has_new_keys(folder: Path) -> None:
     source = account_path(folder / "accounts", 1)
-    salvage(source, folder / "saved.db", 1, 1_790_000_000)
+    salvage(source, folder / "saved.db", 1, 1_790_000_000, Journaled())
     connection = apsw.Connection(str(folder / "saved.db"))
     assert connection.execute(_KEYS).fetchall() == expected(folder)
     connection.close()

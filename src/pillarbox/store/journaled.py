@@ -1,0 +1,295 @@
+"""What the journals have for an account whose file is repaired, put into the new file.
+
+What a file says of how much it has of the journals (its ModSeq, its row in `taken`) may be lost or wrong with the rest,
+and what it had may be lost all the same. So a record goes in by whether its message is there: in its place, or its
+octets anywhere in the file, if only as those of a message that was deleted; each text is there for one record. Then the
+file says that it has all of the journals: nothing of them goes in again.
+"""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from pillarbox.store import appending, changes, journal, mailboxes
+from pillarbox.store.appending import Added, Append, Appended
+from pillarbox.store.intake import append_of, last_put
+from pillarbox.store.journal import Record
+from pillarbox.store.messages import MOST_UIDS
+from pillarbox.store.recovery import UIDS_SKIPPED
+from pillarbox.store.texts import read_text, write_text
+from pillarbox.store.tx import Tx
+
+Figures = tuple[int, int]
+"""What tells of a message without its text: the date it came, and its size."""
+
+
+@dataclass(slots=True)
+class Journaled:
+    """The records of one account, each once, and the worker whose journal has them."""
+
+    records: list[tuple[str, Record]] = field(default_factory=list)
+
+    @property
+    def numbered(self) -> list[Record]:
+        """Those whose messages have numbers; the others were only taken."""
+        return [record for _, record in self.records if record.uid]
+
+
+def read_journals(folder: Path, account: int) -> Journaled:
+    """From the segments of all workers. Raises OSError."""
+    found: dict[tuple[object, ...], tuple[str, Record]] = {}
+    for path in journal.segments(folder):
+        worker = journal.worker_of(path)
+        for record in journal.read_segment(path.read_bytes()).records:
+            if record.account == account:
+                key = (record.uid, record.mailbox, record.uidvalidity)
+                found[key if record.uid else (0, worker, record.run, record.modseq)] = (
+                    worker,
+                    record,
+                )
+    # What was only taken comes behind what had numbers.
+    return Journaled(sorted(found.values(), key=lambda each: (not each[1].uid, each[1].modseq)))
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of the file beside the rows that were saved."""
+
+    unread: Collection[str]
+    """Tables of which rows may be missing."""
+    expunges: dict[int, changes.Ranges]
+    """UIDs that were expunged, by mailbox."""
+    modseq: int | None
+    """The highest that it had given, if that could be read."""
+    has_all: bool
+    """All messages that were not deleted have their rows, if not their texts."""
+    has_all_texts: bool
+    """But for those of mail that was deleted long ago."""
+    lost: dict[Figures, list[tuple[int, bytes | None]]]
+    """Messages that it had, and whose text is lost: the mailbox of each, and its envelope unless that is lost, too."""
+    wanted: Counter[Figures] = field(default_factory=Counter)
+    """Records that ask for one of those."""
+
+
+@dataclass(slots=True)
+class Put:
+    """What went in."""
+
+    filed: list[tuple[Append, Appended]] = field(default_factory=list)
+    """What was only taken, with the numbers that it has now."""
+    placed: int = 0
+    """All in their mailboxes, these too."""
+    homeless: list[Append] = field(default_factory=list)
+    """Messages whose mailbox is lost: they are not in yet."""
+    back: Counter[int] = field(default_factory=Counter)
+    """By mailbox: of the messages that the file had."""
+    may_be_old: bool = False
+    """Some may be of mail that was deleted."""
+
+
+def give_texts(tx: Tx, records: Iterable[Record], whole: set[int]) -> None:
+    """To messages that are there but for their text, or with another one. `whole`: the contents with all their octets,
+    to which those are added."""
+    for record in records:
+        octets = record.prefix + record.octets
+        figures = (tx.account, len(octets), record.internaldate)
+        row = tx.row(
+            "SELECT content FROM message WHERE account = ? AND size = ? AND internaldate = ?"
+            " AND mailbox = ? AND uid = ?",
+            (*figures, record.mailbox, record.uid),
+        )
+        if row is None or (row[0] in whole and read_text(tx, row[0]) == octets):
+            continue
+        # Not under the number that it has: if that is damaged, it is another message's.
+        content = _next_content(tx)
+        write_text(tx, content, octets)
+        tx.execute(
+            "UPDATE message SET content = ? WHERE account = ? AND size = ? AND internaldate = ?"
+            " AND content = ?",  # copies of it, too
+            (content, *figures, row[0]),
+        )
+        whole.add(content)
+
+
+def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
+    """Above all that are in the file and in the journals, and that may have been given besides."""
+    tx.execute(
+        "UPDATE account_state SET modseq = max(modseq, ?)",
+        (max((record.modseq for record in records), default=0),),
+    )
+    tx.execute(
+        "UPDATE mailbox SET uidnext = max(uidnext, 1 + (SELECT coalesce(max(uid), 0)"
+        " FROM message AS m WHERE m.account = mailbox.account AND m.mailbox = mailbox.mailbox))",
+        (),
+    )
+    highest: defaultdict[int, int] = defaultdict(int)
+    for record in records:
+        highest[record.mailbox] = max(highest[record.mailbox], record.uid)
+    for mailbox, uid in highest.items():
+        tx.execute(
+            "UPDATE mailbox SET uidnext = max(uidnext, ?) WHERE account = ? AND mailbox = ?",
+            (uid + 1, tx.account, mailbox),
+        )
+    # What had numbers since, in a log that is lost, is not in the journal if it was only taken.
+    tx.execute("UPDATE mailbox SET uidnext = uidnext + ?", (UIDS_SKIPPED,))
+
+
+def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> Put:
+    """Add messages that the file has not. `whole`: the contents with all their octets."""
+    result = Put()
+    missing = _not_there(tx, journaled, whole)
+    for _, record in missing:
+        known.wanted[record.internaldate, len(record.prefix) + len(record.octets)] += 1
+    for worker, record in missing:
+        _put(tx, worker, record, known, result)
+    for worker, record in journaled.records:
+        if record.delivery_key:
+            tx.execute(
+                "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)",
+                (tx.account, record.delivery_key, record.savedate or tx.now_s),
+            )
+        if not record.uid:
+            tx.execute(
+                "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT (account, worker, run)"
+                " DO UPDATE SET sequence = max(sequence, excluded.sequence)",
+                (tx.account, worker, record.run, record.modseq),
+            )
+    return result
+
+
+def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[tuple[str, Record]]:
+    """Records whose text is nowhere in the file, or there for another record."""
+    sizes = {len(record.prefix) + len(record.octets) for _, record in journaled.records}
+    contents: defaultdict[bytes, list[int]] = defaultdict(list)
+    for content, size in tx.rows("SELECT content, size FROM rendered ORDER BY content DESC", ()):
+        if size in sizes and content in whole:
+            contents[_digest(read_text(tx, content))].append(content)
+    left = []
+    for worker, record in journaled.records:  # first those whose own text is sure
+        row = tx.row(
+            "SELECT content FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
+            (tx.account, record.mailbox, record.uid),
+        )
+        digest = _digest(record.prefix + record.octets)
+        if row is not None and row[0] in contents[digest]:
+            contents[digest].remove(row[0])
+        else:
+            left.append((digest, (worker, record)))
+    missing = []
+    for digest, each in reversed(left):  # the latest has the latest
+        if contents[digest]:
+            contents[digest].pop(0)
+        else:
+            missing.append(each)
+    return missing[::-1]
+
+
+def _put(tx: Tx, worker: str, record: Record, known: Known, result: Put) -> None:
+    """A message whose text is not there: unless it was deleted."""
+    item = append_of(record)
+    target, had, is_expunged = record.mailbox, _had(tx, worker, record, known), False
+    row = _claim_row(record, item, known)
+    if row is not None:  # perhaps in the mailbox that it was moved to
+        target, had = row
+    else:
+        is_expunged = _is_expunged(record, known)
+        if (had or is_expunged) and (known.has_all or known.has_all_texts):
+            return
+    box = tx.row(
+        "SELECT uidvalidity, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+        (tx.account, target),
+    )
+    if box is None and "mailbox" not in known.unread:
+        return  # it was deleted with its mailbox
+    if row is not None:
+        result.may_be_old |= not had
+    elif had is not False and not known.has_all_texts:
+        has_expunges = record.uid and "change" not in known.unread and not is_expunged and box
+        result.may_be_old |= not has_expunges
+    if box is None or box[1] > MOST_UIDS or is_expunged:  # that may have been a move
+        result.homeless.append(replace(item, delivery_key=""))
+        return
+    done = _insert(tx, record, replace(item, mailbox=target), *box)
+    result.placed += 1
+    result.back[target] += had is True
+    if not record.uid:
+        result.filed.append((item, done))
+
+
+def _claim_row(record: Record, item: Append, known: Known) -> tuple[int, bool] | None:
+    """The mailbox of the message's row, if there is one without its text; False: it may be another message's. No other
+    record gets that row if it is sure."""
+    figures = (record.internaldate, item.size)
+    lost = known.lost.get(figures, [])
+    envelope = item.content.rendered.envelope
+    rows = [row for row in lost if row[1] == envelope]
+    is_sure = bool(rows)
+    if not rows:
+        rows = [row for row in lost if row[1] is None]
+        is_sure = known.wanted[figures] <= len(rows)
+    known.wanted[figures] -= 1
+    if not rows:
+        return None
+    row = next((row for row in rows if row[0] == record.mailbox), rows[0])
+    if is_sure:
+        lost.remove(row)
+    return row[0], is_sure
+
+
+def _had(tx: Tx, worker: str, record: Record, known: Known) -> bool | None:
+    """Whether the file had it once, by what it says itself; None: that is lost."""
+    if record.delivery_key and tx.row(
+        "SELECT 1 FROM delivered WHERE account = ? AND key = ?",
+        (tx.account, record.delivery_key),
+    ):
+        return True
+    if record.uid:
+        return None if known.modseq is None else record.modseq <= known.modseq
+    if record.modseq <= last_put(tx, worker, record.run):
+        return True
+    return None if "taken" in known.unread else False
+
+
+def _is_expunged(record: Record, known: Known) -> bool:
+    ranges = known.expunges.get(record.mailbox, [])
+    place = bisect_right(ranges, (record.uid, 1 << 63)) - 1
+    return bool(record.uid) and place >= 0 and ranges[place][1] >= record.uid
+
+
+def _insert(tx: Tx, record: Record, item: Append, uidvalidity: int, uidnext: int) -> Appended:
+    """With the UID that it had, if its mailbox has nothing else there."""
+    uid = uidnext
+    if (
+        record.uid
+        and (record.mailbox, record.uidvalidity) == (item.mailbox, uidvalidity)
+        and not tx.row(
+            "SELECT 1 FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
+            (tx.account, record.mailbox, record.uid),
+        )
+    ):
+        uid = record.uid
+    modseq, content = mailboxes.next_modseq(tx), _next_content(tx)
+    savedate = record.savedate or tx.now_s
+    appending.insert_messages(tx, [Added(item, uid, modseq, content, savedate)])
+    tx.execute(
+        "UPDATE mailbox SET uidnext = max(uidnext, ?), modseq = ? WHERE account = ? AND mailbox = ?",
+        (uid + 1, modseq, tx.account, item.mailbox),
+    )
+    return Appended(item.mailbox, uidvalidity, uid, modseq)
+
+
+def _next_content(tx: Tx) -> int:
+    row = tx.row(
+        "UPDATE account_state SET next_content = next_content + 1 WHERE account = ?"
+        " RETURNING next_content - 1",
+        (tx.account,),
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def _digest(octets: bytes) -> bytes:
+    return blake2b(octets, digest_size=16).digest()
