@@ -43,13 +43,10 @@ def read_journals(folder: Path, account: int) -> Journaled:
     found: dict[tuple[object, ...], tuple[str, Record]] = {}
     for path in journal.segments(folder):
         worker = journal.worker_of(path)
-        for record in journal.read_segment(path.read_bytes()).records:
+        for record in journal.read_file(path).records:
             if record.account == account:
                 key = (record.uid, record.mailbox, record.uidvalidity)
-                found[key if record.uid else (0, worker, record.run, record.modseq)] = (
-                    worker,
-                    record,
-                )
+                found[key if record.uid else (0, record.run, record.modseq)] = worker, record
     # What was only taken comes behind what had numbers.
     return Journaled(sorted(found.values(), key=lambda each: (not each[1].uid, each[1].modseq)))
 
@@ -141,10 +138,10 @@ def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> 
     """Add messages that the file has not. `whole`: the contents with all their octets."""
     result = Put()
     missing = _not_there(tx, journaled, whole)
-    for _, record in missing:
+    for record in missing:
         known.wanted[record.internaldate, len(record.prefix) + len(record.octets)] += 1
-    for worker, record in missing:
-        _put(tx, worker, record, known, result)
+    for record in missing:
+        _put(tx, record, known, result)
     for worker, record in journaled.records:
         if record.delivery_key:
             tx.execute(
@@ -160,7 +157,7 @@ def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> 
     return result
 
 
-def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[tuple[str, Record]]:
+def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[Record]:
     """Records whose text is nowhere in the file, or there for another record."""
     sizes = {len(record.prefix) + len(record.octets) for _, record in journaled.records}
     contents: defaultdict[bytes, list[int]] = defaultdict(list)
@@ -168,7 +165,7 @@ def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[tuple[str,
         if size in sizes and content in whole:
             contents[_digest(read_text(tx, content))].append(content)
     left = []
-    for worker, record in journaled.records:  # first those whose own text is sure
+    for _, record in journaled.records:  # first those whose own text is sure
         row = tx.row(
             "SELECT content FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
             (tx.account, record.mailbox, record.uid),
@@ -177,20 +174,20 @@ def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[tuple[str,
         if row is not None and row[0] in contents[digest]:
             contents[digest].remove(row[0])
         else:
-            left.append((digest, (worker, record)))
+            left.append((digest, record))
     missing = []
-    for digest, each in reversed(left):  # the latest has the latest
+    for digest, record in reversed(left):  # the latest has the latest
         if contents[digest]:
             contents[digest].pop(0)
         else:
-            missing.append(each)
+            missing.append(record)
     return missing[::-1]
 
 
-def _put(tx: Tx, worker: str, record: Record, known: Known, result: Put) -> None:
+def _put(tx: Tx, record: Record, known: Known, result: Put) -> None:
     """A message whose text is not there: unless it was deleted."""
     item = append_of(record)
-    target, had, is_expunged = record.mailbox, _had(tx, worker, record, known), False
+    target, had, is_expunged = record.mailbox, _had(tx, record, known), False
     row = _claim_row(record, item, known)
     if row is not None:  # perhaps in the mailbox that it was moved to
         target, had = row
@@ -239,7 +236,7 @@ def _claim_row(record: Record, item: Append, known: Known) -> tuple[int, bool] |
     return row[0], is_sure
 
 
-def _had(tx: Tx, worker: str, record: Record, known: Known) -> bool | None:
+def _had(tx: Tx, record: Record, known: Known) -> bool | None:
     """Whether the file had it once, by what it says itself; None: that is lost."""
     if record.delivery_key and tx.row(
         "SELECT 1 FROM delivered WHERE account = ? AND key = ?",
@@ -248,7 +245,7 @@ def _had(tx: Tx, worker: str, record: Record, known: Known) -> bool | None:
         return True
     if record.uid:
         return None if known.modseq is None else record.modseq <= known.modseq
-    if record.modseq <= last_put(tx, worker, record.run):
+    if record.modseq <= last_put(tx, record.run):
         return True
     return None if "taken" in known.unread else False
 

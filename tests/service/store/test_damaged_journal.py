@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from test_intake import deliver, killed, subjects
+from test_several_workers import run as run_workers
+from test_several_workers import second, take_and_be_killed, uids
 from test_store import item, run
-from test_workers import run as run_workers
-from test_workers import second, take_and_be_killed, uids
 
 from pillarbox.cli.doctor.machine import _accounts
 from pillarbox.core.errors import Unavailable

@@ -24,6 +24,7 @@ from pillarbox.store import (
     damage,
     database,
     keywords,
+    lately,
     mailboxes,
     messages,
     reclaim,
@@ -570,12 +571,12 @@ def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixt
     told.tell(7, Unavailable("busy", "UNAVAILABLE"))
     assert not caplog.records
     for _ in range(2):
-        for account in range(damage.MOST_KNOWN + 5):
+        for account in range(lately.MOST_KNOWN + 5):
             told.tell(account, failure)
-    assert len(caplog.records) == damage.MOST_KNOWN
+    assert len(caplog.records) == lately.MOST_KNOWN
     now = damage.TOLD_AGAIN_S
-    told.tell(damage.MOST_KNOWN + 1, failure)
-    assert len(caplog.records) == damage.MOST_KNOWN + 1
+    told.tell(lately.MOST_KNOWN + 1, failure)
+    assert len(caplog.records) == lately.MOST_KNOWN + 1
     assert "the mail file of account 1001 is damaged" in caplog.text
 
 
