@@ -13,8 +13,9 @@ from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import database, mailboxes, salvage
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_account
-from pillarbox.store.directory import Directory
+from pillarbox.store.directory import Account, Directory
 from pillarbox.store.journaled import read_journals
+from pillarbox.store.lacking import find_missing
 from pillarbox.store.mending import Salvaged
 from pillarbox.store.restore import locked, put_in_place, staging
 from pillarbox.store.told import tell_filed
@@ -54,8 +55,8 @@ class Unrepaired:
 
 
 def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired | Unrepaired]:
-    """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named.
-    One that fails keeps no other from it. Blocks. Raises Refused (a server runs), Unavailable."""
+    """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named. Who
+    is named and has mail in the journal, but no file, gets one. One that fails keeps no other from it. Blocks. Raises Refused (a server runs), Unavailable."""
     if not (data_dir / "directory.db").exists():
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
     with locked(data_dir):
@@ -65,12 +66,20 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
                 directory.known_account(address) for address in addresses
             ] or directory.accounts()
             for account in known:
-                path = account_path(data_dir / "accounts", account.id)
-                problems = list(check_account(path, account.address)) if path.exists() else []
-                if problems:
+                if problems := _problems(data_dir, account, is_named=bool(addresses)):
                     yield _try(data_dir, account.id, account.address, problems, directory)
         finally:
             directory.close()
+
+
+def _problems(data_dir: Path, account: Account, *, is_named: bool) -> list[str]:
+    path = account_path(data_dir / "accounts", account.id)
+    if path.exists():
+        return list(check_account(path, account.address))
+    # A disk that is not mounted looks the same: nobody who did not say so wants new files then.
+    if is_named and find_missing(data_dir, [account.id]):
+        return [f"{account.address}: {path.name} is missing, though the journal has mail for it"]
+    return []
 
 
 def _try(
@@ -91,6 +100,7 @@ def _repair(
     damaged = account_path(data_dir / "accounts", account)
     with staging(data_dir, "nothing was changed") as folder:
         copy = folder / "damaged.db"
+        copy.touch()
         for end in ("", "-wal"):
             if Path(f"{damaged}{end}").exists():
                 shutil.copyfile(f"{damaged}{end}", f"{copy}{end}")

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_intake import deliver, killed, subjects
+from test_intake import deliver, in_file, killed, subjects
 from test_store import item, run
 
 from pillarbox.cli.doctor.machine import _accounts
@@ -16,6 +16,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
+from pillarbox.store.repair import Repaired, repair
 from pillarbox.store.store import Store, remove_account_files
 
 LOST, OTHER = 1, 2
@@ -158,3 +159,22 @@ def test_a_segment_of_this_process_stays_while_a_file_is_missing(
     run(tmp_path, scenario)
     assert len(journal.segments(tmp_path / "journal")) == 1
     assert "the mail file of lost@example.test is missing" in caplog.text
+
+
+def test_who_has_no_backup_gets_a_new_file_from_the_journal(folder: Path, tmp_path: Path) -> None:
+    take_away(folder, tmp_path / "elsewhere")
+    assert list(repair(folder)) == []  # the disk of all files may only not be there
+    (done,) = repair(folder, ["lost@example.test"])
+    assert isinstance(done, Repaired)
+    assert done.aside is None
+    assert done.problems == [
+        "lost@example.test: 00000001.db is missing, though the journal has mail for it"
+    ]
+
+    async def after(store: Store) -> None:
+        await store.put_left()
+        assert in_file(folder, LOST) == 2
+        assert await subjects(store, OTHER) == [0, 1]
+
+    run(folder, after)
+    assert list(check_store(folder)) == []

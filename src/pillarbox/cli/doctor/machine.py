@@ -213,7 +213,7 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
             known[account],
             "its mail file is missing, though the journal has mail for it",
             "put the file back, or stop the server, then run: pillarbox restore BACKUP"
-            f" {known[account]}",
+            f" {known[account]}; without a backup: pillarbox check --repair {known[account]}",
         )
         for account in sorted(find_missing(folder, known))
     ]
