@@ -55,8 +55,9 @@ class Unrepaired:
 
 
 def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired | Unrepaired]:
-    """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named. Who
-    is named and has mail in the journal, but no file, gets one. One that fails keeps no other from it. Blocks. Raises Refused (a server runs), Unavailable."""
+    """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named.
+    An account that is named and has mail in the journal, but no file, gets one. One that fails keeps no other from it.
+    Blocks. Raises Refused (a server runs), Unavailable."""
     if not (data_dir / "directory.db").exists():
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
     with locked(data_dir):
