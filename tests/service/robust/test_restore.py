@@ -367,7 +367,7 @@ def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_s
     shown = pillarbox(server, "explain", queue_id)
     assert f"waits in the journal for the mail file of {USER}" in shown
     server.stop()
-    pillarbox(server, "check", "--repair", code=1)
+    assert "no message is lost" in pillarbox(server, "check", "--repair")  # the journal has all
     shown = pillarbox(server, "explain", queue_id)
     assert "  filed " in shown
     assert re.search(rf"  now +{USER}, INBOX, UID ", shown)
