@@ -282,16 +282,22 @@ def insert_body_piece(tx: Tx, content: Content, number: int, piece: int) -> None
     )
 
 
-def stage(tx: Tx) -> int:
-    """Take a content number for a body that will be written in several steps."""
+def next_content(tx: Tx) -> int:
+    """A content number that is given to nothing else."""
     row = tx.row(
         "UPDATE account_state SET next_content = next_content + 1 WHERE account = ?"
         " RETURNING next_content - 1",
         (tx.account,),
     )
     assert row is not None
-    tx.execute("INSERT INTO staged VALUES (?, ?)", (tx.account, row[0]))
     return int(row[0])
+
+
+def stage(tx: Tx) -> int:
+    """Take a content number for a body that will be written in several steps."""
+    content = next_content(tx)
+    tx.execute("INSERT INTO staged VALUES (?, ?)", (tx.account, content))
+    return content
 
 
 def staged(tx: Tx) -> frozenset[int]:

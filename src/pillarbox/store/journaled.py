@@ -101,7 +101,7 @@ def give_texts(tx: Tx, records: Iterable[Record], whole: set[int]) -> None:
         if row is None or (row[0] in whole and read_text(tx, row[0]) == octets):
             continue
         # Not under the number that it has: if that is damaged, it is another message's.
-        content = _next_content(tx)
+        content = appending.next_content(tx)
         write_text(tx, content, octets)
         tx.execute(
             "UPDATE message SET content = ? WHERE account = ? AND size = ? AND internaldate = ?"
@@ -268,7 +268,7 @@ def _insert(tx: Tx, record: Record, item: Append, uidvalidity: int, uidnext: int
         )
     ):
         uid = record.uid
-    modseq, content = mailboxes.next_modseq(tx), _next_content(tx)
+    modseq, content = mailboxes.next_modseq(tx), appending.next_content(tx)
     savedate = record.savedate or tx.now_s
     appending.insert_messages(tx, [Added(item, uid, modseq, content, savedate)])
     tx.execute(
@@ -276,16 +276,6 @@ def _insert(tx: Tx, record: Record, item: Append, uidvalidity: int, uidnext: int
         (uid + 1, modseq, tx.account, item.mailbox),
     )
     return Appended(item.mailbox, uidvalidity, uid, modseq)
-
-
-def _next_content(tx: Tx) -> int:
-    row = tx.row(
-        "UPDATE account_state SET next_content = next_content + 1 WHERE account = ?"
-        " RETURNING next_content - 1",
-        (tx.account,),
-    )
-    assert row is not None
-    return int(row[0])
 
 
 def _digest(octets: bytes) -> bytes:
