@@ -296,6 +296,12 @@ def test_mail_that_was_moved_is_not_taken_for_deleted(copy: Path) -> None:
     assert done.may_be_old
 
 
+def put_log_into_file(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+    connection.close()
+
+
 def test_mail_that_was_only_taken_gets_no_number_that_may_have_been_seen(tmp_path: Path) -> None:
     """The write-ahead log is lost that had them."""
     running, left = tmp_path / "running", tmp_path / "left"
@@ -304,6 +310,7 @@ def test_mail_that_was_only_taken_gets_no_number_that_may_have_been_seen(tmp_pat
 
     async def scenario(store: Store) -> None:
         await store.append(1, item(0))
+        await asyncio.to_thread(put_log_into_file, account_path(running / "accounts", 1))
         await deliver(store, 1, 2)
         assert await subjects(store) == [0, 1, 2]
         await deliver(store, 3)
