@@ -28,6 +28,7 @@ CHANGED, WANTED, DONE = 0, 1, 2
 _RECORD = struct.Struct("<HHIQ")  # kind, worker that says it, mailbox or ticket, account
 
 TICKETS = 1 << 32
+"""As many as a record has room for; then they begin anew."""
 
 READ_OCTETS = 5000 * _RECORD.size
 """Whole records, so that whoever reads next begins with one."""

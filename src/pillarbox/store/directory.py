@@ -196,6 +196,9 @@ class Directory:
             number = self._recipients[address] = int(row[0])
         return number
 
+    def has_account(self, account: int) -> bool:
+        return self.account_by_id(account) is not None
+
     def account_by_id(self, number: int) -> Account | None:
         row = self.file.row(f"SELECT {_ACCOUNT} FROM account WHERE account = ?", number)
         return _account(row) if row else None

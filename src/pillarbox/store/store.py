@@ -120,7 +120,7 @@ class Store:
                 folder, generation, vfs, recovery.put_in_order, worker=place.number
             )
             self._accounts.unusable = self.unusable
-            self._accounts.knows = self._knows
+            self._accounts.knows = self.directory.has_account
             self._accounts.replay = partial(recovery.replay_late, self.left, generation)
             self._accounts.tell_filed = lambda account, filed: tell_filed(
                 self.recorder, account, *filed
@@ -227,9 +227,6 @@ class Store:
     def _address_of(self, account: int) -> str | None:
         known = self.directory.account_by_id(account)
         return None if known is None else known.address
-
-    def _knows(self, account: int) -> bool:
-        return self.directory.account_by_id(account) is not None
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run what would keep others waiting, such as parsing more than `content.LARGEST_INLINE`, in the one thread for
@@ -538,7 +535,7 @@ def _recover(
     Unavailable."""
     generation = directory.generation()
     pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
-    pool.knows = lambda account: directory.account_by_id(account) is not None
+    pool.knows = directory.has_account
     try:
         if journal.segments(folder):
             database.ensure_writable(folder)  # else each start would skip numbers
