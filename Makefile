@@ -17,7 +17,7 @@ test: check
 # have no end of cases with ten times as many as in the suite (tests/budget.py).
 SOAK_S ?= 1800
 soak: $(VENV)/ready
-	$(BIN)/python tests/service/robust/soak.py --seconds $(SOAK_S)
+	PYTHONPATH=. $(BIN)/python tests/service/robust/soak.py --seconds $(SOAK_S)
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/service/imapd/test_model.py -k soak
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -n $(JOBS) tests/service/store/test_power_cut.py tests/property \
 		tests/service/queue/test_days.py tests/service/robust/test_kill.py

@@ -6,12 +6,10 @@ before a line is run, and put back in what it prints.
 
 import os
 import pty
-import random
 import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pages import ROOT, Block
+from tests.ports import free_ports
 
 NOBODY = 65534
 TIMEOUT_S = 60
@@ -83,29 +82,13 @@ def rights() -> dict[str, Any]:
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def free_ports() -> dict[str, int]:
-    """A port of loopback for each service, below those that connections to elsewhere get."""
-    found: list[int] = []
-    while len(found) < len(PORTS):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return dict(zip(PORTS, found, strict=True))
-
-
 class Place:
     """A folder with a home, a `pillarbox` in its PATH, and what runs in it; commands run as no root's."""
 
     def __init__(self, folder: Path, *, is_demo: bool = False) -> None:
         self.folder = folder
         self._shown_port = -1 if is_demo else 0
-        self.ports = free_ports()
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.ids: dict[str, str] = {}
         """Queue ids of pages, and what they are here."""
         self._running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []

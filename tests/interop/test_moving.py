@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
 from pages import ROOT, blocks
@@ -69,8 +69,7 @@ def dovecot() -> Iterator[int]:
     for name in ("mail", "home"):
         (folder / name).mkdir()
         os.chown(folder / name, 65534, 65534)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "master-users").write_text(f"mover:{{PLAIN}}{THERE}\n")
     (folder / "master-users").chmod(0o644)
     (master,) = [block.text for block in blocks(PAGE, "text") if "master = yes" in block.text]

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.ports import free_port
+
 START_S = 60.0
 SCRIPT_S = 60.0
 
@@ -66,8 +68,7 @@ class Thunderbird:
     def __init__(self, folder: Path) -> None:
         profile = folder / "profile"
         profile.mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         preferences = {**_PREFERENCES, "marionette.port": port}
         lines = [
             f"user_pref({json.dumps(name)}, {json.dumps(value)});"

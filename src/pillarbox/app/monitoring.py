@@ -11,6 +11,7 @@ from pillarbox.app.exposition import CONTENT_TYPE, expose
 from pillarbox.app.figures import Status
 from pillarbox.app.readiness import Readiness
 from pillarbox.net.http import Answer, HttpServer
+from pillarbox.net.listener import start_listening
 
 log = logging.getLogger("pillarbox.app")
 
@@ -26,8 +27,9 @@ class Monitoring:
         self._server = HttpServer(self._answer)
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """On sockets that are bound; they are closed at the end."""
+        """On sockets that are bound; they are closed at the end. Raises Refused."""
         for sock in sockets:
+            start_listening(sock, "metrics")
             host, port = sock.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             log.info("metrics listens on %s:%d", shown, port)

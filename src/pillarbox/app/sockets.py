@@ -1,7 +1,5 @@
 """The listening sockets of the configuration, one for each worker and address."""
 
-import errno
-import os
 import socket
 from collections.abc import Mapping
 
@@ -9,7 +7,7 @@ from pillarbox.config.schema import Config
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import SERVICES
-from pillarbox.net.listener import bind
+from pillarbox.net.listener import bind, why_not_heard
 
 Sockets = dict[str, list[socket.socket]]
 """By service."""
@@ -35,7 +33,7 @@ def bind_all(
                     for sockets, sock in zip(made, _bind(address, workers), strict=True):
                         sockets.setdefault(name, []).append(sock)
                 except OSError as error:
-                    raise Refused(_why_not_bound(name, address, error)) from error
+                    raise Refused(why_not_heard(name, address, error)) from error
     except BaseException:
         for sockets in made:
             close_all(sockets)
@@ -52,7 +50,7 @@ def bind_metrics(config: Config) -> list[socket.socket]:
         except OSError as error:
             for sock in made:
                 sock.close()
-            raise Refused(_why_not_bound("metrics", address, error)) from error
+            raise Refused(why_not_heard("metrics", address, error)) from error
     return made
 
 
@@ -84,12 +82,3 @@ def _bind(address: str, workers: int) -> list[socket.socket]:
             sock.close()
         raise
     return made
-
-
-def _why_not_bound(service: str, address: str, error: OSError) -> str:
-    reason = {
-        errno.EADDRINUSE: "another program has this port",
-        errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
-    return f"cannot listen on {address} ({service}): {reason}"

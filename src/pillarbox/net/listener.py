@@ -1,13 +1,16 @@
 """Listening sockets: bound by address, closed with a drain."""
 
 import asyncio
+import errno
 import itertools
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
 from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.errors import Refused
 from pillarbox.net.admission import Admission
 from pillarbox.net.balance import Balance
 from pillarbox.net.connection import Connection
@@ -38,6 +41,27 @@ def bind(address: str, *, shared: bool = False) -> socket.socket:
     return sock
 
 
+def start_listening(sock: socket.socket, service: str, backlog: int = BACKLOG) -> None:
+    """Make a bound socket accept connections, before uvloop has it, which would only close one that cannot. Raises
+    Refused: two programs may bind a port as long as neither listens."""
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        host, port = sock.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise Refused(why_not_heard(service, address, error)) from error
+
+
+def why_not_heard(service: str, address: str, error: OSError) -> str:
+    """What to tell whoever starts the server, of an error of `bind` or `listen`."""
+    reason = {
+        errno.EADDRINUSE: "another program has this port",
+        errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    return f"cannot listen on {address} ({service}): {reason}"
+
+
 class Listeners:
     """All listening sockets of a process."""
 
@@ -51,7 +75,8 @@ class Listeners:
         self._numbers = itertools.count(1)
 
     async def listen(self, sock: socket.socket, service: Service) -> None:
-        """Accept connections for a service."""
+        """Accept connections for a service. Raises Refused."""
+        start_listening(sock, service.name)
         loop = asyncio.get_running_loop()
         if self._turns is None:
             self._turns = Turns(loop)

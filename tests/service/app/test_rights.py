@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from pillarbox.app.keeper import read_by, start_keeper
 from pillarbox.certs.private_ca import ensure_certificate
@@ -73,8 +74,7 @@ def folder() -> Iterator[Path]:
 
 class Running:
     def __init__(self, folder: Path, workers: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.certificate = make_key(folder / "secret", "mail.example.test")
         (folder / "pillarbox.toml").write_text(CONFIG.format(workers=workers, port=self.port))
         self.log = folder / "log"

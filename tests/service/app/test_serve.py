@@ -15,6 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox.app.run import run
+from pillarbox.app.sockets import bind_all, bind_metrics
+from pillarbox.app.workplace import Workplace
+from pillarbox.config.load import load_config
+from pillarbox.core.errors import Refused
+
 CONFIG = """
 hostname = "mail.example.test"
 data_dir = "data"
@@ -141,6 +147,25 @@ def test_a_taken_port_is_told_in_one_line(folder: Path) -> None:
         f"pillarbox: cannot listen on 127.0.0.1:{port} (pop3): another program has this port"
     )
     assert "Traceback" not in server.log[-1]
+
+
+def test_a_port_that_another_takes_while_we_start_is_told(folder: Path) -> None:
+    """Both may bind it, for neither listens yet."""
+    services = ["smtp", "metrics"]
+    listen = "".join(f'{name} = ["127.0.0.1:0"]\n' for name in services)
+    (folder / "pillarbox.toml").write_text(
+        f'hostname = "mail.example.test"\ndata_dir = "data"\nworkers = 1\n[listen]\n{listen}'
+    )
+    config = load_config(folder / "pillarbox.toml")
+    for service in services:
+        sockets, metrics = bind_all(config)[0], bind_metrics(config)
+        (ours,) = sockets[service] if service != "metrics" else metrics
+        port = ours.getsockname()[1]
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(Refused) as refused:
+            run(config, lambda _: None, workplace=Workplace(sockets=sockets, metrics=metrics))
+        assert refused.value.text == (
+            f"cannot listen on 127.0.0.1:{port} ({service}): another program has this port"
+        )
 
 
 def test_changes_count_at_once(server: Process, folder: Path) -> None:

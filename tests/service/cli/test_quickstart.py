@@ -7,7 +7,6 @@ import pwd
 import select
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from pillarbox.cli import main
 from pillarbox.config.load import load_config
@@ -86,8 +86,7 @@ def test_the_servers_user_can_read_the_configuration_whatever_the_umask_is(tmp_p
 def test_the_account_can_log_in(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("from a file\n")
     assert quickstart(tmp_path, *OPTIONS, "--password-file", "password").returncode == 0
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     text = (tmp_path / "new.toml").read_text()
     start, rest = text.split("[listen]\n")
     rest = rest[rest.index("[tls]") :]

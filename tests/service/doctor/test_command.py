@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trustme
 from small_dns import SmallDns
+from tests.ports import free_port
 
 from pillarbox.cli import main
 from pillarbox.cli.doctor import case, listeners, machine, round_trip
@@ -91,12 +92,6 @@ def findings(out: str) -> Findings:
 
 def of(found: Findings, check: str) -> list[tuple[str, str, str]]:
     return [value for (name, _), value in found.items() if name == check]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 # A server that runs

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serverprocess import DOMAIN, PASSWORD, ServerProcess, free_ports
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
+from tests.ports import free_ports
 
 from pillarbox.app.canary import read_canary
 

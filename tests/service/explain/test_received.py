@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from command import has, lines_of, run_explain, stories, wait_for
-from serverprocess import DOMAIN, PASSWORD, ServerProcess, free_ports
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
+from tests.ports import free_ports
 
 from pillarbox.app.canary import Canary, write_canary
 from pillarbox.trace.events import Accepted, Login, Session

@@ -2,6 +2,9 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from pillarbox.app.run import loop_factory
 from pillarbox.net import turns as turns_module
@@ -93,17 +96,22 @@ def test_who_was_cancelled_is_passed_over() -> None:
     run(scenario)
 
 
-def test_input_is_late_when_that_before_it_has_taken_long() -> None:
+def test_input_is_late_when_that_before_it_has_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(turns_module, "time", SimpleNamespace(monotonic=lambda: now))
+
     async def scenario() -> None:
+        nonlocal now
         turns = Turns(asyncio.get_running_loop())
         lateness = []
         for _ in range(12):
             lateness.append(turns.is_late())
-            busy(turns_module.LATE_S / 8)
+            now += turns_module.LATE_S / 8
             turns.input_done()
         assert not any(lateness[:5])
         assert all(lateness[9:])
-        await turns.next()  # another turn of the loop
+        await turns.next()
+        now += turns_module.GAP_S * 2  # another turn of the loop
         assert not turns.is_late()
 
     run(scenario)

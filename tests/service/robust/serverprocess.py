@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_ports
+
 from pillarbox.app.status import ask
 from pillarbox.auth.passwords import hash_password
 from pillarbox.core.errors import Refused
@@ -27,14 +29,6 @@ PASSWORD = "password"
 @cache
 def credentials() -> tuple[str, str]:
     return hash_password(Secret(PASSWORD))
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def lives(pid: int) -> bool:

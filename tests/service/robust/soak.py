@@ -1,6 +1,6 @@
 """A day of a server in minutes: IMAP, SMTP and POP3 clients at work, and SIGKILL for workers and supervisor.
 
-`python tests/service/robust/soak.py --seconds 1800`; the suite runs some seconds of it. In the first half something is
+`make soak` runs it for SOAK_S seconds, the suite for some. In the first half something is
 killed every few seconds. Then the server is left alone, and may not grow: what it takes at rest (`Size`) is compared
 before and after the last quarter. Each message has a number of its own, and a ledger knows of each account what must be
 there, once, and what must not. Mailboxes stay at KEPT messages, so nothing grows but files.

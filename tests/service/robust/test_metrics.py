@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import pty
-import random
 import re
 import resource
 import signal
@@ -15,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clients import Imap
-from serverprocess import DOMAIN, PASSWORD, ServerProcess, free_ports
+from serverprocess import DOMAIN, PASSWORD, ServerProcess
+from tests.ports import free_ports
 
 from pillarbox.app.exposition import all_families
 from pillarbox.core.tally import FAMILIES
@@ -332,21 +331,12 @@ def test_slow_clients_hold_nobody_up(one: Watched) -> None:
         sock.close()
 
 
-def free_everywhere() -> int:
-    """A port of all addresses: not one of those that connections get, of which another test may have any."""
-    while True:
-        with socket.socket() as candidate, suppress(OSError):
-            candidate.bind(("", random.randrange(21_000, 32_000)))
-            port: int = candidate.getsockname()[1]
-            return port
-
-
 def test_it_is_off_unless_named_and_warns_where_others_reach_it(tmp_path: Path) -> None:
     off = ServerProcess(tmp_path / "off", 1)
     off.start()
     assert "metrics" not in (off.folder / "out").read_text()
     assert off.stop() == 0
-    port = free_everywhere()
+    (port,) = free_ports(1, "0.0.0.0")
     everywhere = ServerProcess(tmp_path / "on", 1, listen=f'metrics = ["0.0.0.0:{port}"]')
     everywhere.start()
     assert everywhere.stop() == 0

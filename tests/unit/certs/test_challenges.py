@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from tests.ports import free_port
 
 from pillarbox.certs.challenges import DnsAnswers, HttpAnswers, TlsAnswers, bind_all
 from pillarbox.core.errors import Refused
@@ -159,8 +160,7 @@ def test_a_hook_that_fails_is_quoted(tmp_path: Path) -> None:
 
 
 def test_a_socket_listens_during_an_order_only_and_serves_for_the_next_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     (held,) = bind_all([f"127.0.0.1:{port}"])
     for token in ("one", "two"):
         with pytest.raises(OSError):
