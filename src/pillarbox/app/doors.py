@@ -1,6 +1,6 @@
 """The ways in that the configuration opens besides the built-in passwords."""
 
-from pillarbox.auth.login import Doors
+from pillarbox.auth.outside import Doors
 from pillarbox.auth.source import make_source
 from pillarbox.auth.tokens import make_verifier, user_of
 from pillarbox.config.schema import Config

@@ -1,34 +1,27 @@
 """Logins for all protocols alike: passwords, SCRAM proofs, tokens and certificates become an account, or nothing.
 
-Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`). A proof of a recent
-login (`proofs`) makes the next one cheap, where the throttle lets it be looked at; it names the account's version,
-which every change of password or state raises, so it is void at once everywhere. Unknown users and wrong passwords take
-the same time and get the same answer.
-Whoever fails waits longer each time (`throttle`). The attempts at an account stand in its history (`store/logins.py`).
+Argon2id runs in a small pool of threads, where each network waits in a line of its own (`lines`); others are asked in
+threads of theirs (`outside`). A proof of a recent login (`proofs`) makes the next one cheap, where the throttle lets it
+be looked at; it names the account's version, which every change of password or state raises, so it is void at once
+everywhere. Unknown users and wrong passwords take the same time and get the same answer. Whoever fails waits longer
+each time (`throttle`).
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from pillarbox.auth.candidates import Candidates, User, Users
 from pillarbox.auth.lines import Lines
-from pillarbox.auth.passwords import (
-    LONGEST_PASSWORD,
-    fitting_verifier,
-    verify_password,
-)
+from pillarbox.auth.outcomes import Outcomes
+from pillarbox.auth.outside import NO_DOORS, Doors, Outside
+from pillarbox.auth.passwords import LONGEST_PASSWORD, fitting_verifier, verify_password
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
-from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.throttle import Claim, Throttle
-from pillarbox.auth.web import with_cause
-from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
 from pillarbox.core.tally import Tally
@@ -36,55 +29,19 @@ from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
 from pillarbox.store.credentials import AppPassword
 from pillarbox.store.directory import Account, Directory
-from pillarbox.store.logins import OK, Attempt, Logins
+from pillarbox.store.logins import Logins
 from pillarbox.store.run import LoginFailures
-from pillarbox.trace.events import Login as LoginEvent
 from pillarbox.trace.recorder import Recorder
 
 HASHING_THREADS = 2
+HASHED_AT_ONCE = 2
+"""Of one network: so many guesses but one may be looked at beyond what the throttle lets through."""
+
 PROOF_LIFE_S = 3600.0
 LENT_PROOF_LIFE_S = 60.0
 """Where somebody else verifies passwords, who does not tell of changes."""
 
-ASKING_THREADS = 8
-"""For questions to others: what waits for a slow one must not keep those who are known here."""
-
-HASHED_AT_ONCE, ASKED_AT_ONCE = 2, 4
-"""Of one network, by us and by others: so many guesses but one may be looked at beyond what the throttle lets
-through."""
-
-ASKED_PART = 2
-"""Of the places of those who wait there is one part of so many for those who wait for others. It is apart from the
-places of the rest: when others are slow, or silent, who is known here gets in."""
-
-TOLD_AGAIN_S = 60.0
-"""From one line of the log that nobody verifies passwords, or tokens, to the next."""
-
 NONCE_OCTETS = 18
-
-LONGEST_NAME = 300
-"""Characters of a user's name that the trace gets."""
-
-WRONG = "authentication failed"
-TOO_MANY = "too many failed logins; try again later"
-
-log = logging.getLogger("pillarbox.auth")
-
-
-@dataclass(slots=True, frozen=True)
-class Doors:
-    """Ways in besides the built-in passwords."""
-
-    source: PasswordSource | None = None
-    """Verifies passwords instead of the built-in directory."""
-    creates_accounts: bool = False
-    tokens: Callable[[Secret], str] | None = None
-    """The user that a token is for, '' if it is no good. Blocks."""
-    configuration_url: str = ""
-    """For those whose token was refused."""
-
-
-NO_DOORS = Doors()
 
 
 class Authenticator:
@@ -106,24 +63,26 @@ class Authenticator:
     ) -> None:
         """`exempt` networks may fail as often as they like; `doors` are the other ways in. Workers share
         `proofs`."""
-        self._tally = tally or Tally()
         self.doors = doors
-        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
         self.directory = directory
-        self._recorder = recorder or Recorder()
-        self._logins = logins
         self._clock = clock
-        self._failure_delay_s = failure_delay_s
         knows = logins.knows if logins is not None else _never
         self._throttle = Throttle(failures, knows, exempt, clock)
+        self._outcomes = Outcomes(
+            directory,
+            self._throttle,
+            logins,
+            tally or Tally(),
+            recorder or Recorder(),
+            failure_delay_s,
+        )
+        self._outside = Outside(doors, directory, clock)
         self._users = Users(directory)
         self._proofs = proofs or Proofs(
             os.urandom(32), memoryview(bytearray(TABLE_OCTETS)), time.monotonic
         )
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
         self._lines = Lines(HASHED_AT_ONCE)
-        self._asking_lines = Lines(ASKED_AT_ONCE, ASKED_PART)
-        self._told_until: dict[str, float] = {}
 
     # What is offered
 
@@ -166,7 +125,7 @@ class Authenticator:
         ago; None: neither. While others of its network are looked at it has to wait, whatever is remembered: they may
         be guesses that count in a moment."""
         network = network_of(peer.address)
-        under_way = self._lines.length(network) + self._asking_lines.length(network)
+        under_way = self._lines.length(network) + self._outside.length(network)
         if under_way >= HASHED_AT_ONCE:
             return None
         account = self.directory.account_for_login(said.username)
@@ -176,7 +135,7 @@ class Authenticator:
             else Claim(account.address, account.id, peer.address)
         )
         if self._throttle.refuses(claim):
-            return self._refuse(claim, peer, mechanism)
+            return self._outcomes.refuse(claim, peer, mechanism)
         return self._known(account, said, peer, mechanism)
 
     def _known(
@@ -189,7 +148,7 @@ class Authenticator:
         app_password = self._app_password(account, proof)
         if (app_password is None and proof.app_password) or not self._counts(app_password, peer):
             return None
-        return self._admit(account, app_password, said.authzid, peer, mechanism)
+        return self._outcomes.admit(account, app_password, said.authzid, peer, mechanism)
 
     def _key(self, account: Account | None, password: Secret, peer: Peer) -> bytes:
         # Who else verifies passwords may decide by the protocol and the client, too.
@@ -205,11 +164,10 @@ class Authenticator:
             user = self._users.find(said.username)
             claim = self._claim(user, peer)
             if self._throttle.refuses(claim):
-                return self._refuse(claim, peer, mechanism)
-            if (
-                not is_elsewhere
-            ):  # else it would be looked at here, and count behind another line only
-                # Another in the line may have said the same just now.
+                return self._outcomes.refuse(claim, peer, mechanism)
+            # Another in the line may have said the same just now. Where others verify it that is looked at in their
+            # line, behind which it counts.
+            if not is_elsewhere:
                 outcome = self._known(user.account, said, peer, mechanism)
                 if outcome is not None:
                     return outcome
@@ -219,14 +177,14 @@ class Authenticator:
                 account = user.account if right else None
                 found = account, app_password, void
                 return self._conclude(claim, found, said, peer, mechanism)
-        async with self._asking_lines.turn(network):
+        async with self._outside.turn(peer):
             if self._throttle.refuses(claim):
-                return self._refuse(claim, peer, mechanism)
+                return self._outcomes.refuse(claim, peer, mechanism)
             account = self.directory.account_for_login(said.username)
             outcome = self._known(account, said, peer, mechanism)
             if outcome is not None:
                 return outcome
-            account = await self._ask_source(said.username, said.password, peer)
+            account = await self._outside.account_of_password(said.username, said.password, peer)
             return self._conclude(claim, (account, None, void), said, peer, mechanism)
 
     def _conclude(
@@ -248,12 +206,12 @@ class Authenticator:
         password = said.password
         if account is None or why:
             octets = password.reveal().encode("utf-8", "replace")
-            return self._fail(claim, octets, peer, mechanism, why, void)
+            return self._outcomes.fail(claim, octets, peer, mechanism, why, void)
         key = self._key(account, password, peer)  # it may be another one's than was said
         life_s = PROOF_LIFE_S if self.doors.source is None else LENT_PROOF_LIFE_S
         self._proofs.add(key, app_password.id if app_password is not None else 0, life_s)
         self._throttle.succeeded(claim)
-        return self._admit(account, app_password, said.authzid, peer, mechanism)
+        return self._outcomes.admit(account, app_password, said.authzid, peer, mechanism)
 
     async def _check(
         self, candidates: Candidates, password: Secret
@@ -289,68 +247,17 @@ class Authenticator:
             return True, of_programs[index][1], None
         return False, None, candidates.void[index - len(of_programs)]
 
-    async def _ask_source(self, username: str, password: Secret, peer: Peer) -> Account | None:
-        """The account, if whoever verifies passwords says so. Raises Unavailable."""
-        source = self.doors.source
-        assert source is not None
-        secret = password.reveal()
-        if not secret or "\0" in secret or not secret.isprintable():
-            return None
-        claimant = Claimant(username, password, peer.address, peer.protocol)
-        loop = asyncio.get_running_loop()
-        try:
-            address = await loop.run_in_executor(self._asking, source.check, claimant)
-        except Unavailable as error:
-            self._tell_failure("password", error)
-            raise
-        self._told_until.pop("password", None)
-        if address is None:
-            return None
-        account = self._account_of(address)
-        if account is None and not self.doors.creates_accounts:
-            log.info("the password of %s is right, but there is no such account", address[:100])
-        return account
-
-    def _tell_failure(self, of_what: str, error: Unavailable) -> None:
-        """Users hear that they shall try again; the log says why, once a minute."""
-        now = self._clock()
-        if now < self._told_until.get(of_what, 0.0):
-            return
-        self._told_until[of_what] = now + TOLD_AGAIN_S
-        log.error("no %s can be verified: %s", of_what, with_cause(error))
-
-    def _account_of(self, address: str) -> Account | None:
-        """The account that somebody else says it is, made if it shall be."""
-        account = self.directory.account_for_login(address) if "@" in address else None
-        if account is not None or not self.doors.creates_accounts:
-            return account
-        try:
-            made = self.directory.add_account(address, "", "")
-        except Refused as error:
-            log.info("no account is made for %r: %s", address[:100], error.text)
-            return None
-        log.info("%s logged in for the first time: an account was made", made.address)
-        return made
-
     # Tokens and certificates
 
     async def user_of_token(self, token: Secret, username: str, peer: Peer) -> str | None:
         """The address that a good token is for, "" if it is no good; None: the attempt is not looked at. A bad one must
         count before anything is waited for. Raises Unavailable."""
-        tokens = self.doors.tokens
-        if tokens is None:
+        if self.doors.tokens is None:
             return ""
-        async with self._asking_lines.turn(network_of(peer.address)):
+        async with self._outside.turn(peer):
             if self._throttle.refuses(self._claim_of(username, peer)):
                 return None
-            loop = asyncio.get_running_loop()
-            try:
-                user = await loop.run_in_executor(self._asking, tokens, token)
-            except Unavailable as error:
-                self._tell_failure("token", error)
-                raise
-        self._told_until.pop("token", None)
-        return user
+            return await self._outside.user_of_token(token)
 
     async def refuse_token(
         self, token: Secret, username: str, peer: Peer, mechanism: str
@@ -358,7 +265,9 @@ class Authenticator:
         """The answer where a token is no good. The same one again counts once, as a password does: programs try one
         that has expired until they get a new one."""
         octets = b"\0token " + token.reveal().encode("utf-8", "replace")
-        denied = self._fail(self._claim_of(username, peer), octets, peer, mechanism, "bad token")
+        denied = self._outcomes.fail(
+            self._claim_of(username, peer), octets, peer, mechanism, "bad token"
+        )
         await asyncio.sleep(denied.delay_s)
         return denied
 
@@ -366,7 +275,9 @@ class Authenticator:
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
     ) -> Login | Denied:
         """Log in whom a token or a certificate names: one of `users` that has an account, and only one."""
-        found = {account.id: account for user in users if (account := self._account_of(user))}
+        found = {
+            account.id: account for user in users if (account := self._outside.account_of(user))
+        }
         if authzid and len(found) > 1:
             wanted = self.directory.account_for_login(authzid)
             found = {number: each for number, each in found.items() if each == wanted}
@@ -378,11 +289,13 @@ class Authenticator:
             else Claim(account.address, account.id, peer.address)
         )
         if self._throttle.refuses(claim):
-            outcome: Login | Denied = self._refuse(claim, peer, mechanism)
+            outcome: Login | Denied = self._outcomes.refuse(claim, peer, mechanism)
         elif account is None or not account.enabled:
-            outcome = self._fail(claim, name.encode(), peer, mechanism, "no account, or disabled")
+            outcome = self._outcomes.fail(
+                claim, name.encode(), peer, mechanism, "no account, or disabled"
+            )
         else:
-            outcome = self._admit(account, None, authzid, peer, mechanism)
+            outcome = self._outcomes.admit(account, None, authzid, peer, mechanism)
         return await self._in_time(outcome)
 
     # SCRAM
@@ -410,9 +323,11 @@ class Authenticator:
         claim = self._claim(candidates.user, peer)
         why = self._why_void(account, app_password, peer) if account is not None else "false"
         if account is None or why:
-            return await self._in_time(self._fail(claim, b"", peer, mechanism, why))
+            return await self._in_time(self._outcomes.fail(claim, b"", peer, mechanism, why))
         self._throttle.succeeded(claim)
-        return await self._in_time(self._admit(account, app_password, wanted, peer, mechanism))
+        return await self._in_time(
+            self._outcomes.admit(account, app_password, wanted, peer, mechanism)
+        )
 
     async def disproven(
         self, username: str, peer: Peer, mechanism: str, void: AppPassword | None = None
@@ -423,7 +338,7 @@ class Authenticator:
         why = self._why_wrong(claim, peer, void)
         # One proof says nothing about the next: only a void app password is known to be the same one again.
         password = b"\0app password %d" % void.id if void is not None else os.urandom(16)
-        denied = self._fail(claim, password, peer, mechanism, why, void)
+        denied = self._outcomes.fail(claim, password, peer, mechanism, why, void)
         await asyncio.sleep(denied.delay_s)
         return denied
 
@@ -450,152 +365,15 @@ class Authenticator:
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where an attempt is not looked at."""
-        denied = self._refuse(self._claim_of(username, peer), peer, mechanism)
+        denied = self._outcomes.refuse(self._claim_of(username, peer), peer, mechanism)
         await asyncio.sleep(denied.delay_s)
         return denied
-
-    # What comes of it
 
     async def _in_time(self, outcome: Login | Denied) -> Login | Denied:
         """A denial waits; a login does not."""
         if isinstance(outcome, Denied):
             await asyncio.sleep(outcome.delay_s)
         return outcome
-
-    def _admit(
-        self,
-        account: Account,
-        app_password: AppPassword | None,
-        wanted: str,
-        peer: Peer,
-        mechanism: str,
-    ) -> Login | Denied:
-        """The password was right; is what is wanted allowed?"""
-        login = self._authorize(account, app_password, wanted)
-        if login is None:
-            self._tally.login_failures[peer.protocol, "authorization"] += 1
-            self._note(account, peer, mechanism, "may not act for others", "")
-            claim = Claim(account.address, account.id, peer.address)
-            self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
-            log.info(
-                "login refused: user=%s client=%s protocol=%s reason=%s",
-                account.address,
-                peer.address,
-                peer.protocol,
-                f"may not act as {wanted[:100]!r}",
-            )
-            return Denied(
-                "you cannot act for another user",
-                is_authorization=True,
-                delay_s=self._failure_delay_s,
-            )
-        self._tally.logins[peer.protocol] += 1
-        with_what = app_password.name if app_password is not None else ""
-        self._note(account, peer, mechanism, OK, with_what)
-        if login.supporter is not None:
-            self._note(login.account, peer, mechanism, OK, login.supporter.address)
-            log.warning(
-                "support: %s is logged in as user=%s protocol=%s client=%s",
-                login.supporter.address,
-                login.account.address,
-                peer.protocol,
-                peer.address,
-            )
-        if self._recorder.is_on:
-            with_whom = login.supporter.address if login.supporter is not None else with_what
-            target = login.account
-            self._recorder.add(
-                LoginEvent(
-                    peer.connection,
-                    peer.protocol,
-                    peer.address,
-                    target.address,
-                    target.id,
-                    mechanism,
-                    OK,
-                    with_whom,
-                )
-            )
-        return login
-
-    def _tell(
-        self, claim: Claim, peer: Peer, mechanism: str, result: str, with_what: str = ""
-    ) -> None:
-        """A login that did not work, to the trace."""
-        peer.failed(claim.account)
-        if self._recorder.is_on:
-            name = claim.shown[:LONGEST_NAME]
-            where = (peer.connection, peer.protocol, peer.address)
-            self._recorder.add(
-                LoginEvent(*where, name, claim.account, mechanism, result, with_what)
-            )
-
-    def _authorize(
-        self, account: Account, app_password: AppPassword | None, wanted: str
-    ) -> Login | None:
-        """RFC 4422 §3.4.1: as whom somebody may act."""
-        if not wanted:
-            return Login(account)
-        target = self.directory.account_for_login(wanted)
-        if target is not None and target.id == account.id:
-            return Login(account)
-        if target is None or not target.enabled or app_password is not None:
-            return None
-        return (
-            Login(target, account) if self.directory.credentials.is_supporter(account.id) else None
-        )
-
-    def _fail(
-        self,
-        claim: Claim,
-        password: bytes,
-        peer: Peer,
-        mechanism: str,
-        why: str,
-        void: AppPassword | None = None,
-    ) -> Denied:
-        with_what = void.name if void is not None else ""
-        self._tally.login_failures[peer.protocol, "credentials"] += 1
-        delay = self._throttle.failed(claim, password)
-        log.info(
-            "login failed: user=%s client=%s protocol=%s reason=%s",
-            claim.shown[:100],
-            peer.address,
-            peer.protocol,
-            f"{why}: {with_what}" if with_what else why,
-        )
-        self._tell(claim, peer, mechanism, why, with_what)
-        if claim.account:
-            self._note_attempt(claim.account, peer, mechanism, why, with_what)
-        return Denied(WRONG, delay_s=self._failure_delay_s * delay)
-
-    def _refuse(self, claim: Claim, peer: Peer, mechanism: str) -> Denied:
-        self._tally.login_failures[peer.protocol, "throttled"] += 1
-        log.info(
-            "login refused: user=%s client=%s protocol=%s reason=%s",
-            claim.shown[:100],
-            peer.address,
-            peer.protocol,
-            "too many failures",
-        )
-        self._tell(claim, peer, mechanism, "too many failed logins")
-        if claim.account:
-            self._note_attempt(claim.account, peer, mechanism, "refused", "")
-        return Denied(TOO_MANY, delay_s=self._failure_delay_s)
-
-    def _note(
-        self, account: Account, peer: Peer, mechanism: str, result: str, with_what: str
-    ) -> None:
-        self._note_attempt(account.id, peer, mechanism, result, with_what)
-
-    def _note_attempt(
-        self, account: int, peer: Peer, mechanism: str, result: str, with_what: str
-    ) -> None:
-        if self._logins is not None:
-            network = network_of(peer.address)
-            self._logins.note(
-                Attempt(account, peer.address, peer.protocol, mechanism, result, with_what, network)
-            )
 
     # Names
 
@@ -633,7 +411,7 @@ class Authenticator:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._asking.shutdown(wait=False, cancel_futures=True)
+        self._outside.close()
 
 
 def _never(_account: int, _network: str) -> bool:

@@ -11,7 +11,8 @@ from scram_client import ScramClient
 
 from pillarbox.auth.bans import Bans
 from pillarbox.auth.exchange import Exchange
-from pillarbox.auth.login import WRONG, Authenticator
+from pillarbox.auth.login import Authenticator
+from pillarbox.auth.outcomes import WRONG
 from pillarbox.auth.passwords import hash_password, make_verifier, parse_verifier
 from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_WITH_ACCOUNT

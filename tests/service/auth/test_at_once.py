@@ -11,7 +11,8 @@ from scram_client import ScramClient
 from pillarbox.auth import lines
 from pillarbox.auth import login as login_module
 from pillarbox.auth.exchange import Exchange
-from pillarbox.auth.login import TOO_MANY, WRONG, Authenticator
+from pillarbox.auth.login import Authenticator
+from pillarbox.auth.outcomes import TOO_MANY, WRONG
 from pillarbox.auth.passwords import hash_password
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.throttle import ATTACKED_AT, MOST_OF_NETWORK, MOST_WITH_ACCOUNT, Claim

@@ -12,7 +12,8 @@ from scram_client import ScramClient
 
 from pillarbox.auth.begun import LONGEST_S
 from pillarbox.auth.exchange import Exchange, Outcome
-from pillarbox.auth.login import TOO_MANY, WRONG, Authenticator
+from pillarbox.auth.login import Authenticator
+from pillarbox.auth.outcomes import TOO_MANY, WRONG
 from pillarbox.auth.passwords import hash_password, parse_verifier
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_OF_NETWORK

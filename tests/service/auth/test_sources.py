@@ -19,7 +19,8 @@ from pillarbox.auth import http as http_module
 from pillarbox.auth import lines
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
-from pillarbox.auth.login import Authenticator, Doors
+from pillarbox.auth.login import Authenticator
+from pillarbox.auth.outside import Doors
 from pillarbox.auth.passwords import make_verifier
 from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
 from pillarbox.auth.source import Claimant, ensure_usable, make_source

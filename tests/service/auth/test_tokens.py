@@ -16,7 +16,9 @@ from web_service import WebService
 
 from pillarbox.auth import tokens
 from pillarbox.auth.exchange import Exchange, Outcome
-from pillarbox.auth.login import ASKED_AT_ONCE, TOO_MANY, Authenticator, Doors
+from pillarbox.auth.login import Authenticator
+from pillarbox.auth.outcomes import TOO_MANY
+from pillarbox.auth.outside import ASKED_AT_ONCE, Doors
 from pillarbox.auth.passwords import hash_password
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
