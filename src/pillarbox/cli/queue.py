@@ -246,16 +246,22 @@ def _change(
     everything: bool,
     change: Callable[[OutgoingQueue], int],
     done: str,
+    why_not: str,
 ) -> None:
+    """`done` is said of so many recipients, `why_not` where mail is meant and nothing is to be done."""
     _ensure_meant(selection, everything)
     with _open_queue() as opened:
         count = change(opened)
         is_empty = not count and not opened.selected.rows(selection, 1)
     if is_empty:
-        raise Refused("nothing in the queue is meant by that")
+        raise Refused(_there_is_none(selection))
     if not count:
-        raise Refused("nothing to do: what is meant is being sent, or is so already")
+        raise Refused(f"nothing to do: {why_not}")
     click.echo(f"{counted(count, 'recipient')} {done}.")
+
+
+def _there_is_none(selection: Selection) -> str:
+    return "the queue is empty" if selection == Selection() else "the queue has no such mail"
 
 
 def _ensure_meant(selection: Selection, everything: bool) -> None:
@@ -277,7 +283,11 @@ all_option = click.option("--all", "everything", is_flag=True, help="All that wa
 def retry(selection: Selection, everything: bool) -> None:
     """Try again now, without waiting for the schedule."""
     _change(
-        selection, everything, lambda opened: opened.selected.retry(selection), "will be tried now"
+        selection,
+        everything,
+        lambda opened: opened.selected.retry(selection),
+        "will be tried now",
+        "it is being sent, or is held (pillarbox queue release lets it go)",
     )
 
 
@@ -292,7 +302,11 @@ def retry(selection: Selection, everything: bool) -> None:
 def hold(selection: Selection, everything: bool) -> None:
     """Keep mail in the queue until it is released."""
     _change(
-        selection, everything, lambda opened: opened.selected.set_held(selection, held=True), "held"
+        selection,
+        everything,
+        lambda opened: opened.selected.set_held(selection, held=True),
+        "held",
+        "it is held already",
     )
 
 
@@ -311,6 +325,7 @@ def release(selection: Selection, everything: bool) -> None:
         everything,
         lambda opened: opened.selected.set_held(selection, held=False),
         "released",
+        "it is not held",
     )
 
 
@@ -335,7 +350,7 @@ def remove(selection: Selection, everything: bool, yes: bool) -> None:
         removed.extend(opened.selected.remove(selection))
         return len(removed)
 
-    _change(selection, everything, work, "removed")
+    _change(selection, everything, work, "removed", "it is removed already")
     _tell_removed(read_config(), removed)
 
 
@@ -343,7 +358,7 @@ def _ask_whether_to_remove(selection: Selection) -> None:
     with _open_queue() as opened:
         count = sum(1 for _ in opened.selected.each_row(selection))
     if not count:
-        raise Refused("nothing in the queue is meant by that")
+        raise Refused(_there_is_none(selection))
     ensure_terminal("whether you mean it", "--yes")
     what = counted(count, "recipient")
     click.confirm(f"Delete mail for {what} without telling who sent it?", abort=True, err=True)

@@ -62,17 +62,17 @@ class SelectedRows:
         return self.commit.write_now(work)
 
     def retry(self, selection: Selection) -> int:
-        """Make rows due now that nobody works on, also where their destination is given a rest; returns how many.
-        Raises Unavailable."""
+        """Make rows due now that nobody works on, also where their destination is given a rest; returns how many. What
+        is held is due as soon as it is released, and not counted. Raises Unavailable."""
         where, values = self._where(selection)
 
         def work(connection: apsw.Connection) -> int:
-            connection.execute(
+            due: list[Any] = connection.execute(
                 "UPDATE outgoing SET next_try = ? WHERE owner = '' AND (message, recipient) IN"
-                f" (SELECT o.message, o.recipient{FROM} WHERE {where})",
+                f" (SELECT o.message, o.recipient{FROM} WHERE {where}) RETURNING held",
                 (AT_ONCE, *values),
-            )
-            return connection.changes()
+            ).fetchall()
+            return sum(held == FREE for (held,) in due)
 
         return self.commit.write_now(work)
 

@@ -175,7 +175,7 @@ def test_a_change_must_say_what_it_means(run: Run, queue: OutgoingQueue, command
 @pytest.mark.parametrize("command", CHANGES)
 def test_a_change_of_nothing_is_refused(run: Run, queue: OutgoingQueue, command: str) -> None:
     extra = ["--yes"] if command == "remove" else []
-    refused = (1, "", "pillarbox: nothing in the queue is meant by that\n")
+    refused = (1, "", "pillarbox: the queue has no such mail\n")
     assert run("queue", command, "--id", "Z", *extra) == refused
     assert len(listed(run)) == 3
 
@@ -190,9 +190,15 @@ def test_an_age_that_is_none_is_a_usage_error(run: Run, queue: OutgoingQueue, ag
 def test_hold_and_release(run: Run, queue: OutgoingQueue) -> None:
     assert run("queue", "hold", "--id", "A") == (0, "2 recipients held.\n", "")
     assert {row.held for row in queue.selected.rows(Selection("A"))} == {1}
-    assert run("queue", "hold", "--id", "A")[0] == 1
+    assert run("queue", "hold", "--id", "A")[2] == "pillarbox: nothing to do: it is held already\n"
+    assert run("queue", "retry", "--id", "A") == (
+        1,
+        "",
+        "pillarbox: nothing to do: it is being sent, or is held (pillarbox queue release lets it go)\n",
+    )
     assert run("queue", "release", "--all") == (0, "2 recipients released.\n", "")
     assert {row.held for row in queue.selected.rows(Selection())} == {0}
+    assert run("queue", "release", "--all")[2] == "pillarbox: nothing to do: it is not held\n"
 
 
 def test_retry_makes_due(run: Run, queue: OutgoingQueue) -> None:
@@ -211,6 +217,7 @@ def test_remove_asks_and_drops_the_message_with_its_last_recipient(
     assert queue.count() == (2, 2)
     assert run("queue", "remove", "--all", "--yes") == (0, "2 recipients removed.\n", "")
     assert queue.count() == (0, 0)
+    assert run("queue", "remove", "--all")[2] == "pillarbox: the queue is empty\n"
 
 
 def test_remove_says_how_much_it_is_and_needs_somebody_to_ask(
@@ -219,7 +226,7 @@ def test_remove_says_how_much_it_is_and_needs_somebody_to_ask(
     code, out, err = run("queue", "remove", "--all")
     assert (code, out) == (1, "")
     assert err == "pillarbox: there is no terminal to ask whether you mean it; use --yes\n"
-    assert "nothing in the queue" in run("queue", "remove", "--id", "NONE")[2]
+    assert "the queue has no such mail" in run("queue", "remove", "--id", "NONE")[2]
     assert queue.count() == (2, 3)
 
 
