@@ -2,8 +2,8 @@
 
 What a file says of how much it has of the journals (its ModSeq, its row in `taken`) may be lost or wrong with the rest,
 and what it had may be lost all the same. So a record goes in by whether its message is there: in its place, or its
-octets anywhere in the file, if only as those of a message that was deleted; each text is there for one record. Then the
-file says that it has all of the journals: nothing of them goes in again.
+octets in the file, as those of a message that came at the same time, or that was deleted; each text is there for one
+record. Then the file says that it has all of the journals: nothing of them goes in again.
 """
 
 from bisect import bisect_right
@@ -21,6 +21,9 @@ from pillarbox.store.messages import MOST_UIDS
 from pillarbox.store.recovery import UIDS_SKIPPED
 from pillarbox.store.texts import read_text, write_text
 from pillarbox.store.tx import Tx
+
+UNKNOWN_MODSEQ = 1
+"""Of a message of which only its place is known, without the date it came. No other has it: it went to a mailbox."""
 
 Figures = tuple[int, int]
 """What tells of a message without its text: the date it came, and its size."""
@@ -137,7 +140,7 @@ def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
 def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> Put:
     """Add messages that the file has not. `whole`: the contents with all their octets."""
     result = Put()
-    missing = _not_there(tx, journaled, whole)
+    missing = _not_there(tx, journaled, whole, known)
     for record in missing:
         known.wanted[record.internaldate, len(record.prefix) + len(record.octets)] += 1
     for record in missing:
@@ -157,8 +160,8 @@ def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> 
     return result
 
 
-def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[Record]:
-    """Records whose text is nowhere in the file, or there for another record."""
+def _not_there(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> list[Record]:
+    """Records whose text is nowhere in the file, or there for another message."""
     sizes = {len(record.prefix) + len(record.octets) for _, record in journaled.records}
     contents: defaultdict[bytes, list[int]] = defaultdict(list)
     for content, size in tx.rows("SELECT content, size FROM rendered ORDER BY content DESC", ()):
@@ -177,11 +180,24 @@ def _not_there(tx: Tx, journaled: Journaled, whole: set[int]) -> list[Record]:
             left.append((digest, record))
     missing = []
     for digest, record in reversed(left):  # the latest has the latest
-        if contents[digest]:
-            contents[digest].pop(0)
+        had = _had(tx, record, known) if contents[digest] else None
+        own = next((each for each in contents[digest] if _may_be(tx, each, record, had)), None)
+        if own is not None:
+            contents[digest].remove(own)
         else:
             missing.append(record)
     return missing[::-1]
+
+
+def _may_be(tx: Tx, content: int, record: Record, had: bool | None) -> bool:
+    """Whether a content with the text of a record, but not in its place, may be its message, of which the file says that
+    it `had` it or not. The same text may have come before: a message too many is better than one that is lost."""
+    if record.uid and had is False:
+        return False
+    dates = tx.rows("SELECT internaldate, modseq FROM message WHERE content = ?", (content,))
+    if not dates:  # it was deleted, or its row is lost
+        return had is not False
+    return any(date == record.internaldate or modseq == UNKNOWN_MODSEQ for date, modseq in dates)
 
 
 def _put(tx: Tx, record: Record, known: Known, result: Put) -> None:

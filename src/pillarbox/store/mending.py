@@ -12,6 +12,7 @@ from pillarbox.store import appending, mailboxes
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.content import PIECE_BITS, count_line_ends_added, make_content
 from pillarbox.store.journaled import (
+    UNKNOWN_MODSEQ,
     Figures,
     Journaled,
     Known,
@@ -118,9 +119,9 @@ def _place(tx: Tx, whole: set[int]) -> int:
     placed = 0
     for mailbox, uid, content in tx.rows("SELECT DISTINCT mailbox, uid, content FROM place", ()):
         tx.execute(
-            "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, 0, 1, 0,"
+            "INSERT OR IGNORE INTO message VALUES (?1, ?2, ?3, ?4, 0, ?7, 0,"
             " coalesce((SELECT sent FROM sort_key WHERE content = ?4), ?5), ?6, NULL)",
-            (tx.account, mailbox, uid, content, pack_date(tx.now_s, 0), tx.now_s),
+            (tx.account, mailbox, uid, content, pack_date(tx.now_s, 0), tx.now_s, UNKNOWN_MODSEQ),
         )
         placed += tx.connection.changes() and content in whole
     return placed

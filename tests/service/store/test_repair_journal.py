@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 
 import apsw
@@ -188,6 +189,33 @@ def test_the_same_text_twice_is_there_twice(tmp_path: Path) -> None:
     assert sorted(with_store(left, subjects)) == [1, 1, 2, 3, 3]
 
 
+@pytest.mark.parametrize("root", ["thread", "taken", "expunged"])
+def test_a_text_that_came_again_is_not_taken_for_the_first_one(tmp_path: Path, root: str) -> None:
+    """The first is in the file, or was deleted long ago; the log with the second is lost."""
+    running, left = tmp_path / "running", tmp_path / "left"
+    running.mkdir()
+    make_directory(running, ALICE)
+
+    async def begin(store: Store) -> None:
+        for number in (1, 2, 3):
+            await store.append(1, item(number, 3000))
+        await store.write(1, lambda tx: messages.expunge(tx, 1, [(2, 2)], only_deleted=False))
+
+    async def go_on(store: Store) -> None:
+        for number in (1, 2):
+            await store.append(1, item(number, 3000))
+        await deliver(store, 3, 4)
+        await asyncio.to_thread(shutil.copytree, running, left)
+
+    with_store(running, begin)
+    with_store(running, go_on)
+    path = account_path(left / "accounts", 1)
+    Path(f"{path}-wal").unlink()
+    damage_roots(path, root)
+    repaired(left)
+    assert sorted(with_store(left, subjects)) == [1, 1, 2, 3, 3, 4]
+
+
 def test_an_account_that_cannot_be_repaired_keeps_no_other_from_it(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +326,12 @@ def test_mail_that_was_moved_is_not_taken_for_deleted(copy: Path) -> None:
 
 def put_log_into_file(path: Path) -> None:
     connection = apsw.Connection(str(path))
+    end = time.monotonic() + 20
+    # An answer does not wait for the commit in the file: the journal has it.
+    while not connection.execute("SELECT count(*) FROM message").fetchone()[0]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    connection.setbusytimeout(20_000)
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
     connection.close()
 
