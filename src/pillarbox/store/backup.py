@@ -38,6 +38,7 @@ from pillarbox.store.manifest import (
     present_schemas,
     write_manifest,
 )
+from pillarbox.store.place import REPLACING
 from pillarbox.trace.file import is_trace
 
 UNFINISHED = ".unfinished"
@@ -52,7 +53,18 @@ MOST_NAMED = 5
 _PAGES = 1024
 _SINGLE = ("directory.db", "logins.db", "queue.db")
 _NOT_SAVED = frozenset(
-    {"accounts", "journal", "spool", "run.db", "lock", "control", ASIDE, UNFINISHED, *_SINGLE}
+    {
+        "accounts",
+        "journal",
+        "spool",
+        "run.db",
+        "lock",
+        "control",
+        ASIDE,
+        UNFINISHED,
+        REPLACING,
+        *_SINGLE,
+    }
 )
 _ENDS_NOT_SAVED = ("-wal", "-shm", "-journal", ".new")
 

@@ -190,8 +190,8 @@ def _not_there(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> l
 
 
 def _may_be(tx: Tx, content: int, record: Record, had: bool | None) -> bool:
-    """Whether a content with the text of a record, but not in its place, may be its message, of which the file says that
-    it `had` it or not. The same text may have come before: a message too many is better than one that is lost."""
+    """Whether a content that has the text of a record, but not its place, may be its message. The file says that it
+    `had` that or not. The same text may have come before: a message too many is better than one that is lost."""
     if record.uid and had is False:
         return False
     dates = tx.rows("SELECT internaldate, modseq FROM message WHERE content = ?", (content,))

@@ -17,6 +17,10 @@ RESTORING = ".restoring"
 """While it is in a data folder without a directory, all else there comes from a whole restore that was interrupted."""
 
 
+REPLACING = ".replacing"
+"""In a data folder: files that take the place of those of accounts (`replacing`)."""
+
+
 @dataclass(slots=True, frozen=True)
 class Place:
     """One worker of `workers`; `number` counts from 1."""
@@ -41,6 +45,13 @@ class Place:
 
 ALONE = Place()
 """The only process."""
+
+
+def own(path: Path, data_dir: Path) -> None:
+    """Give what root made in a data folder to the folder's owner: the server may run as another user."""
+    if os.geteuid() == 0:
+        owner = data_dir.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def lock_folder(data_dir: Path) -> int:

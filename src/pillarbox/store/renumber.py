@@ -111,9 +111,9 @@ def renumber(
     generation: int,
     now_s: int,
     grantees: Collection[int] | None,
-) -> set[int]:
-    """Give all new numbers, and leave shares to `grantees` and to anyone (None: all of them); who has some then.
-    Synced on return. Raises apsw.Error, Unavailable."""
+) -> None:
+    """Give all new numbers, and leave shares to `grantees` and to anyone (None: all of them). Synced on return.
+    Raises apsw.Error, Unavailable."""
     connection = database.connect(path)
     try:
         database.migrate(connection, "account")
@@ -122,17 +122,14 @@ def renumber(
             _keep_unique_ids(connection, account)
             _move_up(connection, account, seen.kept)
             _renumber(connection, account, seen, generation, now_s)
-            rows = connection.execute("SELECT DISTINCT grantee FROM acl").fetchall()
-            left: set[Any] = {row[0] for row in rows}
             if grantees is not None:
-                for grantee in left - set(grantees) - {0}:
+                rows: list[Any] = connection.execute("SELECT DISTINCT grantee FROM acl").fetchall()
+                for grantee in {row[0] for row in rows} - {0, *grantees}:
                     connection.execute("DELETE FROM acl WHERE grantee = ?", (grantee,))
-                left &= {0, *grantees}
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         connection.close()
     database.sync_file(path)
-    return left
 
 
 def _keep_unique_ids(connection: apsw.Connection, account: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, mailboxes, salvage
+from pillarbox.store import database, mailboxes, replacing, salvage
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_account
 from pillarbox.store.directory import Account, Directory
@@ -63,6 +63,7 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
     with locked(data_dir):
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
+            replacing.finish(data_dir, directory)
             known = [
                 directory.known_account(address) for address in addresses
             ] or directory.accounts()

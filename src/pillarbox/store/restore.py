@@ -17,12 +17,12 @@ from pathlib import Path
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
-from pillarbox.store import database, recovery, search_index
+from pillarbox.store import database, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE, UNFINISHED
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
-from pillarbox.store.place import RESTORING, lock_folder
+from pillarbox.store.place import RESTORING, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
 
 
@@ -125,6 +125,7 @@ def restore_accounts(
     with locked(data_dir):
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
+            replacing.finish(data_dir, directory)
             numbers = [_number_here(directory, address) for address in addresses]
             for address, number, each in zip(addresses, numbers, saved, strict=True):
                 with staging(data_dir, "nothing was restored") as folder:
@@ -208,7 +209,7 @@ def put_in_place(
     seen = seen_by(target)
     if grantees is not None:
         seen.kept = mailboxes_of(target)
-    left = renumber(
+    renumber(
         path,
         account,
         seen,
@@ -218,13 +219,7 @@ def put_in_place(
     )
     _own_and_sync(path, data_dir)
     aside = _keep(data_dir, target, now_s)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    search_index.remove(target)
-    for name in (f"{target}-wal", f"{target}-shm"):  # they belong to the old file
-        Path(name).unlink(missing_ok=True)
-    path.replace(target)
-    database.sync_folder(target.parent)
-    directory.replace_shares(account, left)
+    replacing.replace(data_dir, path, account, directory)
     return aside
 
 
@@ -244,7 +239,7 @@ def _keep(data_dir: Path, path: Path, now_s: int) -> Path | None:
             os.link(f"{path}{end}", f"{kept}{end}")
     database.sync_folder(folder)
     database.sync_folder(data_dir)
-    _own(folder, data_dir)
+    own(folder, data_dir)
     return kept
 
 
@@ -290,7 +285,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _own_and_sync(path: Path, data_dir: Path) -> None:
     """A file, or a folder and all in it: that of the data folder's owner, and on the disk."""
-    _own(path, data_dir)
+    own(path, data_dir)
     if not path.is_dir():
         database.sync_file(path)
         return
@@ -300,14 +295,8 @@ def _own_and_sync(path: Path, data_dir: Path) -> None:
             if file.suffix == ".lock":
                 file.unlink()
                 continue
-            _own(file, data_dir)
+            own(file, data_dir)
             database.sync_file(file)
         Path(parent).chmod(0o700)
-        _own(Path(parent), data_dir)
+        own(Path(parent), data_dir)
         database.sync_folder(Path(parent))
-
-
-def _own(path: Path, data_dir: Path) -> None:
-    if os.geteuid() == 0:  # the server may run as another user
-        owner = data_dir.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)

@@ -27,6 +27,7 @@ from pillarbox.store import (
     quota,
     reclaim,
     recovery,
+    replacing,
     search_index,
 )
 from pillarbox.store.accounts import AccountFile, Accounts, account_path
@@ -104,6 +105,7 @@ class Store:
             if place.is_first:
                 # A restore that came to its end, and was killed then: another one must not take it for half done.
                 shutil.rmtree(data_dir / RESTORING, ignore_errors=True)
+                replacing.finish(data_dir, self.directory)
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
                 )

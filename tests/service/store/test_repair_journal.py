@@ -1,8 +1,10 @@
 """A repair and the journals of a server that was killed: what either has whole is there, once."""
 
 import asyncio
+import itertools
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -214,6 +216,53 @@ def test_a_text_that_came_again_is_not_taken_for_the_first_one(tmp_path: Path, r
     damage_roots(path, root)
     repaired(left)
     assert sorted(with_store(left, subjects)) == [1, 1, 2, 3, 3, 4]
+
+
+def dies_at(nth: int, real: Callable[..., object]) -> Callable[..., object]:
+    """A function that works so many times."""
+    calls = itertools.count()
+
+    def dies(*arguments: object, **options: object) -> object:
+        if next(calls) >= nth:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    return dies
+
+
+@pytest.mark.parametrize("next_is", ["repair", "start"])
+def test_a_repair_that_is_killed_loses_no_log(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, next_is: str
+) -> None:
+    """Wherever that is: the log is there with the old file, or the new file comes."""
+
+    async def go_on(store: Store) -> None:
+        await store.write(1, lambda tx: flags.change_flags(tx, 1, [(8, 8)], "+", 2, []))
+        await store.append(1, item(50, 3_000_000))
+        await asyncio.to_thread(shutil.copytree, copy, killed)
+
+    killed = copy.with_name("killed")
+    with_store(copy, go_on)
+    assert Path(f"{account_path(killed / 'accounts', 1)}-wal").stat().st_size > 0
+    damage_roots(account_path(killed / "accounts", 1), "thread")
+    for name in ("replace", "unlink", "mkdir", "rmdir"):
+        for nth in range(20):
+            folder = copy.with_name(f"{name}-{nth}")
+            shutil.copytree(killed, folder)
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, name, dies_at(nth, getattr(Path, name)))
+                is_killed = False
+                try:
+                    repaired(folder)
+                except KeyboardInterrupt:
+                    is_killed = True
+            if next_is == "repair":
+                list(repairing.repair(folder))
+            found = with_store(folder, subjects)
+            assert 50 in found
+            assert flagged(folder) == 3
+            if not is_killed:
+                break
 
 
 def test_an_account_that_cannot_be_repaired_keeps_no_other_from_it(
