@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import indent, wrap
 from typing import Protocol
 
-from pillarbox.dsn.wishes import Action
+from pillarbox.dsn.wishes import Action, decode_address
 
 SUBJECTS = {
     Action.FAILED: "Your message could not be delivered",
@@ -33,6 +33,8 @@ class _Recipient(Protocol):
 
     @property
     def address(self) -> str: ...
+    @property
+    def orcpt(self) -> str: ...
     @property
     def action(self) -> Action: ...
     @property
@@ -66,6 +68,9 @@ def explain(hostname: str, recipients: Sequence[_Recipient]) -> str:
 
 def _paragraph(recipient: _Recipient) -> str:
     lines = [f"<{_CONTROL.sub('?', recipient.address)}>"]
+    _, original = decode_address(recipient.orcpt)
+    if original and original.lower() != recipient.address.lower():
+        lines.append(f"    (you wrote to <{_CONTROL.sub('?', original)}>)")
     explanation = _CONTROL.sub(" ", recipient.explanation)
     lines += [indent(_fill(part), "    ") for part in explanation.split("\n") if part.strip()]
     if recipient.diagnostic:
