@@ -48,7 +48,7 @@ def _show(report: dict[str, Any]) -> None:
     queue, minute, total = report["queue"], report["per_minute"], report["totals"]
     click.echo(
         f"Queue: {counted(queue['messages'], 'message')} for"
-        f" {counted(queue['recipients'], 'recipient')} at other hosts; waiting here:"
+        f" {counted(queue['recipients'], 'recipient')} at other hosts; waiting for mailboxes here:"
         f" {queue['local_deliveries']}."
     )
     click.echo(

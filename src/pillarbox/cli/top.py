@@ -140,7 +140,7 @@ def picture(report: dict[str, Any], now: float) -> RenderableType:
     queued = (
         f"Queue: {counted(queue['messages'], 'message')}{oldest};"
         f" {counted(queue['active'], 'recipient')} active, {queue['deferred']} deferred,"
-        f" {queue['held']} held; waiting here: {queue['local_deliveries']}"
+        f" {queue['held']} held; waiting for mailboxes here: {queue['local_deliveries']}"
     )
     slow = report["slow_commands"]
     parts = (

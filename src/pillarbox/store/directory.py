@@ -290,7 +290,9 @@ class Directory:
         alias, target = self.canonical_alias(alias), canonical_address(target)
         self._ensure_can_get_mail("any" + alias if alias.startswith("@") else alias)
         if self.account(alias):
-            raise Refused(f"{alias} is an account; an alias needs an address of its own")
+            raise Refused(
+                f"{alias} is an account, which keeps its mail; an alias needs another address"
+            )
         if alias == target:
             raise Refused("an alias cannot point to itself")
         if target in self.alias_targets(alias):

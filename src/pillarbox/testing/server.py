@@ -212,8 +212,9 @@ class MailServer:
                 ):
                     return message
             if time.monotonic() > deadline:
-                seen = [f"{message['Subject']!r} for {account}" for account, message in arrived]
-                raise TimeoutError(f"no such mail within {timeout:g} s; came: {', '.join(seen)}")
+                each = (f"{message['Subject']!r} for {account}" for account, message in arrived)
+                came = ", ".join(each) or "none"
+                raise TimeoutError(f"no such mail within {timeout:g} s; came: {came}")
             time.sleep(_LOOK_EVERY_S)
 
     # Faults and time

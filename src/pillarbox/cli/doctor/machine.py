@@ -144,7 +144,7 @@ async def check_drop(case: Case) -> list[Finding]:
         advice = "run this as root or as the server's user"
         return [warning("drop", str(folder), f"it cannot be listed: {failure.strerror}", advice)]
     if not aside:
-        return [ok("drop", str(folder), "all that programs left was taken up")]
+        return [ok("drop", str(folder), "no mail of programs waits there")]
     found = f"{counted(len(aside), 'file')} could not be taken up, as {aside[0]}"
     advice = "the log says why; what is mended gets a name that ends in .mail, else delete it"
     return [warning("drop", str(folder), found, advice)]
