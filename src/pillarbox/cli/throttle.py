@@ -29,10 +29,17 @@ from pillarbox.store.run import LoginFailures
 @click.group(epilog="Example: pillarbox throttle list")
 @config_option
 def throttle() -> None:
-    """Whose logins are refused after many failures, right passwords too, and how to end that."""
+    """Whose logins are refused after many failures.
+
+    Right passwords are refused, too, then. It ends by itself, or by `throttle forgive`.
+    """
 
 
-@throttle.command("list", epilog="Example: pillarbox throttle list --json")
+@throttle.command(
+    "list",
+    short_help="List whose logins are refused now.",
+    epilog="Example: pillarbox throttle list --json",
+)
 @json_option
 @config_option
 def list_(as_json: bool) -> None:
