@@ -114,8 +114,8 @@ def _exchange(
         return answer.status, answer.read(MOST_OCTETS + 1) if is_good else b""
 
 
-def _shown(url: str) -> str:
-    """Without what stands before an @ or behind a ?, which may be secret."""
+def shown_url(url: str) -> str:
+    """For people: without what stands before an @ or behind a ?, which may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -147,7 +147,7 @@ def ask(
 
     Raises WebRefusal on 4xx, Unavailable, from a WebFailure, if there is no proper answer.
     """
-    shown = _shown(url)
+    shown = shown_url(url)
     all_headers = {"Accept": "application/json", "Connection": "close", **headers}
     until = time.monotonic() + timeout_s
     try:
