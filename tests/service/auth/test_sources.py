@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from web_service import WebService
 
@@ -544,6 +545,19 @@ def test_a_server_without_tls_gets_no_password_where_tls_is_wanted(slapd: str) -
 
 
 # The configuration
+
+
+def test_what_is_not_filled_in_is_told() -> None:
+    """Else it is searched for as it stands, and finds nobody."""
+    wrong = DirectorySettings(
+        "ldap",
+        url="ldaps://ldap.example.org",
+        base="dc=x",
+        filter="(|(mail={user})(uid={usr})(cn={usr}))",
+    )
+    (problem,) = directory_problems(wrong)
+    assert problem.startswith("directory.filter: {usr} is not filled in, only {user}")
+    assert not list(directory_problems(msgspec.structs.replace(wrong, filter="(mail={user}{})")))
 
 
 @pytest.mark.parametrize(
