@@ -51,6 +51,9 @@ class TokenVerifier(Protocol):
     def claims(self, token: Secret) -> dict[str, Any] | BadToken:
         """Its claims if it is good. Blocks. Raises Unavailable."""
 
+    def probe(self) -> str:
+        """What there is to verify tokens with, looked at now, in words. Blocks. Raises Unavailable."""
+
 
 def make_verifier(settings: Oauth) -> TokenVerifier | None:
     """None: no tokens are taken."""
@@ -115,6 +118,12 @@ class SignedTokens:
         if not keys:
             return BadToken("the token is signed with a key that the issuer has not")
         return BadToken("the token is signed by an algorithm that is not its key's")
+
+    def probe(self) -> str:
+        keys = _parse_keys(self._fetch())
+        if not keys:
+            raise Unavailable("there are no keys for tokens that can be used")
+        return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
 
     def _verified(self, text: str, key: jwt.PyJWK, allowed: tuple[str, ...]) -> dict[str, Any]:
         """Raises jwt.InvalidTokenError."""
@@ -221,6 +230,10 @@ class Introspection:
             if len(self._good) > MOST_REMEMBERED:
                 self._good.popitem(last=False)
         return found
+
+    def probe(self) -> str:
+        self._ask(Secret("a token of nobody"))
+        return "the issuer answers"
 
     def _ask(self, token: Secret) -> dict[str, Any]:
         settings = self._settings

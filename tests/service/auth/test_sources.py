@@ -508,6 +508,12 @@ def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:
     assert str(failure.value.__cause__) == "cn=admin,dc=example,dc=test: invalidCredentials"
 
 
+def test_a_base_that_is_not_there_is_nobodys_wrong_password(slapd: str) -> None:
+    with pytest.raises(Unavailable) as failure:
+        ldap(slapd, base="dc=exmaple,dc=test").check(claimant("bob", "right (pass)*"))
+    assert str(failure.value.__cause__) == "dc=exmaple,dc=test: noSuchObject"
+
+
 @pytest.mark.parametrize(
     "user",
     [
