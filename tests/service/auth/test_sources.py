@@ -23,7 +23,7 @@ from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outside import Doors
 from pillarbox.auth.passwords import make_verifier
-from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
+from pillarbox.auth.peer import PROTOCOLS, BadToken, Denied, Login, Peer
 from pillarbox.auth.source import Claimant, ensure_usable, make_source
 from pillarbox.auth.web import ask
 from pillarbox.config.logins import directory_problems, oauth_problems
@@ -98,14 +98,28 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (200, {"address": " bob@example.test"}),
         (200, {"address": "bob@example.test\0"}),
         (200, {"address": "bob@exa\nmple.test"}),
+        (200, {"address": ""}),
+        (200, {"address": False}),
+        (200, {"address": ["bob@example.test"]}),
+        (200, {"error": "the database is down"}),
+        (200, {}),
     ],
 )
 def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
     web: WebService, status: int, value: Any
 ) -> None:
     web.answer = lambda _body: (status, value)
+    source = HttpSource(DirectorySettings("http", url=web.url))
     with pytest.raises(Unavailable):
-        HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+        source.check(claimant("bob@example.test", "right"))
+    web.answer = answer
+    assert source.check(claimant("bob@example.test", "right")) == "bob@example.test"
+
+
+@pytest.mark.parametrize(("status", "value"), [(200, {"address": None}), (401, {}), (404, {})])
+def test_the_words_for_a_wrong_password_are_few(web: WebService, status: int, value: Any) -> None:
+    web.answer = lambda _body: (status, value)
+    assert HttpSource(DirectorySettings("http", url=web.url)).check(claimant("b", "x")) is None
 
 
 @pytest.mark.parametrize(
@@ -116,6 +130,7 @@ def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
         (200, b"no JSON", "does not send JSON"),
         (200, [], "does not send a JSON object"),
         (200, b" " * 300_000, "sends more than 262144 octets"),
+        (200, {"error": "down"}, "sends no address, and no null either"),
     ],
 )
 def test_the_cause_says_which_service_answers_what_and_no_secret(
@@ -293,9 +308,9 @@ def test_who_waits_for_others_keeps_no_app_password_out(
             assert gate.wait(60)
             return None
 
-    def no_token(_token: Secret) -> str:
+    def no_token(_token: Secret) -> BadToken:
         assert gate.wait(60)
-        return ""
+        return BadToken("bad token")
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
