@@ -196,6 +196,46 @@ def test_an_answer_that_drips_is_given_up(beginning: bytes) -> None:
             thread.join()
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"-100\r\n",
+        CHUNKED + b"7fffffffffffffff\r\n",
+        CHUNKED + b"0\r\n",  # lines behind it without end
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"",
+    ],
+)
+@pytest.mark.parametrize(
+    "rest", [b"x" * 65535, b"a: b\r\n" * 10_000, b"HTTP/1.1 100 Continue\r\n\r\n" * 2000]
+)
+def test_no_framing_leads_past_the_limit(beginning: bytes, rest: bytes) -> None:
+    """Python's http.client reads a chunk of -1 octets to the end of the stream."""
+    sent = 0
+
+    def flood() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(beginning)
+            while sent < 64 << 20:
+                sent += connection.send(rest)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=flood)
+        thread.start()
+        with pytest.raises(Unavailable):
+            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 30)
+        thread.join()
+    assert sent < 32 << 20  # most of that is in buffers of the kernel, on both sides
+
+
 # In the authenticator
 
 
