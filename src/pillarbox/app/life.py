@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 
 from pillarbox.app.sockets import Sockets, addresses_of
 from pillarbox.config.schema import Config
@@ -38,6 +39,16 @@ def warn(config: Config, sockets: Sockets | None) -> None:
         getattr(config.listen, name) for name in config.listen.__struct_fields__
     ):
         log.warning("nothing to do: [listen] names no address")
+
+
+def warn_of_root(config: Config) -> None:
+    """After rights were given up: root that is left is somebody's mistake."""
+    if os.geteuid() == 0:
+        log.warning(
+            "this server stays root, and its files become root's: name its user in the configuration, like"
+            ' user = "pillarbox", stop it, chown -R that user: %s, and start it again',
+            config.data_path,
+        )
 
 
 def summary(sockets: Sockets) -> str:

@@ -6,7 +6,7 @@ A service passes on what the client sends, and sends each Challenge; the end is 
 from pillarbox.auth.candidates import Candidates
 from pillarbox.auth.certificate import addresses_of
 from pillarbox.auth.login import Authenticator
-from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.sasl.bearer import Bearer
 from pillarbox.sasl.exchange import (
     BearerToken,
@@ -105,8 +105,8 @@ class Exchange:
         user = await authenticator.user_of_token(step.token, username, peer)
         if user is None:
             return await authenticator.refuse(username, peer, mechanism)
-        if not user:
-            denied = await authenticator.refuse_token(step.token, username, peer, mechanism)
+        if isinstance(user, BadToken):
+            denied = await authenticator.refuse_token(user, step.token, username, peer, mechanism)
             assert isinstance(self._machine, Bearer)
             self._denied = denied
             return await self._answer(self._machine.refused(authenticator.doors.configuration_url))

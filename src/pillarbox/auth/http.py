@@ -4,8 +4,8 @@
     200 {"address": "alice@example.org"}     it is right, and that is the account
     200 {"address": null}, 401, 403, 404     it is wrong
 
-Anything else lets nobody in and is no failure of the user, an address with white space around it or a control character
-in it among that.
+Anything else lets nobody in and is no failure of the user: an object without an address, an address that is no text,
+is empty, or has white space around it or a control character in it.
 
 Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pillarbox.auth.source import Claimant
-from pillarbox.auth.web import WebRefusal, ask
+from pillarbox.auth.web import WebFailure, WebRefusal, ask, shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Unavailable
 
@@ -80,8 +80,13 @@ class HttpSource:
             if error.status in _WRONG:
                 return None
             raise Unavailable("the login service does not understand us") from error
-        address = found.get("address")
-        if isinstance(address, str) and (address != address.strip() or not address.isprintable()):
-            # Not trimmed: a service that says this may mean something else than it seems to.
-            raise Unavailable("the login service says an address that is none")
-        return address if isinstance(address, str) and address else None
+        address = found.get("address", "")
+        if address is None:
+            return None
+        # Not trimmed: a service that says this may mean something else than it seems to.
+        if not (isinstance(address, str) and address.strip() == address and address.isprintable()):
+            address = ""
+        if not address:
+            failure = WebFailure(f"{shown_url(settings.url)} sends no address, and no null either")
+            raise Unavailable("the login service does not answer as it should") from failure
+        return address

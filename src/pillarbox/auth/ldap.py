@@ -13,6 +13,10 @@ from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
 
 TIMEOUT_S = 5
+
+_SEARCHED = (0, 4)
+"""Results of a search that was made: success, sizeLimitExceeded."""
+
 try:
     import ldap3
     from ldap3.core.exceptions import LDAPException
@@ -77,6 +81,14 @@ class LdapSource:
                 size_limit=2,
                 time_limit=TIMEOUT_S,
             )
+            result = connection.result or {}
+            if (
+                result.get("result") not in _SEARCHED
+            ):  # there is no such base, say: nobody's password is wrong
+                failure = LDAPException(
+                    f"{settings.base}: {result.get('description', 'no reason')}"
+                )
+                raise Unavailable("the directory of users cannot be searched") from failure
             entries = [each for each in connection.response or () if "attributes" in each]
         finally:
             connection.unbind()

@@ -19,7 +19,7 @@ from pillarbox.auth.lines import Lines
 from pillarbox.auth.outcomes import Outcomes
 from pillarbox.auth.outside import NO_DOORS, Doors, Outside
 from pillarbox.auth.passwords import LONGEST_PASSWORD, fitting_verifier, verify_password
-from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.throttle import Claim, Throttle
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
@@ -249,25 +249,24 @@ class Authenticator:
 
     # Tokens and certificates
 
-    async def user_of_token(self, token: Secret, username: str, peer: Peer) -> str | None:
-        """The address that a good token is for, "" if it is no good; None: the attempt is not looked at. A bad one must
-        count before anything is waited for. Raises Unavailable."""
-        if self.doors.tokens is None:
-            return ""
+    async def user_of_token(
+        self, token: Secret, username: str, peer: Peer
+    ) -> str | BadToken | None:
+        """The address that a good token is for; None: the attempt is not looked at. A bad one must count before
+        anything is waited for. Raises Unavailable."""
         async with self._outside.turn(peer):
             if self._throttle.refuses(self._claim_of(username, peer)):
                 return None
             return await self._outside.user_of_token(token)
 
     async def refuse_token(
-        self, token: Secret, username: str, peer: Peer, mechanism: str
+        self, bad: BadToken, token: Secret, username: str, peer: Peer, mechanism: str
     ) -> Denied:
         """The answer where a token is no good. The same one again counts once, as a password does: programs try one
         that has expired until they get a new one."""
         octets = b"\0token " + token.reveal().encode("utf-8", "replace")
-        denied = self._outcomes.fail(
-            self._claim_of(username, peer), octets, peer, mechanism, "bad token"
-        )
+        claim = self._claim_of(username, peer)
+        denied = self._outcomes.fail(claim, octets, peer, mechanism, bad.why)
         await asyncio.sleep(denied.delay_s)
         return denied
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pillarbox.auth.lines import Lines
-from pillarbox.auth.peer import Peer
+from pillarbox.auth.peer import BadToken, Peer
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.auth.web import with_cause
 from pillarbox.core.errors import Refused, Unavailable
@@ -42,8 +42,8 @@ class Doors:
     source: PasswordSource | None = None
     """Verifies passwords instead of the built-in directory."""
     creates_accounts: bool = False
-    tokens: Callable[[Secret], str] | None = None
-    """The user that a token is for, '' if it is no good. Blocks."""
+    tokens: Callable[[Secret], str | BadToken] | None = None
+    """The user that a token is for. Blocks."""
     configuration_url: str = ""
     """For those whose token was refused."""
 
@@ -88,8 +88,8 @@ class Outside:
             log.info("the password of %s is right, but there is no such account", address[:100])
         return account
 
-    async def user_of_token(self, token: Secret) -> str:
-        """The address that it is for, "" if it is no good; in a turn. Raises Unavailable."""
+    async def user_of_token(self, token: Secret) -> str | BadToken:
+        """The address that it is for; in a turn. Raises Unavailable."""
         tokens = self.doors.tokens
         assert tokens is not None
         return await self._ask("token", lambda: tokens(token))

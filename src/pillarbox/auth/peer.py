@@ -39,6 +39,14 @@ def peer_of(connection: Connection, protocol: str) -> Peer:
     return Peer(address, protocol, binding, certificate, connection.id, failed)
 
 
+@dataclass(slots=True, frozen=True)
+class BadToken:
+    """An access token that is no good."""
+
+    why: str
+    """For the log, the trace and the history; clients do not hear it."""
+
+
 @dataclass(slots=True)
 class Login:
     """Somebody is logged in to an account."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pillarbox.auth.web import shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
@@ -88,6 +89,19 @@ SOURCES: dict[str, Callable[[DirectorySettings], PasswordSource] | None] = {
     "http": _http,
     "python": _own_class,
 }
+
+
+def verifier_shown(settings: DirectorySettings) -> str:
+    """Who verifies passwords instead of us, for the administrator; "": nobody does."""
+    match settings.kind:
+        case "ldap":
+            return f"the LDAP server {shown_url(settings.url)}"
+        case "http":
+            return f"the web service {shown_url(settings.url)}"
+        case "python":
+            return f"the class {settings.python_class}"
+        case "built-in":
+            return ""
 
 
 def ensure_usable(settings: DirectorySettings) -> None:

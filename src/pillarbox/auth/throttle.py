@@ -151,8 +151,14 @@ class Throttle:
 def _keys(claim: Claim) -> tuple[str, str, str]:
     """Of the network, of the account, of both; short whatever a client sends."""
     network = network_of(claim.address)
-    name = hashlib.blake2b(claim.name.encode("utf-8", "replace"), digest_size=12).hexdigest()
+    name = name_mark(claim.name)
     return _of_network(network), f"a {name}", f"p {name} {network}"
+
+
+def name_mark(name: str) -> str:
+    """What stands for a name in the keys (`auth/refusals.py` reads them): a hash, for nobody shall find there what
+    people typed."""
+    return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _of_network(network: str) -> str:

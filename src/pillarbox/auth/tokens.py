@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import jwt
 
+from pillarbox.auth.peer import BadToken
 from pillarbox.auth.web import WebRefusal, ask, with_cause
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
@@ -47,8 +48,11 @@ MOST_REMEMBERED = 10_000
 class TokenVerifier(Protocol):
     """Says what a token says."""
 
-    def claims(self, token: Secret) -> dict[str, Any] | None:
-        """Its claims if it is good, else None. Blocks. Raises Unavailable."""
+    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
+        """Its claims if it is good. Blocks. Raises Unavailable."""
+
+    def probe(self) -> str:
+        """What there is to verify tokens with, looked at now, in words. Blocks. Raises Unavailable."""
 
 
 def make_verifier(settings: Oauth) -> TokenVerifier | None:
@@ -58,17 +62,35 @@ def make_verifier(settings: Oauth) -> TokenVerifier | None:
     return SignedTokens(settings) if settings.jwks else None
 
 
-def user_of(claims: dict[str, Any], settings: Oauth) -> str:
-    """The user that a token is for; '' if it says none, or lacks the scope."""
+def user_of(claims: dict[str, Any], settings: Oauth) -> str | BadToken:
+    """The user that a token is for."""
     scope = claims.get("scope", claims.get("scp", ""))
     scopes = scope.split() if isinstance(scope, str) else scope
     if settings.scope and not (isinstance(scopes, list) and settings.scope in scopes):
-        return ""
+        return BadToken("the token lacks the scope")
     # An address that its owner never proved to have is nobody's.
     if settings.user_claim == "email" and claims.get("email_verified") is False:
-        return ""
+        return BadToken("the token's address is not verified")
     user = claims.get(settings.user_claim)
-    return user if isinstance(user, str) else ""
+    return user if isinstance(user, str) and user else BadToken("the token says no address")
+
+
+_WHY = (
+    (jwt.ExpiredSignatureError, "the token has expired"),
+    (jwt.ImmatureSignatureError, "the token does not count yet"),
+    (jwt.InvalidAudienceError, "the token is for another audience"),
+    (jwt.InvalidIssuerError, "the token is another issuer's"),
+    (jwt.MissingRequiredClaimError, "the token lacks its end, issuer or audience"),
+    (jwt.InvalidSignatureError, "the token has a bad signature"),
+    (jwt.DecodeError, "the token is no JWT"),
+)
+"""What is wrong with a token; who is derived from another one comes first. Few words, for each is a kind of failure in
+the history of an account, and none of the token's own."""
+
+
+def _bad(error: jwt.InvalidTokenError) -> BadToken:
+    found = (words for kind, words in _WHY if isinstance(error, kind))
+    return BadToken(next(found, "bad token"))
 
 
 class SignedTokens:
@@ -82,21 +104,29 @@ class SignedTokens:
         self._fetched = float("-inf")
         self._fetching = threading.Lock()
 
-    def claims(self, token: Secret) -> dict[str, Any] | None:
+    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
         text = token.reveal()
         try:
             header = jwt.get_unverified_header(text)
-            for key in self._find(header.get("kid")):
+            keys = self._find(header.get("kid"))
+            for key in keys:
                 allowed = _algorithms(key)
                 if header.get("alg") in allowed:
                     return self._verified(text, key, allowed)
-        except jwt.InvalidTokenError:
-            return None
-        return None
+        except jwt.InvalidTokenError as error:
+            return _bad(error)
+        if not keys:
+            return BadToken("the token is signed with a key that the issuer has not")
+        return BadToken("the token is signed by an algorithm that is not its key's")
 
-    def _verified(
-        self, text: str, key: jwt.PyJWK, allowed: tuple[str, ...]
-    ) -> dict[str, Any] | None:
+    def probe(self) -> str:
+        keys = _parse_keys(self._fetch())
+        if not keys:
+            raise Unavailable("there are no keys for tokens that can be used")
+        return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
+
+    def _verified(self, text: str, key: jwt.PyJWK, allowed: tuple[str, ...]) -> dict[str, Any]:
+        """Raises jwt.InvalidTokenError."""
         settings = self._settings
         return jwt.decode(
             text,
@@ -184,20 +214,26 @@ class Introspection:
         self._good: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
         self._mutex = threading.Lock()
 
-    def claims(self, token: Secret) -> dict[str, Any] | None:
+    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
         mark = hashlib.sha256(token.reveal().encode("utf-8", "replace")).digest()
         with self._mutex:
             until, known = self._good.get(mark, (0.0, {}))
         if until > self._monotonic():
-            return known if self._is_good(known) else None
+            return self._why_bad(known) or known
         found = self._ask(token)
-        if found.get("active") is not True or not self._is_good(found):
-            return None
+        if found.get("active") is not True:
+            return BadToken("the issuer says that the token does not count")
+        if bad := self._why_bad(found):
+            return bad
         with self._mutex:
             self._good[mark] = (self._monotonic() + REMEMBERED_S, found)
             if len(self._good) > MOST_REMEMBERED:
                 self._good.popitem(last=False)
         return found
+
+    def probe(self) -> str:
+        self._ask(Secret("a token of nobody"))
+        return "the issuer answers"
 
     def _ask(self, token: Secret) -> dict[str, Any]:
         settings = self._settings
@@ -215,19 +251,23 @@ class Introspection:
             # RFC 7662 §2.3: it is us that were refused, not the token
             raise Unavailable("the issuer of tokens does not let us ask") from error
 
-    def _is_good(self, claims: dict[str, Any]) -> bool:
-        """What the issuer left to us (RFC 7662 §4)."""
+    def _why_bad(self, claims: dict[str, Any]) -> BadToken | None:
+        """What the issuer left to us (RFC 7662 §4); None: it is good."""
         settings, now = self._settings, self._clock()
         expires, begins = claims.get("exp", now), claims.get("nbf", now)
         if not isinstance(expires, int | float) or not isinstance(begins, int | float):
-            return False
-        if expires + self._skew_s < now or begins - self._skew_s > now:
-            return False
+            return _bad(jwt.InvalidTokenError())
+        if expires + self._skew_s < now:
+            return _bad(jwt.ExpiredSignatureError())
+        if begins - self._skew_s > now:
+            return _bad(jwt.ImmatureSignatureError())
         if settings.issuer and claims.get("iss", settings.issuer) != settings.issuer:
-            return False
+            return _bad(jwt.InvalidIssuerError())
         audience = claims.get("aud", settings.audience)
         audiences = audience if isinstance(audience, list) else [audience]
-        return not settings.audience or settings.audience in audiences
+        if settings.audience and settings.audience not in audiences:
+            return _bad(jwt.InvalidAudienceError())
+        return None
 
 
 def _read_secret(path: str) -> str:

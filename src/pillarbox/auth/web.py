@@ -15,6 +15,10 @@ from pillarbox.core.errors import Unavailable
 
 MOST_OCTETS = 256 * 1024
 
+MOST_RECEIVED = 4 * MOST_OCTETS
+"""Octets of an answer with all that frames it: http.client knows framings that lead it past any limit of its caller, as
+a chunk of -1 octets does."""
+
 MOST_OF_AN_ERROR = 300
 """Characters of an error of somebody else that the log gets."""
 
@@ -50,16 +54,23 @@ class _Limited:
 
 
 class _Reader(io.RawIOBase):
+    """Ends with an error at the limit of time, and at that of octets."""
+
     def __init__(self, sock: socket.socket, until: float) -> None:
         self._sock = sock
         self._until = until
+        self._left = MOST_RECEIVED
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         self._sock.settimeout(_left(self._until))
-        return self._sock.recv_into(buffer)
+        received = self._sock.recv_into(buffer)
+        self._left -= received
+        if self._left < 0:
+            raise HTTPException(f"it sends more than {MOST_RECEIVED} octets")
+        return received
 
 
 def _left(until: float) -> float:
@@ -114,8 +125,8 @@ def _exchange(
         return answer.status, answer.read(MOST_OCTETS + 1) if is_good else b""
 
 
-def _shown(url: str) -> str:
-    """Without what stands before an @ or behind a ?, which may be secret."""
+def shown_url(url: str) -> str:
+    """For people: without what stands before an @ or behind a ?, which may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -147,7 +158,7 @@ def ask(
 
     Raises WebRefusal on 4xx, Unavailable, from a WebFailure, if there is no proper answer.
     """
-    shown = _shown(url)
+    shown = shown_url(url)
     all_headers = {"Accept": "application/json", "Connection": "close", **headers}
     until = time.monotonic() + timeout_s
     try:

@@ -6,6 +6,7 @@ import time
 import click
 
 from pillarbox.auth.passwords import hash_password
+from pillarbox.auth.source import verifier_shown
 from pillarbox.cli import quota as quota_options
 from pillarbox.cli.common import (
     ask_new_password,
@@ -42,11 +43,24 @@ account.add_command(logins)
 @password_option
 @config_option
 def add(address: str, password_stdin: bool) -> None:
-    """Make an account with the mailboxes INBOX, Sent, Drafts, Trash, Junk and Archive."""
-    with open_directory() as directory:
+    """Make an account with the mailboxes INBOX, Sent, Drafts, Trash, Junk and Archive.
+
+    Where [directory] lets others verify passwords, it has none here, and none is asked for.
+    """
+    config = read_config()
+    others = verifier_shown(config.directory)
+    with directory_of(config) as directory:
         directory.ensure_new_account(address)  # before a password is asked for
-        added = directory.add_account(address, *hash_password(ask_new_password(password_stdin)))
-        click.echo(f"The account {added.address} was added.")
+        if not others:
+            hashes = hash_password(ask_new_password(password_stdin))
+            click.echo(f"The account {directory.add_account(address, *hashes).address} was added.")
+            return
+        if password_stdin:
+            raise Refused(f"{others} verifies passwords: leave --password-stdin out")
+        added = directory.add_account(address, "", "")
+        click.echo(
+            f"The account {added.address} was added, without a password: {others} verifies those."
+        )
 
 
 @account.command("list", epilog="Example: pillarbox account list example.org --json")
@@ -73,9 +87,18 @@ def _day(epoch_s: int) -> str:
 @password_option
 @config_option
 def passwd(address: str, password_stdin: bool) -> None:
-    """Set a new password. The old one is void at once; sessions that are logged in go on."""
-    with open_directory() as directory:
+    """Set a new password. The old one is void at once; sessions that are logged in go on.
+
+    Where [directory] lets others verify passwords, it is set there.
+    """
+    config = read_config()
+    with directory_of(config) as directory:
         known = directory.known_account(address)
+        if others := verifier_shown(config.directory):
+            raise Refused(
+                f"{others} verifies passwords: set that of {known.address} there (one for a single"
+                f" program can be made here: pillarbox account app-password add {known.address} NAME)"
+            )
         password = ask_new_password(password_stdin)
         salt = salt_of(directory, known.id)  # that of the app passwords
         directory.credentials.set_password(known.id, *hash_password(password, salt=salt))

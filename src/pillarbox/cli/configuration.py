@@ -105,6 +105,8 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
     listen = configuration.listen
     if not any(getattr(listen, service) for service in listen.__struct_fields__):
         yield "[listen] names no address: the server would do nothing"
+    if os.geteuid() == 0:  # as the server's user, if there is one
+        yield 'user is not set: a server that root starts stays root; name one, like user = "pillarbox"'
     if configuration.security.allow_cleartext_login:
         yield "allow_cleartext_login is on: passwords may pass unencrypted"
     if not configured_paths(configuration) and not configuration.tls.acme:

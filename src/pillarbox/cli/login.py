@@ -183,7 +183,8 @@ def list_supporters(as_json: bool) -> None:
 def logins(address: str, as_json: bool) -> None:
     """Show from where and how an account was logged in to, or tried to, the latest first.
 
-    "with" is the app password, or the supporter, whose login it was. Attempts of one kind share a line; the
+    "refused" is what was not even looked at, after too many failures: see `pillarbox throttle`. "with" is
+    the app password, or the supporter, whose login it was. Attempts of one kind share a line; the
     last 50 kinds that worked and the last 50 that did not are kept.
     """
     config = read_config()

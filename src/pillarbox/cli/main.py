@@ -22,6 +22,7 @@ MODULES = {
     "account": "account",
     "alias": "alias",
     "ban": "ban",
+    "throttle": "throttle",
     "identity": "identity",
     "queue": "queue",
     "mx": "mx",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -60,7 +61,7 @@ class _Answers:
 @click.option(
     "--user",
     metavar="NAME",
-    help='Whom the server becomes, made if missing; "" stays who starts it.',
+    help=f'Whom the server becomes; root\'s is {USUAL_USER}, made if missing, else you. "": who starts it.',
 )
 @click.option("--service/--no-service", default=None, help="Install and start a unit of systemd.")
 @click.option("--force", is_flag=True, help="Write over a configuration that is there.")
@@ -89,7 +90,7 @@ def quickstart(
     answers = _ask(hostname, domain, account, lambda: _password(password_stdin, password_file))
     is_root = os.geteuid() == 0
     if user is None:
-        user = USUAL_USER if is_root else ""
+        user = USUAL_USER if is_root else _own_name()
     service = _wants_service(service, is_root=is_root)
     settings = {
         "hostname": answers.hostname,
@@ -107,7 +108,7 @@ def quickstart(
     if service:
         _install(config, path)
     else:
-        _say_how_to_start(path, is_root=is_root)
+        _say_how_to_start(path, config.user, is_root=is_root)
 
 
 def _path(*, is_root: bool) -> Path:
@@ -177,6 +178,14 @@ def _wants_service(service: bool | None, *, is_root: bool) -> bool:
     if service is None and is_root and SYSTEMD_RUNS.is_dir() and sys.stdin.isatty():
         return click.confirm("Install and start a service of systemd?", default=True, err=True)
     return bool(service)
+
+
+def _own_name() -> str:
+    """Whose server it stays, also when root starts it; "" where the machine has no name for us, as in a container."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def _ensure_user(name: str) -> None:
@@ -270,8 +279,9 @@ def _run(command: list[str]) -> None:
         raise Refused(f"this failed: {' '.join(command)}") from error
 
 
-def _say_how_to_start(path: Path, *, is_root: bool) -> None:
-    click.echo("\nStart it in the foreground, as root for ports below 1024:")
+def _say_how_to_start(path: Path, user: str, *, is_root: bool) -> None:
+    becomes = f" (it becomes {user} then)" if user else ""
+    click.echo(f"\nStart it in the foreground, as root for ports below 1024{becomes}:")
     click.echo(f"  pillarbox --config {path} serve")
     click.echo(f"or as a service of systemd{'' if is_root else ', as root'}:")
     click.echo(f"  pillarbox --config {path} systemd-unit > {UNIT}")

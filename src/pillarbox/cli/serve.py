@@ -4,6 +4,7 @@ import os
 
 import click
 
+from pillarbox.app import life
 from pillarbox.app.footing import take_footing
 from pillarbox.app.log import log_to_stderr
 from pillarbox.app.workplace import Workplace
@@ -27,6 +28,7 @@ def serve() -> int:
     log_to_stderr(config.log_format)
     workers = config.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     footing = take_footing(config, workers)
+    life.warn_of_root(config)
     if workers > 1:
         from pillarbox.app.supervisor import supervise
 

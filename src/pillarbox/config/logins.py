@@ -1,5 +1,6 @@
 """What may be wrong in [oauth] and [directory], in one line each."""
 
+import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -62,5 +63,8 @@ def directory_problems(settings: DirectorySettings) -> Iterator[str]:
         yield "directory.url: passwords would go out unencrypted; use ldaps://, or start_tls = true"
     if "{user}" not in settings.filter:
         yield 'directory.filter: must have {user} in it, like "(mail={user})"'
+    for word in dict.fromkeys(re.findall(r"\{\w+\}", settings.filter)):
+        if word != "{user}":
+            yield f"directory.filter: {word} is not filled in, only {{user}} is (for a brace itself write \\7b)"
     if not settings.base:
         yield "directory.base: name the entry below which users are"

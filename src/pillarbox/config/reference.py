@@ -141,7 +141,7 @@ clock_skew = "60s"
 configuration_url = ""
 
 # Who verifies passwords: "built-in", "ldap", "http" (a web service of yours), or "python" (a class of yours).
-# Accounts stay in the built-in directory: `pillarbox account add`, or create_accounts.
+# Accounts stay in the built-in directory: `pillarbox account add` (without a password then), or create_accounts.
 [directory]
 kind = "built-in"
 # Make an account at the first login of somebody whose domain is here. Until then there is no mail for it.

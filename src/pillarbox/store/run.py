@@ -5,6 +5,7 @@ Read and written inline: that takes microseconds, and so does waiting for anothe
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ def _open(path: Path) -> apsw.Connection:
     connection = database.open_single(path, "run")
     connection.pragma("synchronous", "OFF")
     return connection
+
+
+@dataclass(slots=True, frozen=True)
+class Failed:
+    """What is counted under a key."""
+
+    key: str
+    until: float
+    """Epoch seconds: when all is forgiven."""
+
+    def count(self, now: float, most: int) -> int:
+        """How many failures there are still."""
+        return _whole((self.until - now) * most / FORGIVEN_S)
+
+    def fewer_at(self, most: int) -> float:
+        """When there are fewer than `most`, in epoch seconds."""
+        return self.until - (most - 1) * FORGIVEN_S / most
 
 
 class LoginFailures:
@@ -90,7 +108,7 @@ class LoginFailures:
             ).fetchone()
         except apsw.Error:
             return 0
-        return _whole((row[0] - self._clock()) * most / FORGIVEN_S) if row else 0
+        return Failed(key, row[0]).count(self._clock(), most) if row else 0
 
     def forget(self, key: str) -> None:
         """A login worked."""
@@ -98,6 +116,22 @@ class LoginFailures:
             self._connection.execute("DELETE FROM login_failure WHERE key = ?", (key,))
         except apsw.Error:
             return
+
+    def all(self) -> list[Failed]:
+        """Everything that is counted. Raises Unavailable."""
+        try:
+            return [Failed(*row) for row in self._connection.execute("SELECT * FROM login_failure")]
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
+
+    def forgive(self, keys: Iterable[str]) -> None:
+        """Forget them, with a small write for each, so that no worker waits long. Marks in memory may stay: they only
+        have the file asked. Raises Unavailable."""
+        try:
+            for key in keys:
+                self._connection.execute("DELETE FROM login_failure WHERE key = ?", (key,))
+        except apsw.Error as error:
+            raise database.unavailable(error) from error
 
     def _tidy(self, now: float) -> None:
         self._added += 1

@@ -334,6 +334,37 @@ def test_a_drop_folder_is_made_for_the_servers_user(folder: Path, first: str) ->
     assert left.stat().st_gid == found.st_gid
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_stays_root_is_told_of(folder: Path, workers: int) -> None:
+    text = CONFIG.format(workers=workers, port=free_port())
+    for user in ("", "nobody"):
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        (folder / "pillarbox.toml").write_text(
+            text.partition("[tls]")[0].replace('user = "nobody"', f'user = "{user}"')
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pillarbox", "serve"],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        log = []
+        for line in process.stderr:
+            log.append(line)
+            if line.endswith("ready\n"):
+                break
+        checked, doctor = command(folder, "config", "check"), command(folder, "doctor")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        is_root = not user
+        assert any("this server stays root" in line for line in log) == is_root, log
+        assert checked[0] == 0
+        assert ("Note: user is not set: " in checked[1]) == is_root
+        assert (", as root\n" in doctor[1]) == is_root
+        assert (f"chown -R that user: {folder}/data" in doctor[1]) == is_root
+
+
 def test_a_drop_folder_with_another_group_gets_ours(folder: Path) -> None:
     """Without the right group the bit that gives files this group is dropped silently."""
     folder.chmod(0o755)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from web_service import WebService
 
@@ -22,7 +23,7 @@ from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outside import Doors
 from pillarbox.auth.passwords import make_verifier
-from pillarbox.auth.peer import PROTOCOLS, Denied, Login, Peer
+from pillarbox.auth.peer import PROTOCOLS, BadToken, Denied, Login, Peer
 from pillarbox.auth.source import Claimant, ensure_usable, make_source
 from pillarbox.auth.web import ask
 from pillarbox.config.logins import directory_problems, oauth_problems
@@ -97,14 +98,28 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (200, {"address": " bob@example.test"}),
         (200, {"address": "bob@example.test\0"}),
         (200, {"address": "bob@exa\nmple.test"}),
+        (200, {"address": ""}),
+        (200, {"address": False}),
+        (200, {"address": ["bob@example.test"]}),
+        (200, {"error": "the database is down"}),
+        (200, {}),
     ],
 )
 def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
     web: WebService, status: int, value: Any
 ) -> None:
     web.answer = lambda _body: (status, value)
+    source = HttpSource(DirectorySettings("http", url=web.url))
     with pytest.raises(Unavailable):
-        HttpSource(DirectorySettings("http", url=web.url)).check(claimant("bob", "right"))
+        source.check(claimant("bob@example.test", "right"))
+    web.answer = answer
+    assert source.check(claimant("bob@example.test", "right")) == "bob@example.test"
+
+
+@pytest.mark.parametrize(("status", "value"), [(200, {"address": None}), (401, {}), (404, {})])
+def test_the_words_for_a_wrong_password_are_few(web: WebService, status: int, value: Any) -> None:
+    web.answer = lambda _body: (status, value)
+    assert HttpSource(DirectorySettings("http", url=web.url)).check(claimant("b", "x")) is None
 
 
 @pytest.mark.parametrize(
@@ -115,6 +130,7 @@ def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
         (200, b"no JSON", "does not send JSON"),
         (200, [], "does not send a JSON object"),
         (200, b" " * 300_000, "sends more than 262144 octets"),
+        (200, {"error": "down"}, "sends no address, and no null either"),
     ],
 )
 def test_the_cause_says_which_service_answers_what_and_no_secret(
@@ -178,6 +194,46 @@ def test_an_answer_that_drips_is_given_up(beginning: bytes) -> None:
         finally:
             given_up.set()
             thread.join()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"-100\r\n",
+        CHUNKED + b"7fffffffffffffff\r\n",
+        CHUNKED + b"0\r\n",  # lines behind it without end
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"",
+    ],
+)
+@pytest.mark.parametrize(
+    "rest", [b"x" * 65535, b"a: b\r\n" * 10_000, b"HTTP/1.1 100 Continue\r\n\r\n" * 2000]
+)
+def test_no_framing_leads_past_the_limit(beginning: bytes, rest: bytes) -> None:
+    """Python's http.client reads a chunk of -1 octets to the end of the stream."""
+    sent = 0
+
+    def flood() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(beginning)
+            while sent < 64 << 20:
+                sent += connection.send(rest)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=flood)
+        thread.start()
+        with pytest.raises(Unavailable):
+            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 30)
+        thread.join()
+    assert sent < 32 << 20  # most of that is in buffers of the kernel, on both sides
 
 
 # In the authenticator
@@ -292,9 +348,9 @@ def test_who_waits_for_others_keeps_no_app_password_out(
             assert gate.wait(60)
             return None
 
-    def no_token(_token: Secret) -> str:
+    def no_token(_token: Secret) -> BadToken:
         assert gate.wait(60)
-        return ""
+        return BadToken("bad token")
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
@@ -507,6 +563,12 @@ def test_ldap_finds_the_entry_and_binds(slapd: str, tmp_path: Path) -> None:
     assert str(failure.value.__cause__) == "cn=admin,dc=example,dc=test: invalidCredentials"
 
 
+def test_a_base_that_is_not_there_is_nobodys_wrong_password(slapd: str) -> None:
+    with pytest.raises(Unavailable) as failure:
+        ldap(slapd, base="dc=exmaple,dc=test").check(claimant("bob", "right (pass)*"))
+    assert str(failure.value.__cause__) == "dc=exmaple,dc=test: noSuchObject"
+
+
 @pytest.mark.parametrize(
     "user",
     [
@@ -544,6 +606,19 @@ def test_a_server_without_tls_gets_no_password_where_tls_is_wanted(slapd: str) -
 
 
 # The configuration
+
+
+def test_what_is_not_filled_in_is_told() -> None:
+    """Else it is searched for as it stands, and finds nobody."""
+    wrong = DirectorySettings(
+        "ldap",
+        url="ldaps://ldap.example.org",
+        base="dc=x",
+        filter="(|(mail={user})(uid={usr})(cn={usr}))",
+    )
+    (problem,) = directory_problems(wrong)
+    assert problem.startswith("directory.filter: {usr} is not filled in, only {user}")
+    assert not list(directory_problems(msgspec.structs.replace(wrong, filter="(mail={user}{})")))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outcomes import TOO_MANY
 from pillarbox.auth.outside import ASKED_AT_ONCE, Doors
 from pillarbox.auth.passwords import hash_password
-from pillarbox.auth.peer import Denied, Login, Peer
+from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
 from pillarbox.auth.tokens import Introspection, SignedTokens, user_of
 from pillarbox.config.schema import Oauth
@@ -28,6 +28,7 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.core.secret import Secret
 from pillarbox.sasl.exchange import Challenge
 from pillarbox.store.directory import Directory
+from pillarbox.store.logins import Logins
 from pillarbox.store.run import LoginFailures
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -90,9 +91,9 @@ def signed(key: Any, algorithm: str, kid: str | None, **changes: Any) -> Secret:
 def test_tokens_of_the_issuer_are_taken(tmp_path: Path, key: Any, algorithm: str, kid: str) -> None:
     verifier = SignedTokens(settings(tmp_path))
     found = verifier.claims(signed(key, algorithm, kid))
-    assert found is not None
+    assert isinstance(found, dict)
     assert user_of(found, settings(tmp_path)) == "bob@example.test"
-    assert verifier.claims(signed(ED, "EdDSA", "d")) is not None
+    assert isinstance(verifier.claims(signed(ED, "EdDSA", "d")), dict)
 
 
 def unsigned() -> Secret:
@@ -112,45 +113,54 @@ def with_public_key_as_hmac_secret() -> Secret:
     return Secret((text + b"." + mac).decode())
 
 
+NO_KEY, LACKS = "a key that the issuer has not", "lacks its end, issuer or audience"
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "why"),
     [
-        unsigned,
-        with_public_key_as_hmac_secret,
-        lambda: signed("k" * 32, "HS256", "o"),  # a symmetric key in the set counts for nothing
-        lambda: signed(STRANGER, "RS256", "r"),
-        lambda: signed(RSA, "PS256", "r"),  # the key says RS256
-        lambda: signed(RSA, "RS256", "e"),
-        lambda: signed(RSA, "RS256", "unknown"),
-        lambda: signed(RSA, "RS256", "r", exp=int(time.time()) - 120),
-        lambda: signed(RSA, "RS256", "r", exp=None),
-        lambda: signed(RSA, "RS256", "r", nbf=int(time.time()) + 120),
-        lambda: signed(RSA, "RS256", "r", aud="other"),
-        lambda: signed(RSA, "RS256", "r", aud=None),
-        lambda: signed(RSA, "RS256", "r", iss="https://evil.example"),
-        lambda: signed(RSA, "RS256", "r", iss=None),
-        lambda: Secret("not.a.token"),
-        lambda: Secret(""),
-        lambda: Secret("." * 8000),
+        (unsigned, "an algorithm that is not its key's"),
+        (with_public_key_as_hmac_secret, "an algorithm that is not its key's"),
+        # a symmetric key in the set counts for nothing
+        (lambda: signed("k" * 32, "HS256", "o"), NO_KEY),
+        (lambda: signed(STRANGER, "RS256", "r"), "a bad signature"),
+        # the key says RS256
+        (lambda: signed(RSA, "PS256", "r"), "an algorithm that is not its key's"),
+        (lambda: signed(RSA, "RS256", "e"), "an algorithm that is not its key's"),
+        (lambda: signed(RSA, "RS256", "unknown"), NO_KEY),
+        (lambda: signed(RSA, "RS256", "r", exp=int(time.time()) - 120), "has expired"),
+        (lambda: signed(RSA, "RS256", "r", exp=None), LACKS),
+        (lambda: signed(RSA, "RS256", "r", nbf=int(time.time()) + 120), "does not count yet"),
+        (lambda: signed(RSA, "RS256", "r", aud="other"), "for another audience"),
+        (lambda: signed(RSA, "RS256", "r", aud=None), LACKS),
+        (lambda: signed(RSA, "RS256", "r", iss="https://evil.example"), "another issuer's"),
+        (lambda: signed(RSA, "RS256", "r", iss=None), LACKS),
+        (lambda: Secret("not.a.token"), "no JWT"),
+        (lambda: Secret(""), "no JWT"),
+        (lambda: Secret("." * 8000), "no JWT"),
     ],
 )
-def test_other_tokens_are_refused(tmp_path: Path, make: Callable[[], Secret]) -> None:
-    assert SignedTokens(settings(tmp_path)).claims(make()) is None
+def test_other_tokens_are_refused(tmp_path: Path, make: Callable[[], Secret], why: str) -> None:
+    found = SignedTokens(settings(tmp_path)).claims(make())
+    assert isinstance(found, BadToken)
+    assert found.why.endswith(why)
 
 
 def test_clocks_may_differ_a_little(tmp_path: Path) -> None:
     late = signed(RSA, "RS256", "r", exp=int(time.time()) - 30)
-    assert SignedTokens(settings(tmp_path)).claims(late) is not None
-    assert SignedTokens(settings(tmp_path, clock_skew="0s")).claims(late) is None
+    assert isinstance(SignedTokens(settings(tmp_path)).claims(late), dict)
+    assert isinstance(SignedTokens(settings(tmp_path, clock_skew="0s")).claims(late), BadToken)
 
 
 def test_the_user_needs_the_scope_and_a_verified_address(tmp_path: Path) -> None:
     scoped = settings(tmp_path, scope="imap")
-    assert user_of(claims(), scoped) == ""
+    assert user_of(claims(), scoped) == BadToken("the token lacks the scope")
     assert user_of(claims(scope="openid imap"), scoped) == "bob@example.test"
     assert user_of(claims(scp=["imap"]), scoped) == "bob@example.test"
-    assert user_of(claims(email_verified=False), settings(tmp_path)) == ""
-    assert user_of(claims(email=["bob@example.test"]), settings(tmp_path)) == ""
+    unverified, nobody = "the token's address is not verified", "the token says no address"
+    assert user_of(claims(email_verified=False), settings(tmp_path)) == BadToken(unverified)
+    for email in (["bob@example.test"], "", None):
+        assert user_of(claims(email=email), settings(tmp_path)) == BadToken(nobody)
 
 
 def test_new_keys_are_fetched_but_not_for_each_bad_token(tmp_path: Path) -> None:
@@ -159,15 +169,17 @@ def test_new_keys_are_fetched_but_not_for_each_bad_token(tmp_path: Path) -> None
     try:
         verifier = SignedTokens(settings(tmp_path, jwks=web.url), lambda: now[0])
         for _ in range(10):
-            assert verifier.claims(signed(EC, "ES256", "e")) is None
+            assert isinstance(verifier.claims(signed(EC, "ES256", "e")), BadToken)
         assert len(web.requests) == 1
         web.answer = lambda _request: (200, KEYS)
         now[0] += tokens.LOOK_AGAIN_S + 1
-        assert verifier.claims(signed(EC, "ES256", "e")) is not None
+        assert isinstance(verifier.claims(signed(EC, "ES256", "e")), dict)
         assert len(web.requests) == 2
         web.answer = lambda _request: (500, {})
         now[0] += tokens.KEYS_LIFE_S + 1
-        assert verifier.claims(signed(EC, "ES256", "e")) is not None  # what is known stays good
+        assert isinstance(
+            verifier.claims(signed(EC, "ES256", "e")), dict
+        )  # what is known stays good
     finally:
         web.close()
 
@@ -186,19 +198,22 @@ def test_the_issuer_is_asked_once_a_minute_with_our_name(tmp_path: Path) -> None
             )
         )
         for _ in range(3):
-            assert verifier.claims(Secret("opaque")) is not None
+            assert isinstance(verifier.claims(Secret("opaque")), dict)
         ((headers, body),) = web.requests
         assert body == b"token=opaque&token_type_hint=access_token"
         assert headers["Authorization"] == "Basic " + base64.b64encode(b"pillarbox:s3cret").decode()
-        for answer in (
-            {"active": False},
-            {"active": "yes", **claims()},
-            {},
-            {"active": True, **claims(aud="other")},
-            {"active": True, **claims(exp=1)},
+        inactive = "the issuer says that the token does not count"
+        for answer, why in (
+            ({"active": False}, inactive),
+            ({"active": "yes", **claims()}, inactive),
+            ({}, inactive),
+            ({"active": True, **claims(aud="other")}, "the token is for another audience"),
+            ({"active": True, **claims(exp=1)}, "the token has expired"),
+            ({"active": True, **claims(nbf=1 << 40)}, "the token does not count yet"),
+            ({"active": True, **claims(exp="soon")}, "bad token"),
         ):
             web.answer = lambda _request, answer=answer: (200, answer)
-            assert verifier.claims(Secret(f"other {answer}")) is None
+            assert verifier.claims(Secret(f"other {answer}")) == BadToken(why)
         for status in (401, 500, 302):
             web.answer = lambda _request, status=status: (status, {})
             with pytest.raises(Unavailable):
@@ -220,15 +235,22 @@ def exchange_with(tmp_path: Path, mechanism: str, *initial: bytes) -> tuple[Any,
             directory.add_account(f"{name}@example.test", *hash_password(Secret("password")))
         oauth = settings(tmp_path)
         verifier = SignedTokens(oauth)
-        doors = Doors(tokens=lambda token: user_of(verifier.claims(token) or {}, oauth))
+
+        def user(token: Secret) -> str | BadToken:
+            found = verifier.claims(token)
+            return found if isinstance(found, BadToken) else user_of(found, oauth)
+
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
-        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        logins = Logins(tmp_path / "logins.db", clock=time.time)
+        doors = Doors(tokens=user)
+        authenticator = Authenticator(directory, failures, logins, doors=doors, failure_delay_s=0)
         assert mechanism in authenticator.mechanisms(PEER)
         for each in initial:
             exchange = Exchange(authenticator, mechanism, PEER)
             first = await exchange.start(each)
             second = await exchange.respond(b"\x01") if isinstance(first, Challenge) else None
         authenticator.close()
+        logins.close()
         return first, second
 
     return asyncio.run(run())
@@ -244,9 +266,9 @@ def test_tokens_tried_at_once_are_as_few_as_one_after_another(tmp_path: Path) ->
     """That is what wrong ones cost whoever is asked about them."""
     asked: list[str] = []
 
-    def ask(token: Secret) -> str:
+    def ask(token: Secret) -> BadToken:
         asked.append(token.reveal())
-        return ""
+        return BadToken("bad token")
 
     async def attempt(authenticator: Authenticator, number: int) -> Outcome:
         token = Secret(f"wrong{number}")
@@ -292,6 +314,27 @@ def test_a_refused_token_is_explained_then_fails(tmp_path: Path, mechanism: str)
     assert json.loads(first.data)["status"] in ("invalid_token", "401")
     assert isinstance(second, Denied)
     assert not second.is_syntax
+
+
+def test_why_a_token_was_refused_is_for_the_administrator_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expired = signed(RSA, "RS256", "r", exp=time.time() - 3600)
+    other = signed(RSA, "RS256", "r", aud="other")
+    answers = []
+    for number, token in enumerate((expired, other)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with caplog.at_level("INFO", "pillarbox.auth"):
+            said = message("OAUTHBEARER", "bob@example.test", token)
+            answers.append(exchange_with(folder, "OAUTHBEARER", said))
+        logins = Logins(folder / "logins.db", clock=time.time)
+        answers[-1] += (logins.history(1)[0].result,)
+        logins.close()
+    (first, second, why), (first_of_other, second_of_other, why_of_other) = answers
+    assert (first, second) == (first_of_other, second_of_other)
+    assert (why, why_of_other) == ("the token has expired", "the token is for another audience")
+    assert "reason=the token has expired" in caplog.text
 
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])

@@ -254,6 +254,41 @@ def test_config_check_tells_who_could_verify_no_password(
     assert said in problem["problem"]
 
 
+@pytest.mark.parametrize(
+    ("directory", "who"),
+    [
+        (
+            'kind = "ldap"\nurl = "ldaps://ldap.example.org"\nbase = "o=x"',
+            "the LDAP server ldaps://ldap.example.org",
+        ),
+        (
+            'kind = "http"\nurl = "https://us:secret@login.example.org/check?key=secret"',
+            "the web service https://login.example.org/check",
+        ),
+        ('kind = "python"\nclass = "office:Office"', "the class office:Office"),
+    ],
+)
+def test_where_others_verify_passwords_accounts_have_none(
+    with_alice: Run, directory: str, who: str
+) -> None:
+    with Path("pillarbox.toml").open("a") as file:
+        file.write(f"[directory]\n{directory}\n")
+    assert with_alice("account", "add", "dora@example.org") == (
+        0,
+        f"The account dora@example.org was added, without a password: {who} verifies those.\n",
+        "",
+    )
+    for command, address in (("passwd", "alice"), ("passwd", "dora"), ("add", "cem")):
+        code, out, err = with_alice(
+            "account", command, f"{address}@example.org", "--password-stdin", typed="long enough\n"
+        )
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"pillarbox: {who} verifies passwords: ")
+    assert "cem" not in with_alice("account", "list")[1]
+    code, _, err = with_alice("account", "passwd", "nobody@example.org")
+    assert (code, "verifies" in err) == (1, False)
+
+
 def test_config_check_reads_the_certificate(run: Run) -> None:
     config = Path("pillarbox.toml")
     config.write_text(

@@ -262,6 +262,53 @@ def test_what_root_makes_belongs_to_the_user() -> None:
         shutil.rmtree(folder)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_sets_it_up_is_its_user_whoever_starts_it() -> None:
+    """Started by root for its ports, it left root's files, and its user could not start it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="pillarbox-quickstart-"))
+    nobody = pwd.getpwnam("nobody")
+    own = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    serve = [sys.executable, "-m", "pillarbox", "--config", "new.toml", "serve"]
+    try:
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        port = free_port()
+        options = [option for option in OPTIONS if option not in ("--user", "")]
+        done = subprocess.run(
+            [*serve[:-1], "quickstart", *options, "--password-stdin"],
+            cwd=folder,
+            input="long enough\n",
+            capture_output=True,
+            text=True,
+            timeout=30,
+            **own,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "(it becomes nobody then)" in done.stdout
+        assert load_config(folder / "new.toml").user == "nobody"
+        text = (folder / "new.toml").read_text()
+        start, rest = text.split("[listen]\n")
+        rest = rest[rest.index("[tls]") :]
+        (folder / "new.toml").write_text(f'{start}[listen]\nimaps = ["127.0.0.1:{port}"]\n{rest}')
+        for rights in ({}, own, {}):
+            with subprocess.Popen(
+                serve, cwd=folder, stderr=subprocess.PIPE, text=True, **rights
+            ) as process:
+                assert process.stderr is not None
+                log = []
+                for line in process.stderr:
+                    log.append(line)
+                    if line.endswith("ready\n"):
+                        break
+                process.send_signal(signal.SIGTERM)
+                log += process.stderr
+            assert process.returncode == 0, log
+            assert not any("stays root" in line for line in log)
+            owners = {path.stat().st_uid for path in (folder / "data").rglob("*")}
+            assert owners == {nobody.pw_uid}
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_the_containerfile_copies_what_there_is() -> None:
     """And runs as an ordinary user, with a volume and a health check."""
     root = Path(__file__).parents[3]

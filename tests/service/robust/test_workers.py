@@ -166,6 +166,40 @@ def test_flags_and_expunges_of_one_worker_are_seen_in_another(shared: ServerProc
     asyncio.run(scenario())
 
 
+def test_failed_logins_are_forgiven_in_all_workers(shared: ServerProcess) -> None:
+    """Those of an address of loopback that no other test has, nor its account."""
+    client, cem = "127.0.0.9", f"user3@{DOMAIN}"
+
+    def throttle(*arguments: str) -> str:
+        config = str(shared.folder / "pillarbox.toml")
+        command = [sys.executable, "-m", "pillarbox", "--config", config, "throttle", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def log_in(password: str) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", shared.imap), 5, source_address=(client, 0))
+        sock.settimeout(20)
+        sock.sendall(f"a LOGIN {cem} {password}\r\n".encode())
+        return sock
+
+    def answer(sock: socket.socket) -> bytes:
+        with sock, sock.makefile("rb") as lines:
+            return next(line for line in lines if line.startswith(b"a "))
+
+    wrong = [log_in(f"wrong{number}") for number in range(24)]  # their answers come late
+    end = time.monotonic() + 20
+    while cem not in (listed := throttle("list")):
+        assert time.monotonic() < end, listed
+    for sock in wrong:
+        sock.close()
+    refused = [answer(sock) for sock in [log_in(PASSWORD) for _ in range(4)]]
+    assert all(b"too many failed logins" in one.lower() for one in refused), refused
+    assert cem in throttle("forgive", cem)
+    assert cem not in throttle("list")
+    let_in = [answer(sock) for sock in [log_in(PASSWORD) for _ in range(8)]]
+    assert all(one.startswith(b"a OK") for one in let_in), let_in
+    throttle("forgive", client)
+
+
 def test_status_counts_what_all_workers_do(shared: ServerProcess) -> None:
     time.sleep(1.2)
     before = shared.status()["totals"]

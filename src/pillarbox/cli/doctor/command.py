@@ -25,6 +25,7 @@ from pillarbox.cli.doctor.dns_host import check_addresses, check_pointers, check
 from pillarbox.cli.doctor.dns_spf import check_spf
 from pillarbox.cli.doctor.finding import Finding, Level, error
 from pillarbox.cli.doctor.listeners import check_certificates, check_listeners
+from pillarbox.cli.doctor.logins import check_directory, check_tokens
 from pillarbox.cli.doctor.lookup import make_lookup
 from pillarbox.cli.doctor.machine import (
     check_accounts,
@@ -63,6 +64,8 @@ _HOST_CHECKS = (
     check_drop,
     check_accounts,
     check_modes,
+    check_directory,
+    check_tokens,
     check_addresses,
     check_pointers,
     check_certificates,
@@ -135,7 +138,7 @@ def doctor(
     as_json: bool,
 ) -> None:
     """Look at everything that mail depends on: the DNS records of DOMAIN, or of all domains that live here, the host's
-    addresses and their names, certificates, listeners, clock, disk and queue.
+    addresses and their names, certificates, listeners, who verifies logins, clock, disk and queue.
 
     Each finding says what to do. Exit code 1 when there is an error; warnings are none. With --watch it
     is that of the last round trip.

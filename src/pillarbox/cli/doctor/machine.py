@@ -50,7 +50,24 @@ async def check_server(case: Case) -> list[Finding]:
         return [error("server", str(folder), failure.text, advice)]
     up = duration(case.now - report["started"])
     found = f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}"
+    if _is_roots(report["pid"]):
+        advice = (
+            f'name its user in the configuration, like user = "pillarbox"; stop it, chown -R that user: {folder},'
+            " and start it again"
+        )
+        return [warning("server", str(folder), f"{found}, as root", advice)]
     return [ok("server", str(folder), found)]
+
+
+def _is_roots(pid: int) -> bool:
+    """Whether a process acts as root, as far as we can see. The owner of its folder in /proc does not tell: that is
+    root also for one that gave up its rights."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    ids = next((line.split() for line in status.splitlines() if line.startswith("Uid:")), [])
+    return ids[2:3] == ["0"]
 
 
 async def check_disk(case: Case) -> list[Finding]:
