@@ -139,4 +139,5 @@ def _show(repaired: Repaired) -> None:
         click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")
     if not (salvaged.lost or salvaged.is_uncounted):
         click.echo(f"{address}: no message is lost.")
-    click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")
+    if repaired.aside is not None:
+        click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

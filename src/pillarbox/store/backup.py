@@ -24,7 +24,7 @@ import apsw
 
 from pillarbox import __version__
 from pillarbox.core.errors import DiskFull, Failure, Refused, Unavailable
-from pillarbox.store import database, intake, journal, recovery
+from pillarbox.store import database, intake, journal, made, recovery
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.manifest import (
     CONFIGURATION,
@@ -45,6 +45,9 @@ UNFINISHED = ".unfinished"
 
 ASIDE = journal.ASIDE
 """In the data folder: account files that a restore or a repair took out of use."""
+
+MISSING = "its mail file was missing"
+"""What the manifest says is wrong with an account then."""
 
 MOST_NAMED = 5
 """Of account files that cannot be read."""
@@ -259,9 +262,11 @@ class _Backup:
             time.sleep(self.wanted.settle_s)
 
     def _copy_account(self, number: int) -> SavedAccount | None:
-        """None: it was removed meanwhile, or never had mail and has none in the journal."""
+        """None: it was removed meanwhile."""
         path = account_path(self.wanted.data_dir / "accounts", number)
         name = path.relative_to(self.wanted.data_dir)
+        if made.is_missing(path):
+            return SavedAccount(number, "", MISSING)
         if not path.exists():
             return SavedAccount(number, "")
         (self.data / name.parent).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pillarbox.core.errors import Failure
 from pillarbox.store import database, journal
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import PIECE_BITS
+from pillarbox.store.damage import how_to_mend
 from pillarbox.store.lacking import find_missing
 
 _TABLES = {"directory.db": "directory", "queue.db": "queue"}
@@ -118,7 +119,7 @@ def check_store(
     for number, (account, address) in enumerate(accounts, 1):
         path = account_path(folder, account)
         if account in missing:
-            yield f"{address}: {path.name} is missing, though the journal has mail for it"
+            yield f"{address}: {path.name} is missing: {how_to_mend(address)}"
         elif path.exists():  # else it never got mail
             yield from check_account(path, address)
         if progress:

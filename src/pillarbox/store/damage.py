@@ -13,6 +13,14 @@ TOLD_AGAIN_S = 600.0
 log = logging.getLogger("pillarbox.store")
 
 
+def how_to_mend(address: str) -> str:
+    """What to do where an account's file is missing."""
+    return (
+        f"put the file back, or stop the server, then run `pillarbox restore BACKUP {address}`,"
+        f" or without a backup `pillarbox check --repair {address}`, which makes a new one of what the journal has"
+    )
+
+
 class Damage:
     """What one process has told. Used on its event loop."""
 
@@ -33,13 +41,15 @@ class Damage:
         return True
 
     def _tell(self, account: int, *, is_missing: bool) -> None:
-        address = self._address_of(account) or f"account {account}"
+        known = self._address_of(account)
+        address = known or f"account {account}"
+        if is_missing and known is None:
+            return  # it was just removed
         if is_missing:
             log.error(
-                "the mail file of %s is missing, though the journal has mail for it, which is kept: put the file back,"
-                " or stop the server, then run `pillarbox restore BACKUP %s`",
+                "the mail file of %s is missing; what the journal has for it is kept: %s",
                 address,
-                address,
+                how_to_mend(address),
             )
             return
         log.error(

@@ -41,14 +41,15 @@ _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.Re
 
 
 class Missing(Unavailable):
-    """An account's file is not there, though the account is, and the journal has mail for it. A file is on the disk
-    under its name before anything is taken for it, so it was lost: a new one would hide that, and all that it had."""
+    """An account's file is not there, though the account is, and it was made (`made`), or the journal has mail for it.
+    A file is on the disk under its name before anything is taken for it, so it was lost: a new one would hide that, and
+    all that it had."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
             "the mail file is missing; ask the administrator",
             DAMAGED_CODE,
-            f"{path} is missing, though the journal has mail for it",
+            f"{path} is missing",
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
-from pillarbox.store import database, recovery, search_index
+from pillarbox.store import database, made, recovery, search_index
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE, UNFINISHED
 from pillarbox.store.directory import Directory
@@ -79,6 +79,8 @@ def restore_server(
                     now_s=int(time.time()),
                     grantees=None,
                 )
+            if saved.file or saved.damage:  # also of one that was missing
+                made.note_at(_with_folder(account_path(folder / "accounts", saved.id)))
         _own_and_sync(folder, data_dir)
         # Without the directory a server has no accounts: it comes last.
         for entry in sorted(folder.iterdir(), key=lambda path: path.name == "directory.db"):
@@ -139,10 +141,11 @@ def _usable(manifest: Manifest, address: str) -> SavedAccount:
     saved = manifest.accounts.get(address)
     if saved is None:
         raise Refused(f"the backup has no account {address}")
+    if not saved.file:
+        why = f": {saved.damage}" if saved.damage else ""
+        raise Refused(f"the backup has no mail of {address}{why}")
     if saved.damage:
         raise Refused(f"the file of {address} is damaged in the backup, too: {saved.damage}")
-    if not saved.file:
-        raise Refused(f"the backup has no mail of {address}")
     return saved
 
 
@@ -218,11 +221,11 @@ def put_in_place(
     )
     _own_and_sync(path, data_dir)
     aside = _keep(data_dir, target, now_s)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    search_index.remove(target)
+    search_index.remove(_with_folder(target))
     for name in (f"{target}-wal", f"{target}-shm"):  # they belong to the old file
         Path(name).unlink(missing_ok=True)
     path.replace(target)
+    _own(made.note_at(target), data_dir)
     database.sync_folder(target.parent)
     directory.replace_shares(account, left)
     return aside
@@ -282,9 +285,14 @@ def staging(data_dir: Path, outcome: str, name: str = UNFINISHED) -> Iterator[Pa
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _with_folder(path: Path) -> Path:
+    """The same, once its folder is there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    shutil.copyfile(source, _with_folder(target))
     target.chmod(0o600)
 
 
@@ -297,9 +305,6 @@ def _own_and_sync(path: Path, data_dir: Path) -> None:
     for parent, _folders, names in os.walk(path):
         for name in names:
             file = Path(parent) / name
-            if file.suffix == ".lock":
-                file.unlink()
-                continue
             _own(file, data_dir)
             database.sync_file(file)
         Path(parent).chmod(0o700)

@@ -22,6 +22,7 @@ from pillarbox.store import (
     database,
     journal,
     keywords,
+    made,
     mailboxes,
     maildrop,
     quota,
@@ -523,8 +524,9 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     folder = data_dir / "accounts"
     path = account_path(folder, account)
     search_index.remove(path)
-    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
-    for name in (path, *others, maildrop.lock_path(folder, account)):
+    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), maildrop.lock_path(folder, account))
+    # The lock file first, or the file would seem to be missing (`made`).
+    for name in (made.lock_path(path), path, *others):
         name.unlink(missing_ok=True)
 
 

@@ -21,6 +21,7 @@ from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.core.dates import pack_date
+from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.store import Store
@@ -716,3 +717,33 @@ def damage_root(path: Path, table: str) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(os.urandom(4096))
+
+
+def test_a_lost_mail_file_is_told_by_every_command_that_wants_it(
+    with_mail: Run, tmp_path: Path
+) -> None:
+    account_path(tmp_path / "data" / "accounts", 1).unlink()
+    deed = "then run `pillarbox restore BACKUP alice@example.org`"
+    code, out, err = with_mail("sql", "alice@example.org", "SELECT uid FROM messages")
+    assert (code, out) == (1, "")
+    assert "the mail file of alice@example.org is missing: put the file back, or stop" in err
+    assert deed in err
+    code, out, _ = with_mail("check")
+    assert code == 1
+    assert deed in out
+    for name, which in (("one", ("--account", "alice@example.org")), ("all", ())):
+        code, _, err = with_mail("backup", name, *which)
+        assert code == 1
+        assert "alice@example.org: the mail file is missing, and so is its copy: put the" in err
+        assert deed in err
+    code, _, err = with_mail("account", "quota", "alice@example.org")
+    assert code == 1
+    assert "00000001.db is missing" in err
+    code, out, err = with_mail("check", "--repair")
+    assert (code, err) == (1, "pillarbox: 1 mail file could not be repaired\n")
+    assert "alice@example.org: not repaired: put the file back" in out
+    code, out, _ = with_mail("check", "--repair", "alice@example.org")
+    assert code == 1  # what was in it is lost
+    assert "nobody knows how many messages are lost" in out
+    assert "kept as" not in out
+    assert with_mail("check")[0] == 0

@@ -21,6 +21,7 @@ from pillarbox.core.words import counted
 from pillarbox.store import drop
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
+from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
@@ -211,9 +212,8 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         error(
             "accounts",
             known[account],
-            "its mail file is missing, though the journal has mail for it",
-            "put the file back, or stop the server, then run: pillarbox restore BACKUP"
-            f" {known[account]}; without a backup: pillarbox check --repair {known[account]}",
+            "its mail file is missing",
+            how_to_mend(known[account]),
         )
         for account in sorted(find_missing(folder, known))
     ]
