@@ -13,8 +13,9 @@ from pillarbox.cli.telling import tell_trace
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
+from pillarbox.store import made
 from pillarbox.store.check import check_store
-from pillarbox.store.directory import canonical_address
+from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.trace.recorder import Recorder
@@ -38,7 +39,9 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         return
     if addresses:
         raise click.UsageError("accounts are named with --repair only")
+    made.ensure_not_all_missing(config.data_path)
     if not (config.data_path / "accounts").is_dir():
+        ensure_not_lost(config.data_path / "directory.db")
         raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
     problems: list[str] = []
     with Progress(

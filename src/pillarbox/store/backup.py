@@ -26,6 +26,7 @@ from pillarbox import __version__
 from pillarbox.core.errors import DiskFull, Failure, Refused, Unavailable
 from pillarbox.store import database, intake, journal, made, recovery
 from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.manifest import (
     CONFIGURATION,
     DATA,
@@ -38,10 +39,8 @@ from pillarbox.store.manifest import (
     present_schemas,
     write_manifest,
 )
+from pillarbox.store.place import UNFINISHED
 from pillarbox.trace.file import is_trace
-
-UNFINISHED = ".unfinished"
-"""Where a backup is until all of it is on the disk."""
 
 ASIDE = journal.ASIDE
 """In the data folder: account files that a restore or a repair took out of use."""
@@ -76,11 +75,13 @@ class Wanted:
 def back_up(wanted: Wanted, target: Path, progress: Progress | None = None) -> Manifest:
     """Write a backup into a new or empty folder, durable on return. Blocks for as long as it takes.
 
-    Raises Refused (the folder has something in it, there is no such account), Unavailable (a full disk). Then nothing
-    of it is left.
+    Raises Refused (the folder has something in it, there is no such account, all mail is gone) or Unavailable (a full
+    disk). Then nothing of it is left.
     """
     if not (wanted.data_dir / "directory.db").exists():
+        ensure_not_lost(wanted.data_dir / "directory.db")
         raise Refused(f"no server has run in {wanted.data_dir} yet: there is nothing to save")
+    made.ensure_not_all_missing(wanted.data_dir)
     if target.absolute().is_relative_to(wanted.data_dir.absolute()):
         raise Refused("a backup within the data folder would be lost with it: name another folder")
     with _folder(target) as folder:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import apsw
 
-from pillarbox.core.errors import Failure
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.store import database, journal
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.damage import how_to_mend
+from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
 
 _TABLES = {"directory.db": "directory", "queue.db": "queue"}
@@ -103,7 +104,7 @@ def check_store(
     """Yields one line for each problem. Read-only; the server may run. `progress` gets (done, all) accounts."""
     for name in _TABLES:
         if not (data_dir / name).exists():
-            yield f"{name} is missing in {data_dir}"
+            yield _why_missing(data_dir / name)
         else:
             yield from _check_file(data_dir / name, name, ())
     if not (data_dir / "directory.db").exists():
@@ -129,6 +130,15 @@ def check_store(
         if path.name not in known:
             yield f"{path.relative_to(data_dir)} belongs to no account"
     yield from _check_journal(data_dir / "journal")
+
+
+def _why_missing(path: Path) -> str:
+    if path.stem == "directory":
+        try:
+            ensure_not_lost(path)
+        except Refused as refused:
+            return refused.text
+    return f"{path.name} is missing in {path.parent}"
 
 
 def check_account(path: Path, address: str) -> Iterator[str]:

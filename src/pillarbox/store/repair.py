@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, mailboxes, salvage
+from pillarbox.store import database, made, mailboxes, salvage
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_account
 from pillarbox.store.damage import how_to_mend
-from pillarbox.store.directory import Account, Directory
+from pillarbox.store.directory import Account, Directory, ensure_not_lost
 from pillarbox.store.journaled import read_journals
 from pillarbox.store.lacking import find_missing
 from pillarbox.store.mending import Salvaged
@@ -61,7 +61,9 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
     from it.
     Blocks. Raises Refused (a server runs), Unavailable."""
     if not (data_dir / "directory.db").exists():
+        ensure_not_lost(data_dir / "directory.db")
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
+    made.ensure_not_all_missing(data_dir)
     with locked(data_dir):
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:

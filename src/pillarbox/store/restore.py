@@ -19,10 +19,10 @@ import apsw
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, search_index
 from pillarbox.store.accounts import Accounts, account_path
-from pillarbox.store.backup import ASIDE, UNFINISHED
+from pillarbox.store.backup import ASIDE
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
-from pillarbox.store.place import RESTORING, lock_folder
+from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
 
 
@@ -55,6 +55,7 @@ def restore_server(
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data_dir), staging(data_dir, "nothing was restored", RESTORING) as folder:
+        os.truncate(data_dir / "lock", 0)  # what was noted is of mail that is not here (`made`)
         for entry in set(data_dir.iterdir()) - {data_dir / "lock", folder}:
             _remove(entry)
         for name in manifest.files:

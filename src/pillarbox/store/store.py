@@ -39,7 +39,7 @@ from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
-from pillarbox.store.place import ALONE, RESTORING, Place, lock_folder
+from pillarbox.store.place import ALONE, RESTORING, UNFINISHED, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.retirement import Left
@@ -93,9 +93,12 @@ class Store:
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
+            if place.is_first:
+                made.ensure_not_all_missing(data_dir)
             folder = data_dir / "accounts"
             journal_folder = data_dir / "journal"
             _make_folders(folder, journal_folder)
+            made.note_all(data_dir, self._lock)
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
@@ -103,8 +106,10 @@ class Store:
             self.left = [journal_folder / name for name in place.left]
             """The segments that stay for them."""
             if place.is_first:
-                # A restore that came to its end, and was killed then: another one must not take it for half done.
-                shutil.rmtree(data_dir / RESTORING, ignore_errors=True)
+                # Of a whole restore that came to its end, and was killed then: another one must not take it for half
+                # done; of one of single accounts, or a repair, that was killed. None runs: we have the lock.
+                for name in (RESTORING, UNFINISHED):
+                    shutil.rmtree(data_dir / name, ignore_errors=True)
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
                 )
@@ -176,6 +181,7 @@ class Store:
         self._accounts.close()
         self.pending.close()
         self.directory.close()
+        made.note_all(self.data_dir, self._lock)
         os.close(self._lock)
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:

@@ -747,3 +747,34 @@ def test_a_lost_mail_file_is_told_by_every_command_that_wants_it(
     assert "nobody knows how many messages are lost" in out
     assert "kept as" not in out
     assert with_mail("check")[0] == 0
+
+
+def test_where_all_mail_files_are_gone_no_command_says_that_nothing_is_wrong(
+    with_mail: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "accounts").rename(tmp_path / "elsewhere")
+    select = ("sql", "alice@example.org", "SELECT uid FROM messages")
+    for command in (("check",), ("check", "--repair"), ("backup", "saved"), select):
+        code, out, err = with_mail(*command)
+        assert (code, out) == (1, "")
+        assert "is its file system not mounted?" in err
+        assert "run: truncate -s 0 " in err
+
+
+def test_check_and_repair_say_the_same_of_a_lost_directory(with_mail: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "directory.db").unlink()
+    text = "directory.db is missing or empty, though there are accounts in"
+    assert text in with_mail("check")[1]
+    for command in (("check", "--repair"), ("backup", "saved")):
+        code, _, err = with_mail(*command)
+        assert code == 1
+        assert text in err
+
+
+def test_check_tells_of_a_whole_restore_that_was_interrupted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / ".restoring").mkdir(parents=True)
+    for command in (("check",), ("check", "--repair"), ("backup", "saved")):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "a backup was being restored" in err
+        assert "repeat it" in err

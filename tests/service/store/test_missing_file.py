@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
+from pillarbox.store.place import UNFINISHED
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.store.restore import restore_accounts, restore_server
 from pillarbox.store.store import Store, remove_account_files
@@ -288,3 +290,66 @@ def test_what_a_restore_put_back_is_noted(stopped: Path, tmp_path: Path) -> None
     assert made.is_missing(account_path(restored / "accounts", LOST))
     with pytest.raises(Refused, match=r"no mail of lost@example\.test: its mail file was missing"):
         list(restore_accounts(tmp_path / "without", manifest, stopped, ["lost@example.test"]))
+
+
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_all_files_gone_is_no_new_server(stopped: Path, is_mount_point: bool) -> None:
+    (stopped / "accounts").rename(stopped / "elsewhere")
+    if is_mount_point:
+        (stopped / "accounts" / "lost+found").mkdir(parents=True)
+    for ask in (
+        lambda: Store(stopped),
+        lambda: list(repair(stopped)),
+        lambda: back_up(Wanted(stopped, []), stopped.parent / "backup"),
+        lambda: _accounts(stopped, 0.0),
+    ):
+        with pytest.raises(Refused, match="is its file system not mounted"):
+            ask()
+    os.truncate(stopped / "lock", 0)  # as the refusal says
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == []
+
+    run(stopped, scenario)
+
+
+def test_what_a_first_run_made_is_noted_at_its_end(tmp_path: Path) -> None:
+    async def nothing(_store: Store) -> None:
+        assert (tmp_path / "lock").stat().st_size == 0
+
+    async def scenario(store: Store) -> None:
+        await deliver(store, 1, account=OTHER)
+
+    run(tmp_path, nothing)
+    run(tmp_path, nothing)  # no account had mail, so nothing can be gone
+    run(tmp_path, scenario)
+    assert (tmp_path / "lock").stat().st_size == 1
+
+
+def test_a_restore_into_a_folder_whose_mail_is_gone_begins_anew(
+    stopped: Path, tmp_path: Path
+) -> None:
+    path = account_path(stopped / "accounts", LOST)
+    remove_account_files(stopped, LOST)
+    manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
+    assert not any(account.file for account in manifest.accounts.values())
+    assert path.parent.exists()
+    for entry in stopped.iterdir():
+        if entry.name != "lock":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    restore_server(tmp_path / "backup", manifest, stopped)
+
+    async def nothing(_store: Store) -> None:
+        pass
+
+    run(stopped, nothing)
+
+
+def test_what_a_killed_restore_left_goes_at_the_next_start(stopped: Path) -> None:
+    (stopped / UNFINISHED / "accounts").mkdir(parents=True)
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == [0]
+
+    run(stopped, scenario)
+    assert not (stopped / UNFINISHED).exists()

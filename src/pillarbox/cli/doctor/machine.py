@@ -18,7 +18,7 @@ from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure
 from pillarbox.core.words import counted
-from pillarbox.store import drop
+from pillarbox.store import drop, made
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
 from pillarbox.store.damage import how_to_mend
@@ -191,6 +191,7 @@ async def check_accounts(case: Case) -> list[Finding]:
 
 
 def _accounts(folder: Path, now: float) -> list[Finding]:
+    made.ensure_not_all_missing(folder)
     directory = Directory(folder / "directory.db", clock=lambda: now)
     try:
         known = {account.id: account.address for account in directory.accounts()}
