@@ -14,7 +14,7 @@ from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store import made
-from pillarbox.store.check import check_store
+from pillarbox.store.check import check_single, check_store
 from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
 from pillarbox.store.repair import Repaired, Unrepaired, repair
@@ -70,6 +70,7 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
     failed: list[Unrepaired] = []
     recorder = Recorder(is_on=config.explain.enabled)
     names = [canonical_address(address) for address in addresses]
+    others: list[str] = []
     for each in repair(config.data_path, names):
         if isinstance(each, Unrepaired):
             failed.append(each)
@@ -82,6 +83,10 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
         tell_trace(config, recorder)
         if not as_json:
             _show(each)
+    for problem in check_single(config.data_path):
+        others.append(problem)
+        if not as_json:
+            click.echo(f"{problem} (--repair makes only mail files anew)")
     if as_json:
         rows = [
             {
@@ -101,10 +106,12 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
         why = [
             {"account": each.address, "problems": each.problems, "why": each.why} for each in failed
         ]
-        told = {"repaired": rows, "failed": why}
+        told = {"repaired": rows, "failed": why, "problems": others}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    elif not done and not failed:
+    elif not done and not failed and not others:
         click.echo("No mail file needs a repair.")
+    if others:
+        raise Refused(f"{counted(len(others), 'problem')} left")
     if failed:
         raise Refused(f"{counted(len(failed), 'mail file')} could not be repaired")
     if any(each.salvaged.lost or each.salvaged.is_uncounted for each in done):

@@ -13,7 +13,7 @@ from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
 
-_TABLES = {"directory.db": "directory", "queue.db": "queue"}
+_SINGLE = ("directory.db", "queue.db")
 
 _RULES: tuple[tuple[str, str], ...] = (
     (
@@ -102,11 +102,10 @@ def check_store(
     data_dir: Path, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[str]:
     """Yields one line for each problem. Read-only; the server may run. `progress` gets (done, all) accounts."""
-    for name in _TABLES:
+    for name in _SINGLE:
         if not (data_dir / name).exists():
             yield _why_missing(data_dir / name)
-        else:
-            yield from _check_file(data_dir / name, name, ())
+    yield from check_single(data_dir)
     if not (data_dir / "directory.db").exists():
         return
     folder = data_dir / "accounts"
@@ -130,6 +129,13 @@ def check_store(
         if path.name not in known:
             yield f"{path.relative_to(data_dir)} belongs to no account"
     yield from _check_journal(data_dir / "journal")
+
+
+def check_single(data_dir: Path) -> Iterator[str]:
+    """The same for those files that are there of which there is one, and that no repair makes anew."""
+    for path in (data_dir / name for name in _SINGLE):
+        for problem in _check_file(path, path.name, ()) if path.exists() else ():
+            yield f"{problem}: {database.how_to_replace(path)}" if "damaged" in problem else problem
 
 
 def _why_missing(path: Path) -> str:

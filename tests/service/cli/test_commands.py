@@ -778,3 +778,20 @@ def test_check_tells_of_a_whole_restore_that_was_interrupted(run: Run, tmp_path:
         assert code == 1
         assert "a backup was being restored" in err
         assert "repeat it" in err
+
+
+def test_a_repair_says_what_it_does_not_mend(with_mail: Run, tmp_path: Path) -> None:
+    queue = tmp_path / "data" / "queue.db"
+    queue.write_bytes(b"not a database" * 100)
+    deed = "stop the server and move queue.db away, with queue.db-wal and queue.db-shm if they are there"
+    code, out, err = with_mail("check", "--repair")
+    assert (code, err) == (1, "pillarbox: 1 problem left\n")
+    assert "queue.db is damaged" in out
+    assert deed in out
+    (problem,) = json.loads(with_mail("check", "--repair", "--json")[1])["problems"]
+    assert deed in problem
+    code, _, err = with_mail("serve")
+    assert code == 1
+    assert deed in err
+    queue.unlink()
+    assert with_mail("check", "--repair")[1] == "No mail file needs a repair.\n"
