@@ -17,6 +17,7 @@ from pillarbox.store import made
 from pillarbox.store.check import check_single, check_store
 from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
+from pillarbox.store.owned import find_denied
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.trace.recorder import Recorder
 
@@ -39,6 +40,8 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         return
     if addresses:
         raise click.UsageError("accounts are named with --repair only")
+    if denied := list(find_denied(config.data_path)):
+        raise Refused("\n".join(denied))  # what else is wrong shows when we may look
     made.ensure_not_all_missing(config.data_path)
     if not (config.data_path / "accounts").is_dir():
         ensure_not_lost(config.data_path / "directory.db")

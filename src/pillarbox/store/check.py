@@ -169,7 +169,7 @@ def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Ite
     try:
         connection = database.open_to_read(path)
     except apsw.Error as error:
-        yield f"{_named(who, path)} {_why(error)}"
+        yield f"{_named(who, path)} {_why(error, path)}"
         return
     broken = False
     try:
@@ -182,7 +182,7 @@ def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Ite
                 yield f"{who}: {line}"
     except apsw.Error as error:
         if not broken:  # else that was told
-            yield f"{_named(who, path)} {_why(error)}"
+            yield f"{_named(who, path)} {_why(error, path)}"
     finally:
         connection.close()
 
@@ -191,10 +191,12 @@ def _named(who: str, path: Path) -> str:
     return who if who.endswith(path.name) else f"{who}: {path.name}"
 
 
-def _why(error: apsw.Error) -> str:
+def _why(error: apsw.Error, path: Path) -> str:
     text = _in_one_line([str(error)])
     if database.is_damage(error):
         return f"is damaged: parts of it cannot be read (SQLite: {text})"
+    if isinstance(error, (apsw.CantOpenError, apsw.PermissionsError, apsw.IOError)):
+        return f"cannot be read: {database.unavailable(error, path).told}"
     return f"cannot be read (SQLite: {text})"
 
 

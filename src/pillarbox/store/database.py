@@ -286,6 +286,8 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
             ensure_writable(folder)
         except Unavailable as failure:
             return f"{path} cannot be used now: {failure.text}"
+    if path.is_dir():
+        return f"{path} is a folder, and should be a file: see what put it there, and move it away"
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
             return f"{name}: {us} may not read and write it; run: chown {us}: {name} && chmod 600 {name}"

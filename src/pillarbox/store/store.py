@@ -25,6 +25,7 @@ from pillarbox.store import (
     made,
     mailboxes,
     maildrop,
+    owned,
     quota,
     reclaim,
     recovery,
@@ -94,6 +95,7 @@ class Store:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
             if place.is_first:
+                owned.ensure_allowed(data_dir)
                 made.ensure_not_all_missing(data_dir)
             folder = data_dir / "accounts"
             journal_folder = data_dir / "journal"

@@ -25,6 +25,7 @@ from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
+from pillarbox.store.owned import find_denied
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1
@@ -191,6 +192,8 @@ async def check_accounts(case: Case) -> list[Finding]:
 
 
 def _accounts(folder: Path, now: float) -> list[Finding]:
+    if denied := list(find_denied(folder)):
+        return [error("accounts", str(folder), *line.split("; ", 1)) for line in denied]
     made.ensure_not_all_missing(folder)
     directory = Directory(folder / "directory.db", clock=lambda: now)
     try:
