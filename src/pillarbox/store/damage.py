@@ -1,12 +1,12 @@
-"""Which mail files were found damaged, for the log: whoever looks after the server must hear of it, and from nothing
-else would where somebody only reads."""
+"""Which mail files were found damaged or missing, and that the disk is full, for the log: whoever looks after the
+server must hear of it, and from nothing else would where somebody only reads."""
 
 import logging
 from collections.abc import Callable
 
 from pillarbox.core.errors import Failure
 from pillarbox.store.database import DAMAGED_CODE, Missing
-from pillarbox.store.lately import Lately
+from pillarbox.store.lately import FullDisk, Lately
 
 TOLD_AGAIN_S = 600.0
 """From one line on an account to its next."""
@@ -24,16 +24,21 @@ def how_to_mend(address: str) -> str:
 class Damage:
     """What one process has told. Used on its event loop."""
 
-    __slots__ = ("_address_of", "_clock", "_told")
+    __slots__ = ("_address_of", "_clock", "_full", "_told")
 
-    def __init__(self, address_of: Callable[[int], str | None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, address_of: Callable[[int], str | None], clock: Callable[[], float], full: FullDisk
+    ) -> None:
         """`address_of` an account; None: there is no such account."""
         self._address_of = address_of
         self._clock = clock
+        self._full = full
         self._told = Lately(TOLD_AGAIN_S)
 
     def tell(self, account: int, error: BaseException) -> bool:
-        """Whether the error is that the account's file is damaged; a line of it, if there was none lately."""
+        """Whether the error is that the account's file is damaged; a line of it, or of a full disk, if there was none
+        lately."""
+        self._full.tell(error)
         if not isinstance(error, Failure) or error.code != DAMAGED_CODE:
             return False
         if self._told.may_tell(account, self._clock()):

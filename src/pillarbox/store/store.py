@@ -38,6 +38,7 @@ from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.damage import Damage
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
+from pillarbox.store.lately import FullDisk
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
 from pillarbox.store.place import ALONE, RESTORING, UNFINISHED, Place, lock_folder
@@ -139,7 +140,7 @@ class Store:
             """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
-            self._damage = Damage(self._address_of, clock)
+            self._damage = Damage(self._address_of, clock, FullDisk(data_dir))
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(

@@ -23,7 +23,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
 from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
-from pillarbox.store.journal import kept_aside
+from pillarbox.store.journal import ALLOCATION_OCTETS, kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
 from pillarbox.store.owned import find_denied
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
@@ -73,6 +73,9 @@ def _disk(folder: Path) -> Finding:
     figures, found = disk_of(folder), os.statvfs(folder)
     shown = f"{figures.free_octets >> 20} MiB of {figures.all_octets >> 20} MiB are free"
     advice = "make room, or move data_dir to a larger disk"
+    if figures.free_octets < ALLOCATION_OCTETS:
+        shown += f"; mail is refused, but for what the journal's last {ALLOCATION_OCTETS >> 20} MiB have room for"
+        return error("disk", str(folder), shown, advice)
     if figures.free_octets < LEAST_FREE_OCTETS:
         return error("disk", str(folder), f"{shown}; mail is refused soon", advice)
     probe(folder)
