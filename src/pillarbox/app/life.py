@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import stat
 
 from pillarbox.app.sockets import Sockets, addresses_of
 from pillarbox.config.schema import Config
@@ -28,6 +29,14 @@ def warn(config: Config, sockets: Sockets | None) -> None:
     if config.security.allow_cleartext_login:
         log.warning(
             "allow_cleartext_login is on: passwords may pass unencrypted; only for a laboratory"
+        )
+    mode = stat.S_IMODE(config.data_path.stat().st_mode) if config.data_path.exists() else 0
+    if mode & 0o077:
+        log.warning(
+            "data_dir: others on this machine may look into %s (%04o); run: chmod 700 %s",
+            config.data_path,
+            mode,
+            config.data_path,
         )
     for address in config.listen.metrics:
         if not ipaddress.ip_address(parse_endpoint(address)[0]).is_loopback:

@@ -21,6 +21,7 @@ from pillarbox.certs.renewal import acme_paths
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.net.tls import server_context
+from pillarbox.store.owned import why_denied
 
 log = logging.getLogger("pillarbox.certs")
 
@@ -222,6 +223,8 @@ def words(error: Exception) -> str:
     """What is wrong with files, in one line."""
     if isinstance(error, ssl.SSLError):  # an OSError, too
         return f"OpenSSL does not take it ({error.reason or error})"
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}: {why_denied(Path(error.filename))}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error)

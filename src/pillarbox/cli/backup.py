@@ -12,6 +12,7 @@ from pillarbox.config.files import files_named_by
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.backup import Wanted, back_up
+from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest
 
@@ -48,10 +49,12 @@ def backup(target: Path, addresses: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(_summary(target, manifest), indent=2, ensure_ascii=False))
     else:
         _show(target, manifest)
-    damaged = [address for address, saved in manifest.accounts.items() if saved.damage]
     lines = [
         f"{address}: the mail file is damaged, and so is its copy; see `pillarbox check --repair`"
-        for address in damaged
+        if saved.file
+        else f"{address}: the mail file is missing, and so is its copy: {how_to_mend(address)}"
+        for address, saved in manifest.accounts.items()
+        if saved.damage
     ]
     problems = _first_few(lines, "damaged mail file")
     problems += _first_few([f"not saved: {line}" for line in manifest.left_out], "file")

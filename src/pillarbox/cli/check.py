@@ -13,9 +13,11 @@ from pillarbox.cli.telling import tell_trace
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
-from pillarbox.store.check import check_store
-from pillarbox.store.directory import canonical_address
+from pillarbox.store import made
+from pillarbox.store.check import check_single, check_store
+from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
+from pillarbox.store.owned import find_denied
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.trace.recorder import Recorder
 
@@ -38,7 +40,11 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         return
     if addresses:
         raise click.UsageError("accounts are named with --repair only")
+    if denied := list(find_denied(config.data_path)):
+        raise Refused("\n".join(denied))  # what else is wrong shows when we may look
+    made.ensure_not_all_missing(config.data_path)
     if not (config.data_path / "accounts").is_dir():
+        ensure_not_lost(config.data_path / "directory.db")
         raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
     problems: list[str] = []
     with Progress(
@@ -67,6 +73,7 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
     failed: list[Unrepaired] = []
     recorder = Recorder(is_on=config.explain.enabled)
     names = [canonical_address(address) for address in addresses]
+    others: list[str] = []
     for each in repair(config.data_path, names):
         if isinstance(each, Unrepaired):
             failed.append(each)
@@ -79,6 +86,10 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
         tell_trace(config, recorder)
         if not as_json:
             _show(each)
+    for problem in check_single(config.data_path):
+        others.append(problem)
+        if not as_json:
+            click.echo(f"{problem} (--repair makes only mail files anew)")
     if as_json:
         rows = [
             {
@@ -98,10 +109,12 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
         why = [
             {"account": each.address, "problems": each.problems, "why": each.why} for each in failed
         ]
-        told = {"repaired": rows, "failed": why}
+        told = {"repaired": rows, "failed": why, "problems": others}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    elif not done and not failed:
+    elif not done and not failed and not others:
         click.echo("No mail file needs a repair.")
+    if others:
+        raise Refused(f"{counted(len(others), 'problem')} left")
     if failed:
         raise Refused(f"{counted(len(failed), 'mail file')} could not be repaired")
     if any(each.salvaged.lost or each.salvaged.is_uncounted for each in done):
@@ -139,4 +152,5 @@ def _show(repaired: Repaired) -> None:
         click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")
     if not (salvaged.lost or salvaged.is_uncounted):
         click.echo(f"{address}: no message is lost.")
-    click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")
+    if repaired.aside is not None:
+        click.echo(f"{address}: the damaged file is kept as {repaired.aside}.")

@@ -66,6 +66,11 @@ def _restore_accounts(
         click.echo(json.dumps({"restored": rows}, indent=2, ensure_ascii=False))
 
 
+def _fate(manifest: Manifest, address: str) -> str:
+    is_there = manifest.accounts[address].file
+    return "is damaged in the backup, too" if is_there else "was missing when the backup was made"
+
+
 def _restore_server(config: Config, source: Path, manifest: Manifest, *, as_json: bool) -> None:
     with show_octets("verifying") as progress:
         damaged = restore_server(source, manifest, config.data_path, progress)
@@ -84,7 +89,7 @@ def _restore_server(config: Config, source: Path, manifest: Manifest, *, as_json
     if damaged:
         raise Refused(
             "\n".join(
-                f"{address}: the file is damaged in the backup, too; see `pillarbox check --repair`"
+                f"{address}: the file {_fate(manifest, address)}; see `pillarbox check --repair {address}`"
                 for address in damaged
             )
         )

@@ -12,7 +12,9 @@ import click
 from pillarbox.cli.common import MOST_STYLED_ROWS, one_line, open_directory, show_many, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
+from pillarbox.store import made
 from pillarbox.store.accounts import account_path
+from pillarbox.store.damage import how_to_mend
 from pillarbox.store.published import query
 
 
@@ -36,7 +38,10 @@ def sql(account: str, statement: str, as_json: bool, as_csv: bool) -> None:
     with open_directory() as directory:
         known = directory.known_account(account)
     path = account_path(read_config().data_path / "accounts", known.id)
+    if made.is_missing(path):
+        raise Refused(f"the mail file of {known.address} is missing: {how_to_mend(known.address)}")
     if not path.exists():
+        made.ensure_not_all_missing(read_config().data_path)
         raise Refused(f"{known.address} has had no mail yet")
     with query(path, statement) as (columns, found):
         is_for_people = not (as_json or as_csv)

@@ -20,7 +20,7 @@ import apsw
 
 from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.core.memory import give_back
-from pillarbox.store import database, mailboxes
+from pillarbox.store import database, made, mailboxes
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.tx import Tx
 
@@ -272,9 +272,12 @@ class Accounts:
         try:
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(made.lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                was_made = made.was_noted(lock)
                 if not path.exists():
+                    if was_made:
+                        raise database.Missing(path)
                     self._create(path, lock)
                 file = AccountFile(account, path, self.vfs, lock)
             except BaseException:
@@ -286,6 +289,8 @@ class Accounts:
             if account in self.unusable:
                 file.filed = self.replay(file, now_s)
             self._prepare(file, now_s)
+            if not was_made:
+                made.note(lock)
         except apsw.Error as error:
             file.close()
             raise database.unavailable(error, path) from error

@@ -24,8 +24,9 @@ import apsw
 
 from pillarbox import __version__
 from pillarbox.core.errors import DiskFull, Failure, Refused, Unavailable
-from pillarbox.store import database, intake, journal, recovery
+from pillarbox.store import database, intake, journal, made, recovery
 from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.manifest import (
     CONFIGURATION,
     DATA,
@@ -38,14 +39,14 @@ from pillarbox.store.manifest import (
     present_schemas,
     write_manifest,
 )
-from pillarbox.store.place import REPLACING
+from pillarbox.store.place import REPLACING, UNFINISHED
 from pillarbox.trace.file import is_trace
-
-UNFINISHED = ".unfinished"
-"""Where a backup is until all of it is on the disk."""
 
 ASIDE = journal.ASIDE
 """In the data folder: account files that a restore or a repair took out of use."""
+
+MISSING = "its mail file was missing"
+"""What the manifest says is wrong with an account then."""
 
 MOST_NAMED = 5
 """Of account files that cannot be read."""
@@ -85,11 +86,13 @@ class Wanted:
 def back_up(wanted: Wanted, target: Path, progress: Progress | None = None) -> Manifest:
     """Write a backup into a new or empty folder, durable on return. Blocks for as long as it takes.
 
-    Raises Refused (the folder has something in it, there is no such account), Unavailable (a full disk). Then nothing
-    of it is left.
+    Raises Refused (the folder has something in it, there is no such account, all mail is gone) or Unavailable (a full
+    disk). Then nothing of it is left.
     """
     if not (wanted.data_dir / "directory.db").exists():
+        ensure_not_lost(wanted.data_dir / "directory.db")
         raise Refused(f"no server has run in {wanted.data_dir} yet: there is nothing to save")
+    made.ensure_not_all_missing(wanted.data_dir)
     if target.absolute().is_relative_to(wanted.data_dir.absolute()):
         raise Refused("a backup within the data folder would be lost with it: name another folder")
     with _folder(target) as folder:
@@ -271,9 +274,11 @@ class _Backup:
             time.sleep(self.wanted.settle_s)
 
     def _copy_account(self, number: int) -> SavedAccount | None:
-        """None: it was removed meanwhile, or never had mail and has none in the journal."""
+        """None: it was removed meanwhile."""
         path = account_path(self.wanted.data_dir / "accounts", number)
         name = path.relative_to(self.wanted.data_dir)
+        if made.is_missing(path):
+            return SavedAccount(number, "", MISSING)
         if not path.exists():
             return SavedAccount(number, "")
         (self.data / name.parent).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import apsw
 
-from pillarbox.core.errors import Failure
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.store import database, journal
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import PIECE_BITS
+from pillarbox.store.damage import how_to_mend
+from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
 
-_TABLES = {"directory.db": "directory", "queue.db": "queue"}
+_SINGLE = ("directory.db", "queue.db")
 
 _RULES: tuple[tuple[str, str], ...] = (
     (
@@ -100,11 +102,10 @@ def check_store(
     data_dir: Path, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[str]:
     """Yields one line for each problem. Read-only; the server may run. `progress` gets (done, all) accounts."""
-    for name in _TABLES:
+    for name in _SINGLE:
         if not (data_dir / name).exists():
-            yield f"{name} is missing in {data_dir}"
-        else:
-            yield from _check_file(data_dir / name, name, ())
+            yield _why_missing(data_dir / name)
+    yield from check_single(data_dir)
     if not (data_dir / "directory.db").exists():
         return
     folder = data_dir / "accounts"
@@ -118,7 +119,7 @@ def check_store(
     for number, (account, address) in enumerate(accounts, 1):
         path = account_path(folder, account)
         if account in missing:
-            yield f"{address}: {path.name} is missing, though the journal has mail for it"
+            yield f"{address}: {path.name} is missing: {how_to_mend(address)}"
         elif path.exists():  # else it never got mail
             yield from check_account(path, address)
         if progress:
@@ -128,6 +129,22 @@ def check_store(
         if path.name not in known:
             yield f"{path.relative_to(data_dir)} belongs to no account"
     yield from _check_journal(data_dir / "journal")
+
+
+def check_single(data_dir: Path) -> Iterator[str]:
+    """The same for those files that are there of which there is one, and that no repair makes anew."""
+    for path in (data_dir / name for name in _SINGLE):
+        for problem in _check_file(path, path.name, ()) if path.exists() else ():
+            yield f"{problem}: {database.how_to_replace(path)}" if "damaged" in problem else problem
+
+
+def _why_missing(path: Path) -> str:
+    if path.stem == "directory":
+        try:
+            ensure_not_lost(path)
+        except Refused as refused:
+            return refused.text
+    return f"{path.name} is missing in {path.parent}"
 
 
 def check_account(path: Path, address: str) -> Iterator[str]:
@@ -152,7 +169,7 @@ def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Ite
     try:
         connection = database.open_to_read(path)
     except apsw.Error as error:
-        yield f"{_named(who, path)} {_why(error)}"
+        yield f"{_named(who, path)} {_why(error, path)}"
         return
     broken = False
     try:
@@ -165,7 +182,7 @@ def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Ite
                 yield f"{who}: {line}"
     except apsw.Error as error:
         if not broken:  # else that was told
-            yield f"{_named(who, path)} {_why(error)}"
+            yield f"{_named(who, path)} {_why(error, path)}"
     finally:
         connection.close()
 
@@ -174,10 +191,12 @@ def _named(who: str, path: Path) -> str:
     return who if who.endswith(path.name) else f"{who}: {path.name}"
 
 
-def _why(error: apsw.Error) -> str:
+def _why(error: apsw.Error, path: Path) -> str:
     text = _in_one_line([str(error)])
     if database.is_damage(error):
         return f"is damaged: parts of it cannot be read (SQLite: {text})"
+    if isinstance(error, (apsw.CantOpenError, apsw.PermissionsError, apsw.IOError)):
+        return f"cannot be read: {database.unavailable(error, path).told}"
     return f"cannot be read (SQLite: {text})"
 
 

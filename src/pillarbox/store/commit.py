@@ -368,6 +368,8 @@ class Committer:
             if needed:
                 self._journal.reserve(needed)
         except Unavailable as failure:
+            for account in {arrival.account for arrival in arrivals}:
+                self._tell_damage(account, failure)
             for file, units in journalled:
                 self._finish(file, fail_all(units, failure))
             for file, group in applied:

@@ -1,31 +1,44 @@
-"""Which mail files were found damaged, for the log: whoever looks after the server must hear of it, and from nothing
-else would where somebody only reads."""
+"""Which mail files were found damaged or missing, and that the disk is full, for the log: whoever looks after the
+server must hear of it, and from nothing else would where somebody only reads."""
 
 import logging
 from collections.abc import Callable
 
 from pillarbox.core.errors import Failure
 from pillarbox.store.database import DAMAGED_CODE, Missing
-from pillarbox.store.lately import Lately
+from pillarbox.store.lately import FullDisk, Lately
 
 TOLD_AGAIN_S = 600.0
 """From one line on an account to its next."""
 log = logging.getLogger("pillarbox.store")
 
 
+def how_to_mend(address: str) -> str:
+    """What to do where an account's file is missing."""
+    return (
+        f"put the file back, or stop the server, then run `pillarbox restore BACKUP {address}`,"
+        f" or without a backup `pillarbox check --repair {address}`, which makes a new one of what the journal has"
+    )
+
+
 class Damage:
     """What one process has told. Used on its event loop."""
 
-    __slots__ = ("_address_of", "_clock", "_told")
+    __slots__ = ("_address_of", "_clock", "_full", "_told")
 
-    def __init__(self, address_of: Callable[[int], str | None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, address_of: Callable[[int], str | None], clock: Callable[[], float], full: FullDisk
+    ) -> None:
         """`address_of` an account; None: there is no such account."""
         self._address_of = address_of
         self._clock = clock
+        self._full = full
         self._told = Lately(TOLD_AGAIN_S)
 
     def tell(self, account: int, error: BaseException) -> bool:
-        """Whether the error is that the account's file is damaged; a line of it, if there was none lately."""
+        """Whether the error is that the account's file is damaged; a line of it, or of a full disk, if there was none
+        lately."""
+        self._full.tell(error)
         if not isinstance(error, Failure) or error.code != DAMAGED_CODE:
             return False
         if self._told.may_tell(account, self._clock()):
@@ -33,13 +46,15 @@ class Damage:
         return True
 
     def _tell(self, account: int, *, is_missing: bool) -> None:
-        address = self._address_of(account) or f"account {account}"
+        known = self._address_of(account)
+        address = known or f"account {account}"
+        if is_missing and known is None:
+            return  # it was just removed
         if is_missing:
             log.error(
-                "the mail file of %s is missing, though the journal has mail for it, which is kept: put the file back,"
-                " or stop the server, then run `pillarbox restore BACKUP %s`",
+                "the mail file of %s is missing; what the journal has for it is kept: %s",
                 address,
-                address,
+                how_to_mend(address),
             )
             return
         log.error(

@@ -32,8 +32,12 @@ _BEFORE = {("account", 6): sort_keys.renew}
 
 DAMAGED_CODE = "CORRUPTION"
 """What clients of a damaged file are told (RFC 5530 §3)."""
-_SINGLE = ("directory", "queue", "logins")
-"""The files that no repair makes anew."""
+_SINGLE = {
+    "directory": "",
+    "queue": "mail that waited in it, for other hosts or for mail files that took none",
+    "logins": "the history of logins",
+}
+"""The files that no repair makes anew, and what goes with one that the server makes anew; "": too much."""
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 _WITHOUT_ROOM = (apsw.CantOpenError, apsw.IOError)
 """What SQLite says, too, where it has no room for the files beside one."""
@@ -41,14 +45,15 @@ _ERRORS_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.Re
 
 
 class Missing(Unavailable):
-    """An account's file is not there, though the account is, and the journal has mail for it. A file is on the disk
-    under its name before anything is taken for it, so it was lost: a new one would hide that, and all that it had."""
+    """An account's file is not there, though the account is, and it was made (`made`), or the journal has mail for it.
+    A file is on the disk under its name before anything is taken for it, so it was lost: a new one would hide that, and
+    all that it had."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
             "the mail file is missing; ask the administrator",
             DAMAGED_CODE,
-            f"{path} is missing, though the journal has mail for it",
+            f"{path} is missing",
         )
 
 
@@ -269,7 +274,7 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
     """What keeps a file from being used, and what to do."""
     if isinstance(cause, _DAMAGED):
         if path.stem in _SINGLE:
-            return f"{path} is damaged; restore it from a backup (SQLite: {cause})"
+            return f"{path} is damaged; {how_to_replace(path)} (SQLite: {cause})"
         return f"{path} is damaged; see: pillarbox check (SQLite: {cause})"
     if isinstance(cause, apsw.BusyError):
         return f"{path} is busy: another program has it for long"
@@ -281,10 +286,23 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
             ensure_writable(folder)
         except Unavailable as failure:
             return f"{path} cannot be used now: {failure.text}"
+    if path.is_dir():
+        return f"{path} is a folder, and should be a file: see what put it there, and move it away"
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
             return f"{name}: {us} may not read and write it; run: chown {us}: {name} && chmod 600 {name}"
     return f"{path} cannot be used now: {cause}"
+
+
+def how_to_replace(path: Path) -> str:
+    """What to do where one of the files is damaged that there is one of."""
+    lost = _SINGLE[path.stem]
+    if not lost:
+        return "restore it from a backup"
+    return (
+        f"stop the server and move {path.name} away, with {path.name}-wal and {path.name}-shm if they are there:"
+        f" it makes a new one, and only {lost} is lost"
+    )
 
 
 def ensure_writable(folder: Path) -> None:

@@ -62,7 +62,8 @@ def canonical_address(address: str) -> str:
         raise Refused(f'"{domain}" is not a domain name') from error
 
 
-def _ensure_not_lost(path: Path) -> None:
+def ensure_not_lost(path: Path) -> None:
+    """Raises Refused where the file is gone and was there, or is not yet restored."""
     is_lost = not path.exists() or database.is_empty(path)
     if is_lost and (path.parent / RESTORING).exists():
         raise Refused(
@@ -72,7 +73,7 @@ def _ensure_not_lost(path: Path) -> None:
     if is_lost and any(path.parent.glob("accounts/*/*.db")):
         raise Refused(
             f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
-            " restore it from a backup, or move that folder away to begin anew"
+            f" restore it from a backup, or move {path.parent} away to begin anew"
         )
 
 
@@ -90,7 +91,7 @@ class Directory:
     def __init__(self, path: Path, *, clock: Callable[[], float], vfs: str | None = None) -> None:
         """Raises Refused where the directory was lost, or not yet restored: a new one would give the mail of its
         accounts to others. Raises Unavailable."""
-        _ensure_not_lost(path)
+        ensure_not_lost(path)
         if database.is_empty(path):
             path.unlink()  # nothing was in it
         self.file = DirectoryFile(path, clock=clock, vfs=vfs)

@@ -14,7 +14,6 @@ What does not check is passed over. Mostly it was being written when the power w
 later record says that it was on the disk, it is damage (`Contents.lost_octets`).
 """
 
-import errno
 import logging
 import os
 import struct
@@ -28,6 +27,7 @@ from zlib import crc32
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.database import sync_folder
+from pillarbox.store.lately import NO_ROOM
 
 SEGMENT_OCTETS = 64 << 20
 """A segment that is this long is followed by a new one."""
@@ -45,7 +45,6 @@ _FIRST_OCTETS = 4096
 
 TOLD_AGAIN_S = 60.0
 """From one line on a journal that cannot be written to the next."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 MOST_PIECES = 1000
 """That one system call writes (Linux: IOV_MAX is 1024)."""
@@ -358,7 +357,7 @@ class Journal:
             raise self._why_not(error) from error
 
     def _why_not(self, error: OSError) -> Unavailable:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             return DiskFull()
         now = time.monotonic()
         if now >= self._told_again:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from pillarbox.store import database, journal
+from pillarbox.store import database, journal, made
 from pillarbox.store.accounts import account_path
 from pillarbox.store.intake import queue_id_of
 
@@ -76,11 +76,12 @@ def _compare(path: Path, account: int, runs: dict[int, dict[int, tuple[int, str]
 
 
 def find_missing(data_dir: Path, accounts: Iterable[int]) -> set[int]:
-    """Those that the journals have mail for and whose file is not there. Blocks as `find_lacking`. Raises OSError."""
+    """Those whose file is not there, though it was made or the journals have mail for it. Blocks as `find_lacking`.
+    Raises OSError."""
     folder = data_dir / "accounts"
     missing = {account for account in accounts if not account_path(folder, account).exists()}
-    named: set[int] = set()
-    for path in journal.segments(data_dir / "journal") if missing else ():
+    named = {each for each in missing if made.is_missing(account_path(folder, each))}
+    for path in journal.segments(data_dir / "journal") if missing - named else ():
         with suppress(FileNotFoundError):  # all of it is in its files by now
             named |= journal.named_by(path).accounts
     # One that was new then, and got its first mail meanwhile, has its file now.

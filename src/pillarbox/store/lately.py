@@ -1,6 +1,20 @@
 """What the log was told lately, so that it is not told the same again and again."""
 
+import errno
+import logging
+import time
 from collections.abc import Hashable
+from pathlib import Path
+
+from pillarbox.core.errors import DiskFull
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk that is full for us."""
+
+TOLD_AGAIN_S = 60.0
+"""From one line on a disk that is full to the next."""
+
+log = logging.getLogger("pillarbox.store")
 
 MOST_KNOWN = 1000
 """Things that were told; of more, nothing is said before the time of others is over."""
@@ -26,3 +40,25 @@ class Lately:
                 return False
         self._until[thing] = now + self._pause_s
         return True
+
+
+class FullDisk:
+    """Tells the log of a disk that is full, once a minute."""
+
+    __slots__ = ("_folder", "_told")
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is on it."""
+        self._folder = folder
+        self._told = Lately(TOLD_AGAIN_S)
+
+    def tell(self, error: BaseException) -> bool:
+        """Whether that is what an error says; a line of it, if there was none lately."""
+        is_full = isinstance(error, DiskFull) or getattr(error, "errno", None) in NO_ROOM
+        if is_full and self._told.may_tell(self._folder, time.monotonic()):
+            log.warning(
+                "the disk is full, so mail is refused or waits: make room where %s is,"
+                " or move data_dir to a larger one",
+                self._folder,
+            )
+        return is_full

@@ -16,6 +16,9 @@ from pillarbox.core.errors import Refused
 RESTORING = ".restoring"
 """While it is in a data folder without a directory, all else there comes from a whole restore that was interrupted."""
 
+UNFINISHED = ".unfinished"
+"""Where files are made ready: of a backup, in its own folder; of single accounts, in the data folder."""
+
 
 REPLACING = ".replacing"
 """In a data folder: files that take the place of those of accounts (`replacing`)."""

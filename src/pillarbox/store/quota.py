@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 
 from pillarbox.core.errors import Refused
-from pillarbox.store import database
+from pillarbox.store import database, made
 from pillarbox.store.directory_file import DirectoryFile
 from pillarbox.store.tx import Tx
 
@@ -154,6 +154,7 @@ def told_warning(tx: Tx) -> int:
 
 def read_usage(path: Path) -> Usage:
     """Of an account's file, from another process; nothing where there is none yet. Raises Unavailable. Blocks."""
+    made.ensure_not_missing(path)
     if not path.exists():
         return Usage(0, 0)
     connection = database.connect(path)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, mailboxes, replacing, salvage
+from pillarbox.store import database, made, mailboxes, replacing, salvage
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_account
-from pillarbox.store.directory import Account, Directory
+from pillarbox.store.damage import how_to_mend
+from pillarbox.store.directory import Account, Directory, ensure_not_lost
 from pillarbox.store.journaled import read_journals
 from pillarbox.store.lacking import find_missing
 from pillarbox.store.mending import Salvaged
@@ -56,10 +57,13 @@ class Unrepaired:
 
 def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired | Unrepaired]:
     """Make the files of accounts anew that are not in order, one after the other; of all accounts, if none is named.
-    An account that is named and has mail in the journal, but no file, gets one. One that fails keeps no other from it.
+    One that is missing is made of what the journals have, where its account is named. One that fails keeps no other
+    from it.
     Blocks. Raises Refused (a server runs), Unavailable."""
     if not (data_dir / "directory.db").exists():
+        ensure_not_lost(data_dir / "directory.db")
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
+    made.ensure_not_all_missing(data_dir)
     with locked(data_dir):
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
@@ -68,20 +72,24 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
                 directory.known_account(address) for address in addresses
             ] or directory.accounts()
             for account in known:
-                if problems := _problems(data_dir, account, is_named=bool(addresses)):
+                problems, is_missing = _problems(data_dir, account)
+                # A disk that is not mounted looks the same: nobody who did not say so wants new files then.
+                if is_missing and not addresses:
+                    yield Unrepaired(account.address, problems, how_to_mend(account.address))
+                elif problems:
                     yield _try(data_dir, account.id, account.address, problems, directory)
         finally:
             directory.close()
 
 
-def _problems(data_dir: Path, account: Account, *, is_named: bool) -> list[str]:
+def _problems(data_dir: Path, account: Account) -> tuple[list[str], bool]:
+    """What is wrong with a file, and whether it is that there is none."""
     path = account_path(data_dir / "accounts", account.id)
     if path.exists():
-        return list(check_account(path, account.address))
-    # A disk that is not mounted looks the same: nobody who did not say so wants new files then.
-    if is_named and find_missing(data_dir, [account.id]):
-        return [f"{account.address}: {path.name} is missing, though the journal has mail for it"]
-    return []
+        return list(check_account(path, account.address)), False
+    if find_missing(data_dir, [account.id]):
+        return [f"{account.address}: {path.name} is missing"], True
+    return [], False
 
 
 def _try(

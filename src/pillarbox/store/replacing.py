@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pillarbox.store import database, search_index
+from pillarbox.store import database, made, search_index
 from pillarbox.store.accounts import account_path
 from pillarbox.store.directory import Directory
 from pillarbox.store.place import REPLACING, own
@@ -43,6 +43,7 @@ def finish(data_dir: Path, directory: Directory) -> None:
         for name in (f"{target}-wal", f"{target}-shm"):
             Path(name).unlink(missing_ok=True)
         path.replace(target)
+        own(made.note_at(target), data_dir)
         database.sync_folder(target.parent)
     shutil.rmtree(folder)
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
-from pillarbox.store import database, recovery, replacing
+from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
-from pillarbox.store.backup import ASIDE, UNFINISHED
+from pillarbox.store.backup import ASIDE
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
-from pillarbox.store.place import RESTORING, lock_folder, own
+from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
 
 
@@ -55,6 +55,7 @@ def restore_server(
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data_dir), staging(data_dir, "nothing was restored", RESTORING) as folder:
+        os.truncate(data_dir / "lock", 0)  # what was noted is of mail that is not here (`made`)
         for entry in set(data_dir.iterdir()) - {data_dir / "lock", folder}:
             _remove(entry)
         for name in manifest.files:
@@ -79,6 +80,8 @@ def restore_server(
                     now_s=int(time.time()),
                     grantees=None,
                 )
+            if saved.file or saved.damage:  # also of one that was missing
+                made.note_at(_with_folder(account_path(folder / "accounts", saved.id)))
         _own_and_sync(folder, data_dir)
         # Without the directory a server has no accounts: it comes last.
         for entry in sorted(folder.iterdir(), key=lambda path: path.name == "directory.db"):
@@ -140,10 +143,11 @@ def _usable(manifest: Manifest, address: str) -> SavedAccount:
     saved = manifest.accounts.get(address)
     if saved is None:
         raise Refused(f"the backup has no account {address}")
+    if not saved.file:
+        why = f": {saved.damage}" if saved.damage else ""
+        raise Refused(f"the backup has no mail of {address}{why}")
     if saved.damage:
         raise Refused(f"the file of {address} is damaged in the backup, too: {saved.damage}")
-    if not saved.file:
-        raise Refused(f"the backup has no mail of {address}")
     return saved
 
 
@@ -277,9 +281,14 @@ def staging(data_dir: Path, outcome: str, name: str = UNFINISHED) -> Iterator[Pa
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _with_folder(path: Path) -> Path:
+    """The same, once its folder is there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    shutil.copyfile(source, _with_folder(target))
     target.chmod(0o600)
 
 
@@ -292,9 +301,6 @@ def _own_and_sync(path: Path, data_dir: Path) -> None:
     for parent, _folders, names in os.walk(path):
         for name in names:
             file = Path(parent) / name
-            if file.suffix == ".lock":
-                file.unlink()
-                continue
             own(file, data_dir)
             database.sync_file(file)
         Path(parent).chmod(0o700)

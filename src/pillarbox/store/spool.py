@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from pillarbox.store.lately import FullDisk
+
 SMALL_OCTETS = 64 * 1024
 LARGE_OCTETS = 1 << 20
 TOTAL_OCTETS = 128 << 20
@@ -27,6 +29,8 @@ class SpoolRoom:
         self.folder = folder
         self.most_octets = most_octets
         self.used = 0
+        self.full = FullDisk(folder)
+        """For those who cannot write there."""
 
 
 HEAD_OCTETS = 32 << 10
@@ -65,7 +69,11 @@ class Spool:
     async def flush(self) -> None:
         """Write out what is not for memory; also due before `octets`. Raises OSError when the disk is full."""
         if self._on_disk and self._held:
-            await asyncio.to_thread(self._write_out)
+            try:
+                await asyncio.to_thread(self._write_out)
+            except OSError as error:
+                self._room.full.tell(error)
+                raise
             self._drop_memory()
 
     def _write_out(self) -> None:

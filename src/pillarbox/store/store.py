@@ -22,8 +22,10 @@ from pillarbox.store import (
     database,
     journal,
     keywords,
+    made,
     mailboxes,
     maildrop,
+    owned,
     quota,
     reclaim,
     recovery,
@@ -37,9 +39,10 @@ from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
 from pillarbox.store.damage import Damage
 from pillarbox.store.directory import Directory, set_share
 from pillarbox.store.journal import Framed, Journal, JournalFiles, RealFiles, format_record
+from pillarbox.store.lately import FullDisk
 from pillarbox.store.notify import Listener, Notifier, Relay
 from pillarbox.store.pending import Pending
-from pillarbox.store.place import ALONE, RESTORING, Place, lock_folder
+from pillarbox.store.place import ALONE, RESTORING, UNFINISHED, Place, lock_folder
 from pillarbox.store.quota import Usage
 from pillarbox.store.read_ahead import ReadAhead
 from pillarbox.store.retirement import Left
@@ -93,9 +96,13 @@ class Store:
         try:
             self.directory = Directory(data_dir / "directory.db", clock=clock, vfs=vfs)
             self.pending = Pending(data_dir / "queue.db", clock=clock, vfs=vfs)
+            if place.is_first:
+                owned.ensure_allowed(data_dir)
+                made.ensure_not_all_missing(data_dir)
             folder = data_dir / "accounts"
             journal_folder = data_dir / "journal"
             _make_folders(folder, journal_folder)
+            made.note_all(data_dir, self._lock)
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
@@ -103,8 +110,10 @@ class Store:
             self.left = [journal_folder / name for name in place.left]
             """The segments that stay for them."""
             if place.is_first:
-                # A restore that came to its end, and was killed then: another one must not take it for half done.
-                shutil.rmtree(data_dir / RESTORING, ignore_errors=True)
+                # Of a whole restore that came to its end, and was killed then: another one must not take it for half
+                # done; of one of single accounts, or a repair, that was killed. None runs: we have the lock.
+                for name in (RESTORING, UNFINISHED):
+                    shutil.rmtree(data_dir / name, ignore_errors=True)
                 replacing.finish(data_dir, self.directory)
                 generation, replayed = _recover(
                     folder, journal_folder, self.directory, int(clock()), vfs
@@ -133,7 +142,7 @@ class Store:
             """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
-            self._damage = Damage(self._address_of, clock)
+            self._damage = Damage(self._address_of, clock, FullDisk(data_dir))
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(
@@ -177,6 +186,7 @@ class Store:
         self._accounts.close()
         self.pending.close()
         self.directory.close()
+        made.note_all(self.data_dir, self._lock)
         os.close(self._lock)
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
@@ -525,8 +535,9 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     folder = data_dir / "accounts"
     path = account_path(folder, account)
     search_index.remove(path)
-    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
-    for name in (path, *others, maildrop.lock_path(folder, account)):
+    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), maildrop.lock_path(folder, account))
+    # The lock file first, or the file would seem to be missing (`made`).
+    for name in (made.lock_path(path), path, *others):
         name.unlink(missing_ok=True)
 
 

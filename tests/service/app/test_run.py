@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.app.life import FATAL
+from pillarbox.app.life import FATAL, warn
 from pillarbox.app.run import run
 from pillarbox.app.server import Server
 from pillarbox.config.schema import Config, Listen
@@ -58,3 +58,15 @@ def test_a_server_that_cannot_start_leaves_nothing_open(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert run(good, announce) == 0
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o700, False), (0o777, True), (0o750, True)])
+def test_a_data_folder_that_others_may_look_into_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, is_told: bool
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(mode)
+    warn(Config("mail.example.test", str(folder), listen=Listen(pop3=["127.0.0.1:0"])), None)
+    told = f"may look into {folder} ({mode:04o}); run: chmod 700 {folder}" in caplog.text
+    assert told == is_told

@@ -21,6 +21,7 @@ from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
 from pillarbox.config.schema import Config
 from pillarbox.core.dates import pack_date
+from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.store import Store
@@ -751,3 +752,81 @@ def damage_root(path: Path, table: str) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(os.urandom(4096))
+
+
+def test_a_lost_mail_file_is_told_by_every_command_that_wants_it(
+    with_mail: Run, tmp_path: Path
+) -> None:
+    account_path(tmp_path / "data" / "accounts", 1).unlink()
+    deed = "then run `pillarbox restore BACKUP alice@example.org`"
+    code, out, err = with_mail("sql", "alice@example.org", "SELECT uid FROM messages")
+    assert (code, out) == (1, "")
+    assert "the mail file of alice@example.org is missing: put the file back, or stop" in err
+    assert deed in err
+    code, out, _ = with_mail("check")
+    assert code == 1
+    assert deed in out
+    for name, which in (("one", ("--account", "alice@example.org")), ("all", ())):
+        code, _, err = with_mail("backup", name, *which)
+        assert code == 1
+        assert "alice@example.org: the mail file is missing, and so is its copy: put the" in err
+        assert deed in err
+    code, _, err = with_mail("account", "quota", "alice@example.org")
+    assert code == 1
+    assert "00000001.db is missing" in err
+    code, out, err = with_mail("check", "--repair")
+    assert (code, err) == (1, "pillarbox: 1 mail file could not be repaired\n")
+    assert "alice@example.org: not repaired: put the file back" in out
+    code, out, _ = with_mail("check", "--repair", "alice@example.org")
+    assert code == 1  # what was in it is lost
+    assert "nobody knows how many messages are lost" in out
+    assert "kept as" not in out
+    assert with_mail("check")[0] == 0
+
+
+def test_where_all_mail_files_are_gone_no_command_says_that_nothing_is_wrong(
+    with_mail: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "accounts").rename(tmp_path / "elsewhere")
+    select = ("sql", "alice@example.org", "SELECT uid FROM messages")
+    for command in (("check",), ("check", "--repair"), ("backup", "saved"), select):
+        code, out, err = with_mail(*command)
+        assert (code, out) == (1, "")
+        assert "is its file system not mounted?" in err
+        assert "run: truncate -s 0 " in err
+
+
+def test_check_and_repair_say_the_same_of_a_lost_directory(with_mail: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "directory.db").unlink()
+    text = "directory.db is missing or empty, though there are accounts in"
+    assert text in with_mail("check")[1]
+    for command in (("check", "--repair"), ("backup", "saved")):
+        code, _, err = with_mail(*command)
+        assert code == 1
+        assert text in err
+
+
+def test_check_tells_of_a_whole_restore_that_was_interrupted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / ".restoring").mkdir(parents=True)
+    for command in (("check",), ("check", "--repair"), ("backup", "saved")):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "a backup was being restored" in err
+        assert "repeat it" in err
+
+
+def test_a_repair_says_what_it_does_not_mend(with_mail: Run, tmp_path: Path) -> None:
+    queue = tmp_path / "data" / "queue.db"
+    queue.write_bytes(b"not a database" * 100)
+    deed = "stop the server and move queue.db away, with queue.db-wal and queue.db-shm if they are there"
+    code, out, err = with_mail("check", "--repair")
+    assert (code, err) == (1, "pillarbox: 1 problem left\n")
+    assert "queue.db is damaged" in out
+    assert deed in out
+    (problem,) = json.loads(with_mail("check", "--repair", "--json")[1])["problems"]
+    assert deed in problem
+    code, _, err = with_mail("serve")
+    assert code == 1
+    assert deed in err
+    queue.unlink()
+    assert with_mail("check", "--repair")[1] == "No mail file needs a repair.\n"

@@ -679,16 +679,25 @@ def test_old_mail_in_the_queue_is_told(
 
 
 @pytest.mark.parametrize(
-    ("free", "level"), [(1 << 20, "error"), (100 << 20, "warning"), (900 << 20, "ok")]
+    ("free", "level", "words"),
+    [
+        (0, "error", "; mail is refused, but for what"),
+        (1 << 20, "error", "; mail is refused, but for what"),
+        (10 << 20, "error", "; mail is refused soon"),
+        (100 << 20, "warning", "are free"),
+        (900 << 20, "ok", "are free"),
+    ],
 )
 def test_a_full_disk_is_told(
-    net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+    net: SmallDns, run: Run, monkeypatch: pytest.MonkeyPatch, free: int, level: str, words: str
 ) -> None:
     figures = machine.disk_of(Path("."))
     monkeypatch.setattr(machine, "disk_of", lambda _: type(figures)(free, 2000 << 20))
     configure(net, "data", {"imaps": free_port()})
     run("domain", "add", "example.test")
-    assert of(findings(run("doctor", "--json")[1]), "disk")[0][0] == level
+    found = of(findings(run("doctor", "--json")[1]), "disk")[0]
+    assert found[0] == level
+    assert words in found[1]
 
 
 def test_a_disk_that_takes_nothing_is_told(

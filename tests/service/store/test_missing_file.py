@@ -1,7 +1,8 @@
-"""An account's file that is gone, though the journal has mail for it: no new one takes its place, the mail stays."""
+"""An account's file that is gone, though it was made or the journal has mail for it: no new one takes its place."""
 
 import asyncio
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,14 +11,16 @@ from test_intake import deliver, in_file, killed, subjects
 from test_store import item, run
 
 from pillarbox.cli.doctor.machine import _accounts
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import accounts as account_files
-from pillarbox.store import database, journal, retirement
+from pillarbox.store import database, journal, made, retirement
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
-from pillarbox.store.repair import Repaired, repair
+from pillarbox.store.place import UNFINISHED
+from pillarbox.store.repair import Repaired, Unrepaired, repair
+from pillarbox.store.restore import restore_accounts, restore_server
 from pillarbox.store.store import Store, remove_account_files
 
 LOST, OTHER = 1, 2
@@ -88,10 +91,8 @@ def test_the_mail_stays_until_the_file_is_back(
     assert caplog.text.count("the mail file of lost@example.test is missing") == 1
     assert not account_path(folder / "accounts", LOST).exists()
     assert len(journal.segments(folder / "journal")) == 1
-    lines = [line for line in check_store(folder) if "is missing" in line]
-    assert lines == [
-        "lost@example.test: 00000001.db is missing, though the journal has mail for it"
-    ]
+    (line,) = [line for line in check_store(folder) if "is missing" in line]
+    assert line.startswith("lost@example.test: 00000001.db is missing: put the file back, or stop")
     (finding,) = _accounts(folder, 0.0)
     assert (finding.level, finding.subject) == ("error", "lost@example.test")
     assert "pillarbox restore BACKUP lost@example.test" in finding.advice
@@ -168,13 +169,13 @@ def test_a_segment_of_this_process_stays_while_a_file_is_missing(
 
 def test_who_has_no_backup_gets_a_new_file_from_the_journal(folder: Path, tmp_path: Path) -> None:
     take_away(folder, tmp_path / "elsewhere")
-    assert list(repair(folder)) == []  # the disk of all files may only not be there
+    (undone,) = repair(folder)  # the disk of all files may only not be there
+    assert isinstance(undone, Unrepaired)
+    assert "or without a backup `pillarbox check --repair lost@example.test`" in undone.why
     (done,) = repair(folder, ["lost@example.test"])
     assert isinstance(done, Repaired)
     assert done.aside is None
-    assert done.problems == [
-        "lost@example.test: 00000001.db is missing, though the journal has mail for it"
-    ]
+    assert done.problems == ["lost@example.test: 00000001.db is missing"]
 
     async def after(store: Store) -> None:
         await store.put_left()
@@ -183,3 +184,172 @@ def test_who_has_no_backup_gets_a_new_file_from_the_journal(folder: Path, tmp_pa
 
     run(folder, after)
     assert list(check_store(folder)) == []
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """As a clean stop leaves it: an account that has a message, and one that never had any."""
+
+    async def scenario(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        for number, name in ((LOST, "lost"), (OTHER, "other")):
+            assert store.directory.add_account(f"{name}@example.test", "", "").id == number
+        await store.append(LOST, item(0))
+
+    run(tmp_path / "data", scenario)
+    return tmp_path / "data"
+
+
+def test_a_file_that_was_lost_after_a_clean_stop_is_not_made_anew(
+    stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = take_away(stopped, tmp_path / "elsewhere")
+    assert journal.segments(stopped / "journal") == []
+
+    async def without(store: Store) -> None:
+        with pytest.raises(Unavailable, match="the mail file is missing"):
+            await subjects(store, LOST)
+        with pytest.raises(Unavailable, match="the mail file is missing"):
+            await store.deliver(LOST, item(1))
+        await deliver(store, 1, account=OTHER)  # that never had a file gets one
+
+    run(stopped, without)
+    assert caplog.text.count("the mail file of lost@example.test is missing") == 1
+    (line,) = check_store(stopped)
+    assert line.startswith("lost@example.test: 00000001.db is missing: put the file back, or stop")
+    (finding,) = _accounts(stopped, 0.0)
+    assert (finding.level, finding.subject) == ("error", "lost@example.test")
+    for place, other in moved:
+        other.rename(place)
+
+    async def again(store: Store) -> None:
+        assert await subjects(store, LOST) == [0]
+
+    run(stopped, again)
+    assert list(check_store(stopped)) == []
+
+
+def test_a_crash_before_a_file_was_made_leaves_nothing_that_is_missing(stopped: Path) -> None:
+    path = account_path(stopped / "accounts", OTHER)
+    path.parent.mkdir(exist_ok=True)
+    made.lock_path(path).touch()  # all that the crash left
+    assert list(check_store(stopped)) == []
+
+    async def scenario(store: Store) -> None:
+        await deliver(store, 1, account=OTHER)
+        assert await subjects(store, OTHER) == [1]
+
+    run(stopped, scenario)
+    path.unlink()
+    assert made.is_missing(path)
+
+
+def test_an_older_account_is_noted_when_its_file_is_opened(stopped: Path) -> None:
+    path = account_path(stopped / "accounts", LOST)
+    os.truncate(made.lock_path(path), 0)
+    run(stopped, lambda store: subjects(store, LOST))
+    assert made.lock_path(path).stat().st_size == 1
+    assert made.lock_path(path).stat().st_blocks == 0
+
+
+def test_an_account_that_was_removed_is_not_missing(stopped: Path) -> None:
+    remove_account_files(stopped, LOST)
+    assert not made.is_missing(account_path(stopped / "accounts", LOST))
+    assert list(account_path(stopped / "accounts", LOST).parent.iterdir()) == []
+
+
+def test_a_new_file_takes_the_place_of_one_that_nobody_has(stopped: Path, tmp_path: Path) -> None:
+    take_away(stopped, tmp_path / "elsewhere")
+    assert [type(each) for each in repair(stopped)] == [Unrepaired]
+    (done,) = repair(stopped, ["lost@example.test"])
+    assert isinstance(done, Repaired)
+    assert done.salvaged.is_uncounted
+
+    async def after(store: Store) -> None:
+        assert await subjects(store, LOST) == []
+        await deliver(store, 7, account=LOST)
+        assert await subjects(store, LOST) == [7]
+
+    run(stopped, after)
+    assert list(check_store(stopped)) == []
+
+
+def test_what_a_restore_put_back_is_noted(stopped: Path, tmp_path: Path) -> None:
+    """Of one account, and of a whole server, where one that was missing still is."""
+    manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
+    path = account_path(stopped / "accounts", LOST)
+    path.unlink()
+    made.lock_path(path).unlink()
+    list(restore_accounts(tmp_path / "backup", manifest, stopped, ["lost@example.test"]))
+    assert made.lock_path(path).stat().st_size == 1
+    path.unlink()
+    manifest = back_up(Wanted(stopped, []), tmp_path / "without")
+    assert manifest.accounts["lost@example.test"].damage == "its mail file was missing"
+    restored = tmp_path / "restored"
+    assert restore_server(tmp_path / "without", manifest, restored) == ["lost@example.test"]
+    assert made.is_missing(account_path(restored / "accounts", LOST))
+    with pytest.raises(Refused, match=r"no mail of lost@example\.test: its mail file was missing"):
+        list(restore_accounts(tmp_path / "without", manifest, stopped, ["lost@example.test"]))
+
+
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_all_files_gone_is_no_new_server(stopped: Path, is_mount_point: bool) -> None:
+    (stopped / "accounts").rename(stopped / "elsewhere")
+    if is_mount_point:
+        (stopped / "accounts" / "lost+found").mkdir(parents=True)
+    for ask in (
+        lambda: Store(stopped),
+        lambda: list(repair(stopped)),
+        lambda: back_up(Wanted(stopped, []), stopped.parent / "backup"),
+        lambda: _accounts(stopped, 0.0),
+    ):
+        with pytest.raises(Refused, match="is its file system not mounted"):
+            ask()
+    os.truncate(stopped / "lock", 0)  # as the refusal says
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == []
+
+    run(stopped, scenario)
+
+
+def test_what_a_first_run_made_is_noted_at_its_end(tmp_path: Path) -> None:
+    async def nothing(_store: Store) -> None:
+        assert (tmp_path / "lock").stat().st_size == 0
+
+    async def scenario(store: Store) -> None:
+        await deliver(store, 1, account=OTHER)
+
+    run(tmp_path, nothing)
+    run(tmp_path, nothing)  # no account had mail, so nothing can be gone
+    run(tmp_path, scenario)
+    assert (tmp_path / "lock").stat().st_size == 1
+
+
+def test_a_restore_into_a_folder_whose_mail_is_gone_begins_anew(
+    stopped: Path, tmp_path: Path
+) -> None:
+    path = account_path(stopped / "accounts", LOST)
+    remove_account_files(stopped, LOST)
+    manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
+    assert not any(account.file for account in manifest.accounts.values())
+    assert path.parent.exists()
+    for entry in stopped.iterdir():
+        if entry.name != "lock":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    restore_server(tmp_path / "backup", manifest, stopped)
+
+    async def nothing(_store: Store) -> None:
+        pass
+
+    run(stopped, nothing)
+
+
+def test_what_a_killed_restore_left_goes_at_the_next_start(stopped: Path) -> None:
+    (stopped / UNFINISHED / "accounts").mkdir(parents=True)
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == [0]
+
+    run(stopped, scenario)
+    assert not (stopped / UNFINISHED).exists()

@@ -1,6 +1,7 @@
 """Spools: in memory while they are small, then on the disk, and gone when they are closed."""
 
 import asyncio
+import errno
 import os
 import tracemalloc
 from pathlib import Path
@@ -75,3 +76,26 @@ def test_a_full_disk_is_told_where_it_is_met(tmp_path: Path) -> None:
         spool.close()
 
     asyncio.run(scenario())
+
+
+def test_a_full_disk_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_spool: Spool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Spool, "_write_out", full)
+
+    async def scenario() -> None:
+        room = SpoolRoom(tmp_path)
+        for _ in range(2):
+            spool = Spool(room)
+            assert spool.write(b"x" * 2_000_000)
+            with pytest.raises(OSError, match="No space left"):
+                await spool.flush()
+            spool.close()
+
+    asyncio.run(scenario())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"make room where {tmp_path} is" in record.getMessage()

@@ -1,6 +1,7 @@
 """The store's promises to sessions: appends, flags, copies, expunges, and what happens when the disk fails."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import random
@@ -35,6 +36,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.flags import change_flags
+from pillarbox.store.journal import Journal
 from pillarbox.store.store import Store
 
 NOW = 1_790_000_000
@@ -566,7 +568,7 @@ def test_the_log_names_a_damaged_file_and_its_cure_once_in_a_while(
 
 def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    told = damage.Damage(lambda _account: None, lambda: now)
+    told = damage.Damage(lambda _account: None, lambda: now, lately.FullDisk(Path("data")))
     failure = Unavailable("damaged", database.DAMAGED_CODE)
     told.tell(7, Unavailable("busy", "UNAVAILABLE"))
     assert not caplog.records
@@ -578,6 +580,40 @@ def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixt
     told.tell(lately.MOST_KNOWN + 1, failure)
     assert len(caplog.records) == lately.MOST_KNOWN + 1
     assert "the mail file of account 1001 is damaged" in caplog.text
+
+
+def test_a_full_disk_is_told_once_whoever_meets_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(store: Store) -> None:
+        await store.append(1, item(0))
+
+        def full(_journal: Journal, _octets: int) -> None:
+            raise DiskFull
+
+        monkeypatch.setattr(Journal, "reserve", full)
+        for _ in range(2):
+            with pytest.raises(DiskFull):
+                await store.append(1, item(1))
+            with pytest.raises(DiskFull):
+                await store.deliver(1, item(2))
+
+    run(tmp_path, scenario)
+    (line,) = [record for record in caplog.records if "the disk is full" in record.getMessage()]
+    assert line.levelname == "WARNING"
+    assert line.getMessage().endswith(
+        f"make room where {tmp_path} is, or move data_dir to a larger one"
+    )
+
+
+def test_a_full_disk_is_told_by_who_writes_a_message_that_comes_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = lately.FullDisk(tmp_path)
+    assert full.tell(OSError(errno.ENOSPC, "No space left on device"))
+    assert full.tell(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert not full.tell(OSError(errno.EACCES, "Permission denied"))
+    assert len(caplog.records) == 1
 
 
 def test_a_damaged_file_stops_its_account_alone(tmp_path: Path) -> None:

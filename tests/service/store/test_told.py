@@ -10,6 +10,7 @@ from pillarbox.store import database
 from pillarbox.store.accounts import account_path
 from pillarbox.store.directory import Directory
 from pillarbox.store.lacking import find_unusable
+from pillarbox.store.published import query
 
 
 def read_all(path: Path) -> None:
@@ -74,3 +75,12 @@ def test_files_that_cannot_be_opened_are_found_with_the_reason(
     monkeypatch.setattr(database, "open_to_read", refuse)
     found = dict(find_unusable(tmp_path, (1,)))
     assert str(account_path(tmp_path / "accounts", 1)) in found[1]
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "1.db"
+    path.mkdir()
+    with pytest.raises(Unavailable) as failure, query(path, "SELECT uid FROM messages"):
+        pass
+    assert "1.db is a folder, and should be a file" in failure.value.told
+    assert "chmod" not in failure.value.told

@@ -18,12 +18,14 @@ from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure
 from pillarbox.core.words import counted
-from pillarbox.store import drop
+from pillarbox.store import drop, made
 from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import find_damage
+from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
-from pillarbox.store.journal import kept_aside
+from pillarbox.store.journal import ALLOCATION_OCTETS, kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
+from pillarbox.store.owned import find_denied
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1
@@ -88,6 +90,9 @@ def _disk(folder: Path) -> Finding:
     figures, found = disk_of(folder), os.statvfs(folder)
     shown = f"{figures.free_octets >> 20} MiB of {figures.all_octets >> 20} MiB are free"
     advice = "make room, or move data_dir to a larger disk"
+    if figures.free_octets < ALLOCATION_OCTETS:
+        shown += f"; mail is refused, but for what the journal's last {ALLOCATION_OCTETS >> 20} MiB have room for"
+        return error("disk", str(folder), shown, advice)
     if figures.free_octets < LEAST_FREE_OCTETS:
         return error("disk", str(folder), f"{shown}; mail is refused soon", advice)
     probe(folder)
@@ -207,6 +212,9 @@ async def check_accounts(case: Case) -> list[Finding]:
 
 
 def _accounts(folder: Path, now: float) -> list[Finding]:
+    if denied := list(find_denied(folder)):
+        return [error("accounts", str(folder), *line.split("; ", 1)) for line in denied]
+    made.ensure_not_all_missing(folder)
     directory = Directory(folder / "directory.db", clock=lambda: now)
     try:
         known = {account.id: account.address for account in directory.accounts()}
@@ -228,9 +236,8 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         error(
             "accounts",
             known[account],
-            "its mail file is missing, though the journal has mail for it",
-            "put the file back, or stop the server, then run: pillarbox restore BACKUP"
-            f" {known[account]}; without a backup: pillarbox check --repair {known[account]}",
+            "its mail file is missing",
+            how_to_mend(known[account]),
         )
         for account in sorted(find_missing(folder, known))
     ]
