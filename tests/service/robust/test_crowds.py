@@ -92,8 +92,9 @@ def test_5000_idle_connections_stay_under_250_mib_and_10000_keep_nobody_out(
         smtp.close()
         most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2)
         idle += await hold(server, IDLE, most + 50)
-        refused = [await reader.readline() for reader, _ in idle[-20:]]
-        assert all(line.startswith((b"421 ", b"* BYE ", b"-ERR ")) for line in refused), refused
+        if loop.time() - began < GRACE_S:  # else the first ones went, and these have their places
+            refused = [await reader.readline() for reader, _ in idle[-20:]]
+            assert all(line.startswith((b"421 ", b"* BYE ", b"-ERR ")) for line in refused), refused
         await asyncio.sleep(max(0.0, began + GRACE_S + 1 - loop.time()))
         for _ in range(3):
             smtp = await Smtp.connect(server.smtp)
