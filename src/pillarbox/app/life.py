@@ -7,7 +7,7 @@ import stat
 
 from pillarbox.app.sockets import Sockets, addresses_of
 from pillarbox.config.schema import Config
-from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.endpoint import format_endpoint, parse_endpoint
 
 STOPPED, FATAL = 0, 1
 """Exit codes."""
@@ -19,8 +19,7 @@ def announce(sockets: Sockets) -> None:
     """It runs."""
     for service, addresses in addresses_of(sockets).items():
         for host, port in addresses:
-            shown = f"[{host}]" if ":" in host else host
-            log.info("%s listens on %s:%d", service, shown, port)
+            log.info("%s listens on %s", service, format_endpoint(host, port))
     log.info("ready")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pillarbox.app.exposition import CONTENT_TYPE, expose
 from pillarbox.app.figures import Status
 from pillarbox.app.readiness import Readiness
+from pillarbox.core.endpoint import format_endpoint
 from pillarbox.net.http import Answer, HttpServer
 from pillarbox.net.listener import start_listening
 
@@ -30,9 +31,7 @@ class Monitoring:
         """On sockets that are bound; they are closed at the end. Raises Refused."""
         for sock in sockets:
             start_listening(sock, "metrics")
-            host, port = sock.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            log.info("metrics listens on %s:%d", shown, port)
+            log.info("metrics listens on %s", format_endpoint(*sock.getsockname()[:2]))
         await self._server.start(sockets)
 
     async def _answer(self, path: str) -> Answer | None:

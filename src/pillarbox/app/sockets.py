@@ -4,7 +4,7 @@ import socket
 from collections.abc import Mapping
 
 from pillarbox.config.schema import Config
-from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.endpoint import format_endpoint, parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import SERVICES
 from pillarbox.net.listener import bind, why_not_heard
@@ -76,7 +76,7 @@ def _bind(address: str, workers: int) -> list[socket.socket]:
     made: list[socket.socket] = []
     try:
         for _ in range(workers):
-            made.append(bind(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", shared=True))
+            made.append(bind(format_endpoint(host, port), shared=True))
     except BaseException:
         for sock in made:
             sock.close()

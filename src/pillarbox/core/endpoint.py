@@ -14,3 +14,8 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     if ":" in host:
         raise ValueError(f'"{text}": put an IPv6 address in brackets, like "[::1]:25"')
     return host, int(port)
+
+
+def format_endpoint(host: str, port: int) -> str:
+    """The inverse of `parse_endpoint`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

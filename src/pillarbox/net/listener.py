@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from pillarbox.core.endpoint import parse_endpoint
+from pillarbox.core.endpoint import format_endpoint, parse_endpoint
 from pillarbox.core.errors import Refused
 from pillarbox.net.admission import Admission
 from pillarbox.net.balance import Balance
@@ -47,8 +47,7 @@ def start_listening(sock: socket.socket, service: str, backlog: int = BACKLOG) -
     try:
         sock.listen(backlog)
     except OSError as error:
-        host, port = sock.getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = format_endpoint(*sock.getsockname()[:2])
         raise Refused(why_not_heard(service, address, error)) from error
 
 
