@@ -234,9 +234,10 @@ def test_a_remembered_password_makes_no_more_guesses(run, workers: int) -> None:
         for worker in range(workers):
             assert isinstance(await rig.plain(RIGHT, OTHER, worker=worker), Login)
         rig.hashed.clear()
-        # The right one stands where as many guesses at once are over as may be looked at.
+        # In each worker the right one stands behind as many guesses as may be looked at: one may be far ahead of the
+        # other.
         most = MOST_WITH_ACCOUNT + 2 * workers
-        words = [f"wrong {each}" for each in range(most)] + [RIGHT] * workers
+        words = [f"wrong {each}" for each in range(most * workers)] + [RIGHT] * workers
         guesses = (rig.plain(word, worker=each % workers) for each, word in enumerate(words))
         outcomes = await asyncio.gather(*guesses)
         assert len(rig.hashed) < most
