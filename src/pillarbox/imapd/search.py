@@ -128,7 +128,9 @@ async def _narrowed(context: SearchContext, program: Program) -> "array[int]":
     if hits is None or len(hits.contents) + hits.unknown > MOST_NARROWING:
         return uids
     look_up = partial(_look_up, context, mailbox=context.mailbox, most=MOST_NARROWING + 1)
-    found = await look_up(messages.of_contents_above, above=hits.up_to)
+    found: list[int] = []
+    if hits.unknown:
+        found += await look_up(messages.of_contents_above, above=hits.up_to)
     contents = sorted(hits.contents)
     for start in range(0, len(contents), NARROWING_SLICE):
         part = json.dumps(contents[start : start + NARROWING_SLICE])

@@ -43,6 +43,9 @@ PROBED_ROWS = 16
 AS_RARE = 64
 """Trigrams that have so many times the contents of the rarest are not looked up: to go through theirs takes longer
 than to read the messages that they would leave out."""
+MOST_PROBED = 1024
+"""Trigrams of an index of which it is remembered how rare they are: people type a word letter by letter, and search for
+it again."""
 MOST_OPEN = 32
 CACHE_KIB = 4096
 """Of an index, in memory."""
@@ -100,6 +103,18 @@ class _Batch:
     large: list[int] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Index:
+    """An index that is open."""
+
+    connection: apsw.Connection
+    used: int
+    """In which round."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """In how many of its contents each of some trigrams is, as a share of all: guessed by the first of them, and as it
+    was when somebody asked."""
+
+
 class SearchIndex:
     """The indexes of all accounts of one process, on one event loop."""
 
@@ -108,8 +123,7 @@ class SearchIndex:
         self._path_of = path_of
         self._read = read
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
-        self._open: OrderedDict[int, apsw.Connection] = OrderedDict()  # used in the thread only
-        self._used: dict[int, int] = {}  # in which round, of those; likewise
+        self._open: OrderedDict[int, _Index] = OrderedDict()  # used in the thread only
         self._round = 0
         self._due: OrderedDict[int, None] = OrderedDict()
         """Accounts to index, one after the other."""
@@ -134,7 +148,7 @@ class SearchIndex:
     async def is_wanted(self, account: int) -> bool:
         """Whether there is an index of the account; it is made, or brought up to date, in a moment if the account has
         some mail."""
-        exists = path_of_index(self._path_of(account)).exists()
+        exists = self._exists(account)
         if exists or await self._read(account, _count_messages) >= FEWEST_MESSAGES:
             if account not in self._due:
                 begin = asyncio.get_running_loop().time() + BEGIN_S
@@ -144,33 +158,37 @@ class SearchIndex:
 
     def keep_up(self, account: int) -> None:
         """Bring the index up to date, if the account has one."""
-        if path_of_index(self._path_of(account)).exists():
+        if self._exists(account):
             self.catch_up(account)
+
+    def _exists(self, account: int) -> bool:
+        return account in self._open or path_of_index(self._path_of(account)).exists()
 
     async def find(self, account: int, *wanted: str) -> Hits | None:
         """Which contents may have all of the folded texts; None: any."""
         trigrams = _trigrams(wanted)
         if not trigrams:
             return None
-        path = path_of_index(self._path_of(account))
-        if not path.exists():
+        if not self._exists(account):
             return None
         numbers = await self._read(account, _numbers)
         try:
             return await self._run(lambda: self._find(account, numbers, trigrams))
         except apsw.Error as error:
+            path = path_of_index(self._path_of(account))
             log.warning("%s: %s; it is not used", path, error)
             return None
 
     def _find(self, account: int, numbers: tuple[int, int], trigrams: list[str]) -> Hits | None:
         generation, next_content = numbers
         connection = self._connect(account)
+        shares = self._open[account].shares
         with connection:
             found_generation, up_to = _state(connection)
             if found_generation != generation:
                 return None
             contents = {content for (content,) in connection.execute("SELECT content FROM large")}
-            contents.update(_matching(connection, _rare(connection, trigrams, up_to)))
+            contents.update(_matching(connection, _rare(connection, trigrams, up_to, shares)))
         return Hits(up_to, frozenset(contents), max(0, next_content - 1 - up_to))
 
     # Building
@@ -263,11 +281,11 @@ class SearchIndex:
     # Files, in the thread
 
     def _connect(self, account: int) -> apsw.Connection:
-        connection = self._open.get(account)
-        if connection is not None:
+        index = self._open.get(account)
+        if index is not None:
             self._open.move_to_end(account)
-            self._used[account] = self._round
-            return connection
+            index.used = self._round
+            return index.connection
         path = path_of_index(self._path_of(account))
         try:
             connection = _open(path)
@@ -275,16 +293,14 @@ class SearchIndex:
             log.warning("%s is damaged; it is made anew", path)
             remove(self._path_of(account))
             connection = _open(path)
-        self._open[account] = connection
-        self._used[account] = self._round
+        self._open[account] = _Index(connection, self._round)
         if len(self._open) > MOST_OPEN:
             self._close_oldest()
         return connection
 
     def _close_oldest(self) -> None:
-        account, connection = self._open.popitem(last=False)
-        del self._used[account]
-        connection.close()
+        _, index = self._open.popitem(last=False)
+        index.connection.close()
 
     def close_unused(self) -> None:
         """Close soon what nobody has used since the last but one call: each takes up to CACHE_KIB."""
@@ -295,16 +311,15 @@ class SearchIndex:
     def _close_older(self, first: int) -> None:
         """Those that were last used before the round `first`."""
         before = database.octets_in_memory()
-        while self._open and self._used[next(iter(self._open))] < first:
+        while self._open and next(iter(self._open.values())).used < first:
             self._close_oldest()
         if before - database.octets_in_memory() > WORTH_GIVING_BACK_OCTETS:
             give_back()
 
     def _close_all(self) -> None:
-        for connection in self._open.values():
-            connection.close()
+        for index in self._open.values():
+            index.connection.close()
         self._open.clear()
-        self._used.clear()
 
     def forget(self, account: int) -> None:
         """Close the index of an account that was removed, and delete it, soon."""
@@ -312,10 +327,9 @@ class SearchIndex:
         self._later.pop(account, None)
 
         def work() -> None:
-            self._used.pop(account, None)
-            connection = self._open.pop(account, None)
-            if connection is not None:
-                connection.close()
+            index = self._open.pop(account, None)
+            if index is not None:
+                index.connection.close()
             remove(self._path_of(account))
 
         self._thread.submit(work)
@@ -394,17 +408,26 @@ def _trigrams(texts: Sequence[str]) -> list[str]:
     return list(trigrams)[:MOST_TRIGRAMS]
 
 
-def _rare(connection: apsw.Connection, trigrams: list[str], up_to: int) -> list[str]:
-    """The rarest of some trigrams, and those about AS_RARE; just one, if it is in no text."""
-    contents_of: dict[str, float] = {}
+def _rare(
+    connection: apsw.Connection, trigrams: list[str], up_to: int, shares: dict[str, float]
+) -> list[str]:
+    """The rarest of some trigrams, and those about AS_RARE; just one, if it is in no text. `shares` is what is known of
+    some, and grows."""
+    share_of: dict[str, float] = {}
     for trigram in trigrams:
-        rows = _matching(connection, [trigram], PROBED_ROWS)
-        if not rows:
-            return [trigram]
-        share = len(rows) / (rows[-1] - rows[0] + 1)
-        contents_of[trigram] = share * up_to if len(rows) == PROBED_ROWS else len(rows)
-    most = AS_RARE * min(contents_of.values())
-    return [trigram for trigram, contents in contents_of.items() if contents <= most]
+        share = shares.get(trigram)
+        if share is None:
+            rows = _matching(connection, [trigram], PROBED_ROWS)
+            if not rows:
+                return [trigram]  # not remembered: new mail may have it
+            is_probe = len(rows) == PROBED_ROWS
+            share = len(rows) / (rows[-1] - rows[0] + 1 if is_probe else up_to)
+            if len(shares) >= MOST_PROBED:
+                shares.clear()
+            shares[trigram] = share
+        share_of[trigram] = share
+    most = AS_RARE * min(share_of.values())
+    return [trigram for trigram, share in share_of.items() if share <= most]
 
 
 def _matching(connection: apsw.Connection, trigrams: list[str], most: int = -1) -> list[int]:

@@ -207,11 +207,14 @@ def test_rare_trigrams_are_looked_up_and_frequent_ones_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
+    probed: list[str] = []
     matching = search_index._matching
 
     def watched(connection: apsw.Connection, trigrams: list[str], most: int = -1) -> list[int]:
         if most < 0:
             asked.append(trigrams)
+        else:
+            probed.extend(trigrams)
         return matching(connection, trigrams, most)
 
     monkeypatch.setattr(search_index, "_matching", watched)
@@ -227,6 +230,31 @@ def test_rare_trigrams_are_looked_up_and_frequent_ones_left_out(
 
     with_store(tmp_path, work)
     assert asked == [["EN!", "N!!"], ["NEV"], ["OFT", "FTE", "TEN"]]
+    assert probed == ["OFT", "FTE", "TEN", "EN!", "N!!", "NEV"]
+
+
+def test_how_rare_trigrams_are_is_remembered_of_some_and_found_mail_stays_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "MOST_PROBED", 2)
+    monkeypatch.setattr(search_index, "AS_RARE", 1)
+
+    async def work(store: Store) -> None:
+        await store.append(1, message("apple"))
+        await store.append(1, message("banana"))
+        await indexed(store)
+        assert await found(store, "banana") == [2]
+        assert len(store.index._open[1].shares) <= 2
+        for _ in range(20):  # what was rare is so no more
+            await store.append(1, message("banana"))
+        await store.append(1, message("cherry"))
+        store.index.catch_up(1)
+        await store.index.finished()
+        assert await found(store, "banana") == list(range(2, 23))
+        assert await found(store, "apple") == [1]
+        assert await found(store, "cherry") == [23]
+
+    with_store(tmp_path, work)
 
 
 def test_what_the_index_does_not_know_yet_is_looked_at(tmp_path: Path) -> None:
@@ -343,7 +371,6 @@ def test_an_index_that_nobody_uses_is_closed_and_opened_again_when_it_is_wanted(
         store.close_unused()
         await index._run(lambda: None)
         assert not index._open
-        assert not index._used
         assert await found(store, "banana") == [2]
 
     with_store(tmp_path, work)
