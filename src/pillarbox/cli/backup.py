@@ -50,9 +50,9 @@ def backup(target: Path, addresses: tuple[str, ...], as_json: bool) -> None:
     else:
         _show(target, manifest)
     lines = [
-        f"{address}: the mail file is damaged, and so is its copy; see `pillarbox check --repair`"
+        f"{address}: the mail file is damaged, and was saved as it is; see `pillarbox check --repair`"
         if saved.file
-        else f"{address}: the mail file is missing, and so is its copy: {how_to_mend(address)}"
+        else f"{address}: the mail file is missing, so nothing of it was saved: {how_to_mend(address)}"
         for address, saved in manifest.accounts.items()
         if saved.damage
     ]

@@ -186,7 +186,7 @@ class SmtpSession:
                     assert self._exchange is not None
                     self._authenticated(await self._exchange.respond(event.data))
         except Unavailable as failure:
-            self._log("temporary failure at %s: %s", type(event).__name__, failure.text)
+            self._log("%s failed for now: %s", _COMMANDS.get(type(event), "DATA"), failure.text)
             self._tell_failed(event, _temporary(event, failure), failure.text)
             self.engine.send(_temporary(event, failure))
 
@@ -585,6 +585,15 @@ class SmtpSession:
 
     def _log(self, text: str, *values: object) -> None:
         log.info("%s %s: " + text, self._connection.id, self._connection.peer[0], *values)
+
+
+_COMMANDS: dict[type[Event], str] = {
+    Mail: "MAIL",
+    Rcpt: "RCPT",
+    Auth: "AUTH",
+    AuthResponse: "AUTH",
+}
+"""For the log."""
 
 
 def _temporary(event: Event, failure: Unavailable | None) -> Reply:

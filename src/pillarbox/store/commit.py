@@ -6,7 +6,7 @@ accounts of the turn. If one unit needs more (flags, renames, large bodies), the
 thread, which makes the appends in it durable too; or, where it is short (flags of a few messages), without a sync on
 the event loop, and the kernel syncs the file's log. A file that another process has locked is waited for in a thread.
 Mail that nobody needs the numbers of is taken: it goes to the journal only, and into its file later, many messages at a
-time, but before the next unit (`intake`).
+time, but before the next unit (`intake`, `filing`).
 
 A unit may run twice: when the disk makes a whole group fail, its units are rerun one by one. A failed sync of the
 journal, or of a log by the kernel, is fatal: the process must stop.
@@ -15,7 +15,7 @@ journal, or of a log by the kernel, is fatal: the process must stop.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.appending import Append, Appended
+from pillarbox.store.filing import Filing
 from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.journal import (
     SEGMENT_OCTETS,
@@ -38,12 +39,8 @@ from pillarbox.store.journal import (
     framed_size,
     run_of,
 )
-from pillarbox.store.lately import Lately
-from pillarbox.store.quota import Usage
 from pillarbox.store.retirement import Left, Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
-from pillarbox.store.told import tell_filed
-from pillarbox.store.tx import Tx
 from pillarbox.store.unit import (
     Applied,
     Unit,
@@ -74,14 +71,8 @@ INLINE_OCTETS = 1 << 20
 LONGEST_PUT_S = 20.0
 """For what an earlier process of this worker left; a file that somebody has locked is not waited for longer."""
 
-TICK_S = 0.05
-"""How often what was taken is looked at."""
-
 CHECKPOINT_PAGES = 1000
 """WAL pages after which a file is checkpointed in the background."""
-
-TOLD_AGAIN_S = 60.0
-"""From one line on an account that takes no mail to the next, with the same reason."""
 
 log = logging.getLogger("pillarbox.store")
 
@@ -136,15 +127,12 @@ class Committer:
         "journal" and "account". `tell_damage`: see `Damage.tell`."""
         self._times = times
         self._tell_damage = tell_damage
-        self._refusals = Lately(TOLD_AGAIN_S)
-        """By accounts whose file takes nothing, and why."""
         runs = {run for path in (*left.own, *left.of_start) if (run := run_of(path))}
-        self._intake = Intake(journal.worker, journal.run, runs, mark_behind)
+        self.intake = Intake(journal.worker, journal.run, runs, mark_behind)
+        self._filing = Filing(
+            self.intake, self._put_now, self.submit, self._start, recorder, tell_damage
+        )
         self._arrivals: list[_Arrival] = []
-        self._tick_timer: asyncio.TimerHandle | None = None
-        self._due: dict[int, None] = {}
-        """Accounts whose files shall get what was taken for them, in order."""
-        self._is_putting = False
         self._accounts = accounts
         self._journal = journal
         self._clock = clock
@@ -159,7 +147,7 @@ class Committer:
         self._lock_threads = ThreadPoolExecutor(MOST_LOCKS_AWAITED, thread_name_prefix="lock")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._retirement = Retirement(
-            accounts, journal, self._background, self.submit, self._has_put, self._tell_damage
+            accounts, journal, self._background, self.submit, self._filing.has_put, tell_damage
         )
         self._checkpointing: set[int] = set()
         self._opening: set[int] = set()
@@ -187,7 +175,7 @@ class Committer:
     def take(self, account: int, item: Append) -> "asyncio.Future[None] | None":
         """Keep a message for an account; it is durable when the future is done. None: it has to wait for the account's
         file, which is not open or took nothing the last time, or too much is kept already."""
-        if self._accounts.get(account) is None or not self._intake.may_take(account):
+        if self._accounts.get(account) is None or not self.intake.may_take(account):
             return None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failed is not None:
@@ -200,79 +188,35 @@ class Committer:
         self._wake()
         return done
 
-    def is_behind(self, account: int) -> bool:
-        """Whether the account's file lacks something that was taken for it."""
-        return self._intake.is_behind(account)
-
-    def held(self, account: int) -> Usage:
-        """What the account's file lacks."""
-        return self._intake.held(account)
-
     async def catch_up(self, account: int) -> None:
         """Put into an account's file what was taken for it until now; where that fails, it is tried again later."""
-        await self._has_put(account, self._journal.last_sequence)
+        await self._filing.has_put(account, self._journal.last_sequence)
 
-    def _put_soon(self, account: int) -> "asyncio.Future[None]":
-        """A unit that does nothing: what was taken goes in front of it."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(_hear)  # not everybody waits for it
-        self.submit(account, Unit(_do_nothing, nothing, 0, done))
-        return done
-
-    def _tick(self) -> None:
-        """Put what has waited long enough into its files."""
-        self._tick_timer = None
-        self._put_later(self._intake.due(time.monotonic()))
-        self._tick_later()
-
-    def _put_later(self, accounts: Iterable[int]) -> None:
-        self._due.update(dict.fromkeys(accounts))
-        if self._due and not self._is_putting:
-            self._is_putting = True
-            self._start(self._put_due())
-
-    async def _put_due(self) -> None:
-        """One account after the other, others in between: no 250 waits for it."""
+    def _put_now(self, account: int) -> None:
+        """Put what was taken into its file, or have the next turn do it; where units wait, it will."""
+        if account in self._waiting:
+            return
+        file = self._accounts.get(account)
+        if file is None or file.busy or self._must_sync(file) or not file.try_lock():
+            self._filing.put_soon(account)
+            return
+        file.busy = True
         try:
-            while self._due and self._failed is None:
-                account = next(iter(self._due))
-                del self._due[account]
-                if self._intake.is_behind(account) and account not in self._waiting:
-                    self._put_now(account)
-                    await asyncio.sleep(0)
+            group = apply_at_once(file, [self._filing.unit(account)], self._now_s())
         except BaseException as error:
             self._fail(error)
             raise
         finally:
-            self._is_putting = False
-
-    def _put_now(self, account: int) -> None:
-        file = self._accounts.get(account)
-        if file is None or file.busy or self._must_sync(file) or not file.try_lock():
-            self._put_soon(account)
-            return
-        file.busy = True
-        try:
-            group = apply_at_once(file, [self._put(account)], self._now_s())
-        finally:
             file.unlock()
         if group is None:
             file.busy = False
-            self._put_soon(account)
+            self._filing.put_soon(account)
             return
         self._finish(file, group)
 
     def _must_sync(self, file: AccountFile) -> bool:
         """Whether a power cut could take more numbers than recovery skips."""
         return file.unsynced >= self._most_unsynced
-
-    def _tick_later(self) -> None:
-        if self._tick_timer is None and self._intake and self._failed is None:
-            self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def forget(self, account: int) -> None:
-        """The account was removed: what was taken for it goes nowhere."""
-        self._intake.forget(account)
 
     def _wake(self) -> None:
         if self._turn_task is None:
@@ -310,24 +254,12 @@ class Committer:
             if len(units) > size:
                 self._waiting[account] = units[size:]
                 del units[size:]
-            if self._intake.is_behind(account):
-                units.insert(0, self._put(account))
+            if self.intake.is_behind(account):
+                units.insert(0, self._filing.unit(account))
             file.busy = True
             total += len(units)
             ready.append((file, units))
         return ready
-
-    def _put(self, account: int) -> Unit:
-        """The unit that puts what was taken into its file."""
-        intake, batch = self._intake, self._intake.batch(account)
-        return Unit(
-            lambda tx: intake.append_batch(tx, batch),
-            nothing,
-            0,
-            asyncio.get_running_loop().create_future(),
-            sum(taken.item.size for taken in batch),
-            batch=batch,
-        )
 
     async def _open(self, account: int) -> None:
         """Open a file for the units that wait for it."""
@@ -472,15 +404,11 @@ class Committer:
 
     def _keep(self, arrivals: list[_Arrival]) -> None:
         """They are durable: answer the callers, and hold them until their files get them."""
-        now = time.monotonic()
         for arrival in arrivals:
             account = arrival.account
-            is_enough = self._intake.add(account, arrival.taken, now)
+            self._filing.keep(account, arrival.taken, is_watched=self._is_watched(account))
             if not arrival.done.done():
                 arrival.done.set_result(None)
-            if is_enough or self._is_watched(account):
-                self._put_later((account,))
-        self._tick_later()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -563,7 +491,7 @@ class Committer:
         for unit in group.units:
             if unit.batch is not None:
                 file.unsynced += len(unit.batch)
-                self._end_put(file.account, unit.batch, unit)
+                self._filing.end(file.account, unit)
             else:
                 if unit.error is not None:
                     self._tell_damage(file.account, unit.error)
@@ -574,24 +502,6 @@ class Committer:
             self._start(self._checkpoint(file))
         if file.account in self._waiting:
             self._wake()
-
-    def _end_put(self, account: int, batch: list[Taken], unit: Unit) -> None:
-        if not self._intake.is_behind(account):
-            return  # the account was removed
-        error = unit.error
-        if error is None:
-            self._intake.put(account, batch, time.monotonic())
-            if self._recorder.is_on:
-                items = [taken.item for taken in batch]
-                tell_filed(self._recorder, account, items, unit.result)
-        else:
-            now = time.monotonic()
-            # Each reader who looks tries to put it in.
-            if not self._tell_damage(account, error) and self._refusals.may_tell(
-                (account, str(error)), now
-            ):
-                log.error("account %d takes no mail: %s", account, error)
-            self._intake.failed(account, now)
 
     async def _checkpoint(self, file: AccountFile) -> None:
         self._checkpointing.add(file.account)
@@ -629,22 +539,12 @@ class Committer:
         with suppress(TimeoutError):
             await asyncio.wait_for(when_put.wait(), LONGEST_PUT_S)
 
-    async def _has_put(self, account: int, sequence: int) -> bool:
-        """Whether the account's file has what was taken for it up to a message, once that was tried."""
-        while (first := self._intake.first_sequence(account)) is not None and first <= sequence:
-            try:
-                await self._put_soon(account)
-            except Failure:
-                return False
-            if self._intake.has_failed(account):
-                return False
-        return True
-
     def _fail(self, error: BaseException) -> None:
         """No more acknowledgements: what is on the disk is not known."""
         if isinstance(error, asyncio.CancelledError) or self._failed is not None:
             return
         self._failed = error
+        self._filing.stop()
         for units in self._waiting.values():
             for unit in units:
                 unit.error = stopping()
@@ -663,26 +563,15 @@ class Committer:
         self._retirement.stop()
         await self._quiet()
         if self._failed is None:
-            for account in self._intake:
+            for account in self.intake:
                 await self.catch_up(account)
             self._cut_journal()
             await self._quiet()
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
+        self._filing.stop()
         self._lock_threads.shutdown()
         self._threads.shutdown()
         self._syncs.close()
         self._background.shutdown()
-
-
-def _hear(done: "asyncio.Future[None]") -> None:
-    """An error of the unit is one of the put before it, which was logged."""
-    if not done.cancelled():
-        done.exception()
-
-
-def _do_nothing(_tx: Tx) -> None:
-    """The work of a unit that only waits for what is in front of it."""
 
 
 def _refuse(arrivals: list[_Arrival], error: Unavailable) -> None:

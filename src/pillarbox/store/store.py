@@ -196,7 +196,7 @@ class Store:
         Raises what `work` raises, and Unavailable.
         """
         try:
-            if self._committer.is_behind(account):
+            if self._committer.intake.is_behind(account):
                 await self._committer.catch_up(account)
             if self._relay is not None and self._relay.is_behind(account):
                 await self._relay.catch_up(account)
@@ -214,7 +214,7 @@ class Store:
         file = await self._open(account)
         if file.busy:  # perhaps some is being put in
             return await self.read(account, quota.usage)
-        used, held = self._read_file(file, quota.usage), self._committer.held(account)
+        used, held = self._read_file(file, quota.usage), self._committer.intake.held(account)
         return Usage(used.octets + held.octets, used.messages + held.messages)
 
     async def _open(self, account: int) -> AccountFile:
@@ -277,7 +277,7 @@ class Store:
         self, account: int, work: Callable[[Tx], T], octets: int, *, is_short: bool = False
     ) -> T:
         # One batch of what was taken goes in front in any case, but not all.
-        if self._committer.is_behind(account):
+        if self._committer.intake.is_behind(account):
             await self._committer.catch_up(account)
         return await self._submit(account, work, None, octets, is_short=is_short)
 
@@ -338,7 +338,7 @@ class Store:
     async def _append(self, account: int, item: Append) -> Appended:
         if item.size > LARGEST_JOURNALLED:
             return await self._append_large(account, item)
-        if self._committer.is_behind(account):
+        if self._committer.intake.is_behind(account):
             await self._committer.catch_up(account)
         return await self.append_soon(account, item)
 
@@ -498,7 +498,7 @@ class Store:
         """Close and delete the files of accounts that the directory no longer has. Raises Unavailable."""
         for account in self._accounts.open_accounts():
             if self.directory.account_by_id(account) is None:
-                self._committer.forget(account)
+                self._committer.intake.forget(account)
                 self._accounts.forget(account)
                 self.index.forget(account)
                 remove_account_files(self.data_dir, account)

@@ -145,7 +145,7 @@ def test_what_is_held_has_a_bound_however_fast_mail_comes(
         await store.append(1, item(0))
         for number in range(1, 20):
             await deliver(store, number)
-            assert store._committer.held(1).octets < 300 + item(0).size
+            assert store._committer.intake.held(1).octets < 300 + item(0).size
         await store.catch_up(1)
         assert in_file(tmp_path) == 20
 

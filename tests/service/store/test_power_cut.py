@@ -250,9 +250,8 @@ def run(disk: Disk, vfs: PowerVFS, size: Load) -> range:
             for task in killed._committer._tasks:
                 task.cancel()
             await killed._committer._quiet()
-            if killed._committer._tick_timer is not None:
-                killed._committer._tick_timer.cancel()
-            assert killed._committer._intake
+            killed._committer._filing.stop()
+            assert killed._committer.intake
             place = Place(size.workers, size.workers, is_first=False, lock=os.dup(lock))
             stores.append(opened(place))
             await stores[-1].put_left()

@@ -83,8 +83,7 @@ async def uids(store: Store, account: int) -> list[int]:
 
 def stop_ticking(store: Store) -> None:
     """As a kill does: nothing more is put in."""
-    if store._committer._tick_timer is not None:
-        store._committer._tick_timer.cancel()
+    store._committer._filing.stop()
 
 
 def test_what_one_worker_shares_is_shared_in_all(tmp_path: Path) -> None:
