@@ -93,7 +93,7 @@ def lines_to_paste(folder: Path, ports: dict[str, int]) -> list[Lines]:
                 f"swaks --server {HOST}:{ports['submission']} --tls --auth-user {BOB}"
                 f" --auth-password {PASSWORD} {send}",
                 f"printf 'From: {BOB}\\nTo: {ALICE}\\nSubject: Hello again\\n\\nSent with curl.\\n'"
-                f" | curl --crlf --cacert {ca} --user {BOB}:{PASSWORD} --mail-from {BOB}"
+                f" | curl -sS --crlf --cacert {ca} --user {BOB}:{PASSWORD} --mail-from {BOB}"
                 f" --mail-rcpt {ALICE} --upload-file - smtps://{HOST}:{ports['submissions']}",
             ],
         ),
@@ -106,17 +106,17 @@ def lines_to_paste(folder: Path, ports: dict[str, int]) -> list[Lines]:
         Lines(
             "Read alice's mail: what there is, the first message, her folders",
             [
-                f"curl --cacert {ca} {user} imaps://{HOST}:{ports['imaps']}/INBOX"
+                f"curl -sS --cacert {ca} {user} imaps://{HOST}:{ports['imaps']}/INBOX"
                 " -X 'FETCH 1:* (FLAGS ENVELOPE)'",
-                f"curl --cacert {ca} {user} 'imaps://{HOST}:{ports['imaps']}/INBOX;MAILINDEX=1'",
-                f"curl --cacert {ca} {user} imaps://{HOST}:{ports['imaps']}/",
+                f"curl -sS --cacert {ca} {user} 'imaps://{HOST}:{ports['imaps']}/INBOX;MAILINDEX=1'",
+                f"curl -sS --cacert {ca} {user} imaps://{HOST}:{ports['imaps']}/",
             ],
         ),
         Lines(
             "The same by POP3",
             [
-                f"curl --cacert {ca} {user} pop3s://{HOST}:{ports['pop3s']}/",
-                f"curl --cacert {ca} {user} pop3s://{HOST}:{ports['pop3s']}/1",
+                f"curl -sS --cacert {ca} {user} pop3s://{HOST}:{ports['pop3s']}/",
+                f"curl -sS --cacert {ca} {user} pop3s://{HOST}:{ports['pop3s']}/1",
             ],
         ),
         Lines(

@@ -47,7 +47,13 @@ def parse_pair(paths: Paths, contents: Contents) -> Pair:
     key = _parse_key(paths[1], contents[1])
     leaf = chain[0]
     if not _fits(key, leaf):
-        if any(_fits(key, other) for other in chain[1:]):
+        other = next((each for each in chain[1:] if _fits(key, each)), None)
+        if other is not None and _is_issued_by(leaf, other):
+            raise ValueError(
+                f"{paths[1]}: this is the key of {_name(other.subject)}, which signed the certificate of the host;"
+                " name the key of the host"
+            )
+        if other is not None:
             raise ValueError(
                 f"{paths[0]}: the chain is out of order: the certificate of the host must come first"
             )

@@ -77,8 +77,8 @@ def pillarbox() -> None:
     """A complete mail server: SMTP, IMAP and POP3 with TLS.
 
     The configuration is FILE, else $PILLARBOX_CONFIG, else ./pillarbox.toml, else
-    /etc/pillarbox/pillarbox.toml. Changes of domains, accounts and aliases count at once, whether a
-    server runs or not.
+    /etc/pillarbox/pillarbox.toml; root has to name one that is another user's. Changes of domains,
+    accounts and aliases count at once, whether a server runs or not.
     """
 
 

@@ -210,9 +210,13 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         path.parent.mkdir(parents=True)
         path.parent.chmod(0o755)  # whatever the umask is: the server's user must get there
     new = path.with_name(f".{path.name}.new")
-    new.write_text(text, "utf-8")
+    new.unlink(missing_ok=True)
+    with new.open(
+        "x", encoding="utf-8"
+    ) as file:  # never through a link: the folder may be somebody else's
+        file.write(text)
+        os.fchmod(file.fileno(), 0o644)  # no secrets are in it, and the server's user must read it
     try:
-        new.chmod(0o644)  # it has no secrets, and the server's user must be able to read it
         config = load_config(new)
         for pair in config.tls.named_pairs:
             read_pair(pair)
@@ -233,9 +237,10 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
 
 def _make(config: Config, answers: _Answers) -> None:
     user = rights.server_user(config.user)
-    if user is not None and not config.data_path.exists():
-        config.data_path.mkdir(mode=0o700, parents=True)
-        os.chown(config.data_path, user.uid, user.gid)
+    if user is not None:
+        config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(config.data_path.iterdir()):  # new, or so far had come a run that was killed
+            os.chown(config.data_path, user.uid, user.gid)
     with rights.acting_as(user), directory_of(config) as directory:
         if answers.domain not in directory.domains():
             directory.add_domain(answers.domain)

@@ -1,10 +1,10 @@
 """pillarbox throttle ..."""
 
-import datetime
 import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import click
 
@@ -54,14 +54,16 @@ def list_(as_json: bool) -> None:
                 each.account or None,
                 each.network or None,
                 each.failures,
-                datetime.datetime.fromtimestamp(each.until, datetime.UTC).strftime(
-                    "%Y-%m-%d %H:%M UTC"
-                ),
+                round(each.until) if as_json else _moment(each.until),
                 _words(each),
             )
             for each in _refusals(config, failures)
         ]
     show_table(("account", "network", "failures", "until", "refused"), rows, as_json=as_json)
+
+
+def _moment(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _words(refusal: Refusal) -> str:

@@ -247,7 +247,7 @@ def _state_of(worker: dict[str, Any]) -> Text:
 
 def _slow(commands: list[dict[str, Any]], now: float, *, narrow: bool) -> RenderableType:
     if not commands:
-        return "No command took a tenth of a second in the last five minutes."
+        return "No command but logins took a tenth of a second in the last five minutes."
     table = _table("slow command", "seconds", "ago", "account", narrow=narrow)
     for command in commands:
         table.add_row(

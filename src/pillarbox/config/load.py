@@ -34,7 +34,7 @@ MOST_WORKERS = 64
 def find_config(option: str | None, environment: Mapping[str, str] = os.environ) -> Path:
     """--config FILE, else $PILLARBOX_CONFIG, else ./pillarbox.toml, else /etc/pillarbox/pillarbox.toml.
 
-    Raises Refused if there is none.
+    Raises Refused if there is none, and for root where that of this folder is another user's.
     """
     named = option or environment.get("PILLARBOX_CONFIG")
     if named:
@@ -44,9 +44,16 @@ def find_config(option: str | None, environment: Mapping[str, str] = os.environ)
         if not path.is_file():
             raise Refused(f"there is no configuration file {path}")
         return path
-    for path in (Path("pillarbox.toml"), Path("/etc/pillarbox/pillarbox.toml")):
-        if path.is_file():
-            return path
+    here = Path("pillarbox.toml")
+    if here.is_file():
+        if os.geteuid() == 0 and here.stat().st_uid != 0:  # root would run what it names
+            raise Refused(
+                f"{here.absolute()} is another user's, and you are root; if you mean it: --config {here}"
+            )
+        return here
+    general = Path("/etc/pillarbox/pillarbox.toml")
+    if general.is_file():
+        return general
     raise Refused(
         "there is no configuration: make one with `pillarbox quickstart`, or by hand from that of"
         " `pillarbox config example`, or name one with --config FILE"

@@ -54,7 +54,7 @@ def start_listening(sock: socket.socket, service: str, backlog: int = BACKLOG) -
 def why_not_heard(service: str, address: str, error: OSError) -> str:
     """What to tell whoever starts the server, of an error of `bind` or `listen`."""
     reason = {
-        errno.EADDRINUSE: "another program has this port",
+        errno.EADDRINUSE: "another program has this port (ss -ltnp tells which)",
         errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))

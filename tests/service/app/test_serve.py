@@ -144,7 +144,7 @@ def test_a_taken_port_is_told_in_one_line(folder: Path) -> None:
         server = Process(folder)
         assert server.stop(0) == 1
     assert server.log[-1].splitlines()[-1] == (
-        f"pillarbox: cannot listen on 127.0.0.1:{port} (pop3): another program has this port"
+        f"pillarbox: cannot listen on 127.0.0.1:{port} (pop3): another program has this port (ss -ltnp tells which)"
     )
     assert "Traceback" not in server.log[-1]
 
@@ -164,7 +164,7 @@ def test_a_port_that_another_takes_while_we_start_is_told(folder: Path) -> None:
         with socket.create_server(("127.0.0.1", port)), pytest.raises(Refused) as refused:
             run(config, lambda _: None, workplace=Workplace(sockets=sockets, metrics=metrics))
         assert refused.value.text == (
-            f"cannot listen on 127.0.0.1:{port} ({service}): another program has this port"
+            f"cannot listen on 127.0.0.1:{port} ({service}): another program has this port (ss -ltnp tells which)"
         )
 
 

@@ -263,6 +263,24 @@ def test_what_root_makes_belongs_to_the_user() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_follows_no_link_and_takes_up_where_a_killed_run_ended() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pillarbox-quickstart-"))
+    folder.chmod(0o755)
+    try:
+        victim = folder / "victim"
+        victim.write_text("kept")
+        victim.chmod(0o600)
+        (folder / ".new.toml.new").symlink_to(victim)
+        (folder / "data").mkdir(0o700)  # root's: so far a run came that was killed
+        done = quickstart(folder, *OPTIONS, "--user", "nobody", "--password-stdin")
+        assert done.returncode == 0, done.stderr
+        assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("kept", 0o600)
+        assert (folder / "data").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_who_sets_it_up_is_its_user_whoever_starts_it() -> None:
     """Started by root for its ports, it left root's files, and its user could not start it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pillarbox-quickstart-"))

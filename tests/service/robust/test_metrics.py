@@ -353,7 +353,9 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
         assert server.process is not None
         assert server.process.wait(20) == 1
     (line,) = [line for line in server.log().splitlines() if "cannot listen" in line]
-    assert line.endswith(f"127.0.0.1:{server.http} (metrics): another program has this port")
+    assert line.endswith(
+        f"127.0.0.1:{server.http} (metrics): another program has this port (ss -ltnp tells which)"
+    )
 
 
 # Health

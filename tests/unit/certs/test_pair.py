@@ -46,6 +46,11 @@ def turn_round(certificate: Path) -> None:
     certificate.write_text("".join(reversed(parts)))
 
 
+def take_key_of_ca(certificate: Path, key: Path, ca: trustme.CA) -> None:
+    key.write_bytes(ca.private_key_pem.bytes())
+    certificate.write_bytes(certificate.read_bytes() + ca.cert_pem.bytes())
+
+
 def append_stranger(certificate: Path) -> None:
     certificate.write_bytes(certificate.read_bytes() + trustme.CA().cert_pem.bytes())
 
@@ -61,6 +66,7 @@ def encrypt(key: Path) -> None:
     ("breaking", "words"),
     [
         (lambda c, k, ca: k.write_bytes(ca.issue_cert("a.example").private_key_pem.bytes()), "not that of"),
+        (lambda c, k, ca: take_key_of_ca(c, k, ca), "this is the key of"),
         (lambda c, k, ca: turn_round(c), "chain is out of order: the certificate of the host"),
         (lambda c, k, ca: append_stranger(c), "chain is out of order: certificate 3"),
         (lambda c, k, ca: c.write_text("x"), "not PEM with a certificate"),

@@ -1,5 +1,6 @@
 """The configuration file: every error in one clear line, with its place."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,18 @@ def test_the_file_is_found_by_option_then_environment_then_folder(
     assert find_config(None, {}) == Path("pillarbox.toml")
     with pytest.raises(Refused, match="no configuration file"):
         find_config("missing.toml", {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_takes_no_configuration_of_another_user_that_just_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names commands that root would run, and places where root would write."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("pillarbox.toml")
+    path.write_text(GOOD)
+    assert find_config(None, {}) == path
+    os.chown(path, 12345, 12345)
+    with pytest.raises(Refused, match="another user's, and you are root"):
+        find_config(None, {})
+    assert find_config("pillarbox.toml", {}) == path

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -45,7 +46,8 @@ def words_of(failure: OSError) -> str:
     """Why a connection failed. Example: ConnectionRefusedError -> "Connection refused"."""
     if failure.errno is not None and failure.errno > 0:
         return os.strerror(failure.errno)
-    return str(failure.strerror or failure)
+    # asyncio joins those of several addresses.
+    return re.sub(r"\[Errno \d+\] ", "", str(failure.strerror or failure))
 
 
 async def in_thread(work: Callable[[], T], timeout_s: float) -> T:

@@ -24,24 +24,25 @@ async def check_outbound(case: Case, target: str) -> list[Finding]:
             advice = "name a domain that takes mail: --outbound example.com"
             return [warning("outbound", target, "there is no outbound.smarthost", advice)]
         host, port = parse_endpoint(outbound.smarthost)
-        return [await _check_hosts(f"{host}:{port}", [host], port)]
+        advice = "look whether it runs, and at its name and port in outbound.smarthost"
+        return [await _check_hosts(f"{host}:{port}", [host], port, advice)]
     try:
         rule = _rule(case, target)
     except Refused as refused:  # a password file
         return [error("outbound", target, refused.text, "let the server's user read it")]
     if rule is not None and rule.name:
-        return [
-            await _check_hosts(
-                f"{target} by way of {rule.name}:{rule.port}", [rule.name], rule.port
-            )
-        ]
+        subject = f"{target} by way of {rule.name}:{rule.port}"
+        advice = "look whether it runs, and at its name and port in outbound.routes"
+        return [await _check_hosts(subject, [rule.name], rule.port, advice)]
     resolver = make_resolver(case.config)
     route = await resolver.run(find_route(target, own_host(case.config), random.random))
     if isinstance(route, NoRoute):
         advice = "name a domain that takes mail"
         return [error("outbound", target, route.text, advice)]
     addresses = [address for host in route.hosts for address in host.addresses]
-    return [await _check_hosts(target, addresses[:_MOST_ADDRESSES], outbound.mx_port)]
+    port = outbound.mx_port
+    advice = f"ask your provider to open port {port}, or send by a smarthost (outbound.smarthost)"
+    return [await _check_hosts(target, addresses[:_MOST_ADDRESSES], port, advice)]
 
 
 def _rule(case: Case, target: str) -> Rule | None:
@@ -55,14 +56,12 @@ def _rule(case: Case, target: str) -> Rule | None:
     return None if key == SMARTHOST else rule
 
 
-async def _check_hosts(subject: str, hosts: list[str], port: int) -> Finding:
+async def _check_hosts(subject: str, hosts: list[str], port: int, advice: str) -> Finding:
+    """`advice`: for when none is reached."""
     found = await asyncio.gather(*(_greeting(host, port) for host in hosts))
     good = [(host, text) for host, (text, why) in zip(hosts, found, strict=True) if not why]
     if not good:
         reasons = ", ".join(f"{host}: {why}" for host, (_, why) in zip(hosts, found, strict=True))
-        advice = (
-            f"ask your provider to open port {port}, or send by a smarthost (outbound.smarthost)"
-        )
         return error("outbound", subject, f"port {port} is not reached ({reasons})", advice)
     host, text = good[0]
     if not text.startswith("220"):
