@@ -122,15 +122,20 @@ def show_queue(selection: Selection, *, as_json: bool) -> None:
 
 def _listed(row: Row, now: int, as_json: bool) -> tuple[object, ...]:
     age: object = now - row.created
-    next_try: object = row.next_try
+    next_try: object = _next_try(row)
     reply = row.reply
     if not as_json:
         reply = one_line(reply[: SHORT_REPLY + 1])
         age = _duration(now - row.created)
-        next_try = _moment(row.next_try)
+        next_try = "" if row.held else _moment(row.next_try)
         reply = reply[:SHORT_REPLY] + ("..." if len(reply) > SHORT_REPLY else "")
     sender = row.reverse_path or "<>"
     return row.queue_id, sender, row.recipient, _state(row), age, row.attempts, next_try, reply
+
+
+def _next_try(row: Row) -> int | None:
+    """Epoch seconds; None: held mail waits for somebody."""
+    return None if row.held else row.next_try
 
 
 def _state(row: Row) -> str:
@@ -175,7 +180,8 @@ def show(queue_id: str, as_json: bool) -> None:
     click.echo(f"in the queue since {_moment(first.created)}")
     for row in rows:
         click.echo(f"\nto <{row.recipient}>: {_state(row)}, {counted(row.attempts, 'attempt')}")
-        click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
+        if not row.held:
+            click.echo(f"  next try {_moment(row.next_try)}, given up {_moment(row.expires)}")
         if row.reply:
             click.echo(f"  last: {row.host or 'this host'}: {one_line(row.reply)}")
             for line in _advice(row.reply):
@@ -193,7 +199,7 @@ def _as_json(rows: Sequence[Row]) -> dict[str, object]:
                 "recipient": row.recipient,
                 "state": _state(row),
                 "attempts": row.attempts,
-                "next_try": row.next_try,
+                "next_try": _next_try(row),
                 "given_up": row.expires,
                 "host": row.host,
                 "reply": row.reply,

@@ -301,7 +301,7 @@ def how_to_replace(path: Path) -> str:
         return "restore it from a backup"
     return (
         f"stop the server and move {path.name} away, with {path.name}-wal and {path.name}-shm if they are there:"
-        f" it makes a new one, and only {lost} is lost"
+        f" it makes a new one, and all that is lost is {lost}"
     )
 
 
