@@ -247,9 +247,7 @@ def _make(config: Config, answers: _Answers) -> None:
             add_keys(directory, answers.domain, int(time.time()))
         if answers.account not in [each.address for each in directory.accounts(answers.domain)]:
             directory.add_account(answers.account, *hash_password(answers.password))
-            click.echo(
-                f"The account {answers.account} was added; its mail is kept in {config.data_path}."
-            )
+            click.echo(f"The account {answers.account} was added.")
         else:
             click.echo(f"The account {answers.account} is there already; its password stays.")
         postmaster = f"postmaster@{answers.domain}"

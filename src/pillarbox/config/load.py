@@ -90,6 +90,7 @@ def load_config(path: Path, *, needs_files: bool = True) -> Config:
     config = msgspec.convert(document, Config)
     make_absolute(config, path.resolve().parent)
     problems = [*find_problems(config), *(unreadable_files(config) if needs_files else ())]
+    problems = list(dict.fromkeys(problems))  # each is told once
     faults = shape.faults + [
         Fault(place, words)
         for place, _, words in (problem.partition(": ") for problem in problems)

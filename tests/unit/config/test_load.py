@@ -151,3 +151,11 @@ def test_root_takes_no_configuration_of_another_user_that_just_lies_there(
     with pytest.raises(Refused, match="another user's, and you are root"):
         find_config(None, {})
     assert find_config("pillarbox.toml", {}) == path
+
+
+def test_the_same_fault_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        load(tmp_path, GOOD + "[listen]\nsmtp = [" + '"0:25", ' * 1000 + "]")
+    first, second = caught.value.text.splitlines()
+    assert first.endswith('listen.smtp: "0" is not an IP address')
+    assert second.endswith("listen.smtp: 0:25 is taken by smtp already")
