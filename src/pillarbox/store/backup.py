@@ -48,6 +48,9 @@ ASIDE = journal.ASIDE
 MISSING = "its mail file was missing"
 """What the manifest says is wrong with an account then."""
 
+ACCOUNTS_SKIPPED = 1 << 20
+"""More than are made from one backup to the next."""
+
 MOST_NAMED = 5
 """Of account files that cannot be read."""
 
@@ -176,6 +179,7 @@ class _Backup:
             for name in ("queue.db", "logins.db", "directory.db"):
                 if (source / name).exists() and (damage := self._copy_database(name)):
                     raise Unavailable(f"{source / name} is damaged, so nothing was saved: {damage}")
+            _skip_accounts(self.data / "directory.db")
         accounts = {}
         for done, (address, number) in enumerate(chosen.items()):
             try:
@@ -415,6 +419,18 @@ def _read_directory(path: Path) -> tuple[dict[str, int], int]:
         raise Unavailable(f"{path} cannot be read: {error}") from error
     accounts: list[Any] = rows
     return {row[0]: row[1] for row in accounts}, found[0] if found else 0
+
+
+def _skip_accounts(path: Path) -> None:
+    """In the copy of the directory: accounts that are made from it have numbers that none has had since. Their mail
+    files may be there, or rights that others gave them (`acl`)."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'account'", (ACCOUNTS_SKIPPED,)
+        )
+    finally:
+        connection.close()
 
 
 def _grantees(path: Path, addresses: dict[int, str]) -> dict[int, str]:

@@ -374,6 +374,23 @@ def test_an_account_that_was_made_anew_gets_its_old_mail(data: Path, tmp_path: P
     assert list(check_store(other)) == []
 
 
+def test_no_account_gets_the_number_of_one_that_was_made_after_the_backup(data: Path) -> None:
+    """Else whoever is made after the directory was put back would have the mail of that one."""
+    with_store(data, lambda store: append(store, 0))
+    target = save(data)
+    directory = Directory(data / "directory.db", clock=time.time)
+    later = directory.add_account("carol@example.org", "", "")
+    directory.close()
+    with_store(data, lambda store: append(store, 0, account=later.id))
+    shutil.copy(target / "data" / "directory.db", data / "directory.db")
+    for folder in (data, whole(target)):
+        directory = Directory(folder / "directory.db", clock=time.time)
+        made = directory.add_account("dave@example.org", "", "")
+        directory.close()
+        assert made.id > later.id
+    assert with_store(data, lambda store: subjects(store, made.id)) == []
+
+
 def test_a_share_is_kept_for_those_who_are_still_there(data: Path, tmp_path: Path) -> None:
     async def share(store: Store) -> None:
         await store.share(1, mailboxes.INBOX, 2, "=", "lr")
