@@ -21,6 +21,7 @@ from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import read_manifest
+from pillarbox.store.repair import Repaired, repair
 from pillarbox.store.restore import restore_accounts, restore_server
 from pillarbox.store.store import Store
 
@@ -357,6 +358,38 @@ def test_a_damaged_account_is_told_of_and_the_others_are_saved(data: Path) -> No
     restored = data.parent / "restored"
     assert restore_server(target, manifest, restored) == [ALICE]
     assert with_store(restored, lambda store: subjects(store, 2)) == list(range(30))
+
+
+@pytest.mark.parametrize("pages", [(0, 6), (17, 1)], ids=["first pages", "schema"])
+def test_a_damaged_file_is_saved_as_it_stands_with_its_log(
+    data: Path, tmp_path: Path, pages: tuple[int, int]
+) -> None:
+    """A repair of what was restored finds what one on the spot does."""
+    left = tmp_path / "left"
+    with_store(data, lambda store: append(store, *range(30)))
+
+    async def scenario(store: Store) -> None:
+        await append(store, 30)
+        await asyncio.to_thread(shutil.copytree, data, left)
+
+    with_store(data, scenario)
+    path = account_path(left / "accounts", 1)
+    damage(path, *pages)
+
+    def octets(folder: Path) -> dict[str, bytes]:
+        names = (path.name, f"{path.name}-wal")
+        return {name: (folder / name).read_bytes() for name in names}
+
+    before = octets(path.parent)
+    target = save(left)
+    assert read_manifest(target).accounts[ALICE].damage
+    assert before == octets(path.parent) == octets(target / "data" / "accounts" / "01")
+    restored = tmp_path / "restored"
+    assert restore_server(target, read_manifest(target), restored) == [ALICE]
+    for folder in (left, restored):
+        (done,) = repair(folder)
+        assert isinstance(done, Repaired)
+        assert done.salvaged.saved + done.salvaged.from_journal + done.salvaged.recovered == 31
 
 
 def test_an_account_that_was_made_anew_gets_its_old_mail(data: Path, tmp_path: Path) -> None:
