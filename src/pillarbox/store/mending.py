@@ -16,6 +16,7 @@ from pillarbox.store.journaled import (
     Figures,
     Journaled,
     Known,
+    Lost,
     give_texts,
     put_missing,
     raise_numbers,
@@ -264,14 +265,16 @@ def _count_line_ends(tx: Tx, content: int) -> None:
         tx.execute("INSERT INTO line_end VALUES (?, ?, ?)", (tx.account, content, added))
 
 
-def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[tuple[int, bytes | None]]]:
-    """Leave those whose octets are whole, with flags that exist; of the others, mailboxes and envelopes."""
-    lost: dict[Figures, list[tuple[int, bytes | None]]] = {}
+def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[Lost]]:
+    """Leave those whose octets are whole, with flags that exist; what is known of the others."""
+    lost: dict[Figures, dict[int, Lost]] = {}
     rows = tx.rows("SELECT mailbox, uid, content, internaldate, size FROM message", ())
     for mailbox, uid, content, internaldate, size in rows:
         if content not in whole:
             row = tx.row("SELECT envelope FROM rendered WHERE content = ?", (content,))
-            lost.setdefault((internaldate, size), []).append((mailbox, row[0] if row else None))
+            by_content = lost.setdefault((internaldate, size), {})
+            own = by_content.setdefault(content, Lost(row[0] if row else None))
+            own.mailboxes.append(mailbox)
             tx.execute(
                 "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
                 (tx.account, mailbox, uid),
@@ -285,7 +288,7 @@ def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[tuple[int, byt
         " AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
         (),
     )
-    return lost
+    return {figures: list(by_content.values()) for figures, by_content in lost.items()}
 
 
 def _mend_keywords(tx: Tx) -> None:
