@@ -13,7 +13,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest, read_manifest
-from pillarbox.store.restore import restore_accounts, restore_server
+from pillarbox.store.restore import Left, Replacement, restore_accounts, restore_server
 
 
 @click.command(
@@ -44,16 +44,20 @@ def _restore_accounts(
     config: Config, source: Path, manifest: Manifest, addresses: tuple[str, ...], *, as_json: bool
 ) -> None:
     names = list(dict.fromkeys(canonical_address(address) for address in addresses))
-    done = []
+    done: list[Replacement] = []
+    left: list[Left] = []
     with show_octets("verifying") as progress:
-        for replacement in restore_accounts(source, manifest, config.data_path, names, progress):
-            done.append(replacement)
+        for each in restore_accounts(source, manifest, config.data_path, names, progress):
+            if isinstance(each, Left):
+                left.append(each)
+                continue
+            done.append(each)
             if not as_json:
-                click.echo(f"The mail of {replacement.address} was restored.")
-                if replacement.recovered:
-                    click.echo(f"The journal had {counted(replacement.recovered, 'message')} more.")
-                if replacement.aside is not None:
-                    click.echo(f"What it had until now is in {replacement.aside}.")
+                click.echo(f"The mail of {each.address} was restored.")
+                if each.recovered:
+                    click.echo(f"The journal had {counted(each.recovered, 'message')} more.")
+                if each.aside is not None:
+                    click.echo(f"What it had until now is in {each.aside}.")
     if as_json:
         rows = [
             {
@@ -63,7 +67,10 @@ def _restore_accounts(
             }
             for each in done
         ]
-        click.echo(json.dumps({"restored": rows}, indent=2, ensure_ascii=False))
+        told = {"restored": rows, "left": {each.address: each.why for each in left}}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    if left:
+        raise Refused("\n".join(f"{each.address} was not restored: {each.why}" for each in left))
 
 
 def _fate(manifest: Manifest, address: str) -> str:

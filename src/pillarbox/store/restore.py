@@ -37,6 +37,14 @@ class Replacement:
     """Messages that the journal had for it."""
 
 
+@dataclass(slots=True)
+class Left:
+    """An account that the backup has, but no mail of it that can be put back: its file is as it was."""
+
+    address: str
+    why: str
+
+
 def restore_server(
     backup: Path, manifest: Manifest, data_dir: Path, progress: Progress | None = None
 ) -> list[str]:
@@ -112,13 +120,16 @@ def restore_accounts(
     data_dir: Path,
     addresses: Sequence[str],
     progress: Progress | None = None,
-) -> Iterator[Replacement]:
-    """Put the mail of single accounts back, one after the other. Blocks.
+) -> Iterator[Replacement | Left]:
+    """Put the mail of single accounts back, one after the other, first telling of those that must be left. Blocks.
 
     Raises Refused (a server runs, an account is not here or not in the backup, the backup is damaged), Unavailable.
     """
-    saved = [_usable(manifest, address) for address in addresses]
-    names = [each.file for each in saved]
+    saved = {address: _known(manifest, address) for address in addresses}
+    left = [Left(address, why) for address in addresses if (why := _why_left(saved[address]))]
+    for each in left:
+        saved.pop(each.address)
+    names = [each.file for each in saved.values()]
     names += [name for name in manifest.files if name.startswith(f"{DATA}/journal/")]
     if not (data_dir / "directory.db").exists():
         raise Refused(
@@ -129,26 +140,29 @@ def restore_accounts(
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
             replacing.finish(data_dir, directory)
-            numbers = [_number_here(directory, address) for address in addresses]
-            for address, number, each in zip(addresses, numbers, saved, strict=True):
+            numbers = {address: _number_here(directory, address) for address in addresses}
+            yield from left
+            for address, account in saved.items():
                 with staging(data_dir, "nothing was restored") as folder:
-                    place = _Restored(backup, data_dir, folder, address, number)
-                    done = _restore_account(place, each, directory)
+                    place = _Restored(backup, data_dir, folder, address, numbers[address])
+                    done = _restore_account(place, account, directory)
                 yield done
         finally:
             directory.close()
 
 
-def _usable(manifest: Manifest, address: str) -> SavedAccount:
+def _known(manifest: Manifest, address: str) -> SavedAccount:
     saved = manifest.accounts.get(address)
     if saved is None:
         raise Refused(f"the backup has no account {address}")
-    if not saved.file:
-        why = f": {saved.damage}" if saved.damage else ""
-        raise Refused(f"the backup has no mail of {address}{why}")
-    if saved.damage:
-        raise Refused(f"the file of {address} is damaged in the backup, too: {saved.damage}")
     return saved
+
+
+def _why_left(saved: SavedAccount) -> str:
+    """Why there is nothing to put back; "" if there is."""
+    if not saved.file:
+        return f"the backup has no mail of it{f': {saved.damage}' if saved.damage else ''}"
+    return f"its file is damaged in the backup, too: {saved.damage}" if saved.damage else ""
 
 
 def _number_here(directory: Directory, address: str) -> int:

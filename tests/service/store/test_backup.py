@@ -22,7 +22,7 @@ from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import read_manifest
 from pillarbox.store.repair import Repaired, repair
-from pillarbox.store.restore import restore_accounts, restore_server
+from pillarbox.store.restore import Left, Replacement, restore_accounts, restore_server
 from pillarbox.store.store import Store
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
@@ -273,6 +273,7 @@ def test_one_account_goes_back_and_the_others_stay(data: Path) -> None:
     target = save(data)
     uidvalidity, mailbox = with_store(data, second)
     (replaced,) = put_back(target, data, ALICE)
+    assert isinstance(replaced, Replacement)
     mine, others, newer, everything = with_store(data, third)
     assert (mine, others) == ([0], [0, 1])
     assert newer > mailbox  # RFC 8474 §4.1: never given again
@@ -353,8 +354,11 @@ def test_a_damaged_account_is_told_of_and_the_others_are_saved(data: Path) -> No
     manifest = read_manifest(target)
     assert manifest.accounts[ALICE].damage
     assert not manifest.accounts[BOB].damage
-    with pytest.raises(Refused, match="damaged in the backup, too"):
-        put_back(target, data, ALICE)
+    left, done = put_back(target, data, ALICE, BOB)
+    assert isinstance(left, Left)
+    assert (left.address, left.why[:37]) == (ALICE, "its file is damaged in the backup, to")
+    assert isinstance(done, Replacement)
+    assert done.address == BOB
     restored = data.parent / "restored"
     assert restore_server(target, manifest, restored) == [ALICE]
     assert with_store(restored, lambda store: subjects(store, 2)) == list(range(30))
@@ -469,6 +473,7 @@ def test_mail_that_a_damaged_file_did_not_take_is_in_the_restored_one(
 
     with_store(killed, start)  # the journal stays
     (replaced,) = put_back(target, killed, ALICE)
+    assert isinstance(replaced, Replacement)
     assert replaced.recovered == 2
     assert with_store(killed, subjects) == [0, 1, 2]
     assert with_store(killed, subjects) == [0, 1, 2]

@@ -575,6 +575,7 @@ def test_what_sqlite_says_of_a_damaged_file_is_one_line_in_plain_words(
     damage(path, 3, 8)
     (line, *others) = check_store(folder)
     assert line.startswith("alice@example.org: 00000001.db is damaged (SQLite: ")
+    assert line.endswith("stop the server, then run `pillarbox check --repair alice@example.org`")
     assert all("\n" not in each and "***" not in each for each in (line, *others))
     assert not [each for each in others if "damaged" in each]
 
