@@ -20,7 +20,8 @@ from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE
-from pillarbox.store.directory import Directory
+from pillarbox.store.copying import copy_as_it_stands, find_damage
+from pillarbox.store.directory import Directory, ensure_not_lost
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
@@ -149,6 +150,45 @@ def restore_accounts(
                 yield done
         finally:
             directory.close()
+
+
+def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
+    """Make a mail file that is in no use (in `aside`, or of an account that is no more) that of an account. With whom
+    it was shared by name is forgotten: it may be somebody else's. Blocks. Raises Refused (it is damaged),
+    Unavailable."""
+    ensure_not_lost(data_dir / "directory.db")
+    with locked(data_dir):
+        directory = Directory(data_dir / "directory.db", clock=time.time)
+        try:
+            replacing.finish(data_dir, directory)
+            number = _number_here(directory, address)
+            with staging(data_dir, "nothing was restored") as staged:
+                path = _with_folder(staged / "accounts" / file.name)
+                copy_as_it_stands(file, path)
+                _ensure_whole(file, path)
+                path = give_to(path, number, path.parent)
+                journals = data_dir / "journal"
+                recovered = _replay_into(path.parent.parent, journals, directory.generation())
+                aside = put_in_place(data_dir, path, number, directory, set())
+            return Replacement(address, aside, recovered)
+        finally:
+            directory.close()
+
+
+def _ensure_whole(file: Path, copy: Path) -> None:
+    try:
+        damage = find_damage(copy)
+        connection = database.open_to_read(copy)
+        try:
+            connection.execute("SELECT account FROM account_state").fetchall()
+        finally:
+            connection.close()
+    except apsw.NotADBError as error:
+        damage = str(error)
+    except apsw.SQLError as error:
+        raise Refused(f"{file} is not the mail file of an account") from error
+    if damage:
+        raise Refused(f"{file} is damaged: {damage}")
 
 
 def _known(manifest: Manifest, address: str) -> SavedAccount:

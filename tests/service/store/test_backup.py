@@ -22,7 +22,13 @@ from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import read_manifest
 from pillarbox.store.repair import Repaired, repair
-from pillarbox.store.restore import Left, Replacement, restore_accounts, restore_server
+from pillarbox.store.restore import (
+    Left,
+    Replacement,
+    restore_accounts,
+    restore_file,
+    restore_server,
+)
 from pillarbox.store.store import Store
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
@@ -282,6 +288,33 @@ def test_one_account_goes_back_and_the_others_stay(data: Path) -> None:
     connection = apsw.Connection(str(replaced.aside))
     assert connection.execute("SELECT count(*) FROM message").fetchone() == (2,)
     assert list(check_store(data)) == []
+
+
+def test_a_file_that_is_in_no_use_becomes_that_of_an_account(data: Path) -> None:
+    """What came after a backup, or the mail of an account whose row is lost; and it stays where it is."""
+
+    async def fill(store: Store) -> None:
+        await append(store, 0, 1)
+        await append(store, 5, account=2)
+        await store.share(1, mailboxes.INBOX, 2, "=", "lr")
+
+    with_store(data, fill)
+    file = data.parent / "00000001-20261128T110009Z.db"
+    account_path(data / "accounts", 1).rename(file)
+    done = restore_file(file, data, BOB)
+    assert done.aside is not None
+    assert with_store(data, lambda store: subjects(store, 2)) == [0, 1]
+    directory = Directory(data / "directory.db", clock=time.time)
+    assert not directory.shares(2, 2)
+    directory.close()
+    assert restore_file(file, data, ALICE).aside is None
+    assert with_store(data, subjects) == [0, 1]
+    assert list(check_store(data)) == []
+    damage(file)
+    with pytest.raises(Refused, match="is damaged"):
+        restore_file(file, data, ALICE)
+    with pytest.raises(Refused, match="is not the mail file of an account"):
+        restore_file(data / "directory.db", data, ALICE)
 
 
 def test_a_backup_of_one_account_has_no_other_and_no_keys(data: Path) -> None:
