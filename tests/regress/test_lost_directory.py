@@ -35,9 +35,9 @@ def test_a_lost_directory_is_not_made_anew_over_old_accounts(folder: Path, empti
     path.unlink()
     if emptied:
         path.touch()
-    with pytest.raises(Refused, match="restore it from a backup"):
+    with pytest.raises(Refused, match="put that of a backup there"):
         Directory(path, clock=lambda: 1)
-    with pytest.raises(Refused, match="restore it from a backup"):
+    with pytest.raises(Refused, match="put that of a backup there"):
         Store(folder)
     (folder / "accounts").rename(folder / "accounts.old")
     Directory(path, clock=lambda: 1).close()
@@ -46,5 +46,5 @@ def test_a_lost_directory_is_not_made_anew_over_old_accounts(folder: Path, empti
 def test_a_damaged_directory_is_said_to_the_administrator(folder: Path) -> None:
     path = folder / "directory.db"
     path.write_bytes(b"\xff" * 8192)
-    with pytest.raises(Unavailable, match="is damaged; restore it from a backup"):
+    with pytest.raises(Unavailable, match="is damaged; stop the server"):
         Directory(path, clock=lambda: 1)

@@ -102,6 +102,8 @@ def _repair(config: Config, addresses: tuple[str, ...], *, as_json: bool) -> Non
                 "from_journal": each.salvaged.from_journal,
                 "lost": each.salvaged.lost,
                 "uncounted": each.salvaged.is_uncounted,
+                "unshared": [{"mailbox": name, "with": others} for name, others in each.unshared],
+                "gone": each.salvaged.gone,
                 "aside": str(each.aside) if each.aside else None,
             }
             for each in done
@@ -147,6 +149,15 @@ def _show(repaired: Repaired) -> None:
     if salvaged.is_uncounted:
         click.echo(
             f"{address}: what its mailboxes had cannot be read: nobody knows how many messages are lost."
+        )
+    for name in salvaged.gone:
+        click.echo(
+            f"{address}: {name} is subscribed, and there is no such mailbox: it is lost, or was deleted."
+        )
+    for name, others in repaired.unshared:
+        now = f"is {name} now" if name else "is lost"
+        click.echo(
+            f"{address}: a mailbox that was shared with {', '.join(others)} {now}; nobody else has rights there."
         )
     for mailbox, count in salvaged.lost.items():
         click.echo(f"{address}: {mailbox} had {counted(count, 'message')} more.")

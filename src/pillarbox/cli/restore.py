@@ -13,7 +13,13 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest, read_manifest
-from pillarbox.store.restore import restore_accounts, restore_server
+from pillarbox.store.restore import (
+    Left,
+    Replacement,
+    restore_accounts,
+    restore_file,
+    restore_server,
+)
 
 
 @click.command(
@@ -26,13 +32,17 @@ from pillarbox.store.restore import restore_accounts, restore_server
 @config_option
 def restore(source: Path, addresses: tuple[str, ...], as_json: bool) -> None:
     """Put the backup in DIR back: the whole server into an empty data_dir, or the mail of the
-    accounts that are named. No server may run meanwhile.
+    accounts that are named. A mail file in place of DIR, like one from the folder aside, becomes that
+    of the one account that is named. No server may run meanwhile.
 
     Programs that read by IMAP fetch the mail anew; those that use POP3 know what they have. A file
     that is replaced is kept in the folder aside of data_dir.
     """
     config = read_config()
     os.umask(0o077)
+    if source.is_file():
+        _restore_file(config, source, addresses, as_json=as_json)
+        return
     manifest = read_manifest(source)
     if addresses:
         _restore_accounts(config, source, manifest, addresses, as_json=as_json)
@@ -44,26 +54,51 @@ def _restore_accounts(
     config: Config, source: Path, manifest: Manifest, addresses: tuple[str, ...], *, as_json: bool
 ) -> None:
     names = list(dict.fromkeys(canonical_address(address) for address in addresses))
-    done = []
+    done: list[Replacement] = []
+    left: list[Left] = []
     with show_octets("verifying") as progress:
-        for replacement in restore_accounts(source, manifest, config.data_path, names, progress):
-            done.append(replacement)
+        for each in restore_accounts(source, manifest, config.data_path, names, progress):
+            if isinstance(each, Left):
+                left.append(each)
+                continue
+            done.append(each)
             if not as_json:
-                click.echo(f"The mail of {replacement.address} was restored.")
-                if replacement.recovered:
-                    click.echo(f"The journal had {counted(replacement.recovered, 'message')} more.")
-                if replacement.aside is not None:
-                    click.echo(f"What it had until now is in {replacement.aside}.")
+                _show(each)
     if as_json:
-        rows = [
-            {
-                "account": each.address,
-                "aside": str(each.aside) if each.aside else None,
-                "from_journal": each.recovered,
-            }
-            for each in done
-        ]
-        click.echo(json.dumps({"restored": rows}, indent=2, ensure_ascii=False))
+        rows = [_row(each) for each in done]
+        told = {"restored": rows, "left": {each.address: each.why for each in left}}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    if left:
+        raise Refused("\n".join(f"{each.address} was not restored: {each.why}" for each in left))
+
+
+def _restore_file(
+    config: Config, source: Path, addresses: tuple[str, ...], *, as_json: bool
+) -> None:
+    if len(addresses) != 1:
+        raise click.UsageError("a mail file becomes that of one account: name it")
+    done = restore_file(source, config.data_path, canonical_address(addresses[0]))
+    if as_json:
+        told = {"restored": [_row(done)], "left": {}}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _show(done)
+
+
+def _show(done: Replacement) -> None:
+    click.echo(f"The mail of {done.address} was restored.")
+    if done.recovered:
+        click.echo(f"The journal had {counted(done.recovered, 'message')} more.")
+    if done.aside is not None:
+        click.echo(f"What it had until now is in {done.aside}.")
+
+
+def _row(done: Replacement) -> dict[str, object]:
+    return {
+        "account": done.address,
+        "aside": str(done.aside) if done.aside else None,
+        "from_journal": done.recovered,
+    }
 
 
 def _fate(manifest: Manifest, address: str) -> str:

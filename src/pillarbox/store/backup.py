@@ -14,7 +14,7 @@ the data folder is changed.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from pillarbox import __version__
 from pillarbox.core.errors import DiskFull, Failure, Refused, Unavailable
 from pillarbox.store import database, intake, journal, made, recovery
 from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.copying import copy_as_it_stands, copy_database, find_damage
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.manifest import (
     CONFIGURATION,
@@ -48,10 +49,12 @@ ASIDE = journal.ASIDE
 MISSING = "its mail file was missing"
 """What the manifest says is wrong with an account then."""
 
+ACCOUNTS_SKIPPED = 1 << 20
+"""More than are made from one backup to the next."""
+
 MOST_NAMED = 5
 """Of account files that cannot be read."""
 
-_PAGES = 1024
 _SINGLE = ("directory.db", "logins.db", "queue.db")
 _NOT_SAVED = frozenset(
     {
@@ -155,6 +158,8 @@ class _Backup:
     total: int = 0
     left_out: list[str] = field(default_factory=list)
     configuration: dict[str, str] = field(default_factory=dict)
+    damaged: list[SavedAccount] = field(default_factory=list)
+    """Accounts whose files are not copied yet."""
 
     @property
     def data(self) -> Path:
@@ -176,6 +181,7 @@ class _Backup:
             for name in ("queue.db", "logins.db", "directory.db"):
                 if (source / name).exists() and (damage := self._copy_database(name)):
                     raise Unavailable(f"{source / name} is damaged, so nothing was saved: {damage}")
+            _skip_accounts(self.data / "directory.db")
         accounts = {}
         for done, (address, number) in enumerate(chosen.items()):
             try:
@@ -185,6 +191,7 @@ class _Backup:
             if saved is not None:
                 accounts[address] = saved
         self._replay(generation, set(chosen.values()))
+        self._copy_damaged()
         by_number = {number: address for address, number in addresses.items()}
         for saved in accounts.values():
             if saved.file and not saved.damage:
@@ -288,8 +295,21 @@ class _Backup:
             if path.exists():
                 raise
             return None
-        has_copy = (self.data / name).exists()
-        return SavedAccount(number, f"{DATA}/{name}" if has_copy else "", damage)
+        saved = SavedAccount(number, f"{DATA}/{name}", damage)
+        if damage:
+            (self.data / name).unlink(missing_ok=True)
+            self.damaged.append(saved)
+        return saved
+
+    def _copy_damaged(self) -> None:
+        """As they stand, so that a repair finds in the copy what it finds here. Behind the replay, which would write
+        into them: what they lack is in the copies of the journals."""
+        for saved in self.damaged:
+            name = Path(saved.file).relative_to(DATA)
+            try:
+                copy_as_it_stands(self.wanted.data_dir / name, self.data / name)
+            except FileNotFoundError:
+                saved.file = ""
 
     def _unreadable(self, first: Unavailable, accounts: Sequence[int]) -> Unavailable:
         """The failure of the first of some account files, with those of others: whoever mends one needs to know of
@@ -323,7 +343,8 @@ class _Backup:
         pool = Accounts(self.data / "accounts", 0, None, recovery.put_in_order)
         pool.knows = accounts.__contains__
         try:
-            replayed = recovery.replay(pool, folder, generation, int(time.time()))
+            held = [saved.id for saved in self.damaged]
+            replayed = recovery.replay(pool, folder, generation, int(time.time()), held=held)
         finally:
             pool.close()
         for path in replayed.segments:
@@ -347,43 +368,6 @@ class _Backup:
             Path(parent).chmod(0o700)
             database.sync_folder(Path(parent))
         return files
-
-
-def copy_database(source: Path, target: Path, advance: Callable[[int], None]) -> None:
-    """Copy a file as it is at one moment, whoever uses it; `advance` hears of octets. Not synced. Raises apsw.Error."""
-    connection = database.open_to_read(source)
-    try:
-        # Within a read transaction no step sees what comes later, so the copy never begins again.
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        page_octets = connection.pragma("page_size")
-        assert isinstance(page_octets, int)
-        copy = apsw.Connection(str(target))
-        try:
-            copy.pragma("journal_mode", "OFF")
-            copy.pragma("synchronous", "OFF")
-            with copy.backup("main", connection, "main") as steps:
-                while not steps.done:
-                    before = steps.remaining
-                    steps.step(_PAGES)
-                    advance(page_octets * (_PAGES if not before else before - steps.remaining))
-        finally:
-            copy.close()
-    finally:
-        connection.close()
-
-
-def find_damage(path: Path) -> str:
-    """The first thing that SQLite finds wrong with a file, or ""."""
-    try:
-        connection = database.open_to_read(path)
-        try:
-            row = connection.execute("PRAGMA quick_check(1)").fetchone()
-        finally:
-            connection.close()
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        return str(error)
-    return "" if row == ("ok",) else str(row[0] if row else "no answer").splitlines()[-1]
 
 
 def _is_within(name: object, folder: Path) -> bool:
@@ -415,6 +399,18 @@ def _read_directory(path: Path) -> tuple[dict[str, int], int]:
         raise Unavailable(f"{path} cannot be read: {error}") from error
     accounts: list[Any] = rows
     return {row[0]: row[1] for row in accounts}, found[0] if found else 0
+
+
+def _skip_accounts(path: Path) -> None:
+    """In the copy of the directory: accounts that are made from it have numbers that none has had since. Their mail
+    files may be there, or rights that others gave them (`acl`)."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'account'", (ACCOUNTS_SKIPPED,)
+        )
+    finally:
+        connection.close()
 
 
 def _grantees(path: Path, addresses: dict[int, str]) -> dict[int, str]:

@@ -9,7 +9,7 @@ from pillarbox.core.errors import Failure, Refused
 from pillarbox.store import database, journal
 from pillarbox.store.accounts import account_path
 from pillarbox.store.content import PIECE_BITS
-from pillarbox.store.damage import how_to_mend
+from pillarbox.store.damage import how_to_mend, how_to_repair
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
 
@@ -121,7 +121,7 @@ def check_store(
         if account in missing:
             yield f"{address}: {path.name} is missing: {how_to_mend(address)}"
         elif path.exists():  # else it never got mail
-            yield from check_account(path, address)
+            yield from _with_advice(check_account(path, address), address)
         if progress:
             progress(number, len(accounts))
     known = {account_path(folder, account).name for account, _ in accounts}
@@ -129,6 +129,13 @@ def check_store(
         if path.name not in known:
             yield f"{path.relative_to(data_dir)} belongs to no account"
     yield from _check_journal(data_dir / "journal")
+
+
+def _with_advice(problems: Iterator[str], address: str) -> Iterator[str]:
+    """What to do behind the first one, unless it is one that a repair does not mend."""
+    for number, problem in enumerate(problems):
+        is_ours = "is damaged" in problem or "cannot be read" not in problem
+        yield f"{problem}: {how_to_repair(address)}" if is_ours and not number else problem
 
 
 def check_single(data_dir: Path) -> Iterator[str]:

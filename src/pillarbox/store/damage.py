@@ -21,6 +21,11 @@ def how_to_mend(address: str) -> str:
     )
 
 
+def how_to_repair(address: str) -> str:
+    """What to do where it is damaged."""
+    return f"stop the server, then run `pillarbox check --repair {address}`"
+
+
 class Damage:
     """What one process has told. Used on its event loop."""
 
@@ -58,7 +63,7 @@ class Damage:
             )
             return
         log.error(
-            "the mail file of %s is damaged: stop the server, then run `pillarbox check --repair %s`",
+            "the mail file of %s is damaged: %s",
             address,
-            address,
+            how_to_repair(address),
         )

@@ -298,7 +298,10 @@ def how_to_replace(path: Path) -> str:
     """What to do where one of the files is damaged that there is one of."""
     lost = _SINGLE[path.stem]
     if not lost:
-        return "restore it from a backup"
+        return (
+            f"stop the server, move {path.name} away, with {path.name}-wal and {path.name}-shm if they are there, and"
+            f" put that of a backup there: cp -p BACKUP/data/{path.name} {path}"
+        )
     return (
         f"stop the server and move {path.name} away, with {path.name}-wal and {path.name}-shm if they are there:"
         f" it makes a new one, and all that is lost is {lost}"

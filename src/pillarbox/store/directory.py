@@ -73,7 +73,8 @@ def ensure_not_lost(path: Path) -> None:
     if is_lost and any(path.parent.glob("accounts/*/*.db")):
         raise Refused(
             f"{path} is missing or empty, though there are accounts in {path.parent / 'accounts'}:"
-            f" restore it from a backup, or move {path.parent} away to begin anew"
+            f" put that of a backup there (cp -p BACKUP/data/{path.name} {path}), or move {path.parent} away to begin"
+            " anew"
         )
 
 

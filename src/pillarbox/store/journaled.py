@@ -55,6 +55,16 @@ def read_journals(folder: Path, account: int) -> Journaled:
 
 
 @dataclass(slots=True)
+class Lost:
+    """A message whose text is lost."""
+
+    envelope: bytes | None
+    """None: that is lost, too."""
+    mailboxes: list[int] = field(default_factory=list)
+    """Its own, and those of its copies: one for each row."""
+
+
+@dataclass(slots=True)
 class Known:
     """What is known of the file beside the rows that were saved."""
 
@@ -68,10 +78,8 @@ class Known:
     """All messages that were not deleted have their rows, if not their texts."""
     has_all_texts: bool
     """But for those of mail that was deleted long ago."""
-    lost: dict[Figures, list[tuple[int, bytes | None]]]
-    """Messages that it had, and whose text is lost: the mailbox of each, and its envelope unless that is lost, too."""
-    wanted: Counter[Figures] = field(default_factory=Counter)
-    """Records that ask for one of those."""
+    lost: dict[Figures, list[Lost]]
+    """Messages that it had, and whose text it has no more."""
 
 
 @dataclass(slots=True)
@@ -141,10 +149,14 @@ def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> 
     """Add messages that the file has not. `whole`: the contents with all their octets."""
     result = Put()
     missing = _not_there(tx, journaled, whole, known)
-    for record in missing:
-        known.wanted[record.internaldate, len(record.prefix) + len(record.octets)] += 1
-    for record in missing:
-        _put(tx, record, known, result)
+    claims = _claim_rows(missing, known, result)
+    for number, record in enumerate(missing):
+        if number in claims:
+            for target, is_sure in claims[number]:
+                result.may_be_old |= not is_sure
+                _add(tx, record, target, result, is_back=is_sure)
+        else:
+            _put(tx, record, known, result)
     for worker, record in journaled.records:
         if record.delivery_key:
             tx.execute(
@@ -201,55 +213,78 @@ def _may_be(tx: Tx, content: int, record: Record, had: bool | None) -> bool:
 
 
 def _put(tx: Tx, record: Record, known: Known, result: Put) -> None:
-    """A message whose text is not there: unless it was deleted."""
+    """A message whose text is not there, and no row that could be its own: unless it was deleted."""
+    had, is_expunged = _had(tx, record, known), _is_expunged(record, known)
+    if (had or is_expunged) and (known.has_all or known.has_all_texts):
+        return
+    is_there = tx.row("SELECT 1 FROM mailbox WHERE mailbox = ?", (record.mailbox,))
+    if not is_there and "mailbox" not in known.unread:
+        return  # it was deleted with its mailbox
+    if had is not False and not known.has_all_texts:
+        has_expunges = record.uid and "change" not in known.unread and not is_expunged and is_there
+        result.may_be_old |= not has_expunges
+    if is_expunged:  # that may have been a move
+        result.homeless.append(replace(append_of(record), delivery_key=""))
+        return
+    _add(tx, record, record.mailbox, result, is_back=had is True)
+
+
+def _add(tx: Tx, record: Record, mailbox: int, result: Put, *, is_back: bool) -> None:
+    """Put a message into a mailbox if it takes it. `is_back`: the file had it there."""
     item = append_of(record)
-    target, had, is_expunged = record.mailbox, _had(tx, record, known), False
-    row = _claim_row(record, item, known)
-    if row is not None:  # perhaps in the mailbox that it was moved to
-        target, had = row
-    else:
-        is_expunged = _is_expunged(record, known)
-        if (had or is_expunged) and (known.has_all or known.has_all_texts):
-            return
     box = tx.row(
         "SELECT uidvalidity, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
-        (tx.account, target),
+        (tx.account, mailbox),
     )
-    if box is None and "mailbox" not in known.unread:
-        return  # it was deleted with its mailbox
-    if row is not None:
-        result.may_be_old |= not had
-    elif had is not False and not known.has_all_texts:
-        has_expunges = record.uid and "change" not in known.unread and not is_expunged and box
-        result.may_be_old |= not has_expunges
-    if box is None or box[1] > MOST_UIDS or is_expunged:  # that may have been a move
+    if box is None or box[1] > MOST_UIDS:
         result.homeless.append(replace(item, delivery_key=""))
         return
-    done = _insert(tx, record, replace(item, mailbox=target), *box)
+    done = _insert(tx, record, replace(item, mailbox=mailbox), *box)
     result.placed += 1
-    result.back[target] += had is True
+    result.back[mailbox] += is_back
     if not record.uid:
         result.filed.append((item, done))
 
 
-def _claim_row(record: Record, item: Append, known: Known) -> tuple[int, bool] | None:
-    """The mailbox of the message's row, if there is one without its text; False: it may be another message's. No other
-    record gets that row if it is sure."""
-    figures = (record.internaldate, item.size)
-    lost = known.lost.get(figures, [])
-    envelope = item.content.rendered.envelope
-    rows = [row for row in lost if row[1] == envelope]
-    is_sure = bool(rows)
-    if not rows:
-        rows = [row for row in lost if row[1] is None]
-        is_sure = known.wanted[figures] <= len(rows)
-    known.wanted[figures] -= 1
-    if not rows:
-        return None
-    row = next((row for row in rows if row[0] == record.mailbox), rows[0])
-    if is_sure:
-        lost.remove(row)
-    return row[0], is_sure
+def _claim_rows(
+    records: list[Record], known: Known, result: Put
+) -> dict[int, list[tuple[int, bool]]]:
+    """By the index of a record: the mailboxes of its message and of its copies, if it has rows without a text, perhaps
+    not the one that it came to; False: these may be another message's."""
+    claims: dict[int, list[tuple[int, bool]]] = {}
+    asking: defaultdict[Figures, list[int]] = defaultdict(list)
+    for number, record in enumerate(records):
+        figures = (record.internaldate, len(record.prefix) + len(record.octets))
+        lost = known.lost.get(figures, [])
+        envelope = append_of(record).content.rendered.envelope if lost else None
+        own = [each for each in lost if each.envelope is not None and each.envelope == envelope]
+        if own:
+            claims[number] = [(mailbox, True) for mailbox in _take(lost, own, record)]
+        elif lost:
+            asking[figures].append(number)
+    for figures, numbers in asking.items():
+        lost = [each for each in known.lost[figures] if each.envelope is None]
+        if len(numbers) <= len(lost):
+            for number in numbers:
+                rows = _take(lost, lost, records[number])
+                claims[number] = [(mailbox, True) for mailbox in rows]
+        elif lost:
+            # Some were deleted, and nothing says which: each goes wherever one of them is missing.
+            places: Counter[int] = Counter()
+            for each in lost:
+                result.back.update(each.mailboxes)
+                places |= Counter(each.mailboxes)
+            for number in numbers:
+                claims[number] = [(mailbox, False) for mailbox in sorted(places.elements())]
+    return claims
+
+
+def _take(lost: list[Lost], fitting: list[Lost], record: Record) -> list[int]:
+    """The rows of one of the fitting messages, first of one in the record's mailbox. No other record gets it."""
+    own = next((each for each in fitting if record.mailbox in each.mailboxes), fitting[0])
+    # Not by its value: another one may have the same.
+    del lost[next(place for place, each in enumerate(lost) if each is own)]
+    return own.mailboxes
 
 
 def _had(tx: Tx, record: Record, known: Known) -> bool | None:

@@ -77,7 +77,8 @@ def ensure_not_all_missing(data_dir: Path) -> None:
         folder = data_dir / "accounts"
         raise Refused(
             f"there were mail files in {folder}, and none is there now: is its file system not mounted?"
-            " If they are lost, restore all accounts from a backup; to begin without their mail, run:"
+            " If they are lost, put back what a backup has, naming all accounts of `pillarbox account list`:"
+            " pillarbox restore BACKUP ACCOUNT...; to begin without their mail, run:"
             f" truncate -s 0 {lock}"
         )
 

@@ -40,7 +40,7 @@ class SavedAccount(msgspec.Struct):
 
     id: int
     file: str
-    """"" if it never had mail, or if its file could not even be copied."""
+    """"" if it never had mail, or if its file was missing. A damaged one is there as it stood, with its log."""
     damage: str = ""
     """What is wrong with its file; "" if nothing is."""
     grantees: dict[int, str] = {}

@@ -16,11 +16,13 @@ from pillarbox.store.journaled import (
     Figures,
     Journaled,
     Known,
+    Lost,
     give_texts,
     put_missing,
     raise_numbers,
 )
 from pillarbox.store.mailboxes import Name
+from pillarbox.store.renumber import MAILBOXES_SKIPPED
 from pillarbox.store.strays import Found
 from pillarbox.store.texts import last_octet, pieces_of, read_text, write_text
 from pillarbox.store.tx import Tx
@@ -49,6 +51,10 @@ class Salvaged:
     """By mailbox, as people write it: messages that are no more in it. Empty if all are in RECOVERED."""
     is_uncounted: bool = False
     """What mailboxes had is not known, so neither is what is lost."""
+    unshared: list[tuple[str, list[int]]] = field(default_factory=list)
+    """Mailboxes whose names are lost, and who had rights there (`acl`): the name that it has now, "" if it is gone."""
+    gone: list[str] = field(default_factory=list)
+    """Names that are subscribed, and of no mailbox, where some may be lost."""
 
 
 def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) -> Salvaged:
@@ -69,7 +75,11 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     has_all = not found.has_doubtful_messages and (
         "message" not in unread if total is None else had.total() >= total
     )
-    _mend_state(tx, named)
+    _mend_state(tx, named, result)
+    if "mailbox" in unread:
+        result.gone = [
+            "/".join(name) for name in mailboxes.subscriptions(tx) if not mailboxes.find(tx, name)
+        ]
     raise_numbers(tx, journaled.numbered)
     give_texts(tx, journaled.numbered, whole)
     lost = _mend_messages(tx, whole)
@@ -127,7 +137,7 @@ def _place(tx: Tx, whole: set[int]) -> int:
     return placed
 
 
-def _mend_state(tx: Tx, named: dict[int, str]) -> None:
+def _mend_state(tx: Tx, named: dict[int, str], result: Salvaged) -> None:
     """The account's own row, and mailboxes for all messages and names."""
     is_new = not tx.row("SELECT 1 FROM account_state", ())
     if is_new:
@@ -135,16 +145,37 @@ def _mend_state(tx: Tx, named: dict[int, str]) -> None:
             "INSERT INTO account_state VALUES (?, 1, 1, 2, ?, 0, 0, 0)", (tx.account, tx.now_s)
         )
     _raise_numbers(tx)
+    # What goes by the number of a mailbox that is lost may be in journals and in pages that nobody reads, too: none of
+    # those that are made here gets it.
+    tx.execute("UPDATE account_state SET next_mailbox = next_mailbox + ?", (MAILBOXES_SKIPPED,))
     rows = tx.rows("SELECT DISTINCT mailbox FROM message", ())
     known = {row[0] for row in tx.rows("SELECT mailbox FROM mailbox", ())}
     wanted = {mailboxes.INBOX, *named, *(row[0] for row in rows)}
     for mailbox in sorted(wanted - known):
         _make_mailbox(tx, mailbox, named.get(mailbox, ""))
+    _unshare(tx, known | named.keys() | {mailboxes.INBOX}, result)
     _raise_numbers(tx)
     if is_new:
         for first, special_use in mailboxes.FIRST_MAILBOXES:
             if mailboxes.find(tx, (first,)) is None:
                 mailboxes.create(tx, (first,), special_use)
+
+
+def _unshare(tx: Tx, known: Collection[int], result: Salvaged) -> None:
+    """Leave nobody rights in a mailbox that nobody knows by its name: what is put there may be any mail."""
+    lost: dict[int, list[int]] = {}
+    for mailbox, grantee in tx.rows("SELECT mailbox, grantee FROM acl ORDER BY mailbox", ()):
+        if mailbox not in known:
+            lost.setdefault(mailbox, []).append(grantee)
+    for mailbox, grantees in lost.items():
+        row = tx.row("SELECT name FROM mailbox WHERE mailbox = ?", (mailbox,))
+        result.unshared.append((row[0] if row else "", grantees))
+        tx.execute("DELETE FROM acl WHERE account = ? AND mailbox = ?", (tx.account, mailbox))
+    # Those of mailbox 0 are the account's own.
+    tx.execute(
+        "DELETE FROM metadata WHERE mailbox != 0 AND mailbox NOT IN (SELECT mailbox FROM mailbox)",
+        (),
+    )
 
 
 def _raise_numbers(tx: Tx) -> None:
@@ -234,14 +265,16 @@ def _count_line_ends(tx: Tx, content: int) -> None:
         tx.execute("INSERT INTO line_end VALUES (?, ?, ?)", (tx.account, content, added))
 
 
-def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[tuple[int, bytes | None]]]:
-    """Leave those whose octets are whole, with flags that exist; of the others, mailboxes and envelopes."""
-    lost: dict[Figures, list[tuple[int, bytes | None]]] = {}
+def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[Lost]]:
+    """Leave those whose octets are whole, with flags that exist; what is known of the others."""
+    lost: dict[Figures, dict[int, Lost]] = {}
     rows = tx.rows("SELECT mailbox, uid, content, internaldate, size FROM message", ())
     for mailbox, uid, content, internaldate, size in rows:
         if content not in whole:
             row = tx.row("SELECT envelope FROM rendered WHERE content = ?", (content,))
-            lost.setdefault((internaldate, size), []).append((mailbox, row[0] if row else None))
+            by_content = lost.setdefault((internaldate, size), {})
+            own = by_content.setdefault(content, Lost(row[0] if row else None))
+            own.mailboxes.append(mailbox)
             tx.execute(
                 "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
                 (tx.account, mailbox, uid),
@@ -255,7 +288,7 @@ def _mend_messages(tx: Tx, whole: set[int]) -> dict[Figures, list[tuple[int, byt
         " AND flags >> 5 NOT IN (SELECT id FROM keyword_set)",
         (),
     )
-    return lost
+    return {figures: list(by_content.values()) for figures, by_content in lost.items()}
 
 
 def _mend_keywords(tx: Tx) -> None:

@@ -10,7 +10,7 @@ could have been waiting.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,11 +148,12 @@ def replay(
     generation: int,
     now_s: int,
     progress: Progress | None = None,
+    held: Collection[int] = (),
 ) -> Replayed:
     """Apply the journals of all workers, merged by ModSeq, and sync the files. Blocks.
 
     `generation`: that of this start. `accounts` must have been made with generation 0, so that numbers are skipped
-    after the replay of those that have numbers, not before.
+    after the replay of those that have numbers, not before. `held`: accounts that are left alone, as if unusable.
     """
     result = Replayed()
     records: dict[int, _Records] = defaultdict(_Records)
@@ -164,6 +165,9 @@ def replay(
             result.damaged[path] = lost_octets
     for number, account in enumerate(sorted(records), 1):
         own = records[account]
+        if account in held:
+            result.unusable.add(account)
+            continue
         try:
             if accounts.is_removed(account):
                 result.removed[account] = len(own.numbered) + sum(map(len, own.taken.values()))

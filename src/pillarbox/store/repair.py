@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import database, made, mailboxes, replacing, salvage
+from pillarbox.store import acl, database, made, mailboxes, replacing, salvage
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_account
 from pillarbox.store.damage import how_to_mend
@@ -38,6 +38,8 @@ class Repaired:
     """The old file."""
     inbox_validity: int
     """The new UIDVALIDITY of INBOX."""
+    unshared: list[tuple[str, list[str]]]
+    """As `salvaged.unshared`, with the addresses of those who had rights."""
 
     def tell(self, recorder: Recorder) -> None:
         """The trace, of what the journals had for INBOX."""
@@ -120,7 +122,18 @@ def _repair(
         salvaged = salvage.salvage(copy, path, account, int(time.time()), journaled)
         aside = put_in_place(data_dir, path, account, directory, None)
     validity = _inbox_validity(data_dir, account)
-    return Repaired(address, account, problems, salvaged, aside, validity)
+    unshared = [
+        (name, [_who(directory, grantee) for grantee in grantees])
+        for name, grantees in salvaged.unshared
+    ]
+    return Repaired(address, account, problems, salvaged, aside, validity, unshared)
+
+
+def _who(directory: Directory, grantee: int) -> str:
+    if grantee == acl.ANYONE:
+        return "anyone"
+    known = directory.account_by_id(grantee)
+    return known.address if known else "an account that is no more"
 
 
 def _inbox_validity(data_dir: Path, account: int) -> int:

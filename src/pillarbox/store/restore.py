@@ -20,7 +20,8 @@ from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE
-from pillarbox.store.directory import Directory
+from pillarbox.store.copying import copy_as_it_stands, find_damage
+from pillarbox.store.directory import Directory, ensure_not_lost
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
@@ -35,6 +36,14 @@ class Replacement:
     """Where the old file is now; None if there was none."""
     recovered: int
     """Messages that the journal had for it."""
+
+
+@dataclass(slots=True)
+class Left:
+    """An account that the backup has, but no mail of it that can be put back: its file is as it was."""
+
+    address: str
+    why: str
 
 
 def restore_server(
@@ -112,13 +121,16 @@ def restore_accounts(
     data_dir: Path,
     addresses: Sequence[str],
     progress: Progress | None = None,
-) -> Iterator[Replacement]:
-    """Put the mail of single accounts back, one after the other. Blocks.
+) -> Iterator[Replacement | Left]:
+    """Put the mail of single accounts back, one after the other, first telling of those that must be left. Blocks.
 
     Raises Refused (a server runs, an account is not here or not in the backup, the backup is damaged), Unavailable.
     """
-    saved = [_usable(manifest, address) for address in addresses]
-    names = [each.file for each in saved]
+    saved = {address: _known(manifest, address) for address in addresses}
+    left = [Left(address, why) for address in addresses if (why := _why_left(saved[address]))]
+    for each in left:
+        saved.pop(each.address)
+    names = [each.file for each in saved.values()]
     names += [name for name in manifest.files if name.startswith(f"{DATA}/journal/")]
     if not (data_dir / "directory.db").exists():
         raise Refused(
@@ -129,26 +141,68 @@ def restore_accounts(
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
             replacing.finish(data_dir, directory)
-            numbers = [_number_here(directory, address) for address in addresses]
-            for address, number, each in zip(addresses, numbers, saved, strict=True):
+            numbers = {address: _number_here(directory, address) for address in addresses}
+            yield from left
+            for address, account in saved.items():
                 with staging(data_dir, "nothing was restored") as folder:
-                    place = _Restored(backup, data_dir, folder, address, number)
-                    done = _restore_account(place, each, directory)
+                    place = _Restored(backup, data_dir, folder, address, numbers[address])
+                    done = _restore_account(place, account, directory)
                 yield done
         finally:
             directory.close()
 
 
-def _usable(manifest: Manifest, address: str) -> SavedAccount:
+def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
+    """Make a mail file that is in no use (in `aside`, or of an account that is no more) that of an account. With whom
+    it was shared by name is forgotten: it may be somebody else's. Blocks. Raises Refused (it is damaged),
+    Unavailable."""
+    ensure_not_lost(data_dir / "directory.db")
+    with locked(data_dir):
+        directory = Directory(data_dir / "directory.db", clock=time.time)
+        try:
+            replacing.finish(data_dir, directory)
+            number = _number_here(directory, address)
+            with staging(data_dir, "nothing was restored") as staged:
+                path = _with_folder(staged / "accounts" / file.name)
+                copy_as_it_stands(file, path)
+                _ensure_whole(file, path)
+                path = give_to(path, number, path.parent)
+                journals = data_dir / "journal"
+                recovered = _replay_into(path.parent.parent, journals, directory.generation())
+                aside = put_in_place(data_dir, path, number, directory, set())
+            return Replacement(address, aside, recovered)
+        finally:
+            directory.close()
+
+
+def _ensure_whole(file: Path, copy: Path) -> None:
+    try:
+        damage = find_damage(copy)
+        connection = database.open_to_read(copy)
+        try:
+            connection.execute("SELECT account FROM account_state").fetchall()
+        finally:
+            connection.close()
+    except apsw.NotADBError as error:
+        damage = str(error)
+    except apsw.SQLError as error:
+        raise Refused(f"{file} is not the mail file of an account") from error
+    if damage:
+        raise Refused(f"{file} is damaged: {damage}")
+
+
+def _known(manifest: Manifest, address: str) -> SavedAccount:
     saved = manifest.accounts.get(address)
     if saved is None:
         raise Refused(f"the backup has no account {address}")
-    if not saved.file:
-        why = f": {saved.damage}" if saved.damage else ""
-        raise Refused(f"the backup has no mail of {address}{why}")
-    if saved.damage:
-        raise Refused(f"the file of {address} is damaged in the backup, too: {saved.damage}")
     return saved
+
+
+def _why_left(saved: SavedAccount) -> str:
+    """Why there is nothing to put back; "" if there is."""
+    if not saved.file:
+        return f"the backup has no mail of it{f': {saved.damage}' if saved.damage else ''}"
+    return f"its file is damaged in the backup, too: {saved.damage}" if saved.damage else ""
 
 
 def _number_here(directory: Directory, address: str) -> int:

@@ -330,7 +330,7 @@ def test_a_damaged_directory_is_named(with_alice: Run, tmp_path: Path) -> None:
         code, _, err = with_alice(*command)
         (line,) = [line for line in err.splitlines() if line.startswith("pillarbox: ")]
         assert code == 1
-        assert "data/directory.db is damaged; restore it from a backup" in line
+        assert "data/directory.db is damaged; stop the server, move directory.db away" in line
 
 
 def test_identities(with_alice: Run) -> None:

@@ -21,7 +21,14 @@ from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
 from pillarbox.store.manifest import read_manifest
-from pillarbox.store.restore import restore_accounts, restore_server
+from pillarbox.store.repair import Repaired, repair
+from pillarbox.store.restore import (
+    Left,
+    Replacement,
+    restore_accounts,
+    restore_file,
+    restore_server,
+)
 from pillarbox.store.store import Store
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
@@ -272,6 +279,7 @@ def test_one_account_goes_back_and_the_others_stay(data: Path) -> None:
     target = save(data)
     uidvalidity, mailbox = with_store(data, second)
     (replaced,) = put_back(target, data, ALICE)
+    assert isinstance(replaced, Replacement)
     mine, others, newer, everything = with_store(data, third)
     assert (mine, others) == ([0], [0, 1])
     assert newer > mailbox  # RFC 8474 §4.1: never given again
@@ -280,6 +288,33 @@ def test_one_account_goes_back_and_the_others_stay(data: Path) -> None:
     connection = apsw.Connection(str(replaced.aside))
     assert connection.execute("SELECT count(*) FROM message").fetchone() == (2,)
     assert list(check_store(data)) == []
+
+
+def test_a_file_that_is_in_no_use_becomes_that_of_an_account(data: Path) -> None:
+    """What came after a backup, or the mail of an account whose row is lost; and it stays where it is."""
+
+    async def fill(store: Store) -> None:
+        await append(store, 0, 1)
+        await append(store, 5, account=2)
+        await store.share(1, mailboxes.INBOX, 2, "=", "lr")
+
+    with_store(data, fill)
+    file = data.parent / "00000001-20261128T110009Z.db"
+    account_path(data / "accounts", 1).rename(file)
+    done = restore_file(file, data, BOB)
+    assert done.aside is not None
+    assert with_store(data, lambda store: subjects(store, 2)) == [0, 1]
+    directory = Directory(data / "directory.db", clock=time.time)
+    assert not directory.shares(2, 2)
+    directory.close()
+    assert restore_file(file, data, ALICE).aside is None
+    assert with_store(data, subjects) == [0, 1]
+    assert list(check_store(data)) == []
+    damage(file)
+    with pytest.raises(Refused, match="is damaged"):
+        restore_file(file, data, ALICE)
+    with pytest.raises(Refused, match="is not the mail file of an account"):
+        restore_file(data / "directory.db", data, ALICE)
 
 
 def test_a_backup_of_one_account_has_no_other_and_no_keys(data: Path) -> None:
@@ -352,11 +387,46 @@ def test_a_damaged_account_is_told_of_and_the_others_are_saved(data: Path) -> No
     manifest = read_manifest(target)
     assert manifest.accounts[ALICE].damage
     assert not manifest.accounts[BOB].damage
-    with pytest.raises(Refused, match="damaged in the backup, too"):
-        put_back(target, data, ALICE)
+    left, done = put_back(target, data, ALICE, BOB)
+    assert isinstance(left, Left)
+    assert (left.address, left.why[:37]) == (ALICE, "its file is damaged in the backup, to")
+    assert isinstance(done, Replacement)
+    assert done.address == BOB
     restored = data.parent / "restored"
     assert restore_server(target, manifest, restored) == [ALICE]
     assert with_store(restored, lambda store: subjects(store, 2)) == list(range(30))
+
+
+@pytest.mark.parametrize("pages", [(0, 6), (17, 1)], ids=["first pages", "schema"])
+def test_a_damaged_file_is_saved_as_it_stands_with_its_log(
+    data: Path, tmp_path: Path, pages: tuple[int, int]
+) -> None:
+    """A repair of what was restored finds what one on the spot does."""
+    left = tmp_path / "left"
+    with_store(data, lambda store: append(store, *range(30)))
+
+    async def scenario(store: Store) -> None:
+        await append(store, 30)
+        await asyncio.to_thread(shutil.copytree, data, left)
+
+    with_store(data, scenario)
+    path = account_path(left / "accounts", 1)
+    damage(path, *pages)
+
+    def octets(folder: Path) -> dict[str, bytes]:
+        names = (path.name, f"{path.name}-wal")
+        return {name: (folder / name).read_bytes() for name in names}
+
+    before = octets(path.parent)
+    target = save(left)
+    assert read_manifest(target).accounts[ALICE].damage
+    assert before == octets(path.parent) == octets(target / "data" / "accounts" / "01")
+    restored = tmp_path / "restored"
+    assert restore_server(target, read_manifest(target), restored) == [ALICE]
+    for folder in (left, restored):
+        (done,) = repair(folder)
+        assert isinstance(done, Repaired)
+        assert done.salvaged.saved + done.salvaged.from_journal + done.salvaged.recovered == 31
 
 
 def test_an_account_that_was_made_anew_gets_its_old_mail(data: Path, tmp_path: Path) -> None:
@@ -372,6 +442,23 @@ def test_an_account_that_was_made_anew_gets_its_old_mail(data: Path, tmp_path: P
     put_back(target, other, ALICE)
     assert with_store(other, share_is_gone) == [0]
     assert list(check_store(other)) == []
+
+
+def test_no_account_gets_the_number_of_one_that_was_made_after_the_backup(data: Path) -> None:
+    """Else whoever is made after the directory was put back would have the mail of that one."""
+    with_store(data, lambda store: append(store, 0))
+    target = save(data)
+    directory = Directory(data / "directory.db", clock=time.time)
+    later = directory.add_account("carol@example.org", "", "")
+    directory.close()
+    with_store(data, lambda store: append(store, 0, account=later.id))
+    shutil.copy(target / "data" / "directory.db", data / "directory.db")
+    for folder in (data, whole(target)):
+        directory = Directory(folder / "directory.db", clock=time.time)
+        made = directory.add_account("dave@example.org", "", "")
+        directory.close()
+        assert made.id > later.id
+    assert with_store(data, lambda store: subjects(store, made.id)) == []
 
 
 def test_a_share_is_kept_for_those_who_are_still_there(data: Path, tmp_path: Path) -> None:
@@ -419,6 +506,7 @@ def test_mail_that_a_damaged_file_did_not_take_is_in_the_restored_one(
 
     with_store(killed, start)  # the journal stays
     (replaced,) = put_back(target, killed, ALICE)
+    assert isinstance(replaced, Replacement)
     assert replaced.recovered == 2
     assert with_store(killed, subjects) == [0, 1, 2]
     assert with_store(killed, subjects) == [0, 1, 2]

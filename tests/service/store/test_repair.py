@@ -15,7 +15,7 @@ from test_store import item
 from tests.budget import tries
 
 from pillarbox.core.errors import Refused, Unavailable
-from pillarbox.store import mailboxes, messages
+from pillarbox.store import acl, mailboxes, messages
 from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
@@ -522,6 +522,52 @@ def test_after_a_repair_numbers_are_new_and_unique_ids_are_kept(
     assert uidls == [(uid, f"{before:08x}{uid:08x}") for uid, _ in rows]
 
 
+def test_rights_go_to_no_other_mailbox_than_their_own(data: Path) -> None:  # noqa: F811
+    """RFC 4314: where names and numbers of mailboxes are lost, a repair makes others."""
+
+    async def fill_shared(store: Store) -> None:
+        team = await store.write(1, lambda tx: mailboxes.create(tx, ("Team",)))
+        await store.write(1, lambda tx: mailboxes.subscribe(tx, ("Team",)))
+        await store.share(1, team.id, 2, "=", "lrswi")
+        await store.share(1, mailboxes.INBOX, 0, "=", "lr")
+        for number in range(20):
+            await store.append(1, item(number))
+
+    with_store(data, fill_shared)
+    path = account_path(data / "accounts", 1)
+    damage_roots(path, "account_state", "mailbox", "mailbox_name", "message", "message_content")
+    done = repaired(data)
+    assert done.salvaged.recovered == 20
+    assert done.unshared == [("", ["bob@example.org"])]
+    assert done.salvaged.gone == ["Team"]
+
+    async def look(store: Store) -> list[tuple[str, ...]]:
+        # The next ones that are made have nothing of Team either.
+        await store.write(1, lambda tx: mailboxes.create(tx, ("Another",)))
+        assert await store.read(1, lambda tx: acl.entries(tx, mailboxes.INBOX)) == [(0, "lr")]
+        return [each.name for each in await store.read(1, lambda tx: acl.shared_with(tx, 2))]
+
+    assert with_store(data, look) == [("INBOX",)]
+
+
+def test_a_mailbox_whose_name_is_lost_is_its_owners_alone(data: Path) -> None:  # noqa: F811
+    async def fill_shared(store: Store) -> int:
+        team = await store.write(1, lambda tx: mailboxes.create(tx, ("Team",)))
+        await store.share(1, team.id, 0, "=", "lrswi")
+        await store.append(1, item(0, mailbox=team.id))
+        return team.id
+
+    number = with_store(data, fill_shared)
+    damage_roots(account_path(data / "accounts", 1), "mailbox", "mailbox_name")
+    done = repaired(data)
+    assert done.unshared == [(f"Recovered {number}", ["anyone"])]
+
+    async def look(store: Store) -> list[acl.Shared]:
+        return await store.read(1, lambda tx: acl.shared_with(tx, 2))
+
+    assert with_store(data, look) == []
+
+
 def test_what_sqlite_says_of_a_damaged_file_is_one_line_in_plain_words(
     filled: Path, tmp_path: Path
 ) -> None:
@@ -529,6 +575,7 @@ def test_what_sqlite_says_of_a_damaged_file_is_one_line_in_plain_words(
     damage(path, 3, 8)
     (line, *others) = check_store(folder)
     assert line.startswith("alice@example.org: 00000001.db is damaged (SQLite: ")
+    assert line.endswith("stop the server, then run `pillarbox check --repair alice@example.org`")
     assert all("\n" not in each and "***" not in each for each in (line, *others))
     assert not [each for each in others if "damaged" in each]
 

@@ -191,6 +191,38 @@ def test_the_same_text_twice_is_there_twice(tmp_path: Path) -> None:
     assert sorted(with_store(left, subjects)) == [1, 1, 2, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("lost_tables", "inbox", "work"),
+    [(("octets",), [2, 2], [2]), (("octets", "rendered"), [1, 1, 2, 2], [1, 2])],
+)
+def test_a_copy_whose_text_is_lost_is_no_place_for_what_was_deleted(
+    tmp_path: Path, lost_tables: tuple[str, ...], inbox: list[int], work: list[int]
+) -> None:
+    """Two messages of one second and one size; the first was deleted, the second copied. Where nothing is left that
+    says which of them is there, both are in all places, and that is told."""
+    running, left = tmp_path / "running", tmp_path / "left"
+    running.mkdir()
+    make_directory(running, ALICE)
+
+    async def scenario(store: Store) -> None:
+        other = await store.write(1, lambda tx: mailboxes.create(tx, ("Work",)))
+        await deliver(store, 1, 2)
+        assert await subjects(store) == [1, 2]
+        await store.write(1, lambda tx: messages.expunge(tx, 1, [(1, 1)], only_deleted=False))
+        for target in (1, other.id):
+            await store.write(1, lambda tx, to=target: messages.copy(tx, 1, [(2, 2)], to))
+        await asyncio.to_thread(shutil.copytree, running, left)
+
+    with_store(running, scenario)
+    path = account_path(left / "accounts", 1)
+    put_log_into_file(path)
+    damage_roots(path, *lost_tables)
+    salvaged = repaired(left).salvaged
+    assert found_in(left) == {"INBOX": inbox, "Work": work}
+    assert salvaged.may_be_old is (1 in inbox)
+    assert salvaged.lost == {}
+
+
 @pytest.mark.parametrize("root", ["thread", "taken", "expunged"])
 def test_a_text_that_came_again_is_not_taken_for_the_first_one(tmp_path: Path, root: str) -> None:
     """The first is in the file, or was deleted long ago; the log with the second is lost."""

@@ -32,7 +32,9 @@ def test_a_damaged_directory_is_named_wherever_the_damage_is(tmp_path: Path) -> 
     path.write_bytes(octets)
     with pytest.raises(Unavailable) as failure:
         read_all(path)
-    assert failure.value.told.startswith(f"{path} is damaged; restore it from a backup")
+    assert failure.value.told.startswith(
+        f"{path} is damaged; stop the server, move directory.db away"
+    )
 
 
 def test_clients_hear_no_path(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pillarbox.core.errors import Failure
 from pillarbox.core.words import counted
 from pillarbox.store import drop, made
 from pillarbox.store.accounts import account_path
-from pillarbox.store.backup import find_damage
+from pillarbox.store.copying import find_damage
 from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import ALLOCATION_OCTETS, kept_aside
