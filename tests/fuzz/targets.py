@@ -263,7 +263,7 @@ TARGETS = {
     "names": Target(names, 1 << 12),
     "routes": Target(routes, 1 << 12, (StopIteration, ValueError)),
     "sasl": Target(sasl, 1 << 14),
-    "configuration": Target(configuration, 1 << 16, (Refused,)),
+    "configuration": Target(configuration, 1 << 16, (Refused,), 2.0),  # addresses, one by one
     "proxy": Target(proxy, 1 << 12, (ValueError,)),
     "http": Target(http, 1 << 13, (BadRequest,)),
     "dkim": Target(dkim, 1 << 20, (ValueError,)),
