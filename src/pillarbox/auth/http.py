@@ -20,8 +20,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.auth.failure import NoAnswer
 from pillarbox.auth.source import Claimant
-from pillarbox.auth.web import WebFailure, WebRefusal, ask, shown_url
+from pillarbox.auth.web import WebRefusal, ask, shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Unavailable
 
@@ -87,6 +88,6 @@ class HttpSource:
         if not (isinstance(address, str) and address.strip() == address and address.isprintable()):
             address = ""
         if not address:
-            failure = WebFailure(f"{shown_url(settings.url)} sends no address, and no null either")
+            failure = NoAnswer(f"{shown_url(settings.url)} sends no address, and no null either")
             raise Unavailable("the login service does not answer as it should") from failure
         return address

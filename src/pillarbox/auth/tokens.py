@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 import jwt
 
+from pillarbox.auth.failure import with_cause
 from pillarbox.auth.peer import BadToken
-from pillarbox.auth.web import WebRefusal, ask, with_cause
+from pillarbox.auth.web import WebRefusal, ask
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
