@@ -70,6 +70,7 @@ def test_a_web_service_is_asked_about_nobody(web: WebService) -> None:
     ("answer", "words"),
     [
         ((500, {}), "answers with status 500"),
+        ((401, {}), "answers with status 401: see directory.token_file"),
         ((200, b"<html>"), "does not send JSON"),
         ((200, {"address": "bob@example.test"}), "a random password of a random user is right"),
     ],
