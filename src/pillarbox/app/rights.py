@@ -57,7 +57,8 @@ def become(user: User) -> None:
 
 
 def act_as(user: User) -> None:
-    """Make and open files as this user; root can be again. Not with threads."""
+    """Make and open files as this user, without any other group; root can be again. Not with threads."""
+    os.setgroups([])
     os.setegid(user.gid)
     os.seteuid(user.uid)
 
@@ -68,13 +69,14 @@ def acting_as(user: User | None) -> Iterator[None]:
     if user is None:
         yield
         return
-    group = os.getegid()
+    group, groups = os.getegid(), os.getgroups()
     act_as(user)
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(group)
+        os.setgroups(groups)
 
 
 def make_folder(folder: Path, user: User | None) -> None:

@@ -2,10 +2,11 @@
 
     {"user": "alice@example.org", "password": "...", "client": "192.0.2.1", "protocol": "imap"}
     200 {"address": "alice@example.org"}     it is right, and that is the account
-    200 {"address": null}, 401, 403, 404     it is wrong
+    200 {"address": null}                    it is wrong
 
-Anything else lets nobody in and is no failure of the user: an object without an address, an address that is no text,
-is empty, or has white space around it or a control character in it.
+Anything else lets nobody in and is no failure of the user: another status, which a proxy may say, or the service of a
+caller whose token is wrong; an object without an address, an address that is no text, is empty, or has white space
+around it or a control character in it.
 
 Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
 """
@@ -20,8 +21,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.auth.failure import NoAnswer
 from pillarbox.auth.source import Claimant
-from pillarbox.auth.web import WebFailure, WebRefusal, ask, shown_url
+from pillarbox.auth.web import WebRefusal, ask, shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Unavailable
 
@@ -29,7 +31,8 @@ TIMEOUT_S = 5.0
 REMEMBERED_S = 30.0
 MOST_REMEMBERED = 10_000
 
-_WRONG = (401, 403, 404)
+_LOOK_AT = {401: "token_file", 403: "token_file", 404: "url", 405: "url"}
+"""Which setting of [directory] may be wrong, by status."""
 
 
 class HttpSource:
@@ -77,9 +80,10 @@ class HttpSource:
         try:
             found = ask(settings.url, question, headers, TIMEOUT_S, ca_file=settings.ca_file)
         except WebRefusal as error:
-            if error.status in _WRONG:
-                return None
-            raise Unavailable("the login service does not understand us") from error
+            setting = _LOOK_AT.get(error.status)
+            hint = f": see directory.{setting}" if setting else ""
+            failure = NoAnswer(f"{error}{hint}")
+            raise Unavailable("the login service refuses to answer") from failure
         address = found.get("address", "")
         if address is None:
             return None
@@ -87,6 +91,6 @@ class HttpSource:
         if not (isinstance(address, str) and address.strip() == address and address.isprintable()):
             address = ""
         if not address:
-            failure = WebFailure(f"{shown_url(settings.url)} sends no address, and no null either")
+            failure = NoAnswer(f"{shown_url(settings.url)} sends no address, and no null either")
             raise Unavailable("the login service does not answer as it should") from failure
         return address

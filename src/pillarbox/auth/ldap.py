@@ -1,21 +1,41 @@
 """Passwords in an LDAP directory: find the one entry of a user, then bind as it (RFC 4513 §5.1.3).
 
 What the client said goes into the filter escaped (RFC 4515 §3). An empty password never gets here: servers take a bind
-with one as anonymous, and say yes (RFC 4513 §5.1.2). Users that are not found cost a bind, too.
+with one as anonymous, and say yes (RFC 4513 §5.1.2). Users that are not found cost a bind, too. No referral is
+followed: a password goes to the server that is configured, and nowhere else.
 """
 
-import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from pillarbox.auth.failure import NoAnswer, words_of
+from pillarbox.auth.limited import Limited, connect, trusting
 from pillarbox.auth.source import Claimant
+from pillarbox.auth.web import shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
 
-TIMEOUT_S = 5
+TIMEOUT_S = 10.0
+"""For a whole question, which takes two connections."""
 
-_SEARCHED = (0, 4)
-"""Results of a search that was made: success, sizeLimitExceeded."""
+SEARCH_S = 5
+"""What the server is told that a search may take."""
+
+MOST_RECEIVED = 256 * 1024
+"""Octets of a connection."""
+
+_SUCCESS, _SIZE_LIMIT_EXCEEDED = 0, 4
+_WRONG = (19, 32, 48, 49, 50, 53)
+"""Results of a bind that say no to this user (RFC 4511 A.2): constraintViolation (too many tries, say), noSuchObject,
+inappropriateAuthentication (no password), invalidCredentials, insufficientAccessRights and unwillingToPerform (a
+locked account). Others, like busy or referral, say nothing about the password."""
+
+_START_TLS = "1.3.6.1.4.1.1466.20037"
+"""RFC 4511 §4.14.1"""
 
 try:
     import ldap3
@@ -37,27 +57,28 @@ class LdapSource:
             )
         _ensure_filter(settings.filter)
         self._settings = settings
-        tls = None
-        if settings.url.startswith("ldaps:") or settings.start_tls:
-            tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=settings.ca_file or None)
-        self._server = ldap3.Server(
-            settings.url, tls=tls, connect_timeout=TIMEOUT_S, get_info=ldap3.NONE
-        )
+        self._server = ldap3.Server(settings.url, get_info=ldap3.NONE)
 
     def check(self, user: Claimant) -> str | None:
+        until = time.monotonic() + TIMEOUT_S
         try:
-            return self._check(user)
-        except (LDAPException, OSError) as error:
-            raise Unavailable("the directory of users does not answer") from error
-
-    def _check(self, user: Claimant) -> str | None:
-        settings = self._settings
-        found = self._find(user.username)
-        dn, address = found or (f"cn=nobody,{settings.base}", "")
-        is_right = self._bind(dn, user.password.reveal())
+            found = self._find(user.username, until)
+            dn, address = found or (f"cn=nobody,{self._settings.base}", "")
+            is_right = self._bind(dn, user.password.reveal(), until)
+        except Unavailable:
+            raise
+        except (OSError, NoAnswer) as error:
+            words = "the directory of users does not answer"
+            raise Unavailable(words) from self._no_answer(error)
+        except Exception as error:  # octets that make no sense fail in the library in any way
+            words = "the directory of users does not answer as it should"
+            raise Unavailable(words) from self._no_answer(error)
         return address if is_right and address else None
 
-    def _find(self, username: str) -> tuple[str, str] | None:
+    def _no_answer(self, error: Exception) -> NoAnswer:
+        return NoAnswer(f"{shown_url(self._settings.url)}: {words_of(error)}")
+
+    def _find(self, username: str, until: float) -> tuple[str, str] | None:
         """(DN, address) of the one entry that fits; None: none, or more."""
         settings = self._settings
         password = ""
@@ -66,60 +87,74 @@ class LdapSource:
                 password = Path(settings.bind_password_file).read_text("utf-8").strip()
             except (OSError, ValueError) as error:
                 raise Unavailable("the password for the directory cannot be read") from error
-        connection = self._connection(settings.bind_dn or None, password or None)
-        try:
-            if not connection.bind():
+        with self._opened(settings.bind_dn or None, password or None, until) as connection:
+            if not connection.bind(read_server_info=False):
                 who = settings.bind_dn or "(nobody: bind_dn is not set)"
-                why = (connection.result or {}).get("description", "no reason")
-                failure = LDAPException(f"{who}: {why}")
+                failure = NoAnswer(f"{who}: {_described(connection)}")
                 raise Unavailable("the directory of users does not let us ask") from failure
-            wanted = settings.filter.replace("{user}", escape_filter_chars(username))
             connection.search(
                 settings.base,
-                wanted,
+                settings.filter.replace("{user}", escape_filter_chars(username)),
                 attributes=[settings.address_attribute],
                 size_limit=2,
-                time_limit=TIMEOUT_S,
+                time_limit=SEARCH_S,
             )
-            result = connection.result or {}
-            if (
-                result.get("result") not in _SEARCHED
-            ):  # there is no such base, say: nobody's password is wrong
-                failure = LDAPException(
-                    f"{settings.base}: {result.get('description', 'no reason')}"
-                )
+            result = connection.result["result"]
+            if result not in (_SUCCESS, _SIZE_LIMIT_EXCEEDED):
+                # There is no such base, say: nobody's password is wrong.
+                failure = NoAnswer(f"{settings.base}: {_described(connection)}")
                 raise Unavailable("the directory of users cannot be searched") from failure
             entries = [each for each in connection.response or () if "attributes" in each]
-        finally:
-            connection.unbind()
-        if len(entries) != 1:
+        if len(entries) != 1 or result == _SIZE_LIMIT_EXCEEDED:
             return None
+        dn = entries[0]["dn"]
         values = entries[0]["attributes"].get(settings.address_attribute)
         address = values[0] if isinstance(values, list) and values else values
-        return (entries[0]["dn"], address) if isinstance(address, str) else None
+        # A bind without a name is anonymous, whatever the password (RFC 4513 §5.1.1).
+        return (dn, address) if dn and isinstance(address, str) else None
 
-    def _bind(self, dn: str, password: str) -> bool:
-        connection = self._connection(dn, password)
-        try:
-            return bool(connection.bind())
-        finally:
+    def _bind(self, dn: str, password: str, until: float) -> bool:
+        with self._opened(dn, password, until) as connection:
+            connection.bind(read_server_info=False)
+            if connection.result["result"] not in (_SUCCESS, *_WRONG):
+                failure = NoAnswer(f"the bind of a user: {_described(connection)}")
+                raise Unavailable("the directory of users verifies no password") from failure
+            return bool(connection.result["result"] == _SUCCESS)
+
+    @contextmanager
+    def _opened(self, dn: str | None, password: str | None, until: float) -> Iterator[Any]:
+        """A connection, encrypted where that is wanted, not yet bound."""
+        settings = self._settings
+        parts = urlsplit(settings.url)
+        host, is_tls = parts.hostname or "", parts.scheme == "ldaps"
+        port = parts.port or (636 if is_tls else 389)
+        with Limited(connect(host, port, until), until, MOST_RECEIVED) as limited:
+            if is_tls:
+                limited.start_tls(trusting(settings.ca_file), host)
+            connection = ldap3.Connection(
+                self._server,
+                user=dn,
+                password=password,
+                auto_referrals=False,
+                auto_range=False,
+                read_only=True,
+            )
+            # What its open() would do, but that the library only knows limits of single waits.
+            connection.socket = limited
+            connection.strategy._outstanding = {}
+            connection.closed, connection.listening = False, True
+            if settings.start_tls:
+                if not connection.extended(_START_TLS):
+                    failure = NoAnswer(f"StartTLS: {_described(connection)}")
+                    raise Unavailable("the directory of users has no TLS") from failure
+                limited.start_tls(trusting(settings.ca_file), host)
+            yield connection
             connection.unbind()
 
-    def _connection(self, dn: str | None, password: str | None) -> Any:
-        """Encrypted where that is wanted, not yet bound."""
-        connection = ldap3.Connection(
-            self._server,
-            user=dn,
-            password=password,
-            auto_bind=ldap3.AUTO_BIND_NONE,
-            receive_timeout=TIMEOUT_S,
-            read_only=True,
-        )
-        if self._settings.start_tls:
-            connection.open()
-            if not connection.start_tls():
-                raise Unavailable("the directory of users has no TLS")
-        return connection
+
+def _described(connection: Any) -> str:
+    """The last result, by the word that the RFC has for it; the server's own words may be anything."""
+    return str(connection.result["description"])
 
 
 def _ensure_filter(text: str) -> None:

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pillarbox.auth.failure import with_cause
 from pillarbox.auth.lines import Lines
 from pillarbox.auth.peer import BadToken, Peer
 from pillarbox.auth.source import Claimant, PasswordSource
-from pillarbox.auth.web import with_cause
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import network_of
 from pillarbox.core.secret import Secret
@@ -85,7 +85,9 @@ class Outside:
             return None
         account = self.account_of(address)
         if account is None and not self.doors.creates_accounts:
-            log.info("the password of %s is right, but there is no such account", address[:100])
+            is_ours = address.rpartition("@")[2] in self._directory.domains()
+            shown = address[:100] if is_ours else "of such an address, whose domain is not ours"
+            log.info("the password of %r is right, but there is no account %s", username, shown)
         return account
 
     async def user_of_token(self, token: Secret) -> str | BadToken:

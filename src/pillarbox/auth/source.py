@@ -8,8 +8,9 @@ A class of your own is named in `directory.class` ("package.module:Class") and i
 """
 
 import importlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from pillarbox.auth.web import shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
+from pillarbox.store.database import user_name
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,9 +69,10 @@ def _find_class(settings: DirectorySettings) -> Callable[[DirectorySettings], An
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
-        raise Refused(
-            f"{place}: there is no module {missing}; install it for {sys.executable}, or name another class"
-        ) from error
+        advice = f"install it for {sys.executable}, or name another class"
+        if hidden := ", ".join(_hidden_folders()):
+            advice = f"or it is in {hidden}, which {user_name(os.geteuid())} may not look into"
+        raise Refused(f"{place}: there is no module {missing}; {advice}") from error
     except (Exception, SystemExit) as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise Refused(f"{place} cannot be imported, mend its module: {words}") from error
@@ -81,6 +84,17 @@ def _find_class(settings: DirectorySettings) -> Callable[[DirectorySettings], An
         )
     make: Callable[[DirectorySettings], Any] = found
     return make
+
+
+def _hidden_folders() -> Iterator[str]:
+    """Where Python looks for modules, and we may not."""
+    for folder in sys.path:
+        try:
+            os.listdir(folder or ".")
+        except PermissionError:
+            yield folder or "the working folder"
+        except OSError:  # many of them are not there, or are no folders
+            continue
 
 
 SOURCES: dict[str, Callable[[DirectorySettings], PasswordSource] | None] = {

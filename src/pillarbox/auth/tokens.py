@@ -14,13 +14,15 @@ import time
 import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import jwt
 
+from pillarbox.auth.failure import with_cause
 from pillarbox.auth.peer import BadToken
-from pillarbox.auth.web import WebRefusal, ask, with_cause
+from pillarbox.auth.web import WebRefusal, ask
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
@@ -38,6 +40,9 @@ ALGORITHMS = {
 KEYS_LIFE_S = 3600.0
 LOOK_AGAIN_S = 60.0
 """How often keys are fetched again for a token that names an unknown one."""
+
+MOST_TRIED = 10
+"""Keys of the issuer, for a token that names none."""
 
 TIMEOUT_S = 5.0
 REMEMBERED_S = 60.0
@@ -68,8 +73,10 @@ def user_of(claims: dict[str, Any], settings: Oauth) -> str | BadToken:
     scopes = scope.split() if isinstance(scope, str) else scope
     if settings.scope and not (isinstance(scopes, list) and settings.scope in scopes):
         return BadToken("the token lacks the scope")
-    # An address that its owner never proved to have is nobody's.
-    if settings.user_claim == "email" and claims.get("email_verified") is False:
+    # An address that its owner never proved to have is nobody's. Issuers that only have proven ones need not say so;
+    # Amazon Cognito says it in a string.
+    verified = claims.get("email_verified", True)
+    if settings.user_claim == "email" and verified is not True and verified != "true":
         return BadToken("the token's address is not verified")
     user = claims.get(settings.user_claim)
     return user if isinstance(user, str) and user else BadToken("the token says no address")
@@ -109,10 +116,9 @@ class SignedTokens:
         try:
             header = jwt.get_unverified_header(text)
             keys = self._find(header.get("kid"))
-            for key in keys:
-                allowed = _algorithms(key)
-                if header.get("alg") in allowed:
-                    return self._verified(text, key, allowed)
+            fitting = [key for key in keys if header.get("alg") in _algorithms(key)]
+            if fitting:
+                return self._verified_by_one(text, fitting[:MOST_TRIED])
         except jwt.InvalidTokenError as error:
             return _bad(error)
         if not keys:
@@ -125,13 +131,21 @@ class SignedTokens:
             raise Unavailable("there are no keys for tokens that can be used")
         return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
 
-    def _verified(self, text: str, key: jwt.PyJWK, allowed: tuple[str, ...]) -> dict[str, Any]:
+    def _verified_by_one(self, text: str, keys: list[jwt.PyJWK]) -> dict[str, Any]:
+        """A token need not name its key. What is wrong with a token otherwise is told when its signature is good.
+        Raises jwt.InvalidTokenError."""
+        for key in keys[:-1]:
+            with suppress(jwt.InvalidSignatureError):
+                return self._verified(text, key)
+        return self._verified(text, keys[-1])
+
+    def _verified(self, text: str, key: jwt.PyJWK) -> dict[str, Any]:
         """Raises jwt.InvalidTokenError."""
         settings = self._settings
         return jwt.decode(
             text,
             key=key.key,
-            algorithms=list(allowed),
+            algorithms=list(_algorithms(key)),
             audience=settings.audience,
             issuer=settings.issuer,
             leeway=self._skew_s,

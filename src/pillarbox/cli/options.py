@@ -1,6 +1,7 @@
 """The options of all commands, --config and --json. Imports little, for the start of a server waits for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,7 +61,9 @@ def read_config(*, as_server: bool = True, needs_files: bool = False) -> Config:
     for the files that it names, where the command needs them."""
     known = click.get_current_context().meta
     if _CONFIG not in known:
-        known[_CONFIG] = load_config(config_path(), needs_files=needs_files)
+        known[_CONFIG] = load_config(
+            config_path(), needs_files=needs_files, acting=_acting_as_server
+        )
     config: Config = known[_CONFIG]
     if as_server and config.user:
         act_as_server(config)
@@ -74,6 +77,15 @@ def config_path() -> Path:
         known[_PATH] = find_config(click.get_current_context().find_root().obj)
     path: Path = known[_PATH]
     return path
+
+
+@contextmanager
+def _acting_as_server(config: Config) -> Iterator[None]:
+    """Raises Refused."""
+    from pillarbox.app import rights
+
+    with rights.acting_as(rights.server_user(config.user)):
+        yield
 
 
 def act_as_server(config: Config) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,28 @@ def files_named_by(config: Config) -> list[Path]:
     return list(dict.fromkeys(Path(value) for value in values if value))
 
 
-def unreadable_files(config: Config) -> Iterator[str]:
-    """Those that this process cannot read, in one line each: a server needs them, most commands do not."""
+def unreadable_files(config: Config, acting: AbstractContextManager[None]) -> Iterator[str]:
+    """Those that this process cannot read, or could not while `acting` as the server's user, in one line each: a server
+    needs them, most commands do not."""
+    ours = dict(_unreadable(config))
+    for place, why in ours.items():
+        yield f"{place}: {why}"
+    with acting:
+        users = dict(_unreadable(config))
+    for place, why in users.items():
+        if place not in ours:
+            advice = f"see that {config.user} may read it, and look into the folders above it"
+            yield f"{place}: {why}: {advice}"
+
+
+def _unreadable(config: Config) -> Iterator[tuple[str, str]]:
+    """Place in the configuration, and why."""
     for place, section, name in _named(config):
         file = getattr(section, name)
         if file and (
             why := _why_unreadable(file, only_root_may=bool(config.user) and name in _OF_TLS)
         ):
-            yield f"{place}.{name}: {file} {why}"
+            yield f"{place}.{name}", f"{file} {why}"
 
 
 def _why_unreadable(file: str, *, only_root_may: bool) -> str:

@@ -3,7 +3,8 @@
 import ipaddress
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -72,9 +73,14 @@ class WrongConfiguration(Refused):
         self.faults = faults
 
 
-def load_config(path: Path, *, needs_files: bool = True) -> Config:
-    """Read and check a file, and whether the files that it names can be read, where these are needed. Raises Refused
-    with all that is wrong, a line each."""
+def load_config(
+    path: Path,
+    *,
+    needs_files: bool = True,
+    acting: Callable[[Config], AbstractContextManager[None]] = lambda _config: nullcontext(),
+) -> Config:
+    """Read and check a file, and whether the files that it names can be read, by us and while `acting` as the server's
+    user, where these are needed. Raises Refused with all that is wrong, a line each."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -89,7 +95,11 @@ def load_config(path: Path, *, needs_files: bool = True) -> Config:
     shape = check_shape(document)
     config = msgspec.convert(document, Config)
     make_absolute(config, path.resolve().parent)
-    problems = [*find_problems(config), *(unreadable_files(config) if needs_files else ())]
+    problems = [*find_problems(config)]
+    try:
+        problems += unreadable_files(config, acting(config)) if needs_files else ()
+    except Refused as refused:  # there is no such user
+        problems.append(refused.text)
     problems = list(dict.fromkeys(problems))  # each is told once
     faults = shape.faults + [
         Fault(place, words)

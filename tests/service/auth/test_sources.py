@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from web_service import WebService
 
 from pillarbox.auth import http as http_module
 from pillarbox.auth import lines
+from pillarbox.auth.failure import with_cause, words_of
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator
@@ -89,6 +91,10 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (500, {}),
         (302, {}),
         (400, {}),
+        (401, {}),
+        (401, {"address": None}),
+        (403, {}),
+        (404, {}),
         (429, {}),
         (200, b"no JSON"),
         (200, []),
@@ -116,9 +122,8 @@ def test_odd_answers_let_nobody_in_and_count_as_no_wrong_password(
     assert source.check(claimant("bob@example.test", "right")) == "bob@example.test"
 
 
-@pytest.mark.parametrize(("status", "value"), [(200, {"address": None}), (401, {}), (404, {})])
-def test_the_words_for_a_wrong_password_are_few(web: WebService, status: int, value: Any) -> None:
-    web.answer = lambda _body: (status, value)
+def test_there_is_one_word_for_a_wrong_password(web: WebService) -> None:
+    web.answer = lambda _body: (200, {"address": None})
     assert HttpSource(DirectorySettings("http", url=web.url)).check(claimant("b", "x")) is None
 
 
@@ -127,6 +132,9 @@ def test_the_words_for_a_wrong_password_are_few(web: WebService, status: int, va
     [
         (500, {}, "answers with status 500"),
         (418, {}, "answers with status 418"),
+        (401, {}, "answers with status 401: see directory.token_file"),
+        (403, {}, "answers with status 403: see directory.token_file"),
+        (404, {}, "answers with status 404: see directory.url"),
         (200, b"no JSON", "does not send JSON"),
         (200, [], "does not send a JSON object"),
         (200, b" " * 300_000, "sends more than 262144 octets"),
@@ -194,6 +202,50 @@ def test_an_answer_that_drips_is_given_up(beginning: bytes) -> None:
         finally:
             given_up.set()
             thread.join()
+
+
+@pytest.mark.parametrize("version", [b"500 unknown command: ", b"XTTP ", b"HTTP/1.1 200 OK\r\n"])
+def test_a_service_that_repeats_what_it_got_tells_the_log_no_secret(
+    tmp_path: Path, version: bytes
+) -> None:
+    (tmp_path / "token").write_text("s3cret token\n")
+
+    def echo() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            got = b""
+            while not got.endswith(b"}"):
+                got += connection.recv(65536)
+            connection.sendall(version + got.replace(b"\r\n", b" ") + b"\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=echo)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        settings = DirectorySettings("http", url=url, token_file=str(tmp_path / "token"))
+        with pytest.raises(Unavailable) as failure:
+            HttpSource(settings).check(claimant("bob", "s3cret password"))
+        thread.join()
+    assert with_cause(failure.value).startswith("the login service does not answer")
+    assert "s3cret" not in with_cause(failure.value)
+
+
+class OfALibrary(OSError):
+    """As those of some HTTP libraries, with what their peer said in it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
+        (OfALibrary("500 unknown command: s3cret"), "OfALibrary"),
+        (BadStatusLine("500 unknown command: s3cret"), "BadStatusLine"),
+        (KeyError("s3cret"), "KeyError"),
+    ],
+)
+def test_only_words_that_no_peer_can_choose_are_told(error: Exception, words: str) -> None:
+    assert words_of(error) == words
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -146,6 +146,34 @@ def test_other_tokens_are_refused(tmp_path: Path, make: Callable[[], Secret], wh
     assert found.why.endswith(why)
 
 
+def test_a_token_need_not_name_its_key(tmp_path: Path) -> None:
+    """RFC 7515 §4.1.4: kid is optional. Issuers that renew their keys have two of a type."""
+    oauth = settings(tmp_path)
+    keys = [jwk(STRANGER, "s"), jwk(RSA, "r"), jwk(EC, "e")]
+    Path(oauth.jwks).write_text(json.dumps({"keys": keys}))
+    for key, algorithm in ((STRANGER, "RS256"), (RSA, "RS256"), (RSA, "PS512"), (EC, "ES256")):
+        assert isinstance(SignedTokens(oauth).claims(signed(key, algorithm, None)), dict)
+    for changes, why in (
+        ({"aud": "other"}, "the token is for another audience"),
+        ({"exp": 1}, "the token has expired"),
+    ):
+        for key in (STRANGER, RSA):
+            found = SignedTokens(oauth).claims(signed(key, "RS256", None, **changes))
+            assert found == BadToken(why)
+    new = ec.generate_private_key(ec.SECP256R1())
+    found = SignedTokens(oauth).claims(signed(new, "ES256", None))
+    assert found == BadToken("the token has a bad signature")
+
+
+def test_few_keys_are_tried(tmp_path: Path) -> None:
+    oauth = settings(tmp_path)
+    new = [ec.generate_private_key(ec.SECP256R1()) for _ in range(tokens.MOST_TRIED + 1)]
+    Path(oauth.jwks).write_text(json.dumps({"keys": [jwk(key, "one") for key in new]}))
+    verifier = SignedTokens(oauth)
+    assert isinstance(verifier.claims(signed(new[-2], "ES256", None)), dict)
+    assert isinstance(verifier.claims(signed(new[-1], "ES256", None)), BadToken)
+
+
 def test_clocks_may_differ_a_little(tmp_path: Path) -> None:
     late = signed(RSA, "RS256", "r", exp=int(time.time()) - 30)
     assert isinstance(SignedTokens(settings(tmp_path)).claims(late), dict)
@@ -158,7 +186,12 @@ def test_the_user_needs_the_scope_and_a_verified_address(tmp_path: Path) -> None
     assert user_of(claims(scope="openid imap"), scoped) == "bob@example.test"
     assert user_of(claims(scp=["imap"]), scoped) == "bob@example.test"
     unverified, nobody = "the token's address is not verified", "the token says no address"
-    assert user_of(claims(email_verified=False), settings(tmp_path)) == BadToken(unverified)
+    for verified in (True, "true"):
+        assert user_of(claims(email_verified=verified), settings(tmp_path)) == "bob@example.test"
+    for verified in (False, "false", "True", "", 0, 1, [True], {}):
+        found = user_of(claims(email_verified=verified), settings(tmp_path))
+        assert found == BadToken(unverified), verified
+    assert user_of({**claims(), "email_verified": None}, settings(tmp_path)) == BadToken(unverified)
     for email in (["bob@example.test"], "", None):
         assert user_of(claims(email=email), settings(tmp_path)) == BadToken(nobody)
 

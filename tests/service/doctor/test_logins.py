@@ -33,7 +33,7 @@ class Loose:
 
 class Broken(Loose):
     def check(self, user: Any) -> str | None:
-        raise KeyError("office")
+        raise KeyError(user.password.reveal())
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def test_a_web_service_is_asked_about_nobody(web: WebService) -> None:
     ("answer", "words"),
     [
         ((500, {}), "answers with status 500"),
+        ((401, {}), "answers with status 401: see directory.token_file"),
         ((200, b"<html>"), "does not send JSON"),
         ((200, {"address": "bob@example.test"}), "a random password of a random user is right"),
     ],
@@ -97,7 +98,7 @@ def test_who_is_silent_is_an_error(web: WebService, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("Loose", "random user is right"), ("Broken", "KeyError: 'office'")]
+    ("name", "words"), [("Loose", "random user is right"), ("Broken", "it fails: KeyError in /")]
 )
 def test_a_class_of_ones_own_is_asked_too(name: str, words: str) -> None:
     (found,) = look(DirectorySettings("python", python_class=f"{__name__}:{name}"))
