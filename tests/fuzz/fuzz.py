@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,6 +140,8 @@ def _fuzz(name: str, seconds: float, dice: random.Random) -> int:
     end = time.monotonic() + seconds
     count = 0
     smallest: list[bytes] = []
+    latest = Path(tempfile.gettempdir(), f"pillarbox-fuzz-{name}")
+    """The process may be at its end before the smallest is known."""
 
     def one(octets: bytes) -> None:
         nonlocal count
@@ -147,7 +150,10 @@ def _fuzz(name: str, seconds: float, dice: random.Random) -> int:
             return
         try:
             check(target, octets)
-        except BaseException:
+        except BaseException as error:
+            if not smallest:
+                print(f"{name}: {error}; {latest} until it is made smaller", file=sys.stderr)
+            latest.write_bytes(octets)
             smallest[:] = [octets]
             faulthandler.dump_traceback_later(SHRINK_S, exit=True)
             raise
