@@ -57,6 +57,19 @@ class Missing(Unavailable):
         )
 
 
+class Replaced(Unavailable):
+    """An account's file is another than the one that this process used before: what the journal has of what was put
+    into that one, the next start puts in here."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            "the mail file was replaced; ask the administrator",
+            "UNAVAILABLE",
+            f"{path} is not the file that was in use: somebody replaced it while the server runs; restart the server,"
+            " which puts into it what the journal has",
+        )
+
+
 def connect(
     path: Path,
     *,
