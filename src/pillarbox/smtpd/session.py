@@ -20,7 +20,7 @@ from pillarbox.core.networks import network_of
 from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
-from pillarbox.delivery.route import Destination, owns, resolve
+from pillarbox.delivery.route import NO_DOMAINS, Destination, owns, resolve
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Challenge
 from pillarbox.smtp import reply as replies
@@ -360,6 +360,8 @@ class SmtpSession:
             who = "LMTP is for accounts here only" if self._is_lmtp else "nobody is logged in"
             trusted = "" if self._is_lmtp else f", {self._connection.peer[0]} is not trusted"
             return f"{domain} is no domain of ours, {who}{trusted}"
+        if reply == NO_DOMAINS:
+            return f"{domain} is no domain of ours, for there is none: see pillarbox doctor"
         if reply == replies.MAILBOX_UNKNOWN:
             return f"{domain} has no account, alias or catch-all for it"
         return ""
