@@ -51,6 +51,7 @@ from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.told import Verdict, tell_accepted, tell_verdict, why_refused
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.directory import Account
+from pillarbox.store.lately import NO_ROOM
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -417,7 +418,7 @@ class SmtpSession:
             await transaction.spool.flush()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
-            self._refuse_message(replies.STORAGE_FULL)
+            self._refuse_message(_of_disk(error))
 
     def _refuse_message(self, reply: Reply) -> None:
         """At its end, and let go of what came of it."""
@@ -477,7 +478,7 @@ class SmtpSession:
             )
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
-            return replies.STORAGE_FULL
+            return _of_disk(error)
         if isinstance(prepared, Reply):
             return prepared
         transaction.content = prepared.content
@@ -596,6 +597,11 @@ _COMMANDS: dict[type[Event], str] = {
     AuthResponse: "AUTH",
 }
 """For the log."""
+
+
+def _of_disk(error: OSError) -> Reply:
+    """What answers a message that cannot be written to the disk."""
+    return replies.STORAGE_FULL if error.errno in NO_ROOM else replies.LOCAL_ERROR
 
 
 def _temporary(event: Event, failure: Unavailable | None) -> Reply:

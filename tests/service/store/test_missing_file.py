@@ -471,3 +471,25 @@ def test_files_of_an_older_version_are_marked_at_the_start(stopped: Path) -> Non
 
     run(stopped, nothing)
     assert (stopped / "lock").read_bytes() == b"\0\1"
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_lock_that_cannot_be_used_is_told(stopped: Path, is_link: bool) -> None:
+    lock = made.lock_path(account_path(stopped / "accounts", LOST))
+    lock.unlink()
+    if is_link:
+        lock.symlink_to("/nonexistent/lock")
+        why = f"{lock} is a link to nothing: see what put it there, and remove it"
+    else:
+        lock.mkdir()
+        why = f"{lock} is a folder, and should be a file: see what put it there, and move it away"
+    assert list(check_store(stopped)) == [f"lost@example.test: it takes no mail: {why}"]
+    (finding,) = _accounts(stopped, 0.0)
+    assert (finding.subject, finding.found) == ("lost@example.test", why)
+
+    async def scenario(store: Store) -> None:
+        with pytest.raises(Unavailable) as failure:
+            await store.deliver(LOST, item(1))
+        assert failure.value.told == why
+
+    run(stopped, scenario)
