@@ -31,6 +31,8 @@ from pillarbox.trace.recorder import Recorder
 def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     """Read the whole store and say what is wrong. Changes nothing; the server may run.
 
+    Beside a file with a write-ahead log SQLite may make one with the ending -shm; it holds no mail.
+
     With --repair, no server may run: what can be read of a damaged mail file goes into a new one,
     and the old one is kept in the folder aside of data_dir; ACCOUNT: of these only. Exit code 1 when
     something is wrong, or was lost.

@@ -18,7 +18,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
-from pillarbox.store.place import UNFINISHED, Place
+from pillarbox.store.place import RESTORING, UNFINISHED, Place
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.store.restore import restore_accounts, restore_server
 from pillarbox.store.store import Store, remove_account_files
@@ -493,3 +493,19 @@ def test_a_lock_that_cannot_be_used_is_told(stopped: Path, is_link: bool) -> Non
         assert failure.value.told == why
 
     run(stopped, scenario)
+
+
+def test_a_restore_that_was_killed_at_its_very_end_says_that_it_is_done(
+    stopped: Path, tmp_path: Path
+) -> None:
+    manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
+    restored = tmp_path / "restored"
+    restore_server(tmp_path / "backup", manifest, restored)
+    (restored / RESTORING).mkdir()  # all that was left to do
+    with pytest.raises(Refused, match=r"came to its end before, .*: start the server"):
+        restore_server(tmp_path / "backup", manifest, restored)
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == [0]
+
+    run(restored, scenario)
