@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from itertools import chain
 
 import click
 from rich.console import Console
@@ -17,7 +18,7 @@ from pillarbox.store import made
 from pillarbox.store.check import check_single, check_store
 from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
-from pillarbox.store.owned import find_denied
+from pillarbox.store.owned import find_denied, is_shut
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.trace.recorder import Recorder
 
@@ -30,6 +31,8 @@ from pillarbox.trace.recorder import Recorder
 def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     """Read the whole store and say what is wrong. Changes nothing; the server may run.
 
+    Beside a file with a write-ahead log SQLite may make one with the ending -shm; it holds no mail.
+
     With --repair, no server may run: what can be read of a damaged mail file goes into a new one,
     and the old one is kept in the folder aside of data_dir; ACCOUNT: of these only. Exit code 1 when
     something is wrong, or was lost.
@@ -40,7 +43,8 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         return
     if addresses:
         raise click.UsageError("accounts are named with --repair only")
-    if denied := list(find_denied(config.data_path)):
+    denied = list(find_denied(config.data_path))
+    if denied and is_shut(config.data_path):
         raise Refused("\n".join(denied))  # what else is wrong shows when we may look
     made.ensure_not_all_missing(config.data_path)
     if not (config.data_path / "accounts").is_dir():
@@ -55,7 +59,7 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        for problem in check_store(config.data_path, show):
+        for problem in chain(denied, check_store(config.data_path, show)):
             problems.append(problem)
             if not as_json:
                 click.echo(problem)

@@ -140,6 +140,8 @@ def _notes_on_folder(setting: str, folder: Path) -> Iterator[str]:
         # Root makes it for the server's user.
         if os.getuid() != 0 and not os.access(above, os.W_OK | os.X_OK):
             yield f"{setting}: {folder} is missing, and this user may not make it in {above}"
+        elif setting == "data_dir":  # what a disk that is not mounted looks like
+            yield f"{setting}: {folder} does not exist: the server makes it, with no domain and no mail in it"
     except OSError as error:
         yield f"{setting}: this user cannot look at {folder}: {error.strerror}"
     else:

@@ -38,10 +38,12 @@ def sql(account: str, statement: str, as_json: bool, as_csv: bool) -> None:
     with open_directory() as directory:
         known = directory.known_account(account)
     path = account_path(read_config().data_path / "accounts", known.id)
-    if made.is_missing(path):
-        raise Refused(f"the mail file of {known.address} is missing: {how_to_mend(known.address)}")
     if not path.exists():
         made.ensure_not_all_missing(read_config().data_path)
+        if made.is_missing(path):
+            raise Refused(
+                f"the mail file of {known.address} is missing: {how_to_mend(known.address)}"
+            )
         raise Refused(f"{known.address} has had no mail yet")
     with query(path, statement) as (columns, found):
         is_for_people = not (as_json or as_csv)

@@ -19,6 +19,11 @@ class Failure(Exception):
         self.told = told or text
 
 
+def told(error: BaseException) -> str:
+    """For the administrator, of any error."""
+    return error.told if isinstance(error, Failure) else str(error)
+
+
 class RemoteError(Failure):
     """The peer is wrong: bad syntax, broken protocol."""
 

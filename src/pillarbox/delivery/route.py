@@ -13,6 +13,9 @@ POSTMASTER = "postmaster"
 
 ALIAS_LOOP = Reply(451, "4.3.5", "The aliases of this address lead nowhere")
 BAD_DOMAIN = Reply(550, "5.1.2", "The domain of the address is not a domain name")
+NO_DOMAINS = Reply(451, "4.3.5", "No domain is set up here yet")
+"""For strangers, where there is none: more likely the disk of the data folder is not mounted, or its path is wrong,
+than that a host in the world's MX records should have none. A 550 would bounce all mail of its domains."""
 NO_POSTMASTER = Reply(451, "4.3.5", "There is no account yet that could be postmaster")
 
 log = logging.getLogger("pillarbox.delivery")
@@ -35,8 +38,9 @@ def resolve(
 ) -> Destination | Reply:
     """Where mail for `address` goes, or the refusing reply.
 
-    Without `relay` (for strangers), a domain that is not ours is RELAY_DENIED; only an alias of ours leads to other
-    hosts then. `hostname` tells whose postmaster `<postmaster>` without a domain is. Raises Unavailable.
+    Without `relay` (for strangers), a domain that is not ours is RELAY_DENIED (NO_DOMAINS where there is none); only an
+    alias of ours leads to other hosts then. `hostname` tells whose postmaster `<postmaster>` without a domain is.
+    Raises Unavailable.
     """
     local = canonical_local(address.local)
     try:
@@ -57,7 +61,9 @@ def resolve(
     expansion = expand(directory, canonical)
     if canonical in expansion.elsewhere and address.domain:
         # RFC 5321 §2.4: what another host makes of the case of a local part is its business.
-        return Destination([], [f"{address.local}@{domain}"]) if relay else RELAY_DENIED
+        if relay:
+            return Destination([], [f"{address.local}@{domain}"])
+        return RELAY_DENIED if directory.has_domains() else NO_DOMAINS
     for unknown in expansion.unknown:
         if unknown != canonical:
             log.warning("alias %s: there is no %s", canonical, unknown)

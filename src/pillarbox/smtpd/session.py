@@ -20,7 +20,7 @@ from pillarbox.core.networks import network_of
 from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
-from pillarbox.delivery.route import Destination, owns, resolve
+from pillarbox.delivery.route import NO_DOMAINS, Destination, owns, resolve
 from pillarbox.net.connection import Connection
 from pillarbox.sasl.exchange import Challenge
 from pillarbox.smtp import reply as replies
@@ -51,6 +51,7 @@ from pillarbox.smtpd.spoken_for import SpokenFor
 from pillarbox.smtpd.told import Verdict, tell_accepted, tell_verdict, why_refused
 from pillarbox.smtpd.transaction import Transaction
 from pillarbox.store.directory import Account
+from pillarbox.store.lately import NO_ROOM
 from pillarbox.store.spool import Spool
 
 MOST_LOGIN_FAILURES = 3
@@ -360,6 +361,8 @@ class SmtpSession:
             who = "LMTP is for accounts here only" if self._is_lmtp else "nobody is logged in"
             trusted = "" if self._is_lmtp else f", {self._connection.peer[0]} is not trusted"
             return f"{domain} is no domain of ours, {who}{trusted}"
+        if reply == NO_DOMAINS:
+            return f"{domain} is no domain of ours, for there is none: see pillarbox doctor"
         if reply == replies.MAILBOX_UNKNOWN:
             return f"{domain} has no account, alias or catch-all for it"
         return ""
@@ -415,7 +418,7 @@ class SmtpSession:
             await transaction.spool.flush()
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
-            self._refuse_message(replies.STORAGE_FULL)
+            self._refuse_message(_of_disk(error))
 
     def _refuse_message(self, reply: Reply) -> None:
         """At its end, and let go of what came of it."""
@@ -475,7 +478,7 @@ class SmtpSession:
             )
         except OSError as error:
             self._log("the message cannot be spooled: %s", error)
-            return replies.STORAGE_FULL
+            return _of_disk(error)
         if isinstance(prepared, Reply):
             return prepared
         transaction.content = prepared.content
@@ -594,6 +597,11 @@ _COMMANDS: dict[type[Event], str] = {
     AuthResponse: "AUTH",
 }
 """For the log."""
+
+
+def _of_disk(error: OSError) -> Reply:
+    """What answers a message that cannot be written to the disk."""
+    return replies.STORAGE_FULL if error.errno in NO_ROOM else replies.LOCAL_ERROR
 
 
 def _temporary(event: Event, failure: Unavailable | None) -> Reply:

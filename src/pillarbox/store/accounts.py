@@ -42,6 +42,10 @@ Filed = tuple[list[Append], list[Appended]]
 """What was appended, and the numbers that it got."""
 
 
+_Identity = tuple[int, int] | None
+"""Of a file, as the kernel tells it from others."""
+
+
 class AccountFile:
     """One account's file, open. Not for use by two threads at a time."""
 
@@ -49,6 +53,7 @@ class AccountFile:
         "account",
         "busy",
         "filed",
+        "identity",
         "keyword_names",
         "level",
         "lock_descriptor",
@@ -70,6 +75,7 @@ class AccountFile:
         self.vfs = vfs
         self.lock_descriptor = lock_descriptor
         self.writer = database.connect(path, vfs=vfs, cache_kib=CACHE_KIB)
+        self.identity = _identity(path)
         self.log_descriptor: int | None = None
         self.reader: apsw.Connection | None = None
         self.busy = False
@@ -90,6 +96,13 @@ class AccountFile:
     def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
         return apsw.SQLITE_OK
+
+    def ensure_in_place(self) -> None:
+        """Raises Missing or Replaced where it is not the file that is at its path: it was moved or deleted, and what is
+        written to it nobody else will see."""
+        found = _identity(self.path)
+        if found is None or found != self.identity:
+            raise database.Missing(self.path) if found is None else database.Replaced(self.path)
 
     def read_tx(self, now_s: int) -> Tx:
         """A view of the last commit, for use at once. Open a transaction around it to see one moment in several
@@ -159,10 +172,13 @@ class Accounts:
         put_in_order: Callable[[Tx, int], None],
         *,
         worker: int = 1,
+        root: int | None = None,
     ) -> None:
-        """`worker` is the number of this process among those that use `folder`."""
+        """`worker` is the number of this process among those that use `folder`; `root` is a descriptor of the lock of
+        the data folder, where it is one of a server (`made`)."""
         self._folder = folder
         self._worker = worker
+        self._root = root
         self._generation = generation
         self.vfs = vfs
         self._put_in_order = put_in_order
@@ -172,6 +188,8 @@ class Accounts:
         self._round = 0
         self._unsynced: dict[int, int] = {}
         """What is known of files that were closed."""
+        self._strayed: dict[int, _Identity] = {}
+        """Files that were not in their places when they were closed: no other is used instead of one of them."""
         self._template = b""
         self._template_lock = threading.Lock()
         self.unusable: set[int] = set()
@@ -267,9 +285,8 @@ class Accounts:
 
     def _open_at_once(self, account: int, now_s: int) -> AccountFile:
         path = self.path(account)
-        if account in self.unusable and not path.exists():
-            raise database.Missing(path)
         try:
+            self._ensure_not_lost(account, path)
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(made.lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -286,11 +303,14 @@ class Accounts:
         except OSError as error:
             raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
         try:
+            self._ensure_same(file)
             if account in self.unusable:
                 file.filed = self.replay(file, now_s)
             self._prepare(file, now_s)
             if not was_made:
                 made.note(lock)
+            if self._root is not None:
+                made.mark(self._root, account)
         except apsw.Error as error:
             file.close()
             raise database.unavailable(error, path) from error
@@ -298,6 +318,35 @@ class Accounts:
             file.close()
             raise
         return file
+
+    def _ensure_not_lost(self, account: int, path: Path) -> None:
+        """Raises Missing where a new file would hide that there was one, or that the folder of all files is gone, and
+        OSError."""
+        if path.exists():
+            return
+        root = self._root
+        if account in self.unusable or (
+            root is not None
+            and (made.is_marked(root, account) or made.are_all_missing(self._folder.parent, root))
+        ):
+            raise database.Missing(path)
+
+    def _ensure_same(self, file: AccountFile) -> None:
+        """Raises Replaced where this process had another one, which was moved or deleted."""
+        strayed = self._strayed.get(file.account)
+        if strayed is not None and strayed != file.identity:
+            raise database.Replaced(file.path)
+        self._strayed.pop(file.account, None)
+
+    def ensure_in_place(self, account: int) -> None:
+        """Raises Missing or Replaced where what this process wrote did not go into the file that is at the path."""
+        file = self._open.get(account)
+        if file is not None:
+            file.ensure_in_place()
+        elif (strayed := self._strayed.get(account)) is not None:
+            path = self.path(account)
+            if strayed != _identity(path):
+                raise database.Replaced(path)
 
     def _create(self, path: Path, lock: int) -> None:
         """Make the file unless another process was quicker: a second one would take its place, mail and all."""
@@ -370,10 +419,23 @@ class Accounts:
             if not file.busy and not file.pins:
                 idle.append(file)
         for file in idle:
-            del self._open[file.account]
-            if file.unsynced:
-                self._unsynced[file.account] = file.unsynced
+            self._give_up(file)
         return idle
+
+    def _give_up(self, file: AccountFile) -> None:
+        """Keep of a file what must be known of it when it is closed; the caller closes it."""
+        del self._open[file.account]
+        if file.unsynced:
+            self._unsynced[file.account] = file.unsynced
+        if _identity(file.path) != file.identity:
+            self._strayed[file.account] = file.identity
+
+    def close_strayed(self, account: int) -> None:
+        """Close a file that is not in its place, if nobody is at work on it: it may be put back."""
+        file = self._open.get(account)
+        if file is not None and not file.busy and not file.pins:
+            self._give_up(file)
+            file.close()
 
     def _close_soon(self, files: list[AccountFile]) -> None:
         asyncio.get_running_loop().run_in_executor(None, _close_for_good, files)
@@ -385,6 +447,7 @@ class Accounts:
     def forget(self, account: int) -> None:
         """Close one file, if it is open and nobody is at work on it (its account was removed)."""
         self._unsynced.pop(account, None)
+        self._strayed.pop(account, None)
         file = self._open.get(account)
         if file is not None and not file.busy and not file.pins:
             del self._open[account]
@@ -394,6 +457,15 @@ class Accounts:
         files = list(self._open.values())
         self._open.clear()
         _close(files)
+
+
+def _identity(path: Path) -> _Identity:
+    """Of the file that is there now; None for none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _replay_nothing(_file: AccountFile, _now_s: int) -> list[Filed]:

@@ -12,6 +12,8 @@ from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.damage import how_to_mend, how_to_repair
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
+from pillarbox.store.made import lock_path
+from pillarbox.store.owned import may_look
 
 _SINGLE = ("directory.db", "queue.db")
 
@@ -115,13 +117,18 @@ def check_store(
             yield from check_account(path, str(path.relative_to(data_dir)))
         yield from _check_journal(data_dir / "journal")
         return
+    # Folders that are somebody else's are told by `owned`.
+    accounts = [each for each in accounts if may_look(account_path(folder, each[0]).parent)]
     missing = find_missing(data_dir, [account for account, _ in accounts])
     for number, (account, address) in enumerate(accounts, 1):
         path = account_path(folder, account)
         if account in missing:
             yield f"{address}: {path.name} is missing: {how_to_mend(address)}"
-        elif path.exists():  # else it never got mail
-            yield from _with_advice(check_account(path, address), address)
+        else:
+            if path.exists():  # else it never got mail
+                yield from _with_advice(check_account(path, address), address)
+            if why := database.why_no_file(lock_path(path)):
+                yield f"{address}: it takes no mail: {why}"
         if progress:
             progress(number, len(accounts))
     known = {account_path(folder, account).name for account, _ in accounts}

@@ -29,6 +29,7 @@ from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.appending import Append, Appended
+from pillarbox.store.database import Missing, Replaced
 from pillarbox.store.filing import Filing
 from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.journal import (
@@ -267,6 +268,8 @@ class Committer:
             file = await self._accounts.open(account, int(self._clock()))
         except Failure as failure:
             self._tell_damage(account, failure)
+            if self.intake.is_behind(account):
+                self.intake.failed(account, time.monotonic())
             for unit in self._waiting.pop(account, ()):
                 unit.error = failure
                 settle(unit)
@@ -496,6 +499,8 @@ class Committer:
                 if unit.error is not None:
                     self._tell_damage(file.account, unit.error)
                 settle(unit)
+        if group.units and isinstance(group.units[0].error, (Missing, Replaced)):
+            self._accounts.close_strayed(file.account)
         if group.changed:
             self._notify(file.account, group.changed)
         if file.wal_pages >= CHECKPOINT_PAGES and file.account not in self._checkpointing:

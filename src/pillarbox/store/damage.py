@@ -10,6 +10,9 @@ from pillarbox.store.lately import FullDisk, Lately
 
 TOLD_AGAIN_S = 600.0
 """From one line on an account to its next."""
+_ALL = 0
+"""No account has this number."""
+
 log = logging.getLogger("pillarbox.store")
 
 
@@ -29,13 +32,19 @@ def how_to_repair(address: str) -> str:
 class Damage:
     """What one process has told. Used on its event loop."""
 
-    __slots__ = ("_address_of", "_clock", "_full", "_told")
+    __slots__ = ("_address_of", "_clock", "_full", "_told", "_why_all")
 
     def __init__(
-        self, address_of: Callable[[int], str | None], clock: Callable[[], float], full: FullDisk
+        self,
+        address_of: Callable[[int], str | None],
+        clock: Callable[[], float],
+        full: FullDisk,
+        why_all: Callable[[], str | None],
     ) -> None:
-        """`address_of` an account; None: there is no such account."""
+        """`address_of` an account; None: there is no such account. `why_all` mail files are missing; None: they are
+        not."""
         self._address_of = address_of
+        self._why_all = why_all
         self._clock = clock
         self._full = full
         self._told = Lately(TOLD_AGAIN_S)
@@ -55,6 +64,10 @@ class Damage:
         address = known or f"account {account}"
         if is_missing and known is None:
             return  # it was just removed
+        if is_missing and (why_all := self._why_all()) is not None:
+            if self._told.may_tell(_ALL, self._clock()):
+                log.error("%s", why_all)
+            return
         if is_missing:
             log.error(
                 "the mail file of %s is missing; what the journal has for it is kept: %s",

@@ -57,6 +57,19 @@ class Missing(Unavailable):
         )
 
 
+class Replaced(Unavailable):
+    """An account's file is another than the one that this process used before: what the journal has of what was put
+    into that one, the next start puts in here."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            "the mail file was replaced; ask the administrator",
+            "UNAVAILABLE",
+            f"{path} is not the file that was in use: somebody replaced it while the server runs; restart the server,"
+            " which puts into it what the journal has",
+        )
+
+
 def connect(
     path: Path,
     *,
@@ -278,7 +291,7 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
         return f"{path} is damaged; see: pillarbox check (SQLite: {cause})"
     if isinstance(cause, apsw.BusyError):
         return f"{path} is busy: another program has it for long"
-    folder, us = path.parent, user_name(os.geteuid())
+    folder = path.parent
     if folder.exists():
         if isinstance(cause, apsw.FullError) or not _has_room(folder):
             return f"{path}: the disk is full: make room where {folder} is"
@@ -286,12 +299,24 @@ def _why_not(path: Path, cause: apsw.Error) -> str:
             ensure_writable(folder)
         except Unavailable as failure:
             return f"{path} cannot be used now: {failure.text}"
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock")):
+        if why := why_no_file(name):
+            return why
+    return f"{path} cannot be used now: {cause}"
+
+
+def why_no_file(path: Path) -> str:
+    """What keeps a file that is there from being used, and what to do; "" for nothing."""
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link to nothing: see what put it there, and remove it"
     if path.is_dir():
         return f"{path} is a folder, and should be a file: see what put it there, and move it away"
-    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
-            return f"{name}: {us} may not read and write it; run: chown {us}: {name} && chmod 600 {name}"
-    return f"{path} cannot be used now: {cause}"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        us = user_name(os.geteuid())
+        return (
+            f"{path}: {us} may not read and write it; run: chown {us}: {path} && chmod 600 {path}"
+        )
+    return ""
 
 
 def how_to_replace(path: Path) -> str:

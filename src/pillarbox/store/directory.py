@@ -124,6 +124,11 @@ class Directory:
             self._domains_version = version
         return domain in self._local_domains
 
+    def has_domains(self) -> bool:
+        """Whether we are the final destination for anything; remembered likewise."""
+        self.is_local("")
+        return bool(self._local_domains)
+
     def add_domain(self, domain: str) -> str:
         """Returns the canonical form. Raises Refused."""
         domain = _own_domain(domain)

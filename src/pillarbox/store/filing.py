@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 
-from pillarbox.core.errors import Failure
+from pillarbox.core.errors import Failure, told
 from pillarbox.store.intake import Intake, Taken
 from pillarbox.store.lately import Lately
 from pillarbox.store.told import tell_filed
@@ -111,9 +111,9 @@ class Filing:
             return
         # Each reader who looks tries to put it in.
         if not self._tell_damage(account, error) and self._refusals.may_tell(
-            (account, str(error)), now
+            (account, told(error)), now
         ):
-            log.error("account %d takes no mail: %s", account, error)
+            log.error("account %d takes no mail: %s", account, told(error))
         self.intake.failed(account, now)
 
     def put_soon(self, account: int) -> "asyncio.Future[None]":

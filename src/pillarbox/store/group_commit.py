@@ -85,9 +85,12 @@ class GroupCommit:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # now the log exists
         # SQLite locks the file and its -shm, never its log, so a descriptor of our own does no harm.
         self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
-        self._lock = os.open(
-            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        lock = path.with_suffix(".lock")
+        try:
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            why = database.why_no_file(lock) or f"{lock} cannot be used: {error.strerror}"
+            raise Unavailable(why) from error
         database.sync_folder(path.parent)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self._syncs = Syncs(self._thread, sync)

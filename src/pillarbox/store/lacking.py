@@ -99,6 +99,8 @@ def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[tuple[int
                     connection.execute("SELECT modseq FROM account_state").fetchall()
                 finally:
                     connection.close()
+            if why := database.why_no_file(made.lock_path(path)):
+                yield account, why
         except apsw.Error as error:
             yield (
                 account,

@@ -6,18 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pillarbox.core.errors import Unavailable
-from pillarbox.store.database import user_name
+from pillarbox.store.database import user_name, why_no_file
+from pillarbox.store.place import REPLACING
 
 
 def find_denied(data_dir: Path) -> Iterator[str]:
-    """A line for each folder of mail files and of the journal, and each file of the journal. What is in a folder that
-    is told of is left out. Blocks."""
+    """A line for each folder of mail files, of the journal and of messages on their way, and each file of the journal.
+    What is in a folder that is told of is left out. Blocks."""
     if not data_dir.exists():
         return
     if not _may_use(data_dir):
         yield why_denied(data_dir)
         return
     yield from _journal(data_dir)
+    for name in ("spool", REPLACING):
+        if (data_dir / name).is_dir() and not _may_use(data_dir / name):
+            yield why_denied(data_dir / name)
+    if why := why_no_file(data_dir / "queue.lock"):
+        yield why
     accounts = data_dir / "accounts"
     if accounts.exists() and not _may_use(accounts):
         yield why_denied(accounts)
@@ -34,6 +40,23 @@ def ensure_allowed(data_dir: Path) -> None:
     accounts = data_dir / "accounts"
     if accounts.exists() and not _may_use(accounts):
         raise Unavailable(why_denied(accounts))
+
+
+def is_shut(data_dir: Path) -> bool:
+    """Whether some of that keeps us from looking at all else. Blocks."""
+    if not data_dir.exists():
+        return False
+    accounts = data_dir / "accounts"
+    return (
+        not _may_use(data_dir)
+        or any(_journal(data_dir))
+        or (accounts.exists() and not _may_use(accounts))
+    )
+
+
+def may_look(folder: Path) -> bool:
+    """Whether we may see what is in a folder, if it is there."""
+    return not folder.exists() or os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
 
 
 def _journal(data_dir: Path) -> Iterator[str]:

@@ -56,6 +56,11 @@ def restore_server(
     """
     if not manifest.is_whole:
         raise Refused("this backup has single accounts only: name those to restore")
+    if (data_dir / "directory.db").exists() and (data_dir / RESTORING).exists():
+        raise Refused(
+            f"a whole restore into {data_dir} came to its end before, and was killed only then: start the server;"
+            f" to restore something else, empty {data_dir} first"
+        )
     if _is_in_use(data_dir):
         raise Refused(
             f"{data_dir} is not empty: a whole server is restored into a new or empty data_dir"

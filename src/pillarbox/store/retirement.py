@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from pillarbox.core.errors import Failure
+from pillarbox.core.errors import Failure, told
 from pillarbox.store import database
 from pillarbox.store.accounts import Accounts
 from pillarbox.store.intake import append_lacking
@@ -210,6 +210,7 @@ class Retirement:
             return False
         loop, path = asyncio.get_running_loop(), self.accounts.path(account)
         await loop.run_in_executor(self.background, checkpoint, path, self.accounts.vfs)
+        self.accounts.ensure_in_place(account)  # or another file was synced than the one it is in
         return True
 
     def _stays(self, segment: Segment, errors: Mapping[int, BaseException]) -> None:
@@ -228,7 +229,9 @@ class Retirement:
         )
         more = f" (and {len(news) - 1} more)" if len(news) > 1 else ""
         name = segment.path.name
-        log.error("journal %s stays for now, and is tried again: %s%s: %s", name, who, more, error)
+        log.error(
+            "journal %s stays for now, and is tried again: %s%s: %s", name, who, more, told(error)
+        )
 
 
 def checkpoint(path: Path, vfs: str | None) -> None:

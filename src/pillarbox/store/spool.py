@@ -5,13 +5,16 @@ sees one buffer either way. All that touches the disk is done in threads, since 
 """
 
 import asyncio
+import logging
 import mmap
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pillarbox.store.lately import FullDisk
+from pillarbox.store.lately import TOLD_AGAIN_S, FullDisk, Lately
+from pillarbox.store.owned import why_denied
 
 SMALL_OCTETS = 64 * 1024
 LARGE_OCTETS = 1 << 20
@@ -22,6 +25,9 @@ WRITTEN_OCTETS = 256 * 1024
 """What is written to the disk at a time."""
 
 
+log = logging.getLogger("pillarbox.store")
+
+
 class SpoolRoom:
     """How much memory the spools of a process hold together, and the folder for those on disk."""
 
@@ -29,8 +35,15 @@ class SpoolRoom:
         self.folder = folder
         self.most_octets = most_octets
         self.used = 0
-        self.full = FullDisk(folder)
-        """For those who cannot write there."""
+        self._full = FullDisk(folder)
+        self._told = Lately(TOLD_AGAIN_S)
+
+    def tell(self, error: OSError) -> None:
+        """A line in the log of what keeps us from writing there, if there was none lately."""
+        if not self._full.tell(error) and self._told.may_tell(self.folder, time.monotonic()):
+            denied = isinstance(error, PermissionError) and self.folder.exists()
+            why = why_denied(self.folder) if denied else f"{self.folder}: {error.strerror}"
+            log.warning("large messages are refused, for they cannot be spooled: %s", why)
 
 
 HEAD_OCTETS = 32 << 10
@@ -67,12 +80,12 @@ class Spool:
         return self._on_disk
 
     async def flush(self) -> None:
-        """Write out what is not for memory; also due before `octets`. Raises OSError when the disk is full."""
+        """Write out what is not for memory; also due before `octets`. Raises OSError, mostly when the disk is full."""
         if self._on_disk and self._held:
             try:
                 await asyncio.to_thread(self._write_out)
             except OSError as error:
-                self._room.full.tell(error)
+                self._room.tell(error)
                 raise
             self._drop_memory()
 

@@ -102,7 +102,8 @@ class Store:
             folder = data_dir / "accounts"
             journal_folder = data_dir / "journal"
             _make_folders(folder, journal_folder)
-            made.note_all(data_dir, self._lock)
+            if place.is_first:
+                made.mark_all(data_dir, self._lock, self.directory.has_account)
             self.recovered_messages = 0
             """How many acknowledged messages the start found in the journal only."""
             self.unusable = set(place.unusable)
@@ -116,7 +117,7 @@ class Store:
                     shutil.rmtree(data_dir / name, ignore_errors=True)
                 replacing.finish(data_dir, self.directory)
                 generation, replayed = _recover(
-                    folder, journal_folder, self.directory, int(clock()), vfs
+                    data_dir, self._lock, self.directory, int(clock()), vfs
                 )
                 self.recovered_messages = replayed.missing
                 self.unusable |= replayed.unusable
@@ -128,7 +129,12 @@ class Store:
             own = journal.segments(journal_folder, str(place.number))
             left = Left([path for path in own if path not in self.left], self.left, place.has_duty)
             self._accounts = Accounts(
-                folder, generation, vfs, recovery.put_in_order, worker=place.number
+                folder,
+                generation,
+                vfs,
+                recovery.put_in_order,
+                worker=place.number,
+                root=self._lock,
             )
             self._accounts.unusable = self.unusable
             self._accounts.knows = self.directory.has_account
@@ -142,7 +148,12 @@ class Store:
             """By account: bodies that were half written when space was last given back."""
             self.grown: set[int] = set()
             """Accounts with a quota that got mail, until somebody looks at them."""
-            self._damage = Damage(self._address_of, clock, FullDisk(data_dir))
+            self._damage = Damage(
+                self._address_of,
+                clock,
+                FullDisk(data_dir),
+                partial(made.find_why_all_missing, data_dir, self._lock),
+            )
             self.read_ahead = ReadAhead(self._accounts)
             self.index = SearchIndex(self._accounts.path, self.read)
             self._journal = Journal(
@@ -186,7 +197,6 @@ class Store:
         self._accounts.close()
         self.pending.close()
         self.directory.close()
-        made.note_all(self.data_dir, self._lock)
         os.close(self._lock)
 
     async def read(self, account: int, work: Callable[[Tx], T]) -> T:
@@ -536,18 +546,19 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     path = account_path(folder, account)
     search_index.remove(path)
     others = (Path(f"{path}-wal"), Path(f"{path}-shm"), maildrop.lock_path(folder, account))
-    # The lock file first, or the file would seem to be missing (`made`).
-    for name in (made.lock_path(path), path, *others):
+    made.forget(path)
+    for name in (path, *others):
         name.unlink(missing_ok=True)
 
 
 def _recover(
-    accounts: Path, folder: Path, directory: Directory, now_s: int, vfs: str | None
+    data_dir: Path, lock: int, directory: Directory, now_s: int, vfs: str | None
 ) -> tuple[int, recovery.Replayed]:
-    """Replay what an unclean stop left, in `folder`. The new generation is saved before the journal goes. Raises
-    Unavailable."""
+    """Replay what an unclean stop left in the journal. `lock` is that of the folder. The new generation is saved before
+    the journal goes. Raises Unavailable."""
+    folder = data_dir / "journal"
     generation = directory.generation()
-    pool = Accounts(accounts, 0, vfs, recovery.put_in_order)
+    pool = Accounts(data_dir / "accounts", 0, vfs, recovery.put_in_order, root=lock)
     pool.knows = directory.has_account
     try:
         if journal.segments(folder):

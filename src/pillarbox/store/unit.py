@@ -99,6 +99,10 @@ def apply_at_once(file: AccountFile, units: list[Unit], now_s: int) -> Applied |
 def _apply(file: AccountFile, units: list[Unit], level: str, now_s: int) -> Applied:
     """Raises apsw.BusyError: nothing was done."""
     try:
+        file.ensure_in_place()
+    except Unavailable as failure:
+        return fail_all(units, failure)
+    try:
         file.set_synchronous(level)
         group = _begin(file, units, now_s)
         file.writer.execute("COMMIT")

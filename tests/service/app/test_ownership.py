@@ -112,3 +112,30 @@ def test_a_key_of_our_own_that_is_roots_is_told(folder: Path) -> None:
     code, out = pillarbox(folder, "serve")
     assert code == 1
     assert deed in out
+
+
+@pytest.mark.parametrize("name", ["queue.lock", ".replacing"])
+def test_what_keeps_a_server_from_starting_is_told_in_a_line(folder: Path, name: str) -> None:
+    path = folder / "data" / name
+    path.touch() if path.suffix == ".lock" else path.mkdir()
+    take(path)
+    code, out = pillarbox(folder, "serve")
+    assert (code, "Traceback" in out) == (1, False)
+    assert out.splitlines()[-1].startswith(f"pillarbox: {path}")
+    assert f"{path}; " in out or f"nobody: {path}" in out
+    assert f"nobody: {path}" in pillarbox(folder, "check")[1]
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_files_and_folders_that_only_some_mail_needs_are_told_with_all_else(
+    folder: Path, command: str
+) -> None:
+    """A folder for large messages, and the lock of an account."""
+    data = folder / "data"
+    (data / "spool").mkdir(exist_ok=True)
+    lock = account_path(data / "accounts", 1).with_suffix(".lock")
+    deeds = [take(data / "spool"), take(lock).removeprefix("run: ")]
+    code, out = pillarbox(folder, command)
+    assert code == 1
+    for deed in deeds:
+        assert deed in out

@@ -14,6 +14,7 @@ from pillarbox.config.schema import Config, Listen
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
+from pillarbox.store.directory import Directory
 from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.store import Store
 
@@ -70,3 +71,18 @@ def test_a_data_folder_that_others_may_look_into_is_told_at_the_start(
     warn(Config("mail.example.test", str(folder), listen=Listen(pop3=["127.0.0.1:0"])), None)
     told = f"may look into {folder} ({mode:04o}); run: chmod 700 {folder}" in caplog.text
     assert told == is_told
+
+
+@pytest.mark.parametrize("has_domain", [False, True])
+def test_a_server_without_a_domain_says_so_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, has_domain: bool
+) -> None:
+    """Mostly its disk is not mounted."""
+    if has_domain:
+        directory = Directory(tmp_path / "directory.db", clock=lambda: 1)
+        directory.add_domain("example.test")
+        directory.close()
+    config = Config("mail.example.test", str(tmp_path), listen=Listen(imap=["127.0.0.1:0"]))
+    assert run(config, lambda server: os.kill(os.getpid(), signal.SIGTERM)) == 0
+    told = f"there is no domain in {tmp_path}, so strangers' mail is put off (451)" in caplog.text
+    assert told != has_domain

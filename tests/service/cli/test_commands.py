@@ -290,6 +290,14 @@ def test_where_others_verify_passwords_accounts_have_none(
     assert (code, "verifies" in err) == (1, False)
 
 
+def test_config_check_tells_of_a_data_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    config = Path("pillarbox.toml")
+    config.write_text(re.sub("(?m)^data_dir.*$", 'data_dir = "elsewhere"', config.read_text()))
+    code, out, _ = run("config", "check")
+    assert code == 0
+    assert "elsewhere does not exist: the server makes it, with no domain and no mail in it" in out
+
+
 def test_config_check_reads_the_certificate(run: Run) -> None:
     config = Path("pillarbox.toml")
     config.write_text(

@@ -18,7 +18,7 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
-from pillarbox.store.place import UNFINISHED
+from pillarbox.store.place import RESTORING, UNFINISHED, Place
 from pillarbox.store.repair import Repaired, Unrepaired, repair
 from pillarbox.store.restore import Left, restore_accounts, restore_server
 from pillarbox.store.store import Store, remove_account_files
@@ -314,7 +314,7 @@ def test_all_files_gone_is_no_new_server(stopped: Path, is_mount_point: bool) ->
     run(stopped, scenario)
 
 
-def test_what_a_first_run_made_is_noted_at_its_end(tmp_path: Path) -> None:
+def test_what_a_first_run_made_is_noted(tmp_path: Path) -> None:
     async def nothing(_store: Store) -> None:
         assert (tmp_path / "lock").stat().st_size == 0
 
@@ -324,7 +324,7 @@ def test_what_a_first_run_made_is_noted_at_its_end(tmp_path: Path) -> None:
     run(tmp_path, nothing)
     run(tmp_path, nothing)  # no account had mail, so nothing can be gone
     run(tmp_path, scenario)
-    assert (tmp_path / "lock").stat().st_size == 1
+    assert (tmp_path / "lock").read_bytes() == b"\0\0\1"
 
 
 def test_a_restore_into_a_folder_whose_mail_is_gone_begins_anew(
@@ -354,3 +354,159 @@ def test_what_a_killed_restore_left_goes_at_the_next_start(stopped: Path) -> Non
 
     run(stopped, scenario)
     assert not (stopped / UNFINISHED).exists()
+
+
+def two_accounts(store: Store) -> None:
+    store.directory.add_domain("example.test")
+    for number, name in ((LOST, "lost"), (OTHER, "other")):
+        assert store.directory.add_account(f"{name}@example.test", "", "").id == number
+
+
+@pytest.mark.parametrize("is_all", [True, False])
+def test_folders_that_go_under_a_server_are_not_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_all: bool
+) -> None:
+    """Of two workers, the first has the account's file open. Mail that was taken stays in the journal."""
+    data = tmp_path / "data"
+    gone = data / "accounts" / ("" if is_all else account_path(Path(), LOST).parent)
+
+    async def scenario(store: Store) -> None:
+        two_accounts(store)
+        await deliver(store, 1, account=LOST)
+        assert await subjects(store, LOST) == [1]
+        if not is_all:
+            await deliver(store, 0, account=OTHER)
+        second = Store(data, place=Place(2, 2, is_first=False, lock=os.dup(store._lock)))
+        gone.rename(tmp_path / "elsewhere")
+        await deliver(store, 2, account=LOST)
+        await store.catch_up(LOST)
+        for each in (store, second):
+            with pytest.raises(Unavailable, match="the mail file is missing"):
+                await each.deliver(LOST, item(3))
+            with pytest.raises(Unavailable, match="the mail file is missing"):
+                await subjects(each, LOST)
+        if is_all:  # nor is there a place for one that never had a file
+            with pytest.raises(Unavailable, match="the mail file is missing"):
+                await store.deliver(OTHER, item(4))
+        await second.close()
+        assert not gone.exists()
+
+    run(data, scenario)
+    assert len(journal.segments(data / "journal")) == 1
+    words = "and none is there now" if is_all else "the mail file of lost@example.test is missing"
+    assert caplog.text.count(words) == 2  # by each worker, of however many accounts
+    (tmp_path / "elsewhere").rename(gone)
+
+    async def again(store: Store) -> None:
+        assert await subjects(store, LOST) == [1, 2]
+
+    run(data, again)
+    assert list(check_store(data)) == []
+
+
+def test_a_file_that_is_back_in_its_place_is_used_again(tmp_path: Path) -> None:
+    async def scenario(store: Store) -> None:
+        two_accounts(store)
+        await deliver(store, 1, account=LOST)
+        assert await subjects(store, LOST) == [1]
+        moved = take_away(tmp_path, tmp_path / "elsewhere")
+        await deliver(store, 2, account=LOST)
+        await store.catch_up(LOST)
+        for place, other in moved:
+            other.rename(place)
+        assert await subjects(store, LOST) == [1, 2]
+
+    run(tmp_path, scenario)
+    assert journal.segments(tmp_path / "journal") == []
+
+
+def test_no_other_file_takes_the_place_of_one_that_was_in_use(tmp_path: Path) -> None:
+    """What was put into that one would be lost: the journal stays for it."""
+    data, path = tmp_path / "data", account_path(tmp_path / "data" / "accounts", LOST)
+
+    async def empty(store: Store) -> None:
+        two_accounts(store)
+        assert await subjects(store, LOST) == []
+
+    async def scenario(store: Store) -> None:
+        await deliver(store, 1, account=LOST)
+        assert await subjects(store, LOST) == [1]
+        take_away(data, tmp_path / "elsewhere")
+        (tmp_path / "copy.db").rename(path)
+        with pytest.raises(Unavailable, match="the mail file was replaced"):
+            await store.write(LOST, lambda _tx: None)
+        with pytest.raises(Unavailable, match="the mail file was replaced"):
+            await subjects(store, LOST)
+
+    run(data, empty)
+    shutil.copyfile(path, tmp_path / "copy.db")
+    run(data, scenario)
+    assert len(journal.segments(data / "journal")) == 1
+
+    async def again(store: Store) -> None:
+        assert await subjects(store, LOST) == [1]
+
+    run(data, again)
+
+
+def test_a_file_without_its_lock_file_is_still_known_to_be_missing(stopped: Path) -> None:
+    path = account_path(stopped / "accounts", LOST)
+    path.unlink()
+    made.lock_path(path).unlink()
+    assert made.is_missing(path)
+
+    async def scenario(store: Store) -> None:
+        with pytest.raises(Unavailable, match="the mail file is missing"):
+            await subjects(store, LOST)
+
+    run(stopped, scenario)
+
+
+def test_files_of_an_older_version_are_marked_at_the_start(stopped: Path) -> None:
+    os.truncate(stopped / "lock", 1)
+    (stopped / "accounts" / "ff").mkdir()
+    (stopped / "accounts" / "ff" / "ffffffff.db").touch()  # nobody's
+
+    async def nothing(_store: Store) -> None:
+        pass
+
+    run(stopped, nothing)
+    assert (stopped / "lock").read_bytes() == b"\0\1"
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_lock_that_cannot_be_used_is_told(stopped: Path, is_link: bool) -> None:
+    lock = made.lock_path(account_path(stopped / "accounts", LOST))
+    lock.unlink()
+    if is_link:
+        lock.symlink_to("/nonexistent/lock")
+        why = f"{lock} is a link to nothing: see what put it there, and remove it"
+    else:
+        lock.mkdir()
+        why = f"{lock} is a folder, and should be a file: see what put it there, and move it away"
+    assert list(check_store(stopped)) == [f"lost@example.test: it takes no mail: {why}"]
+    (finding,) = _accounts(stopped, 0.0)
+    assert (finding.subject, finding.found) == ("lost@example.test", why)
+
+    async def scenario(store: Store) -> None:
+        with pytest.raises(Unavailable) as failure:
+            await store.deliver(LOST, item(1))
+        assert failure.value.told == why
+
+    run(stopped, scenario)
+
+
+def test_a_restore_that_was_killed_at_its_very_end_says_that_it_is_done(
+    stopped: Path, tmp_path: Path
+) -> None:
+    manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
+    restored = tmp_path / "restored"
+    restore_server(tmp_path / "backup", manifest, restored)
+    (restored / RESTORING).mkdir()  # all that was left to do
+    with pytest.raises(Refused, match=r"came to its end before, .*: start the server"):
+        restore_server(tmp_path / "backup", manifest, restored)
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, LOST) == [0]
+
+    run(restored, scenario)

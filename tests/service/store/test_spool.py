@@ -99,3 +99,21 @@ def test_a_full_disk_is_in_the_log(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert f"make room where {tmp_path} is" in record.getMessage()
+
+
+def test_a_folder_that_cannot_be_written_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        room = SpoolRoom(tmp_path / "gone")
+        for _ in range(2):
+            spool = Spool(room)
+            assert spool.write(b"x" * 2_000_000)
+            with pytest.raises(FileNotFoundError):
+                await spool.flush()
+            spool.close()
+
+    asyncio.run(scenario())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"they cannot be spooled: {tmp_path}/gone: No such file" in record.getMessage()

@@ -568,7 +568,8 @@ def test_the_log_names_a_damaged_file_and_its_cure_once_in_a_while(
 
 def test_what_is_known_of_damaged_files_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    told = damage.Damage(lambda _account: None, lambda: now, lately.FullDisk(Path("data")))
+    full = lately.FullDisk(Path("data"))
+    told = damage.Damage(lambda _account: None, lambda: now, full, lambda: None)
     failure = Unavailable("damaged", database.DAMAGED_CODE)
     told.tell(7, Unavailable("busy", "UNAVAILABLE"))
     assert not caplog.records

@@ -11,6 +11,7 @@ from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.route import (
     ALIAS_LOOP,
     BAD_DOMAIN,
+    NO_DOMAINS,
     NO_POSTMASTER,
     Destination,
     owns,
@@ -272,3 +273,13 @@ def test_postmaster_of_the_host_itself_is_the_home_domains(directory: Directory)
     assert isinstance(
         resolve(directory, Address("bob", "mx.example.test"), "mx.example.test", relay=False), Reply
     )
+
+
+def test_where_no_domain_is_set_up_strangers_are_put_off(tmp_path: Path) -> None:
+    """Their mail would bounce for ever while a disk is not mounted; who may relay is served all the same."""
+    directory = Directory(tmp_path / "empty.db", clock=lambda: 1)
+    assert route(directory, "alice@example.test") is NO_DOMAINS
+    assert route(directory, "alice@example.test", relay=True) == ["alice@example.test"]
+    directory.add_domain("other.test")
+    assert route(directory, "alice@example.test") is RELAY_DENIED
+    directory.close()

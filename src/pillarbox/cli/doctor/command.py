@@ -178,7 +178,10 @@ def doctor(
     wishes = _Wishes(block_lists, outbound, round_trip, password)
     findings = asyncio.run(_look(config, domains, files, wishes))
     if not domains:
-        advice = "add one: pillarbox domain add example.org"
+        advice = (
+            "add one: pillarbox domain add example.org;"
+            f" if there was one, mount the disk of {config.data_path} or mend data_dir"
+        )
         findings.append(error("domain", config.hostname, "no domain lives here", advice))
     before = [memory.before(each) for each in findings]
     show = show_json if as_json else show_findings

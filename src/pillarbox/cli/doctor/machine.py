@@ -25,7 +25,7 @@ from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import ALLOCATION_OCTETS, kept_aside
 from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
-from pillarbox.store.owned import find_denied
+from pillarbox.store.owned import find_denied, is_shut, may_look
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LITTLE = 0.1
@@ -212,12 +212,17 @@ async def check_accounts(case: Case) -> list[Finding]:
 
 
 def _accounts(folder: Path, now: float) -> list[Finding]:
-    if denied := list(find_denied(folder)):
-        return [error("accounts", str(folder), *line.split("; ", 1)) for line in denied]
+    denied = [error("accounts", str(folder), *line.split("; ", 1)) for line in find_denied(folder)]
+    if denied and is_shut(folder):
+        return denied
     made.ensure_not_all_missing(folder)
     directory = Directory(folder / "directory.db", clock=lambda: now)
     try:
-        known = {account.id: account.address for account in directory.accounts()}
+        known = {
+            account.id: account.address
+            for account in directory.accounts()
+            if may_look(account_path(folder / "accounts", account.id).parent)
+        }
     finally:
         directory.close()
     lacking = {
@@ -226,7 +231,7 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         if account in known and now - each.oldest > LATE_S
     }
     unusable = dict(find_unusable(folder, known))
-    findings = [
+    findings = denied + [
         error("accounts", known[account], why, "then the server takes its mail again by itself")
         if (why := unusable.get(account))
         else _judge_account(folder, account, known[account], lacking.get(account), now)
