@@ -136,16 +136,16 @@ class Server:
             run.wipe(config.data_path / "run.db")
         await store.put_left()
         widen_descriptor_table()  # the store has raised its limit
+        if store.recovered_messages:
+            log.info("%d messages were recovered from the journal", store.recovered_messages)
+        if self._prepare is not None:
+            await self._prepare(store)
         if place.is_first and not store.directory.has_domains():
             log.warning(
                 "there is no domain in %s, so strangers' mail is put off (451): mount its disk or mend data_dir, if it"
                 " should be elsewhere; to begin with a new server, run: pillarbox domain add example.org",
                 config.data_path,
             )
-        if store.recovered_messages:
-            log.info("%d messages were recovered from the journal", store.recovered_messages)
-        if self._prepare is not None:
-            await self._prepare(store)
         failures = LoginFailures(
             config.data_path / "run.db",
             clock=time.time,

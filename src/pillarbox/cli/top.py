@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -109,11 +110,21 @@ def _keys() -> Iterator[Any]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
+    interrupted, interrupting = os.pipe()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        os.write(interrupting, b"c")  # where it is raised in a callback, Python only reports it
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGINT, interrupt)
 
     def is_end(seconds: float) -> bool:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if select.select([descriptor], [], [], left)[0]:
+            ready = select.select([descriptor, interrupted], [], [], left)[0]
+            if interrupted in ready:
+                return True
+            if ready:
                 typed = os.read(descriptor, 1024)
                 if not typed or b"q" in typed.lower():
                     return True
@@ -123,6 +134,9 @@ def _keys() -> Iterator[Any]:
         with suppress(KeyboardInterrupt):
             yield is_end
     finally:
+        signal.signal(signal.SIGINT, handler)
+        os.close(interrupted)
+        os.close(interrupting)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 

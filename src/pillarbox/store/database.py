@@ -311,7 +311,11 @@ def why_no_file(path: Path) -> str:
         return f"{path} is a link to nothing: see what put it there, and remove it"
     if path.is_dir():
         return f"{path} is a folder, and should be a file: see what put it there, and move it away"
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+    if (
+        path.exists()
+        and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+        and not os.statvfs(path).f_flag & os.ST_RDONLY  # that is no fault of the file
+    ):
         us = user_name(os.geteuid())
         return (
             f"{path}: {us} may not read and write it; run: chown {us}: {path} && chmod 600 {path}"

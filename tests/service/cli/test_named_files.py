@@ -49,8 +49,10 @@ def folder() -> Iterator[Path]:
     folder.chmod(0o755)
     (folder / "pillarbox.toml").write_text(TOML.format(user="nobody"))
     (folder / "of-root").mkdir()
+    (folder / "of-root").chmod(0o755)  # whatever the umask is
     for name in ("jwks.json", "token", "of-root/password"):
         (folder / name).write_text("{}")
+        (folder / name).chmod(0o644)
     yield folder
     shutil.rmtree(folder)
 
@@ -96,6 +98,7 @@ def test_a_class_in_a_folder_that_only_root_can_read_is_told(folder: Path) -> No
     (folder / "pillarbox.toml").write_text(OFFICE)
     module = folder / "of-root" / "office_of_ours.py"
     module.write_text("class Office:\n    def check(self, user):\n        return None\n")
+    module.chmod(0o644)
     path = {"PYTHONPATH": str(folder / "of-root"), "PYTHONDONTWRITEBYTECODE": "1"}
     assert run(folder, "config", "check", **path).returncode == 0
     (folder / "of-root").chmod(0o700)

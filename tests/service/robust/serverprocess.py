@@ -35,7 +35,7 @@ def lives(pid: int) -> bool:
     """Not so if only nobody has asked yet how it ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before or after it was opened
         return False
 
 

@@ -1,8 +1,10 @@
 """Port 25: mail from strangers for local recipients, and nothing else."""
 
 import asyncio
+import errno
 import fcntl
 import logging
+import os
 import re
 import socket
 
@@ -293,11 +295,20 @@ def test_one_line_in_the_log_tells_of_each_message(server, connect, caplog) -> N
     )
 
 
-def test_a_full_spool_disk_is_a_452(server, connect, monkeypatch) -> None:
-    server.room.folder = server.folder / "missing"
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [(errno.ENOSPC, "452 4.3.1"), (errno.EDQUOT, "452 4.3.1"), (errno.EACCES, "451 4.3.0")],
+)
+def test_a_full_spool_disk_is_a_452(server, connect, monkeypatch, error: int, reply: str) -> None:
+    """And other trouble with it a 451."""
+
+    def broken(**_options: object) -> None:
+        raise OSError(error, os.strerror(error))
+
     client = connect(server)
-    assert client.send(b"x" * 3_000_000 + b"\r\n").startswith("452 4.3.1")
-    server.room.folder = server.folder
+    monkeypatch.setattr("tempfile.TemporaryFile", broken)
+    assert client.send(b"x" * 3_000_000 + b"\r\n").startswith(reply)
+    monkeypatch.undo()
     assert client.send(b"x" * 3_000_000 + b"\r\n").startswith("250 ")
 
 
