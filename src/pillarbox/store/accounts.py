@@ -325,9 +325,15 @@ class Accounts:
         if path.exists():
             return
         root = self._root
-        if account in self.unusable or (
-            root is not None
-            and (made.is_marked(root, account) or made.are_all_missing(self._folder.parent, root))
+        if (
+            account in self.unusable
+            or account in self._strayed
+            or (
+                root is not None
+                and (
+                    made.is_marked(root, account) or made.are_all_missing(self._folder.parent, root)
+                )
+            )
         ):
             raise database.Missing(path)
 

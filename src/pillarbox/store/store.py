@@ -506,9 +506,11 @@ class Store:
 
     def forget_removed_accounts(self) -> None:
         """Close and delete the files of accounts that the directory no longer has. Raises Unavailable."""
-        for account in self._accounts.open_accounts():
+        intake = self._committer.intake
+        # A file that was deleted meanwhile may be closed, and mail for it be waiting.
+        for account in {*self._accounts.open_accounts(), *intake}:
             if self.directory.account_by_id(account) is None:
-                self._committer.intake.forget(account)
+                intake.forget(account)
                 self._accounts.forget(account)
                 self.index.forget(account)
                 remove_account_files(self.data_dir, account)

@@ -19,7 +19,7 @@ from pillarbox.store.appending import Append
 from pillarbox.store.check import check_store
 from pillarbox.store.content import Content
 from pillarbox.store.flags import change_flags
-from pillarbox.store.store import Store
+from pillarbox.store.store import Store, remove_account_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -316,6 +316,32 @@ def test_what_was_taken_for_a_removed_account_goes_nowhere(tmp_path: Path) -> No
 
     run(tmp_path, scenario)
     assert list((tmp_path / "accounts").glob("*/*")) == []
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_nor_where_its_file_was_deleted_and_somebody_looked_for_it(
+    tmp_path: Path, is_seen: bool
+) -> None:
+    """Before the store hears of that, if it does: no new file is made."""
+
+    async def scenario(store: Store) -> None:
+        store.directory.add_domain("example.test")
+        account = store.directory.add_account("a@example.test", "", "").id
+        await store.append(account, item(0))
+        await deliver(store, 1, account=account)
+        store.directory.remove_account(account)
+        remove_account_files(tmp_path, account)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await subjects(store, account)
+            with pytest.raises(Unavailable):
+                await store.append(account, item(2))
+        if is_seen:
+            store.forget_removed_accounts()
+
+    run(tmp_path, scenario)
+    assert [path.name for path in (tmp_path / "accounts").glob("*/*.db")] == []
     assert list((tmp_path / "journal").iterdir()) == []
 
 
