@@ -305,13 +305,19 @@ def test_segments_are_removed_under_a_steady_load(
     run(tmp_path, scenario)
 
 
+async def removed_account(store: Store) -> int:
+    """With a message in its file, and one that was taken."""
+    store.directory.add_domain("example.test")
+    account = store.directory.add_account("a@example.test", "", "").id
+    await store.append(account, item(0))
+    await deliver(store, 1, account=account)
+    store.directory.remove_account(account)
+    return account
+
+
 def test_what_was_taken_for_a_removed_account_goes_nowhere(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
-        store.directory.add_domain("example.test")
-        account = store.directory.add_account("a@example.test", "", "").id
-        await store.append(account, item(0))
-        await deliver(store, 1, account=account)
-        store.directory.remove_account(account)
+        await removed_account(store)
         store.forget_removed_accounts()
 
     run(tmp_path, scenario)
@@ -326,11 +332,7 @@ def test_nor_where_its_file_was_deleted_and_somebody_looked_for_it(
     """Before the store hears of that, if it does: no new file is made."""
 
     async def scenario(store: Store) -> None:
-        store.directory.add_domain("example.test")
-        account = store.directory.add_account("a@example.test", "", "").id
-        await store.append(account, item(0))
-        await deliver(store, 1, account=account)
-        store.directory.remove_account(account)
+        account = await removed_account(store)
         remove_account_files(tmp_path, account)
         for _ in range(2):
             with pytest.raises(Unavailable):
