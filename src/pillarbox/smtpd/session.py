@@ -43,7 +43,7 @@ from pillarbox.smtp.events import (
 from pillarbox.smtp.reply import Reply, bad_syntax, format_reply
 from pillarbox.smtp.server import SmtpServer
 from pillarbox.smtpd.acceptance import Accepted, make_durable
-from pillarbox.smtpd.context import SUBMISSION, SmtpContext
+from pillarbox.smtpd.context import SUBMISSION, SmtpContext, command_of
 from pillarbox.smtpd.end_of_data import prepare_whole
 from pillarbox.smtpd.message import Additions
 from pillarbox.smtpd.received import Origin, format_date, format_origin, format_received
@@ -187,7 +187,9 @@ class SmtpSession:
                     assert self._exchange is not None
                     self._authenticated(await self._exchange.respond(event.data))
         except Unavailable as failure:
-            self._log("%s failed for now: %s", _COMMANDS.get(type(event), "DATA"), failure.text)
+            is_login = isinstance(event, Auth | AuthResponse)
+            what = command_of(event) or ("AUTH" if is_login else "DATA")
+            self._log("%s failed for now: %s", what, failure.text)
             self._tell_failed(event, _temporary(event, failure), failure.text)
             self.engine.send(_temporary(event, failure))
 
@@ -588,15 +590,6 @@ class SmtpSession:
 
     def _log(self, text: str, *values: object) -> None:
         log.info("%s %s: " + text, self._connection.id, self._connection.peer[0], *values)
-
-
-_COMMANDS: dict[type[Event], str] = {
-    Mail: "MAIL",
-    Rcpt: "RCPT",
-    Auth: "AUTH",
-    AuthResponse: "AUTH",
-}
-"""For the log."""
 
 
 def _of_disk(error: OSError) -> Reply:
