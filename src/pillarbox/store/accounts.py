@@ -286,15 +286,13 @@ class Accounts:
     def _open_at_once(self, account: int, now_s: int) -> AccountFile:
         path = self.path(account)
         try:
-            self._ensure_not_lost(account, path)
-            if not path.parent.exists():
+            is_new = not path.exists()
+            if is_new:
+                self._ensure_not_lost(account, path)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(made.lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                was_made = made.was_noted(lock)
-                if not path.exists():
-                    if was_made:
-                        raise database.Missing(path)
+                if is_new:
                     self._create(path, lock)
                 file = AccountFile(account, path, self.vfs, lock)
             except BaseException:
@@ -307,10 +305,8 @@ class Accounts:
             if account in self.unusable:
                 file.filed = self.replay(file, now_s)
             self._prepare(file, now_s)
-            if not was_made:
-                made.note(lock)
             if self._root is not None:
-                made.mark(self._root, account)
+                made.mark(self._root, [account])
         except apsw.Error as error:
             file.close()
             raise database.unavailable(error, path) from error
@@ -322,8 +318,6 @@ class Accounts:
     def _ensure_not_lost(self, account: int, path: Path) -> None:
         """Raises Missing where a new file would hide that there was one, or that the folder of all files is gone, and
         OSError."""
-        if path.exists():
-            return
         root = self._root
         if (
             account in self.unusable
@@ -334,7 +328,7 @@ class Accounts:
                     made.is_marked(root, account) or made.are_all_missing(self._folder.parent, root)
                 )
             )
-        ):
+        ) and not path.exists():  # another process may have made it just now
             raise database.Missing(path)
 
     def _ensure_same(self, file: AccountFile) -> None:
@@ -500,6 +494,11 @@ def account_path(folder: Path, account: int) -> Path:
     """The file of an account below `folder` (accounts/)."""
     name = f"{account:08x}"
     return folder / name[-2:] / f"{name}.db"
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file between processes of an account's file."""
+    return path.with_suffix(".lock")
 
 
 def most_open_files() -> int:

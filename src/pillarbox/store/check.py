@@ -7,12 +7,11 @@ import apsw
 
 from pillarbox.core.errors import Failure, Refused
 from pillarbox.store import database, journal
-from pillarbox.store.accounts import account_path
+from pillarbox.store.accounts import account_path, lock_path
 from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.damage import how_to_mend, how_to_repair
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
-from pillarbox.store.made import lock_path
 from pillarbox.store.owned import may_look
 
 _SINGLE = ("directory.db", "queue.db")

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from pillarbox.store import database, journal, made
-from pillarbox.store.accounts import account_path
+from pillarbox.store.accounts import account_path, lock_path
 from pillarbox.store.intake import queue_id_of
 
 LATE_S = 10
@@ -99,7 +99,7 @@ def find_unusable(data_dir: Path, accounts: Iterable[int]) -> Iterator[tuple[int
                     connection.execute("SELECT modseq FROM account_state").fetchall()
                 finally:
                     connection.close()
-            if why := database.why_no_file(made.lock_path(path)):
+            if why := database.why_no_file(lock_path(path)):
                 yield account, why
         except apsw.Error as error:
             yield (

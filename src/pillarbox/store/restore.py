@@ -68,14 +68,18 @@ def restore_server(
     ensure_unchanged(backup, manifest, manifest.files, progress)
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(data_dir), staging(data_dir, "nothing was restored", RESTORING) as folder:
-        os.truncate(data_dir / "lock", 0)  # what was noted is of mail that is not here (`made`)
+    with (
+        locked(data_dir) as lock,
+        staging(data_dir, "nothing was restored", RESTORING) as folder,
+    ):
+        os.ftruncate(lock, 0)  # its marks are of mail that is not here (`made`)
         for entry in set(data_dir.iterdir()) - {data_dir / "lock", folder}:
             _remove(entry)
         for name in manifest.files:
             if name.startswith(f"{DATA}/"):
                 _copy(backup / name, folder / Path(name).relative_to(DATA))
         damaged = []
+        marked = []
         directory = Directory(folder / "directory.db", clock=time.time)
         try:
             generation = directory.generation()
@@ -95,8 +99,10 @@ def restore_server(
                     grantees=None,
                 )
             if saved.file or saved.damage:  # also of one that was missing
-                made.note_at(_with_folder(account_path(folder / "accounts", saved.id)))
+                _with_folder(account_path(folder / "accounts", saved.id))
+                marked.append(saved.id)
         _own_and_sync(folder, data_dir)
+        made.mark(lock, marked)
         # Without the directory a server has no accounts: it comes last.
         for entry in sorted(folder.iterdir(), key=lambda path: path.name == "directory.db"):
             entry.rename(data_dir / entry.name)
@@ -307,8 +313,8 @@ def _keep(data_dir: Path, path: Path, now_s: int) -> Path | None:
 
 
 @contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """No server runs meanwhile. Raises Refused."""
+def locked(data_dir: Path) -> Iterator[int]:
+    """No server runs meanwhile; a descriptor of the lock of the folder. Raises Refused."""
     try:
         lock = lock_folder(data_dir)
     except Refused as error:
@@ -316,7 +322,7 @@ def locked(data_dir: Path) -> Iterator[None]:
             f"a server runs on {data_dir}: stop it first, and start it again afterwards"
         ) from error
     try:
-        yield
+        yield lock
     finally:
         os.close(lock)
 

@@ -32,7 +32,7 @@ from pillarbox.store import (
     replacing,
     search_index,
 )
-from pillarbox.store.accounts import AccountFile, Accounts, account_path
+from pillarbox.store.accounts import AccountFile, Accounts, account_path, lock_path
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.commit import Committer
 from pillarbox.store.content import LARGEST_INLINE, PIECE_OCTETS
@@ -547,7 +547,12 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     folder = data_dir / "accounts"
     path = account_path(folder, account)
     search_index.remove(path)
-    others = (Path(f"{path}-wal"), Path(f"{path}-shm"), maildrop.lock_path(folder, account))
+    others = (
+        Path(f"{path}-wal"),
+        Path(f"{path}-shm"),
+        lock_path(path),
+        maildrop.lock_path(folder, account),
+    )
     made.forget(path)
     for name in (path, *others):
         name.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from people import ALICE, BOB, make_directory
 from test_intake import deliver, in_file, subjects
 from test_store import item
 
@@ -30,24 +31,6 @@ from pillarbox.store.restore import (
     restore_server,
 )
 from pillarbox.store.store import Store
-
-ALICE, BOB = "alice@example.org", "bob@example.org"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    make_directory(folder, ALICE, BOB)
-    return folder
-
-
-def make_directory(folder: Path, *addresses: str) -> None:
-    directory = Directory(folder / "directory.db", clock=time.time)
-    directory.add_domain("example.org")
-    for address in addresses:
-        directory.add_account(address, "", "")
-    directory.close()
 
 
 def save(data: Path, *addresses: str):

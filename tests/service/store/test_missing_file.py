@@ -14,7 +14,7 @@ from pillarbox.cli.doctor.machine import _accounts
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.store import accounts as account_files
 from pillarbox.store import database, journal, made, retirement
-from pillarbox.store.accounts import account_path
+from pillarbox.store.accounts import account_path, lock_path
 from pillarbox.store.backup import Wanted, back_up
 from pillarbox.store.check import check_store
 from pillarbox.store.directory import Directory
@@ -232,7 +232,7 @@ def test_a_file_that_was_lost_after_a_clean_stop_is_not_made_anew(
 def test_a_crash_before_a_file_was_made_leaves_nothing_that_is_missing(stopped: Path) -> None:
     path = account_path(stopped / "accounts", OTHER)
     path.parent.mkdir(exist_ok=True)
-    made.lock_path(path).touch()  # all that the crash left
+    lock_path(path).touch()  # all that the crash left
     assert list(check_store(stopped)) == []
 
     async def scenario(store: Store) -> None:
@@ -242,14 +242,6 @@ def test_a_crash_before_a_file_was_made_leaves_nothing_that_is_missing(stopped: 
     run(stopped, scenario)
     path.unlink()
     assert made.is_missing(path)
-
-
-def test_an_older_account_is_noted_when_its_file_is_opened(stopped: Path) -> None:
-    path = account_path(stopped / "accounts", LOST)
-    os.truncate(made.lock_path(path), 0)
-    run(stopped, lambda store: subjects(store, LOST))
-    assert made.lock_path(path).stat().st_size == 1
-    assert made.lock_path(path).stat().st_blocks == 0
 
 
 def test_an_account_that_was_removed_is_not_missing(stopped: Path) -> None:
@@ -274,15 +266,15 @@ def test_a_new_file_takes_the_place_of_one_that_nobody_has(stopped: Path, tmp_pa
     assert list(check_store(stopped)) == []
 
 
-def test_what_a_restore_put_back_is_noted(stopped: Path, tmp_path: Path) -> None:
+def test_what_a_restore_put_back_is_marked(stopped: Path, tmp_path: Path) -> None:
     """Of one account, and of a whole server, where one that was missing still is."""
     manifest = back_up(Wanted(stopped, []), tmp_path / "backup")
     path = account_path(stopped / "accounts", LOST)
     path.unlink()
-    made.lock_path(path).unlink()
+    os.truncate(stopped / "lock", 0)
     list(restore_accounts(tmp_path / "backup", manifest, stopped, ["lost@example.test"]))
-    assert made.lock_path(path).stat().st_size == 1
     path.unlink()
+    assert made.is_missing(path)
     manifest = back_up(Wanted(stopped, []), tmp_path / "without")
     assert manifest.accounts["lost@example.test"].damage == "its mail file was missing"
     restored = tmp_path / "restored"
@@ -452,7 +444,7 @@ def test_no_other_file_takes_the_place_of_one_that_was_in_use(tmp_path: Path) ->
 def test_a_file_without_its_lock_file_is_still_known_to_be_missing(stopped: Path) -> None:
     path = account_path(stopped / "accounts", LOST)
     path.unlink()
-    made.lock_path(path).unlink()
+    lock_path(path).unlink()
     assert made.is_missing(path)
 
     async def scenario(store: Store) -> None:
@@ -462,7 +454,7 @@ def test_a_file_without_its_lock_file_is_still_known_to_be_missing(stopped: Path
     run(stopped, scenario)
 
 
-def test_files_of_an_older_version_are_marked_at_the_start(stopped: Path) -> None:
+def test_files_without_a_mark_get_one_at_the_start(stopped: Path) -> None:
     os.truncate(stopped / "lock", 1)
     (stopped / "accounts" / "ff").mkdir()
     (stopped / "accounts" / "ff" / "ffffffff.db").touch()  # nobody's
@@ -476,7 +468,7 @@ def test_files_of_an_older_version_are_marked_at_the_start(stopped: Path) -> Non
 
 @pytest.mark.parametrize("is_link", [False, True])
 def test_a_lock_that_cannot_be_used_is_told(stopped: Path, is_link: bool) -> None:
-    lock = made.lock_path(account_path(stopped / "accounts", LOST))
+    lock = lock_path(account_path(stopped / "accounts", LOST))
     lock.unlink()
     if is_link:
         lock.symlink_to("/nonexistent/lock")

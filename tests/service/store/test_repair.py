@@ -9,7 +9,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from test_backup import ALICE, append, damage, data, make_directory, with_store  # noqa: F401
+from people import ALICE, make_directory
+from test_backup import append, damage, with_store
 from test_intake import deliver, subjects
 from test_store import item
 from tests.budget import tries
@@ -522,7 +523,7 @@ def test_after_a_repair_numbers_are_new_and_unique_ids_are_kept(
     assert uidls == [(uid, f"{before:08x}{uid:08x}") for uid, _ in rows]
 
 
-def test_rights_go_to_no_other_mailbox_than_their_own(data: Path) -> None:  # noqa: F811
+def test_rights_go_to_no_other_mailbox_than_their_own(data: Path) -> None:
     """RFC 4314: where names and numbers of mailboxes are lost, a repair makes others."""
 
     async def fill_shared(store: Store) -> None:
@@ -550,7 +551,7 @@ def test_rights_go_to_no_other_mailbox_than_their_own(data: Path) -> None:  # no
     assert with_store(data, look) == [("INBOX",)]
 
 
-def test_a_mailbox_whose_name_is_lost_is_its_owners_alone(data: Path) -> None:  # noqa: F811
+def test_a_mailbox_whose_name_is_lost_is_its_owners_alone(data: Path) -> None:
     async def fill_shared(store: Store) -> int:
         team = await store.write(1, lambda tx: mailboxes.create(tx, ("Team",)))
         await store.share(1, team.id, 0, "=", "lrswi")
@@ -601,7 +602,7 @@ def test_a_running_server_is_told_to_stop(filled: Path, tmp_path: Path) -> None:
     with_store(folder, scenario)
 
 
-def test_mail_that_was_taken_for_a_damaged_file_is_in_it_after_the_repair(data: Path) -> None:  # noqa: F811
+def test_mail_that_was_taken_for_a_damaged_file_is_in_it_after_the_repair(data: Path) -> None:
     async def scenario(store: Store) -> None:
         await append(store, *range(30))
         await append(store, 0, account=2)
@@ -632,7 +633,7 @@ def test_a_repair_ends_in_time_however_much_is_damaged(filled: Path, tmp_path: P
     assert time.process_time() - began < 10
 
 
-def test_nothing_waits_for_a_damaged_account(data: Path) -> None:  # noqa: F811
+def test_nothing_waits_for_a_damaged_account(data: Path) -> None:
     async def scenario(store: Store) -> None:
         for account in (1, 2):
             await append(store, 0, account=account)

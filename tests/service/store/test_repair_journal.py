@@ -9,7 +9,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from test_backup import ALICE, BOB, damage, make_directory, with_store
+from people import ALICE, BOB, make_directory
+from test_backup import damage, with_store
 from test_intake import deliver, subjects
 from test_repair import contents, damage_pages, damage_roots, pages_of_texts, repaired, roots
 from test_store import item
