@@ -29,6 +29,11 @@ _MOST_JOINED = 1 << 20
 _LINE_ENDS = b"\r\n"
 _UPPER = bytes(range(256)).upper()
 
+_ASCII_CHARSET = re.compile(
+    rb'CHARSET=("?)(?:US-ASCII|UTF-8|ISO-8859-\d+|WINDOWS-125\d)\1(?=[;\s]|\Z)'
+)
+"""In upper case, of what is no other text in any of these, if it is ASCII."""
+
 Pairs = Sequence[tuple[int, bytes]]
 """Raw fields or header blocks under the numbers of their messages."""
 
@@ -113,11 +118,28 @@ def _is_plain(octets: bytes) -> bool:
 
 def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
     """Whether TEXT (with the header) or BODY finds a folded text in a whole message."""
+    if _is_surely_without(octets, wanted):
+        return False
     if with_header:
         block = octets[: header_end(octets)]
         if any(wanted in text for text in header_texts(block)):
             return True
     return has_folded(_body_text(octets), wanted)
+
+
+def _is_surely_without(octets: bytes, wanted: str) -> bool:
+    """Whether a look at the octets of a message is enough to say so. Most that an index takes for possible are plain
+    and have it not, and to take a message apart costs ten times as much."""
+    if len(octets) > HEADER_PIECE or not wanted.isascii() or "\r" in wanted or "\n" in wanted:
+        return False
+    if wanted.encode("ascii") in octets.translate(_UPPER, _LINE_ENDS) or not _is_plain(octets):
+        return False
+    upper = octets.upper()
+    return (
+        b"BASE64" not in upper
+        and b"QUOTED-PRINTABLE" not in upper
+        and upper.count(b"CHARSET") == len(_ASCII_CHARSET.findall(upper))
+    )
 
 
 def index_text(octets: bytes) -> str:

@@ -1,0 +1,72 @@
+"""Texts of a whole message are found or not (RFC 3501 §6.4.4 BODY, TEXT), also where a look at its octets is enough."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pillarbox.mime.header import header_end
+from pillarbox.mime.searched import body_text, contains, header_texts
+
+PLAIN = b"Subject: plain\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nsome text\r\n"
+
+
+def taken_apart(octets: bytes, wanted: str, *, with_header: bool) -> bool:
+    """The same, without a look at the octets before."""
+    texts = list(header_texts(octets[: header_end(octets)])) if with_header else []
+    return any(wanted in text for text in (*texts, body_text(octets)))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"Subject: a\r\n abc\r\n b\r\n\r\n",
+        b"Subject: =?utf-8?q?A=42C?=\r\n\r\n",
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\nA=42C\r\n",
+        b"Content-Transfer-Encoding: Quoted-Printable (so)\r\n\r\nA=\r\nBC\r\n",
+        b"Content-Transfer-Encoding: base64\r\n\r\nQUJD\r\n",
+        b"Content-Type: text/plain; charset=utf-7\r\n\r\n+AEEAQgBD-\r\n",
+        b"Content-Type: text/plain; charset =utf-7\r\n\r\n+AEEAQgBD-\r\n",
+        b'Content-Type: text/plain; charset="utf\\-7"\r\n\r\n+AEEAQgBD-\r\n',
+        b"Content-Type: text/plain; charset*=us-ascii'en'utf-7\r\n\r\n+AEEAQgBD-\r\n",
+        b"Content-Type: text/plain; charset*0=utf; charset*1=-7\r\n\r\n+AEEAQgBD-\r\n",
+        b"Content-Type: text/plain; x=y; charset=\r\n\tutf-7\r\n\r\n+AEEAQgBD-\r\n",
+        b"Content-Type: text/plain; charset=utf-16\r\n\r\n\0A\0B\0C",
+        b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n y ABC\r\n\r\n",
+        b"Content-Type: message/rfc822\r\n\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b--\r\n",
+    ],
+)
+def test_a_text_that_the_octets_hide_is_found(message: bytes) -> None:
+    assert contains(message, "ABC", with_header=True)
+    assert not contains(message, "ABD", with_header=True)
+
+
+def test_a_text_that_the_octets_have_elsewhere_is_not_found() -> None:
+    assert not contains(PLAIN, "PLAIN", with_header=False)
+    assert contains(PLAIN, "PLAIN", with_header=True)
+    image = b"Content-Type: image/png\r\n\r\nABC\r\n"
+    assert not contains(image, "ABC", with_header=True)
+
+
+pieces = st.sampled_from(
+    [
+        b"Subject: ", b"\r\n ", b"\r\n\t", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"a", b"B", b"c", b"ab", b"abc", b"A C",
+        b"\0", b"=?utf-8?q?", b"=42?=", b"Content-Type: text/plain; charset=", b"utf-8", b"utf-7", b"UTF-16", b";",
+        b"'", b"hz", b"iso-8859-1", b"iso-2022-jp", b"\x1b$B", b"+AEEAQgBD-", b"Content-Transfer-Encoding: ", b"base64",
+        b"quoted-printable", b"=42", b"QUJD", b"Content-Type: message/rfc822\r\n", b"--b\r\n", b"\xc3\xa4",
+        b"Content-Type: multipart/mixed; boundary=b\r\n",
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.lists(pieces, max_size=24).map(b"".join),
+    st.sampled_from(["ABC", "A C", "B", "", "A\rB", "A\nB", "A\u0308", "AA", "C "]),
+    st.booleans(),
+)
+def test_a_look_at_the_octets_changes_nothing(
+    octets: bytes, wanted: str, with_header: bool
+) -> None:
+    found = contains(octets, wanted, with_header=with_header)
+    assert found is taken_apart(octets, wanted, with_header=with_header)
