@@ -22,6 +22,7 @@ from pillarbox.core.errors import Unavailable
 from pillarbox.store import appending, database, journal, mailboxes
 from pillarbox.store.accounts import AccountFile, Accounts, Filed
 from pillarbox.store.appending import Added, Append, Appended
+from pillarbox.store.directory import Directory
 from pillarbox.store.intake import append_all, append_of, find_lacking
 from pillarbox.store.retirement import checkpoint
 from pillarbox.store.tx import Tx
@@ -275,3 +276,46 @@ def _replay_into(
     finally:
         file.unlock()
     return missing, filed
+
+
+def recover(
+    data_dir: Path, lock: int, directory: Directory, now_s: int, vfs: str | None
+) -> tuple[int, Replayed]:
+    """Replay what an unclean stop left in the journal. `lock` is that of the folder. The new generation is saved before
+    the journal goes. Raises Unavailable."""
+    folder = data_dir / "journal"
+    generation = directory.generation()
+    pool = Accounts(data_dir / "accounts", 0, vfs, put_in_order, root=lock)
+    pool.knows = directory.has_account
+    try:
+        if journal.segments(folder):
+            database.ensure_writable(folder)  # else each start would skip numbers
+        replayed = replay(pool, folder, generation + 1, now_s)
+        for account, count in replayed.removed.items():
+            log.info(
+                "account %d was removed, and with it %d messages in the journal", account, count
+            )
+        if replayed.segments or replayed.unusable:
+            generation += 1
+            directory.save_generation(generation)
+            _remove_replayed(replayed)
+            database.sync_folder(folder)
+    except OSError as error:
+        raise Unavailable(
+            f"{error.filename or folder} cannot be used: {error.strerror or error}"
+        ) from error
+    finally:
+        pool.close()
+    return generation, replayed
+
+
+def _remove_replayed(replayed: Replayed) -> None:
+    """Raises OSError."""
+    for path, lost_octets in replayed.damaged.items():
+        try:
+            journal.keep_aside(path, lost_octets)
+        except OSError as error:
+            log.error("the damaged journal %s stays: it cannot be kept aside: %s", path.name, error)
+            replayed.segments = [each for each in replayed.segments if each != path]
+    for path in replayed.segments:
+        path.unlink()

@@ -116,7 +116,7 @@ class Store:
                 for name in (RESTORING, UNFINISHED):
                     shutil.rmtree(data_dir / name, ignore_errors=True)
                 replacing.finish(data_dir, self.directory)
-                generation, replayed = _recover(
+                generation, replayed = recovery.recover(
                     data_dir, self._lock, self.directory, int(clock()), vfs
                 )
                 self.recovered_messages = replayed.missing
@@ -556,46 +556,3 @@ def remove_account_files(data_dir: Path, account: int) -> None:
     made.forget(path)
     for name in (path, *others):
         name.unlink(missing_ok=True)
-
-
-def _recover(
-    data_dir: Path, lock: int, directory: Directory, now_s: int, vfs: str | None
-) -> tuple[int, recovery.Replayed]:
-    """Replay what an unclean stop left in the journal. `lock` is that of the folder. The new generation is saved before
-    the journal goes. Raises Unavailable."""
-    folder = data_dir / "journal"
-    generation = directory.generation()
-    pool = Accounts(data_dir / "accounts", 0, vfs, recovery.put_in_order, root=lock)
-    pool.knows = directory.has_account
-    try:
-        if journal.segments(folder):
-            database.ensure_writable(folder)  # else each start would skip numbers
-        replayed = recovery.replay(pool, folder, generation + 1, now_s)
-        for account, count in replayed.removed.items():
-            log.info(
-                "account %d was removed, and with it %d messages in the journal", account, count
-            )
-        if replayed.segments or replayed.unusable:
-            generation += 1
-            directory.save_generation(generation)
-            _remove_replayed(replayed)
-            database.sync_folder(folder)
-    except OSError as error:
-        raise Unavailable(
-            f"{error.filename or folder} cannot be used: {error.strerror or error}"
-        ) from error
-    finally:
-        pool.close()
-    return generation, replayed
-
-
-def _remove_replayed(replayed: recovery.Replayed) -> None:
-    """Raises OSError."""
-    for path, lost_octets in replayed.damaged.items():
-        try:
-            journal.keep_aside(path, lost_octets)
-        except OSError as error:
-            log.error("the damaged journal %s stays: it cannot be kept aside: %s", path.name, error)
-            replayed.segments = [each for each in replayed.segments if each != path]
-    for path in replayed.segments:
-        path.unlink()
