@@ -427,6 +427,24 @@ async def soak(folder: Path, plan: Plan, seed: int, tell: Callable[[str], None])
         folder, len(ledger.states), "connections_per_address = 1000", workers=WORKERS
     )
     server.start()
+    try:
+        await _course(server, ledger, plan, tell)
+    finally:
+        assert server.process is not None
+        if server.process.poll() is None:  # a promise was broken
+            server.kill()
+    log = (folder / "out").read_text()
+    if "Traceback" in log:
+        raise Wrong(log[log.index("Traceback") :][:2000])
+    if faults := list(check_store(folder / "data")):
+        raise Wrong(f"check finds {faults[:5]}")
+    return ledger
+
+
+async def _course(
+    server: ServerProcess, ledger: Ledger, plan: Plan, tell: Callable[[str], None]
+) -> None:
+    """From its start to its end. Raises Wrong."""
     server.wait_for_workers()
     tell("clients at work, and kills")
     await _load(server, ledger, plan, plan.seconds / 2, kills=True)
@@ -449,12 +467,6 @@ async def soak(folder: Path, plan: Plan, seed: int, tell: Callable[[str], None])
         raise Wrong(f"it grew: {before}, then {after}")
     if server.stop() != 0:
         raise Wrong("it did not stop well")
-    log = (folder / "out").read_text()
-    if "Traceback" in log:
-        raise Wrong(log[log.index("Traceback") :][:2000])
-    if faults := list(check_store(folder / "data")):
-        raise Wrong(f"check finds {faults[:5]}")
-    return ledger
 
 
 def main() -> int:
