@@ -72,10 +72,12 @@ class Known:
     """Tables of which rows may be missing."""
     expunges: dict[int, changes.Ranges]
     """UIDs that were expunged, by mailbox."""
-    modseq: int | None
-    """The highest that it had given, if that could be read."""
+    modseq: int
+    """The highest that it had given, as far as can be read; it had all up to that."""
+    has_modseq: bool
+    """There was no higher one."""
     has_all: bool
-    """All messages that were not deleted have their rows, if not their texts."""
+    """All messages that were not deleted have their rows with the date they came and their size, if not their texts."""
     has_all_texts: bool
     """But for those of mail that was deleted long ago."""
     lost: dict[Figures, list[Lost]]
@@ -103,6 +105,8 @@ def give_texts(tx: Tx, records: Iterable[Record], whole: set[int]) -> None:
     to which those are added."""
     for record in records:
         octets = record.prefix + record.octets
+        if _give_unknown(tx, record, octets, whole):
+            continue
         figures = (tx.account, len(octets), record.internaldate)
         row = tx.row(
             "SELECT content FROM message WHERE account = ? AND size = ? AND internaldate = ?"
@@ -120,6 +124,26 @@ def give_texts(tx: Tx, records: Iterable[Record], whole: set[int]) -> None:
             (content, *figures, row[0]),
         )
         whole.add(content)
+
+
+def _give_unknown(tx: Tx, record: Record, octets: bytes, whole: set[int]) -> bool:
+    """To the message with the record's UID, if that is all that is known of it."""
+    row = tx.row(
+        "SELECT m.content FROM message AS m JOIN mailbox AS b USING (account, mailbox) WHERE m.account = ?"
+        " AND mailbox = ? AND uid = ? AND uidvalidity = ? AND m.modseq = ?",
+        (tx.account, record.mailbox, record.uid, record.uidvalidity, UNKNOWN_MODSEQ),
+    )
+    if row is None or row[0] in whole:
+        return False
+    content = appending.next_content(tx)
+    write_text(tx, content, octets)
+    tx.execute(
+        "UPDATE message SET content = ?, size = ?, internaldate = ?"
+        " WHERE account = ? AND content = ? AND modseq = ?",
+        (content, len(octets), record.internaldate, tx.account, row[0], UNKNOWN_MODSEQ),
+    )
+    whole.add(content)
+    return True
 
 
 def raise_numbers(tx: Tx, records: Collection[Record]) -> None:
@@ -295,7 +319,9 @@ def _had(tx: Tx, record: Record, known: Known) -> bool | None:
     ):
         return True
     if record.uid:
-        return None if known.modseq is None else record.modseq <= known.modseq
+        if record.modseq <= known.modseq:
+            return True
+        return False if known.has_modseq else None
     if record.modseq <= last_put(tx, record.run):
         return True
     return None if "taken" in known.unread else False

@@ -63,7 +63,7 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     uid, content) and `named` (mailbox, name) have what indexes say of messages and mailboxes."""
     result = Salvaged(may_be_old=found.may_be_old)
     state = tx.row("SELECT messages, modseq FROM account_state", ())
-    total, modseq = map(int, state) if state else (None, None)
+    total, modseq = map(int, state) if state else (None, _highest_modseq(tx))
     counted = dict(tx.rows("SELECT mailbox, messages FROM mailbox", ()))
     named = dict(tx.rows("SELECT mailbox, name FROM named", ()))
     whole = _mend_contents(tx, has_line_ends="line_end" not in unread)
@@ -83,12 +83,15 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     raise_numbers(tx, journaled.numbered)
     give_texts(tx, journaled.numbered, whole)
     lost = _mend_messages(tx, whole)
+    has_all_figures = has_all and not any(size == 0 for _, size in lost)
     _mend_keywords(tx)
     if "thread" in unread:
         _mend_threads(tx)
     left = _by_mailbox(tx)
     result.saved = left.total()
-    known = Known(unread, found.expunges, modseq, has_all, has_all_texts, lost)
+    known = Known(
+        unread, found.expunges, modseq, state is not None, has_all_figures, has_all_texts, lost
+    )
     put = put_missing(tx, journaled, whole, known)
     result.from_journal, result.filed = put.placed, put.filed
     _count(tx)
@@ -118,6 +121,17 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     else:
         result.is_uncounted = not has_counts and not has_all
     return result
+
+
+def _highest_modseq(tx: Tx) -> int:
+    """Of all rows that there are."""
+    row = tx.row(
+        "SELECT max((SELECT coalesce(max(modseq), 0) FROM message),"
+        " (SELECT coalesce(max(modseq), 0) FROM mailbox))",
+        (),
+    )
+    assert row is not None
+    return int(row[0])
 
 
 def _by_mailbox(tx: Tx) -> Counter[int]:
