@@ -188,8 +188,6 @@ class Accounts:
         self._round = 0
         self._unsynced: dict[int, int] = {}
         """What is known of files that were closed."""
-        self._strayed: dict[int, _Identity] = {}
-        """Files that were not in their places when they were closed: no other is used instead of one of them."""
         self._template = b""
         self._template_lock = threading.Lock()
         self.unusable: set[int] = set()
@@ -294,6 +292,7 @@ class Accounts:
             try:
                 if is_new:
                     self._create(path, lock)
+                self._ensure_same(account, path)
                 file = AccountFile(account, path, self.vfs, lock)
             except BaseException:
                 os.close(lock)
@@ -301,12 +300,11 @@ class Accounts:
         except OSError as error:
             raise database.unavailable(apsw.CantOpenError(str(error)), path) from error
         try:
-            self._ensure_same(file)
             if account in self.unusable:
                 file.filed = self.replay(file, now_s)
             self._prepare(file, now_s)
-            if self._root is not None:
-                made.mark(self._root, [account])
+            if self._root is not None and made.marked(self._root, account) in (0, made.ANY):
+                made.mark(self._root, [(account, path)])
         except apsw.Error as error:
             file.close()
             raise database.unavailable(error, path) from error
@@ -321,32 +319,28 @@ class Accounts:
         root = self._root
         if (
             account in self.unusable
-            or account in self._strayed
             or (
                 root is not None
-                and (
-                    made.is_marked(root, account) or made.are_all_missing(self._folder.parent, root)
-                )
+                and (made.marked(root, account) or made.are_all_missing(self._folder.parent, root))
             )
         ) and not path.exists():  # another process may have made it just now
             raise database.Missing(path)
 
-    def _ensure_same(self, file: AccountFile) -> None:
-        """Raises Replaced where this process had another one, which was moved or deleted."""
-        strayed = self._strayed.get(file.account)
-        if strayed is not None and strayed != file.identity:
-            raise database.Replaced(file.path)
-        self._strayed.pop(file.account, None)
+    def _ensure_same(self, account: int, path: Path) -> None:
+        """Raises Missing, or Replaced where the file at the path is not the account's, which was moved or deleted; and
+        OSError."""
+        inode = made.marked(self._root, account) if self._root is not None else 0
+        found = _identity(path)
+        if inode not in (0, made.ANY) and (found is None or found[1] != inode):
+            raise database.Missing(path) if found is None else database.Replaced(path)
 
     def ensure_in_place(self, account: int) -> None:
-        """Raises Missing or Replaced where what this process wrote did not go into the file that is at the path."""
+        """Raises Missing or Replaced where what was written for an account is not in the file that is at the path, and
+        OSError."""
         file = self._open.get(account)
         if file is not None:
             file.ensure_in_place()
-        elif (strayed := self._strayed.get(account)) is not None:
-            path = self.path(account)
-            if strayed != _identity(path):
-                raise database.Replaced(path)
+        self._ensure_same(account, self.path(account))
 
     def _create(self, path: Path, lock: int) -> None:
         """Make the file unless another process was quicker: a second one would take its place, mail and all."""
@@ -427,8 +421,6 @@ class Accounts:
         del self._open[file.account]
         if file.unsynced:
             self._unsynced[file.account] = file.unsynced
-        if _identity(file.path) != file.identity:
-            self._strayed[file.account] = file.identity
 
     def close_strayed(self, account: int) -> None:
         """Close a file that is not in its place, if nobody is at work on it: it may be put back."""
@@ -447,7 +439,6 @@ class Accounts:
     def forget(self, account: int) -> None:
         """Close one file, if it is open and nobody is at work on it (its account was removed)."""
         self._unsynced.pop(account, None)
-        self._strayed.pop(account, None)
         file = self._open.get(account)
         if file is not None and not file.busy and not file.pins:
             del self._open[account]

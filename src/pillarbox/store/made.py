@@ -1,10 +1,11 @@
-"""Which accounts' files were made. An account has none until something is stored for it, so a file that was lost looks
-like one that never was. The lock of the data folder tells them apart: its octet at the number of an account is a mark
-that the file was made and is on the disk, and it has a length where any was. It stands apart from the files: so neither
-a file system that is not mounted nor a folder that goes while a server runs is a reason to begin anew. A crash between
+"""Which file of an account was made. An account has none until something is stored for it, so a file that was lost
+looks like one that never was; and a copy that was put in the place of a file while a server runs looks like that file.
+The lock of the data folder tells them apart: it has a mark at the number of each account whose file was made and is on
+the disk, which is the file's inode, and it has a length where any was. It stands apart from the files: so neither a
+file system that is not mounted nor a folder that goes while a server runs is a reason to begin anew. A crash between
 the file and its mark leaves nothing that is missing.
 
-It is in no backup: what was restored begins anew.
+It is in no backup: what was restored begins anew. The start of a server marks the files that are there then.
 """
 
 import os
@@ -12,49 +13,70 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from struct import Struct
 
 from pillarbox.core.errors import Refused
 from pillarbox.store import database
 
 _FOLDER = re.compile("[0-9a-f]{2}")
 _FILE = re.compile(r"([0-9a-f]{8})\.db")
-_MARK = b"\1"
+_MARK = Struct("<Q")
+ANY = (1 << 64) - 1
+"""In place of an inode: the account had a file, and if one comes, it is that."""
+REMOVED = ANY - 1
+"""Likewise: it has no more, and gets no new one."""
 
 
-def is_marked(root: int, account: int) -> bool:
-    """Whether the lock of the data folder, a descriptor, says that the account's file was made. Raises OSError."""
-    return os.pread(root, 1, account) == _MARK
+def marked(root: int, account: int) -> int:
+    """Which file the account's is, by the lock of the data folder, a descriptor: its inode. 0: it was not made yet.
+    Raises OSError."""
+    octets = os.pread(root, _MARK.size, account * _MARK.size)
+    return int(_MARK.unpack(octets)[0]) if len(octets) == _MARK.size else 0
 
 
-def mark(root: int, accounts: Iterable[int]) -> None:
-    """Their files are on the disk. Durable on return; where that cannot be, the next who opens a file tries it again.
-    Blocks."""
+def mark(root: int, files: Iterable[tuple[int, Path]]) -> None:
+    """These files of accounts are on the disk. Durable on return; where that cannot be, the next who opens a file tries
+    it again. Blocks."""
     with suppress(OSError):
-        new = [account for account in accounts if not is_marked(root, account)]
-        for account in new:
-            os.pwrite(root, _MARK, account)
-        if new:
+        is_any = False
+        for account, path in files:
+            inode = path.stat().st_ino
+            if marked(root, account) != inode:
+                os.pwrite(root, _MARK.pack(inode), account * _MARK.size)
+                is_any = True
+        if is_any:
             os.fsync(root)
 
 
-def mark_in(data_dir: Path, accounts: Iterable[int]) -> None:
+def mark_in(data_dir: Path, account: int, path: Path) -> None:
     """The same for who has not the lock open. Blocks. Raises OSError."""
     with _opened(data_dir, os.O_RDWR) as root:
-        mark(root, accounts)
+        mark(root, [(account, path)])
+
+
+def mark_lost(root: int, accounts: Iterable[int]) -> None:
+    """They had files, of which nobody knows the inodes. Blocks. Raises OSError."""
+    for account in accounts:
+        os.pwrite(root, _MARK.pack(ANY), account * _MARK.size)
+    os.fsync(root)
 
 
 def mark_all(data_dir: Path, root: int, knows: Callable[[int], bool]) -> None:
-    """At the start of a server: the files that are there, of accounts that it `knows`. Blocks."""
-    with suppress(FileNotFoundError):
-        mark(root, filter(knows, _files(data_dir)))
+    """At the start of a server: the files that are there, of accounts that it `knows`, or that had one. Blocks."""
+    with suppress(OSError):
+        files = dict(_files(data_dir))
+        mark(root, [each for each in files.items() if marked(root, each[0]) or knows(each[0])])
+        accounts = range(os.fstat(root).st_size // _MARK.size)
+        left = {each for each in accounts if marked(root, each) not in (0, REMOVED)}
+        mark_lost(root, left - files.keys())
 
 
 def forget(path: Path) -> None:
     """The account is removed, and its file will be: before that, or it would seem to be missing. Blocks. Raises
     OSError."""
     with suppress(FileNotFoundError), _opened(_data_dir(path), os.O_RDWR) as root:
-        if is_marked(root, _account(path)):
-            os.pwrite(root, b"\0", _account(path))
+        if marked(root, _account(path)):
+            os.pwrite(root, _MARK.pack(REMOVED), _account(path) * _MARK.size)
 
 
 def is_missing(path: Path) -> bool:
@@ -65,7 +87,7 @@ def is_missing(path: Path) -> bool:
 
 def _was_made(path: Path) -> bool:
     with suppress(FileNotFoundError), _opened(_data_dir(path), os.O_RDONLY) as root:
-        return is_marked(root, _account(path))
+        return marked(root, _account(path)) not in (0, REMOVED)
     return False
 
 
@@ -113,14 +135,14 @@ def _has_any(data_dir: Path) -> bool:
         return False
 
 
-def _files(data_dir: Path) -> Iterator[int]:
-    """Whose file is there. Raises OSError."""
+def _files(data_dir: Path) -> Iterator[tuple[int, Path]]:
+    """Those that are there, and whose they are. Raises OSError."""
     folder = data_dir / "accounts"
     for name in os.listdir(folder):
         if _FOLDER.fullmatch(name):
             for found in map(_FILE.fullmatch, os.listdir(folder / name)):
                 if found and found[1].endswith(name):
-                    yield int(found[1], 16)
+                    yield int(found[1], 16), folder / name / found[0]
 
 
 @contextmanager

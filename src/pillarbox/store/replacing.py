@@ -69,7 +69,7 @@ def _finish(data_dir: Path, folder: Path, directory: Directory) -> None:
         for name in (f"{target}-wal", f"{target}-shm"):
             Path(name).unlink(missing_ok=True)
         path.replace(target)
-        made.mark_in(data_dir, [account])
+        made.mark_in(data_dir, account, target)
         database.sync_folder(target.parent)
     shutil.rmtree(folder)
 

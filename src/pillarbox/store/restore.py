@@ -102,7 +102,7 @@ def restore_server(
                 _with_folder(account_path(folder / "accounts", saved.id))
                 marked.append(saved.id)
         _own_and_sync(folder, data_dir)
-        made.mark(lock, marked)
+        made.mark_lost(lock, marked)
         # Without the directory a server has no accounts: it comes last.
         for entry in sorted(folder.iterdir(), key=lambda path: path.name == "directory.db"):
             entry.rename(data_dir / entry.name)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import struct
 import time
 from pathlib import Path
 
@@ -316,7 +317,8 @@ def test_what_a_first_run_made_is_noted(tmp_path: Path) -> None:
     run(tmp_path, nothing)
     run(tmp_path, nothing)  # no account had mail, so nothing can be gone
     run(tmp_path, scenario)
-    assert (tmp_path / "lock").read_bytes() == b"\0\0\1"
+    inode = account_path(tmp_path / "accounts", OTHER).stat().st_ino
+    assert (tmp_path / "lock").read_bytes() == struct.pack("<3Q", 0, 0, inode)
 
 
 def test_a_restore_into_a_folder_whose_mail_is_gone_begins_anew(
@@ -413,7 +415,7 @@ def test_a_file_that_is_back_in_its_place_is_used_again(tmp_path: Path) -> None:
 
 
 def test_no_other_file_takes_the_place_of_one_that_was_in_use(tmp_path: Path) -> None:
-    """What was put into that one would be lost: the journal stays for it."""
+    """Nor with a worker that had it not open. What was put into that one would be lost: the journal stays for it."""
     data, path = tmp_path / "data", account_path(tmp_path / "data" / "accounts", LOST)
 
     async def empty(store: Store) -> None:
@@ -425,10 +427,13 @@ def test_no_other_file_takes_the_place_of_one_that_was_in_use(tmp_path: Path) ->
         assert await subjects(store, LOST) == [1]
         take_away(data, tmp_path / "elsewhere")
         (tmp_path / "copy.db").rename(path)
-        with pytest.raises(Unavailable, match="the mail file was replaced"):
-            await store.write(LOST, lambda _tx: None)
-        with pytest.raises(Unavailable, match="the mail file was replaced"):
-            await subjects(store, LOST)
+        second = Store(data, place=Place(2, 2, is_first=False, lock=os.dup(store._lock)))
+        for each in (second, store):
+            with pytest.raises(Unavailable, match="the mail file was replaced"):
+                await each.write(LOST, lambda _tx: None)
+            with pytest.raises(Unavailable, match="the mail file was replaced"):
+                await subjects(each, LOST)
+        await second.close()
 
     run(data, empty)
     shutil.copyfile(path, tmp_path / "copy.db")
@@ -455,7 +460,7 @@ def test_a_file_without_its_lock_file_is_still_known_to_be_missing(stopped: Path
 
 
 def test_files_without_a_mark_get_one_at_the_start(stopped: Path) -> None:
-    os.truncate(stopped / "lock", 1)
+    os.truncate(stopped / "lock", 8)
     (stopped / "accounts" / "ff").mkdir()
     (stopped / "accounts" / "ff" / "ffffffff.db").touch()  # nobody's
 
@@ -463,7 +468,8 @@ def test_files_without_a_mark_get_one_at_the_start(stopped: Path) -> None:
         pass
 
     run(stopped, nothing)
-    assert (stopped / "lock").read_bytes() == b"\0\1"
+    inode = account_path(stopped / "accounts", LOST).stat().st_ino
+    assert (stopped / "lock").read_bytes() == struct.pack("<2Q", 0, inode)
 
 
 @pytest.mark.parametrize("is_link", [False, True])
