@@ -59,6 +59,7 @@ def make_smtp_context(
         outbound.notices,
         parse_networks(config.smtp.trusted_networks),
         outbound.router.takes_from_strangers,
+        outbound.router.is_routed,
         parse_networks(config.smtp.xclient_from),
         parse_duration(config.smtp.greeting_delay),
         parse_duration(config.smtp.error_delay),

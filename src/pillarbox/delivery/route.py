@@ -14,7 +14,7 @@ POSTMASTER = "postmaster"
 ALIAS_LOOP = Reply(451, "4.3.5", "The aliases of this address lead nowhere")
 BAD_DOMAIN = Reply(550, "5.1.2", "The domain of the address is not a domain name")
 NO_DOMAINS = Reply(451, "4.3.5", "No domain is set up here yet")
-"""For strangers, where there is none: more likely the disk of the data folder is not mounted, or its path is wrong,
+"""Where there is none: more likely the disk of the data folder is not mounted, or its path is wrong,
 than that a host in the world's MX records should have none. A 550 would bounce all mail of its domains."""
 NO_POSTMASTER = Reply(451, "4.3.5", "There is no account yet that could be postmaster")
 

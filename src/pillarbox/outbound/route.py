@@ -86,6 +86,14 @@ class Router:
             return False
         return rule is not None and rule.from_strangers
 
+    def is_routed(self, domain: str) -> bool:
+        """Whether the configuration names the host that mail for a domain (as written) goes to."""
+        try:
+            rule = self.rule(canonical_domain(domain))[1] if self._rules else None
+        except ValueError:
+            return False
+        return rule is not None and rule.name != ""
+
     def next_hop(self, domain: str) -> str:
         """Under which name mail for a domain (canonical) is grouped."""
         if not self._rules:

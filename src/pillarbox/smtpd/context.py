@@ -84,6 +84,8 @@ class SmtpContext:
     """Hosts that may send to anybody without a login."""
     takes_for: Callable[[str], bool] = _nobody
     """Whether mail for a domain that is not ours is taken from everybody."""
+    is_routed: Callable[[str], bool] = _nobody
+    """Whether the configuration names the host that mail for a domain goes to."""
     xclient_from: Networks = NO_NETWORKS
     """Clients that may speak for others by XCLIENT."""
     greeting_delay_s: float = 0.0
@@ -98,6 +100,12 @@ class SmtpContext:
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""
     recorder: Recorder = field(init=False)
+
+    def may_send_on(self, domain: str) -> bool:
+        """Whether mail for a domain that is not ours can go to other hosts, for those who may send it. Where there is
+        no domain at all, the host in the DNS may be this one, with the disk of its data folder not mounted."""
+        return self.store.directory.has_domains() or self.is_routed(domain)
+
     """The store's."""
     options: dict[str, ServerOptions] = field(init=False)
     """By name of the service."""

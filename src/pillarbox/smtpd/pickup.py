@@ -17,11 +17,11 @@ from pathlib import Path
 
 from pillarbox.core.address import Address, canonical_domain, quote_local
 from pillarbox.core.dates import format_rfc5322_date, pack_date
-from pillarbox.core.errors import Failure, Refused
+from pillarbox.core.errors import Failure, Refused, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
-from pillarbox.delivery.route import home_domain, owns, resolve
+from pillarbox.delivery.route import NO_DOMAINS, home_domain, owns, resolve
 from pillarbox.dsn.build import Reported
 from pillarbox.dsn.wishes import Action
 from pillarbox.mime.build import format_field
@@ -221,7 +221,10 @@ class Pickup:
             if isinstance(address, Reply):
                 failed.append(_failed(raw, address, envelope.notify))
                 continue
-            found = resolve(context.store.directory, address, context.hostname, relay=True)
+            may_relay = context.may_send_on(address.domain)
+            found = resolve(context.store.directory, address, context.hostname, relay=may_relay)
+            if found == NO_DOMAINS:
+                raise Unavailable(NO_DOMAINS.text)
             if isinstance(found, Reply):
                 failed.append(_failed(raw, found, envelope.notify))
                 continue

@@ -267,7 +267,9 @@ class SmtpSession:
 
     def _may_relay(self, domain: str) -> bool:
         """Whether the client may send to a domain that is not ours."""
-        return self._is_ours or (not self._is_lmtp and self._context.takes_for(domain))
+        if self._is_ours and self._context.may_send_on(domain):
+            return True
+        return not self._is_lmtp and self._context.takes_for(domain)
 
     async def _mail(self, event: Mail) -> None:
         self._end_transaction()

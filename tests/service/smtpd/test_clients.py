@@ -154,6 +154,20 @@ def test_who_leaves_before_the_greeting_leaves_nothing_behind(server) -> None:
     time.sleep(0.4)
 
 
+def test_without_a_domain_mail_goes_on_only_where_a_host_is_named_for_it(
+    server, connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder may be an empty one, for its disk is not mounted: the DNS would lead back here."""
+    monkeypatch.setattr(server.store.directory, "has_domains", lambda: False)
+    server.context.trusted = LOCAL
+    server.context.is_routed = lambda domain: domain == "routed.example"
+    client = connect(server)
+    assert client.ask("EHLO app").startswith("250")
+    assert client.ask("MAIL FROM:<app@example.org>").startswith("250")
+    assert client.ask("RCPT TO:<alice@example.org>").startswith("451 4.3.5")
+    assert client.ask("RCPT TO:<alice@routed.example>").startswith("250")
+
+
 # Errors
 
 

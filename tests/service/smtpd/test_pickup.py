@@ -67,6 +67,17 @@ def test_recipients_here_and_elsewhere_get_it_with_what_was_missing(server, fold
     assert row.queue_id.encode() in mail
 
 
+def test_without_a_domain_what_was_left_waits(
+    server, folder, take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter((False, False))
+    monkeypatch.setattr(server.store.directory, "has_domains", lambda: next(answers, True))
+    drop.leave(folder, Dropped(["x@far.example"]), TEXT)
+    take()
+    assert list(answers) == []
+    assert len(server.queue.selected.rows(Selection())) == 1
+
+
 def test_line_ends_of_large_mail_are_mended_off_the_event_loop(
     server, folder, take, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pillarbox.dns.mx import OwnHost
 from pillarbox.net.resolver import Resolver
 from pillarbox.outbound.route import SMARTHOST, Router, Rule
+from pillarbox.smtp.client_events import TlsMode
 
 INNER = Rule("inner.example", 25)
 BELOW = Rule("below.example", 24, lmtp=True, from_strangers=True)
@@ -59,3 +60,11 @@ def test_strangers_may_send_where_a_rule_says_so() -> None:
     for domain in ("one.example", "none.example", "a.two.example", "-", "", "[192.0.2.1]"):
         assert not found.takes_from_strangers(domain)
     assert not router({}).takes_from_strangers("a.one.example")
+
+
+def test_a_domain_is_routed_where_a_host_is_named_for_it() -> None:
+    assert router(RULES).is_routed("A.One.Example")
+    assert router({SMARTHOST: RELAY}).is_routed("any.example")
+    assert not router({SMARTHOST: RELAY}).is_routed("-")
+    assert not router({}).is_routed("any.example")
+    assert not router({"a.example": Rule(tls=TlsMode.ALWAYS)}).is_routed("a.example")
