@@ -15,6 +15,7 @@ import msgspec
 
 from pillarbox.core.errors import Refused
 from pillarbox.core.tally import Histogram
+from pillarbox.store.new_file import open_new
 
 SERIES = "pillarbox-canary"
 """How the Message-IDs of its trips begin. What a trip that was cut off left behind, the next one removes."""
@@ -88,9 +89,7 @@ def read_canary(folder: Path) -> Canary:
 def write_canary(folder: Path, canary: Canary) -> None:
     """At once, or not at all; it is not synced, for it may be lost. Blocks. Raises OSError."""
     new = folder / f"{NAME}.new"
-    new.unlink(missing_ok=True)  # never what a link leads to
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
+    with open(open_new(new), "wb") as file:
         file.write(msgspec.json.encode(canary))
     new.replace(folder / NAME)
 

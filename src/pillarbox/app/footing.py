@@ -67,7 +67,8 @@ def take_footing(config: Config, workers: int) -> Footing:
     keeper = None
     files = tls_files(config)
     if (user or os.geteuid()) and files and rights.has_capability(rights.DAC_READ_SEARCH):
-        keeper = start_keeper(files)
+        who = (os.geteuid(), os.getegid()) if user is None else (user.uid, user.gid)
+        keeper = start_keeper(files, *who)
     if user is not None:
         rights.bar_return()
         rights.become(user)

@@ -1,8 +1,9 @@
 """The keeper of keys: a small process that reads the files of TLS when the server has no rights any more.
 
 It is forked before the rights are given up, keeps the one right to read any file, and reads the files that it was
-started with, no others. Whoever asks sends one packet: the path, and the end of a pipe, which gets b"+" and the
-content, or b"-" and an error number. All workers ask through the same socket; the keeper ends once nobody has it.
+started with, no others, and none that the server's user could exchange for another: who took over the server gets no
+other file by it. Whoever asks sends one packet: the path, and the end of a pipe, which gets b"+" and the content, or
+b"-" and an error number. All workers ask through the same socket; the keeper ends once nobody has it.
 docs/adr/0003-keys-that-only-root-reads.md says why.
 """
 
@@ -13,6 +14,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,6 +27,9 @@ LARGEST_OCTETS = 1 << 20
 """Of a file, and of the pipe, so that nobody who does not read holds the keeper up."""
 LONGEST_PATH = 4096
 ANSWER_S = 10.0
+
+MOST_LINKS = 40
+"""On a path, as in the kernel."""
 
 _F_SETPIPE_SZ = 1031
 
@@ -48,6 +53,8 @@ def read_by(keeper: socket.socket, path: Path) -> bytes:
         return path.read_bytes()
     if answer[:1] == b"-":
         number = int(answer[1:])
+        if number == errno.EPERM:
+            return path.read_bytes()  # that may be ours
         raise OSError(number, os.strerror(number), str(path))
     return answer[1:]
 
@@ -65,17 +72,18 @@ def _read_all(reader: int) -> bytes:
     return answer
 
 
-def start_keeper(paths: Iterable[Path]) -> socket.socket:
-    """Fork it, from a process with one thread and nothing open that matters; where to ask it. Raises OSError."""
+def start_keeper(paths: Iterable[Path], uid: int, gid: int) -> socket.socket:
+    """Fork it, from a process with one thread and nothing open that matters; where to ask it. `uid` and `gid`: of the
+    server's user. Raises OSError."""
     allowed = frozenset(os.fsencode(path) for path in paths)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
-        _keep(theirs.detach(), allowed)
+        _keep(theirs.detach(), allowed, uid, gid)
     theirs.close()
     return ours
 
 
-def _keep(descriptor: int, allowed: frozenset[bytes]) -> NoReturn:
+def _keep(descriptor: int, allowed: frozenset[bytes], uid: int, gid: int) -> NoReturn:
     """The process."""
     code = 1
     try:
@@ -92,13 +100,13 @@ def _keep(descriptor: int, allowed: frozenset[bytes]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         with suppress(OSError):
             Path("/proc/self/comm").write_text("pillarbox-keys")
-        _answer_all(socket.socket(fileno=3), allowed)
+        _answer_all(socket.socket(fileno=3), allowed, uid, gid)
         code = 0
     finally:
         os._exit(code)
 
 
-def _answer_all(asked: socket.socket, allowed: frozenset[bytes]) -> None:
+def _answer_all(asked: socket.socket, allowed: frozenset[bytes], uid: int, gid: int) -> None:
     while True:
         path, descriptors, _flags, _address = socket.recv_fds(asked, LONGEST_PATH, 1)
         if not path and not descriptors:
@@ -107,17 +115,56 @@ def _answer_all(asked: socket.socket, allowed: frozenset[bytes]) -> None:
             try:
                 os.set_blocking(descriptor, False)
                 with suppress(OSError):
-                    os.write(descriptor, _answer(path, allowed))
+                    os.write(descriptor, _answer(path, allowed, uid, gid))
             finally:
                 os.close(descriptor)
 
 
-def _answer(path: bytes, allowed: frozenset[bytes]) -> bytes:
+def _answer(path: bytes, allowed: frozenset[bytes], uid: int, gid: int) -> bytes:
     if path not in allowed:
         return b"-%d" % errno.EACCES
     try:
+        if may_exchange(os.fsdecode(path), uid, gid):
+            return b"-%d" % errno.EPERM
         with open(path, "rb") as file:
             content = file.read(LARGEST_OCTETS)
     except OSError as error:
         return b"-%d" % (error.errno or errno.EIO)
     return b"+" + content if len(content) < LARGEST_OCTETS else b"-%d" % errno.EFBIG
+
+
+def may_exchange(path: str, uid: int, gid: int) -> bool:
+    """Whether a user may put another file in the place of the one at an absolute path, or of a folder or link on the
+    way to it. Raises OSError."""
+    folder, links = "/", 0
+    names = path.split("/")[::-1]
+    while names:
+        name = names.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            folder = os.path.dirname(folder)
+            continue
+        entry = os.path.join(folder, name)
+        found = os.lstat(entry)
+        if _may_exchange_in(os.stat(folder), found, uid, gid):
+            return True
+        if not stat.S_ISLNK(found.st_mode):
+            folder = entry
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = os.readlink(entry)
+        names += target.split("/")[::-1]
+        folder = "/" if target.startswith("/") else folder
+    return False
+
+
+def _may_exchange_in(folder: os.stat_result, entry: os.stat_result, uid: int, gid: int) -> bool:
+    if folder.st_uid == uid:
+        return True
+    is_writable = folder.st_mode & stat.S_IWOTH or (
+        folder.st_gid == gid and folder.st_mode & stat.S_IWGRP
+    )
+    return bool(is_writable) and (not folder.st_mode & stat.S_ISVTX or entry.st_uid == uid)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pillarbox.app.canary import Canary, read_canary
 from pillarbox.app.figures import Status, WorkerState
 from pillarbox.core.errors import Unavailable
+from pillarbox.store.new_file import open_new
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
 LEAST_FREE_OCTETS = 64 << 20
@@ -158,7 +159,7 @@ def disk_of(folder: Path) -> DiskFigures:
 def probe(folder: Path) -> None:
     """Write a file, make it durable and remove it. Blocks. Raises OSError where the disk takes nothing."""
     path = folder / "probe"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = open_new(path)
     try:
         left = PROBE_OCTETS
         while left > 0:

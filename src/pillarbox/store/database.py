@@ -15,6 +15,7 @@ import apsw
 
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.store import sort_keys
+from pillarbox.store.new_file import open_new
 
 FULL = "FULL"
 NORMAL = "NORMAL"
@@ -251,11 +252,10 @@ def create_copy(path: Path, octets: bytes) -> None:
     Raises OSError.
     """
     unfinished = path.with_name(path.name + ".new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(open_new(unfinished), "wb") as file:
         file.write(octets)
         file.flush()
-        os.fsync(descriptor)
+        os.fsync(file.fileno())
     os.replace(unfinished, path)
     sync_folder(path.parent)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_port
 
-from pillarbox.app.keeper import read_by, start_keeper
+from pillarbox.app.keeper import may_exchange, read_by, start_keeper
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.store import drop
 
@@ -274,7 +274,8 @@ def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Pat
     key, other = tmp_path / "key", tmp_path / "other"
     key.write_bytes(b"x" * 200_000)
     other.write_bytes(b"y")
-    keeper = start_keeper([key, tmp_path / "missing"])
+    found = pwd.getpwnam(USER)
+    keeper = start_keeper([key, tmp_path / "missing"], found.pw_uid, found.pw_gid)
     pid = children(os.getpid())[-1]
     assert read_by(keeper, key) == b"x" * 200_000
     with pytest.raises(PermissionError):
@@ -285,6 +286,30 @@ def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Pat
     assert len(read_by(keeper, key)) == 200_000
     keeper.close()
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("owned", "is_refused"), [("", False), ("live", True), ("archive", True), ("live/key", False)]
+)
+def test_the_keeper_reads_nothing_that_the_user_could_exchange(
+    tmp_path: Path, owned: str, is_refused: bool
+) -> None:
+    """As ACME clients have it: the key is a link to that of now. `owned` is the server's user's."""
+    found = pwd.getpwnam(USER)
+    for name in ("live", "archive"):
+        (tmp_path / name).mkdir(mode=0o755)
+    (tmp_path / "archive" / "key1").write_bytes(b"x")
+    (tmp_path / "archive" / "key1").chmod(0o600)
+    (tmp_path / "live" / "key").symlink_to("../archive/key1")
+    if owned:
+        os.chown(tmp_path / owned, found.pw_uid, found.pw_gid, follow_symlinks=False)
+    path = str(tmp_path / "live" / "key")
+    assert may_exchange(path, found.pw_uid, found.pw_gid) is is_refused
+    (tmp_path / "archive").chmod(0o775)
+    os.chown(tmp_path / "archive", 0, found.pw_gid)
+    assert may_exchange(path, found.pw_uid, found.pw_gid)
+    (tmp_path / "archive").chmod(0o1777)
+    assert may_exchange(path, found.pw_uid, found.pw_gid) is (owned == "live")
 
 
 def test_root_leaves_mail_that_a_server_of_another_user_can_read(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """What the last run found, kept in the data folder, so that a run can say what changed."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,4 +49,3 @@ class Memory:
         rows = [[*key, level, at] for key, (level, at) in sorted(kept.items())]
         octets = json.dumps({"last": now, "findings": rows}).encode()
         write_whole(self._path, octets, 0o600)
-        os.chmod(self._path, 0o600)
