@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from pillarbox.app import rights
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.app.unit_files import USUAL_USER, UnitNames, service_unit
 from pillarbox.auth.passwords import check_new_password, hash_password
 from pillarbox.certs.pair import read_pair
@@ -218,6 +219,7 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         os.fchmod(file.fileno(), 0o644)  # no secrets are in it, and the server's user must read it
     try:
         config = load_config(new)
+        ensure_ours(config)
         for pair in config.tls.named_pairs:
             read_pair(pair)
         new.rename(path)
@@ -238,7 +240,7 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
 def _make(config: Config, answers: _Answers) -> None:
     user = rights.server_user(config.user)
     if user is not None:
-        config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.data_path.mkdir(mode=0o700, exist_ok=True)
         if not any(config.data_path.iterdir()):  # new, or so far had come a run that was killed
             os.chown(config.data_path, user.uid, user.gid)
     with rights.acting_as(user), directory_of(config) as directory:
