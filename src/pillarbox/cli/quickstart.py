@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def quickstart(
     if service:
         _install(config, path)
     else:
-        _say_how_to_start(path, config.user, is_root=is_root)
+        _say_how_to_start(path, config, is_root=is_root)
 
 
 def _path(*, is_root: bool) -> Path:
@@ -268,8 +269,8 @@ def _say_dns(config: Config, domain: str) -> None:
 
 def _install(config: Config, path: Path) -> None:
     names = UnitNames.of_this_program(path)
-    if note := names.note():
-        raise Refused(f"no service was installed: {note}")
+    if notes := names.notes(config):
+        raise Refused("\n".join(f"no service was installed: {note}" for note in notes))
     try:
         UNIT.write_text(service_unit(config, names), "utf-8")
     except OSError as error:  # no systemd, perhaps
@@ -286,10 +287,24 @@ def _run(command: list[str]) -> None:
         raise Refused(f"this failed: {' '.join(command)}") from error
 
 
-def _say_how_to_start(path: Path, user: str, *, is_root: bool) -> None:
-    becomes = f" (it becomes {user} then)" if user else ""
+def _say_how_to_start(path: Path, config: Config, *, is_root: bool) -> None:
+    becomes = f" (it becomes {config.user} then)" if config.user else ""
+    command = f"{_own_command()} --config {path}"
     click.echo(f"\nStart it in the foreground, as root for ports below 1024{becomes}:")
-    click.echo(f"  pillarbox --config {path} serve")
+    click.echo(f"  {command} serve")
+    if notes := UnitNames.of_this_program(path).notes(config):
+        click.echo("It cannot be a service of systemd as it is:")
+        for note in notes:
+            click.echo(f"  {note}")
+        return
     click.echo(f"or as a service of systemd{'' if is_root else ', as root'}:")
-    click.echo(f"  pillarbox --config {path} systemd-unit > {UNIT}")
+    click.echo(f"  {command} systemd-unit > {UNIT}")
     click.echo(f"  systemctl daemon-reload && systemctl enable --now {UNIT.stem}")
+
+
+def _own_command() -> str:
+    """How this program was called, so that it can be called again."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return f"{sys.executable} -m pillarbox"
+    return "pillarbox" if shutil.which("pillarbox") == called else called
