@@ -242,6 +242,7 @@ def test_commands_make_the_data_folder_for_the_servers_user_as_serve_does(folder
     assert (found.st_uid, found.st_mode & 0o777) == (pwd.getpwnam(USER).pw_uid, 0o700)
     code, said = command(folder, "backup", str(folder / "saved"))
     assert (code, f"{folder}/saved cannot be made by nobody: " in said) == (1, True)
+    assert said.endswith(f"; run first: install -d -o nobody -m 0700 {folder}/saved\n")
 
 
 def test_why_files_of_somebody_else_cannot_be_used_is_said_with_the_deed(folder: Path) -> None:
