@@ -25,6 +25,7 @@ from pillarbox.config.schema import Config
 from pillarbox.config.shape import Fault
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.store import drop
 from pillarbox.store.database import user_name
 
 
@@ -177,8 +178,10 @@ def _notes_on_folder(setting: str, folder: Path) -> Iterator[str]:
         yield f"{setting}: this user cannot look at {folder}: {error.strerror}"
     else:
         if us not in (0, owner):
-            deed = f"chown -R {user_name(us)}: {folder}"
-            yield f"{setting}: {folder} belongs to another user; run: {deed}"
+            is_foreign = setting != "data_dir" and drop.has_others(folder)
+            deed = f"run: chown -R {user_name(us)}: {folder}"
+            deed = "it has files that are no mail: name a folder of its own" if is_foreign else deed
+            yield f"{setting}: {folder} belongs to another user; {deed}"
 
 
 def _has_address(host: str) -> bool:

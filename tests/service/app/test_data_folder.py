@@ -193,3 +193,18 @@ def test_mail_is_left_before_the_first_start_with_a_word_on_it(folder: Path) -> 
     code, said = pillarbox(folder, "sendmail", "bob@example.test", uid=STRANGER)
     text = f"there is no folder {folder}/drop yet: the start of the server makes it"
     assert (code, said) == (75, f"sendmail: {text}\n")
+
+
+@pytest.mark.parametrize("user", ["nobody", ""])
+def test_a_folder_of_other_files_does_not_become_one_for_mail(folder: Path, user: str) -> None:
+    """It would get a mode by which all users of the machine can add files."""
+    (folder / "etc").mkdir(mode=0o755)
+    (folder / "etc" / "passwd").touch()
+    configure(folder, user=user, more='[sendmail]\ndrop_dir = "etc"\n')
+    code, said = pillarbox(folder, "serve")
+    text = f"the drop folder {folder}/etc has files that are no mail: name a folder of its own"
+    assert (code, text in said, f"{folder}/etc\n" in said) == (1, True, False)
+    assert (folder / "etc").stat().st_mode & 0o7777 == 0o755
+    if user:
+        said = pillarbox(folder, "config", "check")[1]
+        assert "it has files that are no mail: name a folder of its own\n" in said
