@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pillarbox.app import rights
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.app.keeper import read_by, start_keeper
 from pillarbox.app.sockets import Sockets, bind_all, bind_metrics
 from pillarbox.app.status import is_answered
@@ -55,6 +56,7 @@ def take_footing(config: Config, workers: int) -> Footing:
     passed = take_passed(os.environ)
     user = rights.server_user(config.user)
     os.umask(0o077)
+    ensure_ours(config, serves=True)
     _make_folder(config.data_path, user)
     if config.sendmail.drop_dir:
         _make("sendmail.drop_dir", config.drop_path, user)

@@ -15,7 +15,11 @@ from pillarbox.store.drop import SHARED_MODE
 USUAL_USER = "pillarbox"
 """Where the configuration names none."""
 
-_HOMES = ("/home", "/root", "/run/user")
+_HIDDEN = {
+    "a home folder": ("/home", "/root", "/run/user"),
+    "a folder for what is temporary": ("/tmp", "/var/tmp"),
+}
+"""ProtectHome and PrivateTmp of the unit."""
 
 
 @dataclass(slots=True)
@@ -30,12 +34,16 @@ class UnitNames:
         found = shutil.which(sys.argv[0]) or shutil.which("pillarbox") or sys.argv[0]
         return UnitNames(Path(found).absolute(), config.absolute())
 
-    def note(self) -> str:
-        """What will not work; mostly empty."""
-        for path in (self.program, self.program.resolve(), self.config):
-            if any(path.is_relative_to(home) for home in _HOMES):
-                return f"{path} is in a home folder, which the unit hides from the server; put it elsewhere"
-        return ""
+    def notes(self, config: Config) -> list[str]:
+        """What will not work: a line for each path; mostly empty."""
+        paths = [self.program, self.program.resolve(), self.config, config.data_path]
+        paths += [config.drop_path] if config.sendmail.drop_dir else []
+        return [
+            f"{path} is in {what}, which the unit hides from the server; put it elsewhere"
+            for path in dict.fromkeys(paths)
+            for what, folders in _HIDDEN.items()
+            if any(path.is_relative_to(folder) for folder in folders)
+        ]
 
 
 def service_unit(config: Config, names: UnitNames) -> str:

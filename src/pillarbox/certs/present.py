@@ -7,6 +7,7 @@ so a fault is told only when the files did not change from one look to the next.
 
 import datetime
 import logging
+import os
 import ssl
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from pillarbox.certs.renewal import acme_paths
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.net.tls import server_context
+from pillarbox.store.database import user_name
 from pillarbox.store.owned import why_denied
 
 log = logging.getLogger("pillarbox.certs")
@@ -60,12 +62,12 @@ class Certificates:
         try:
             self._all_paths = find_paths(config, now())
         except (OSError, ValueError) as error:
-            raise Refused(_refusal(error)) from error
+            raise Refused(self._refusal(error)) from error
         for paths in self._all_paths:
             try:
                 self._held.append(self._load(paths, self._contents(paths)))
             except (OSError, ValueError) as error:
-                problems.append(_refusal(error))
+                problems.append(self._refusal(error))
         if problems:
             raise Refused("\n".join(problems))
         self._arrange()
@@ -88,7 +90,10 @@ class Certificates:
         try:
             self._all_paths = find_paths(self._config, self._now())
         except (OSError, ValueError) as error:
-            log.error("the new TLS certificate cannot be used, the old one stays: %s", words(error))
+            log.error(
+                "the new TLS certificate cannot be used, the old one stays: %s",
+                words(error, self._config.data_path),
+            )
             return
         self.look(at_once=True)
 
@@ -136,7 +141,10 @@ class Certificates:
             self._told.discard(paths)
         if at_once or (is_settled and paths not in self._told):
             self._told.add(paths)
-            log.error("the new TLS certificate cannot be used, the old one stays: %s", words(error))
+            log.error(
+                "the new TLS certificate cannot be used, the old one stays: %s",
+                words(error, self._config.data_path),
+            )
         self._faulty[paths] = seen
 
     def _load(self, paths: Paths, contents: Contents) -> _Held:
@@ -158,6 +166,9 @@ class Certificates:
         return tuple(read(path) for path in paths) + (
             (Path(client_ca).read_bytes(),) if client_ca else ()
         )
+
+    def _refusal(self, error: Exception) -> str:
+        return f"the TLS certificate cannot be used: {words(error, self._config.data_path)}"
 
     def _arrange(self) -> None:
         """Let clients have the certificate of the name that they say."""
@@ -215,16 +226,20 @@ def _expired(pair: Pair) -> str:
     return f"it expired on {pair.end:%Y-%m-%d %H:%M} UTC"
 
 
-def _refusal(error: Exception) -> str:
-    return f"the TLS certificate cannot be used: {words(error)}"
+def _why_shut(path: Path, data_dir: Path | None) -> str:
+    """What others have made, like /etc/letsencrypt, is not to be given to the server."""
+    if data_dir is not None and path.is_relative_to(data_dir):
+        return why_denied(path)
+    us = user_name(os.geteuid())
+    return f"{us} may not read it; do this as root, or let {us} read it and look into the folders above"
 
 
-def words(error: Exception) -> str:
-    """What is wrong with files, in one line."""
+def words(error: Exception, data_dir: Path | None = None) -> str:
+    """What is wrong with files, in one line; those in `data_dir` are the server's own."""
     if isinstance(error, ssl.SSLError):  # an OSError, too
         return f"OpenSSL does not take it ({error.reason or error})"
     if isinstance(error, PermissionError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}: {why_denied(Path(error.filename))}"
+        return f"{error.filename}: {error.strerror}: {_why_shut(Path(error.filename), data_dir)}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error)

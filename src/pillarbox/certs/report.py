@@ -45,7 +45,7 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
             good = read_pair(paths)
             found.append((paths, good, _problems(good, now)))
         except (OSError, ValueError) as error:
-            found.append((paths, None, [words(error)]))
+            found.append((paths, None, [words(error, config.data_path)]))
     by_name = ByName((pair.names, paths) for paths, pair, _ in found if pair is not None)
     entries = []
     for number, (paths, pair, problems) in enumerate(found):

@@ -20,6 +20,8 @@ from pillarbox.cli.login import app_password, logins, salt_of, support
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.store.accounts import account_path
+from pillarbox.store.damage import how_to_mend
+from pillarbox.store.database import Missing
 from pillarbox.store.logins import Logins
 from pillarbox.store.quota import read_usage
 from pillarbox.store.store import remove_account_files
@@ -206,9 +208,15 @@ def quota(
         if storage is not None or messages is not None:
             directory.quotas.set(known.id, *own)
         defaults = directory.quotas.of_domain(known.address.rpartition("@")[2])
-    used = read_usage(account_path(config.data_path / "accounts", known.id))
+    try:
+        used = read_usage(account_path(config.data_path / "accounts", known.id))
+    except Missing as error:
+        text = f"the mail file of {known.address} is missing: {how_to_mend(known.address)}"
+        raise Refused(text) from error
     limits = [
-        (resource, default if limit is None else limit, "domain" if limit is None else "account")
+        (resource, limit, "account")
+        if limit is not None
+        else (resource, default, "domain" if default else "default")
         for resource, limit, default in zip(("storage", "messages"), own, defaults, strict=True)
     ]
     quota_options.show(limits, used, as_json=as_json)

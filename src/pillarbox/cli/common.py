@@ -64,7 +64,7 @@ def _make_data_folder(config: Config) -> None:
             from pillarbox.app import rights
 
             rights.make_folder_as_root(folder, config.user)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Refused(f"data_dir: {folder} cannot be made or used: {error.strerror}") from error
 

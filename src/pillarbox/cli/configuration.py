@@ -7,10 +7,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from pillarbox.app.data_folder import ensure_sound, why_barred
 from pillarbox.auth.source import ensure_usable
 from pillarbox.certs.present import Certificates, configured_paths, problems_of
 from pillarbox.cli.alias import notes_on
@@ -23,6 +25,7 @@ from pillarbox.config.schema import Config
 from pillarbox.config.shape import Fault
 from pillarbox.core.endpoint import parse_endpoint
 from pillarbox.core.errors import Refused
+from pillarbox.store import drop
 from pillarbox.store.database import user_name
 
 
@@ -54,23 +57,28 @@ def check(as_json: bool) -> None:
         if as_json:
             _print_json([], wrong.faults)
         raise
+    with _told_as_json(as_json):
+        ensure_sound(configuration)
+    barred = why_barred(configuration)
+    hidden = _hidden(configuration)
     now = datetime.datetime.now(datetime.UTC)
-    found = Certificates(configuration, lambda: now) if configured_paths(configuration) else None
+    looks = not barred and not hidden and configured_paths(configuration)
+    found = Certificates(configuration, lambda: now) if looks else None
     keys = loose_keys(configuration)
     act_as_server(configuration)
-    try:
+    with _told_as_json(as_json):
         ensure_usable(configuration.directory)
-    except Refused as refused:
-        if as_json:
-            place, _, text = refused.text.partition(": ")
-            _print_json([], [(None, Fault(place, text))])
-        raise
     notes = list(_notes_on_settings(configuration))
+    notes += (
+        f"{path}: only a server that root starts can read it: run this as root to check the certificates, too"
+        for path in hidden
+    )
     notes += (f"all users of this machine can read {key}: chmod o-rwx {key}" for key in keys)
-    notes += _notes_on_machine(configuration)
+    notes += [barred] if barred else _notes_on_folders(configuration)
+    notes += _notes_on_addresses(configuration)
     for pair in found.pairs if found else ():
         notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
-    if _is_there(configuration.data_path / "directory.db"):
+    if not barred and _is_there(configuration.data_path / "directory.db"):
         with directory_of(configuration) as directory:
             for name in dict(directory.aliases()):
                 notes += notes_on(directory, name)
@@ -80,6 +88,26 @@ def check(as_json: bool) -> None:
     for note in notes:
         click.echo(f"Note: {note}")
     click.echo("The configuration can be used.")
+
+
+@contextmanager
+def _told_as_json(as_json: bool) -> Iterator[None]:
+    """What cannot be used although no setting has a fault."""
+    try:
+        yield
+    except Refused as refused:
+        if as_json:
+            place, _, text = refused.text.partition(": ")
+            _print_json([], [(None, Fault(place, text))])
+        raise
+
+
+def _hidden(configuration: Config) -> list[Path]:
+    """Files of TLS that only root reads, which then is who starts the server; not for root."""
+    if os.geteuid() == 0 or not configuration.user:
+        return []
+    named = dict.fromkeys(path for pair in configuration.tls.named_pairs for path in pair)
+    return [path for path in named if not os.access(path, os.R_OK, effective_ids=True)]
 
 
 def _is_there(path: Path) -> bool:
@@ -109,17 +137,21 @@ def _notes_on_settings(configuration: Config) -> Iterator[str]:
         yield 'user is not set: a server that root starts stays root; name one, like user = "pillarbox"'
     if configuration.security.allow_cleartext_login:
         yield "allow_cleartext_login is on: passwords may pass unencrypted"
-    if not configured_paths(configuration) and not configuration.tls.acme:
+    if not configuration.tls.acme and not configured_paths(configuration):
         yield f"clients must trust {configuration.data_path / 'tls' / 'ca.pem'}: no [tls] certificate is set"
     if configuration.oauth.issuer and not configuration.oauth.jwks:
         yield "[oauth] names an issuer and no jwks: signed tokens are not taken"
 
 
-def _notes_on_machine(configuration: Config) -> Iterator[str]:
-    """What a server could not do here."""
+def _notes_on_folders(configuration: Config) -> Iterator[str]:
+    """What a server could not use here."""
     yield from _notes_on_folder("data_dir", configuration.data_path)
     if configuration.sendmail.drop_dir:
         yield from _notes_on_folder("sendmail.drop_dir", configuration.drop_path)
+
+
+def _notes_on_addresses(configuration: Config) -> Iterator[str]:
+    """Where a server could not listen here."""
     hosts: dict[str, list[str]] = {}
     for service in configuration.listen.__struct_fields__:
         for address in getattr(configuration.listen, service):
@@ -146,8 +178,10 @@ def _notes_on_folder(setting: str, folder: Path) -> Iterator[str]:
         yield f"{setting}: this user cannot look at {folder}: {error.strerror}"
     else:
         if us not in (0, owner):
-            deed = f"chown -R {user_name(us)}: {folder}"
-            yield f"{setting}: {folder} belongs to another user; run: {deed}"
+            is_foreign = setting != "data_dir" and drop.has_others(folder)
+            deed = f"run: chown -R {user_name(us)}: {folder}"
+            deed = "it has files that are no mail: name a folder of its own" if is_foreign else deed
+            yield f"{setting}: {folder} belongs to another user; {deed}"
 
 
 def _has_address(host: str) -> bool:

@@ -113,8 +113,9 @@ def quota(
         )
         if new != old:
             directory.quotas.set_domain(name, *new)
-    limits = [("storage", new[0], "domain"), ("messages", new[1], "domain")]
-    quota_options.show(limits, None, as_json=as_json)
+    limits = zip(("storage", "messages"), new, strict=True)
+    rows = [(resource, limit, "domain" if limit else "default") for resource, limit in limits]
+    quota_options.show(rows, None, as_json=as_json)
 
 
 @domain.command(

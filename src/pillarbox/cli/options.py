@@ -58,14 +58,17 @@ class Hinting(click.Command):
 def read_config(*, as_server: bool = True, needs_files: bool = False) -> Config:
     """The configuration that the command line names; root goes on `as_server`, as the user that is named there, so that
     no file of the data folder becomes root's. It is read once, for that user may not be able to. Raises Refused, also
-    for the files that it names, where the command needs them."""
+    for the files that it names, where the command needs them, and `as_server` for a data folder that is not ours."""
     known = click.get_current_context().meta
     if _CONFIG not in known:
         known[_CONFIG] = load_config(
             config_path(), needs_files=needs_files, acting=_acting_as_server
         )
     config: Config = known[_CONFIG]
-    if as_server and config.user:
+    if as_server:
+        from pillarbox.app.data_folder import ensure_ours
+
+        ensure_ours(config)
         act_as_server(config)
     return config
 

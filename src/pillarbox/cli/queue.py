@@ -171,7 +171,9 @@ def show(queue_id: str, as_json: bool) -> None:
     with _open_queue() as opened:
         rows = opened.selected.rows(Selection(queue_id=queue_id))
     if not rows:
-        raise Refused(f"the queue has no message {queue_id}; it may be delivered already")
+        raise Refused(
+            f"the queue has no message {queue_id} (any more); see: pillarbox explain {queue_id}"
+        )
     first = rows[0]
     if as_json:
         click.echo(json.dumps(_as_json(rows), indent=2))

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import click
 
 from pillarbox.app import rights
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.app.unit_files import USUAL_USER, UnitNames, service_unit
 from pillarbox.auth.passwords import check_new_password, hash_password
 from pillarbox.certs.pair import read_pair
@@ -108,7 +110,7 @@ def quickstart(
     if service:
         _install(config, path)
     else:
-        _say_how_to_start(path, config.user, is_root=is_root)
+        _say_how_to_start(path, config, is_root=is_root)
 
 
 def _path(*, is_root: bool) -> Path:
@@ -218,6 +220,7 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         os.fchmod(file.fileno(), 0o644)  # no secrets are in it, and the server's user must read it
     try:
         config = load_config(new)
+        ensure_ours(config)
         for pair in config.tls.named_pairs:
             read_pair(pair)
         new.rename(path)
@@ -238,7 +241,7 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
 def _make(config: Config, answers: _Answers) -> None:
     user = rights.server_user(config.user)
     if user is not None:
-        config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.data_path.mkdir(mode=0o700, exist_ok=True)
         if not any(config.data_path.iterdir()):  # new, or so far had come a run that was killed
             os.chown(config.data_path, user.uid, user.gid)
     with rights.acting_as(user), directory_of(config) as directory:
@@ -266,8 +269,8 @@ def _say_dns(config: Config, domain: str) -> None:
 
 def _install(config: Config, path: Path) -> None:
     names = UnitNames.of_this_program(path)
-    if note := names.note():
-        raise Refused(f"no service was installed: {note}")
+    if notes := names.notes(config):
+        raise Refused("\n".join(f"no service was installed: {note}" for note in notes))
     try:
         UNIT.write_text(service_unit(config, names), "utf-8")
     except OSError as error:  # no systemd, perhaps
@@ -284,10 +287,24 @@ def _run(command: list[str]) -> None:
         raise Refused(f"this failed: {' '.join(command)}") from error
 
 
-def _say_how_to_start(path: Path, user: str, *, is_root: bool) -> None:
-    becomes = f" (it becomes {user} then)" if user else ""
+def _say_how_to_start(path: Path, config: Config, *, is_root: bool) -> None:
+    becomes = f" (it becomes {config.user} then)" if config.user else ""
+    command = f"{_own_command()} --config {path}"
     click.echo(f"\nStart it in the foreground, as root for ports below 1024{becomes}:")
-    click.echo(f"  pillarbox --config {path} serve")
+    click.echo(f"  {command} serve")
+    if notes := UnitNames.of_this_program(path).notes(config):
+        click.echo("It cannot be a service of systemd as it is:")
+        for note in notes:
+            click.echo(f"  {note}")
+        return
     click.echo(f"or as a service of systemd{'' if is_root else ', as root'}:")
-    click.echo(f"  pillarbox --config {path} systemd-unit > {UNIT}")
+    click.echo(f"  {command} systemd-unit > {UNIT}")
     click.echo(f"  systemctl daemon-reload && systemctl enable --now {UNIT.stem}")
+
+
+def _own_command() -> str:
+    """How this program was called, so that it can be called again."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return f"{sys.executable} -m pillarbox"
+    return "pillarbox" if shutil.which("pillarbox") == called else called

@@ -42,7 +42,7 @@ def changed(old: int | None, wanted: Limit) -> int | None:
 
 
 def show(limits: list[tuple[str, int, str]], used: Usage | None, *, as_json: bool) -> None:
-    """`limits` are resource ("storage" or "messages"), limit (0: none) and who set it."""
+    """`limits` are resource ("storage" or "messages"), limit (0: none) and who set it, else "default"."""
     rows = []
     for resource, limit, set_by in limits:
         is_size = resource == "storage"

@@ -16,6 +16,7 @@ from typing import BinaryIO, NoReturn
 import click
 
 from pillarbox.app import rights
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.cli.options import act_as_server, config_option, read_config
 from pillarbox.cli.queue import show_queue
 from pillarbox.cli.sendmail_smtp import speak_smtp
@@ -88,8 +89,6 @@ def sendmail(arguments: Sequence[str]) -> None:
         _end(end.code, str(end))
     except Failure as failure:
         _end(EX_CONFIG if isinstance(failure, Refused) else EX_TEMPFAIL, failure.text)
-    except PermissionError as error:
-        _end(EX_NOPERM, f"{error.filename}: {error.strerror}")
     except OSError as error:
         _end(EX_TEMPFAIL, f"{error.filename or 'error'}: {error.strerror}")
 
@@ -108,11 +107,27 @@ def _run(arguments: Sequence[str]) -> None:
         act_as_server(config)  # only the server's user reads what is left there
     if call.mode == "p":
         show_queue(Selection(), as_json=False)
-    elif call.mode == "s":
-        _ensure_may_send_as(config, call.envelope.sender)
-        speak_smtp(config, _folder(config), _is_trusted(config))
-    else:
-        _send(config, call, sys.stdin.buffer)
+        return
+    try:
+        if call.mode == "s":
+            _ensure_may_send_as(config, call.envelope.sender)
+            speak_smtp(config, _folder(config), _is_trusted(config))
+        else:
+            _send(config, call, sys.stdin.buffer)
+    except PermissionError as error:
+        raise Exit(EX_NOPERM, _why_shut(config, error)) from error
+    except FileNotFoundError as error:
+        text = f"there is no folder {config.drop_path} yet: the start of the server makes it"
+        raise Exit(EX_TEMPFAIL, text) from error
+
+
+def _why_shut(config: Config, error: PermissionError) -> str:
+    text = f"{error.filename}: {error.strerror}"
+    if config.sendmail.drop_dir:
+        return f"{text}; the start of the server lets all users leave mail there"
+    return (
+        f"{text}; only root and the server's user may leave mail there: see drop_dir in [sendmail]"
+    )
 
 
 def parse_arguments(arguments: Sequence[str]) -> Call:
@@ -213,8 +228,9 @@ def _send(config: Config, call: Call, source: BinaryIO) -> None:
 def _folder(config: Config) -> Path:
     folder = config.drop_path
     if not folder.exists() and os.geteuid() in (0, _owner(config)):
-        config.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ensure_ours(config)
         user = rights.server_user(config.user)
+        rights.make_folder(config.data_path, user)
         rights.make_folder(folder, user)
         with rights.acting_as(user):
             drop.make_folder(folder, shared=bool(config.sendmail.drop_dir))

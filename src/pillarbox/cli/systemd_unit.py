@@ -23,7 +23,7 @@ def systemd_unit(service: str | None) -> None:
     config = read_config(as_server=False)
     if service is None:
         names = UnitNames.of_this_program(config_path())
-        if note := names.note():
+        for note in names.notes(config):
             click.echo(f"Note: {note}", err=True)
         click.echo(service_unit(config, names), nl=False)
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.certs.pair import read_pair
 from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
@@ -36,6 +37,7 @@ def status(as_json: bool) -> None:
     Exit code 1 when something is.
     """
     config = read_config(as_server=False)  # only root may be able to read keys; nothing is written
+    ensure_ours(config)
     all_paths = configured_paths(config)
     if not all_paths or (config.tls.acme and all_paths[0] != acme_paths(config)):
         all_paths.insert(0, private_paths(config.data_path / "tls"))

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from pillarbox.app.control import short_path
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.app.status import ask
 from pillarbox.app.watching import Shown, Standing, Wish, watch_name
 from pillarbox.cli.common import visible
@@ -131,6 +132,7 @@ def trace(
     if short and as_json:
         raise click.UsageError("--short or --json, not both")
     config = read_config(as_server=False)  # root may save where the server's user may not
+    ensure_ours(config)
     workers = [each["worker"] for each in _ask(config.data_path)["workers"]]
     wish = Wish(account, address, [name for each in protocol for name in SERVICES_OF[each]])
     transcripts = Transcripts(save) if save is not None else None

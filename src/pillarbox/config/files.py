@@ -9,7 +9,7 @@ from typing import Any
 
 from pillarbox.config.schema import Config
 
-_OF_TLS = ("certificate", "key", "client_ca")
+_PAIR = ("certificate", "key")
 """Where a user is named, only root may be able to read these, and we may be that user."""
 
 
@@ -18,8 +18,8 @@ def _named(config: Config) -> list[tuple[str, Any, str]]:
     pairs = enumerate(config.tls.certificates)
     of_pairs = [(f"tls.certificates[{number}]", pair) for number, pair in pairs]
     return [
-        *(("tls", config.tls, name) for name in (*_OF_TLS, "acme_ca_file")),
-        *((place, pair, name) for place, pair in of_pairs for name in ("certificate", "key")),
+        *(("tls", config.tls, name) for name in (*_PAIR, "client_ca", "acme_ca_file")),
+        *((place, pair, name) for place, pair in of_pairs for name in _PAIR),
         *([("oauth", config.oauth, "jwks")] if "://" not in config.oauth.jwks else []),
         ("oauth", config.oauth, "client_secret_file"),
         ("directory", config.directory, "ca_file"),
@@ -68,7 +68,7 @@ def _unreadable(config: Config) -> Iterator[tuple[str, str]]:
     for place, section, name in _named(config):
         file = getattr(section, name)
         if file and (
-            why := _why_unreadable(file, only_root_may=bool(config.user) and name in _OF_TLS)
+            why := _why_unreadable(file, only_root_may=bool(config.user) and name in _PAIR)
         ):
             yield f"{place}.{name}", f"{file} {why}"
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -91,7 +92,7 @@ def load_config(
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Among them are numbers of thousands of digits, and brackets in brackets in brackets.
-        raise Refused(f"{path} is not valid TOML: {error}") from error
+        raise Refused(f"{path} is not valid TOML: {error}{_hint(text, str(error))}") from error
     shape = check_shape(document)
     config = msgspec.convert(document, Config)
     make_absolute(config, path.resolve().parent)
@@ -109,6 +110,17 @@ def load_config(
     if faults:
         raise WrongConfiguration(path, _with_lines(text, faults, shape.renamed))
     return config
+
+
+def _hint(text: str, error: str) -> str:
+    """Where TOML wants something else than what stands behind a name, mostly text has no quotes."""
+    if not (found := re.search(r"\(at line (\d+), column \d+\)$", error)):
+        return ""
+    line = text.split("\n")[int(found[1]) - 1]
+    value = re.fullmatch(r"""\s*([\w.-]+)\s*=\s*([^\s"'\[{#][^"'#]*?)\s*(?:#.*)?""", line)
+    if value and value[2].lower() in ("true", "false", "yes", "no", "on", "off"):
+        return "; write true or false"
+    return f'; text needs quotes: {value[1]} = "{value[2]}"' if value else ""
 
 
 def _with_lines(

@@ -55,7 +55,7 @@ def why_not_heard(service: str, address: str, error: OSError) -> str:
     """What to tell whoever starts the server, of an error of `bind` or `listen`."""
     reason = {
         errno.EADDRINUSE: "another program has this port (ss -ltnp tells which)",
-        errno.EACCES: "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE, else choose higher ones in [listen]",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     return f"cannot listen on {address} ({service}): {reason}"

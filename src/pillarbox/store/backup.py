@@ -133,7 +133,12 @@ def _folder(target: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
     except OSError as error:
         us = database.user_name(os.geteuid())
-        raise Refused(f"{target} cannot be made by {us}: {error.strerror}") from error
+        # Root's command acts as the server's user here.
+        deed = f"run first: install -d -o {us} -m 0700 {target}" if os.getuid() == 0 else ""
+        raise Refused(
+            f"{target} cannot be made by {us}: {error.strerror};"
+            f" {deed or 'name a folder that this user may write into'}"
+        ) from error
     try:
         target.chmod(0o700)
         yield folder

@@ -54,16 +54,31 @@ def make_folder(folder: Path, *, shared: bool) -> None:
     is somebody else's, and OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     found, us = folder.stat(), os.geteuid()
+    mode = SHARED_MODE if shared else 0o700
+    is_fit = stat.S_IMODE(found.st_mode) == mode and found.st_gid == os.getegid()
+    if not (is_fit and us == found.st_uid) and has_others(folder):
+        raise Refused(
+            f"the drop folder {folder} has files that are no mail: name a folder of its own"
+        )
     if us not in (0, found.st_uid):
         deed = f"chown {user_name(us)}: {folder}"
         raise Refused(f"the drop folder {folder} belongs to another user; run: {deed}")
     if found.st_gid != os.getegid():  # else the bit that gives files this group is not to be had
         os.chown(folder, -1, os.getegid())
-    mode = SHARED_MODE if shared else 0o700
-    if stat.S_IMODE(found.st_mode) != mode or found.st_gid != os.getegid():
+    if not is_fit:
         folder.chmod(
             mode
         )  # not in vain: systemd's RestrictSUIDSGID refuses it, and its unit has made the folder so
+
+
+def has_others(folder: Path) -> bool:
+    """Whether there is something that nobody left as mail: as in a folder that was named by mistake, like /etc. Not
+    where we may not look."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any(not name.endswith(_SUFFIX) and not name.startswith(".") for name in names)
 
 
 def leave(folder: Path, envelope: Dropped, message: bytes) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from pillarbox.app.systemd import Manager, find_manager, take_passed
 from pillarbox.app.unit_files import UnitNames, service_unit, socket_unit
-from pillarbox.config.schema import Config, Listen
+from pillarbox.config.schema import Config, Listen, Sendmail
 from pillarbox.core.errors import Refused
 
 CONFIG = """
@@ -225,8 +225,13 @@ def test_a_unit_names_what_stands_where() -> None:
     assert "User=pillarbox\n" in text
     assert "ReadWritePaths=/var/lib/pillarbox\n" in text
     assert "@PROGRAM" not in text
-    assert names.note() == ""
-    assert "home folder" in UnitNames(Path("/home/ann/bin/pillarbox"), Path("/etc/x")).note()
+    assert names.notes(CONFIGURED) == []
+    (note,) = UnitNames(Path("/home/ann/bin/pillarbox"), Path("/etc/x")).notes(CONFIGURED)
+    assert note.startswith("/home/ann/bin/pillarbox is in a home folder, which the unit hides")
+    hidden = Config("mail.example.test", "/var/tmp/x", sendmail=Sendmail("/home/ann/drop"))
+    data, drop = names.notes(hidden)
+    assert data.startswith("/var/tmp/x is in a folder for what is temporary, which the unit hides")
+    assert drop.startswith("/home/ann/drop is in a home folder")
     for bad in ("/opt/my mail/pillarbox", "/opt/%h", "/opt/a\nExecStartPre=/bin/x"):
         with pytest.raises(Refused):
             service_unit(CONFIGURED, UnitNames(Path(bad), Path("/etc/x")))

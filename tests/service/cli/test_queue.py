@@ -160,7 +160,7 @@ def test_show_of_what_is_not_there(run: Run, queue: OutgoingQueue) -> None:
     assert run("queue", "show", "Z") == (
         1,
         "",
-        "pillarbox: the queue has no message Z; it may be delivered already\n",
+        "pillarbox: the queue has no message Z (any more); see: pillarbox explain Z\n",
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_port
 
+from pillarbox.app import unit_files
 from pillarbox.cli import main
 from pillarbox.config.load import load_config
 
@@ -64,7 +65,7 @@ def test_everything_by_options(tmp_path: Path) -> None:
     assert "example.org. 3600 IN MX 10 mail.example.org." in done.stdout
     assert done.stdout.count("v=DKIM1") == 2
     assert "_imaps._tcp.example.org. 3600 IN SRV" in done.stdout
-    assert "systemctl enable --now pillarbox" in done.stdout
+    assert f"  {sys.executable} -m pillarbox --config {tmp_path}/new.toml serve" in done.stdout
     assert "long enough" not in done.stdout + done.stderr
     assert "alice@example.org" in pillarbox(tmp_path, "account", "list")
     assert "postmaster@example.org" in pillarbox(tmp_path, "alias", "list")
@@ -164,6 +165,7 @@ def install(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(unit_files, "_HIDDEN", {})  # /tmp, where all of this is
     options = [*OPTIONS, "--password-file", "password", "--service"]
     monkeypatch.setattr(sys, "argv", ["pillarbox", "--config", "new.toml", "quickstart", *options])
 
@@ -187,6 +189,24 @@ def test_the_service_is_installed_and_started(
     assert f"--config {tmp_path}/new.toml serve" in unit.read_text()
     told = (tmp_path / "told").read_text().splitlines()
     assert told == ["daemon-reload", "enable --now pillarbox"]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_service_that_could_not_see_its_files_is_not_advised(
+    tmp_path: Path,
+    install: Callable[[Path], tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    hidden: bool,
+) -> None:
+    """The unit hides the homes and /tmp from the server."""
+    folders = {"a home folder": (str(tmp_path),)} if hidden else {}
+    monkeypatch.setattr(unit_files, "_HIDDEN", folders)
+    monkeypatch.setattr(sys, "argv", ["--no-service" if x == "--service" else x for x in sys.argv])
+    code, said = install(tmp_path / "pillarbox.service")
+    assert code == 0, said
+    assert ("systemd-unit > " in said) != hidden
+    for name in ("new.toml", "data"):
+        assert (f"{tmp_path}/{name} is in a home folder" in said) == hidden
 
 
 def test_a_machine_without_systemd_is_told_of_in_one_line(

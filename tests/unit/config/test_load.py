@@ -30,6 +30,10 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
     ("text", "words"),
     [
         ("hostname = ", "not valid TOML"),
+        ("hostname = mail.x", 'column 12); text needs quotes: hostname = "mail.x"'),
+        ("a = 1\ndata_dir = /var/lib # x", ': data_dir = "/var/lib"'),
+        ('hostname = "mail.x', "Unterminated string (at end of document)"),
+        ("log_format = Yes", "column 14); write true or false"),
         ("hostname = 1" + "0" * 5000, "not valid TOML"),
         ("hostname = " + "[" * 5000, "not valid TOML"),
         ('data_dir = "x"', "hostname"),

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from cryptography import x509
 
+from pillarbox.app.data_folder import ensure_ours
 from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths
@@ -151,9 +152,9 @@ def doctor(
         raise click.UsageError("--every goes with --watch")
     password = ask_password(password_stdin) if round_trip else None
     config = read_config(as_server=False)  # only root may be able to read keys
+    ensure_ours(config)
     files = _read_certificates(config)
-    if config.user:
-        act_as_server(config)
+    act_as_server(config)
     folder = config.data_path
     if not folder.is_dir():
         raise Refused(f"{folder}: there is no such folder; begin with: pillarbox quickstart")
