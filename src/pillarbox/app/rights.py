@@ -89,7 +89,18 @@ def make_folder(folder: Path, user: User | None) -> None:
             above.chmod(0o755)  # whatever the umask is: the user must get through
     folder.mkdir(mode=0o700, parents=True)
     if user is not None:
-        os.chown(folder, user.uid, user.gid)
+        give_empty(folder, user)
+
+
+def give_empty(folder: Path, user: User) -> None:
+    """Give the user a folder that is new or has nothing in it, and no other: not what a link leads to, and where the
+    user may exchange it meanwhile, nothing that is worth having. For root. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not os.listdir(descriptor):
+            os.fchown(descriptor, user.uid, user.gid)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder_as_root(folder: Path, name: str) -> None:

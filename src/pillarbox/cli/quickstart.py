@@ -242,8 +242,10 @@ def _make(config: Config, answers: _Answers) -> None:
     user = rights.server_user(config.user)
     if user is not None:
         config.data_path.mkdir(mode=0o700, exist_ok=True)
-        if not any(config.data_path.iterdir()):  # new, or so far had come a run that was killed
-            os.chown(config.data_path, user.uid, user.gid)
+        if not config.data_path.is_symlink():
+            rights.give_empty(
+                config.data_path, user
+            )  # new, or so far had come a run that was killed
     with rights.acting_as(user), directory_of(config) as directory:
         if answers.domain not in directory.domains():
             directory.add_domain(answers.domain)

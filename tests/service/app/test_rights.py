@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_port
 
+from pillarbox.app import rights
 from pillarbox.app.keeper import may_exchange, read_by, start_keeper
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.store import drop
@@ -300,6 +301,22 @@ def test_the_keeper_reads_nothing_that_the_user_could_exchange(
     assert may_exchange(path, found.pw_uid, found.pw_gid)
     (tmp_path / "archive").chmod(0o1777)
     assert may_exchange(path, found.pw_uid, found.pw_gid) is (owned == "live")
+
+
+def test_only_an_empty_folder_is_given_to_the_user_and_nothing_behind_a_link(
+    tmp_path: Path,
+) -> None:
+    user = rights.User(USER)
+    for name in ("empty", "full", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for name in ("empty", "full"):
+        rights.give_empty(tmp_path / name, user)
+    with pytest.raises(OSError, match="Not a directory"):
+        rights.give_empty(tmp_path / "link", user)
+    owners = [(tmp_path / name).stat().st_uid for name in ("empty", "full", "target")]
+    assert owners == [user.uid, 0, 0]
 
 
 def test_root_leaves_mail_that_a_server_of_another_user_can_read(folder: Path) -> None:
