@@ -16,6 +16,7 @@ from pillarbox.auth.peer import BadToken, Peer
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import network_of
+from pillarbox.core.said import Said
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Account, Directory
 
@@ -129,8 +130,11 @@ class Outside:
             return account
         if not self.doors.creates_accounts:
             is_ours = address.rpartition("@")[2] in self._directory.domains()
-            shown = address[:100] if is_ours else "of such an address, whose domain is not ours"
-            log.info("the password of %r is right, but there is no account %s", username, shown)
+            shown = (
+                Said(address[:100]) if is_ours else "of such an address, whose domain is not ours"
+            )
+            who = Said(username)
+            log.info("the password of %s is right, but there is no account %s", who, shown)
         if self._directory.account_for_login(username) is not None:
             # The service is wrong, not the owner of this account. Of other names nobody hears that a password is right.
             raise Unavailable("who verifies passwords names an account that is not there")
@@ -158,7 +162,7 @@ class Outside:
         try:
             made = self._directory.add_account(address, "", "")
         except Refused as error:
-            log.info("no account is made for %r: %s", address[:100], error.text)
+            log.info("no account is made for %s: %s", Said(address[:100]), error.text)
             return None
         log.info("%s logged in for the first time: an account was made", made.address)
         return made

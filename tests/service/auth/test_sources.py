@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -592,6 +593,20 @@ def test_an_account_that_is_not_there_counts_as_no_wrong_password(
     assert isinstance(stranger, Denied)
     assert ("there is no account carol@example.test" in caplog.text) == said.startswith("carol")
     assert "s3cret" not in caplog.text
+
+
+def test_a_name_cannot_forge_fields_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever bans by lines of the log would ban a victim."""
+    name = "x client=8.8.8.8 protocol=imap reason=wrong password"
+    with caplog.at_level("INFO", "pillarbox.auth"):
+        logins(tmp_path, [(name, "wrong"), (f'"{name}"@example.test', "wrong")], source=fixed())
+    lines = [each.getMessage() for each in caplog.records]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.findall(r"\b(\w+)=", line) == ["user", "client", "protocol", "reason"]
+        assert " client=192.0.2.1 protocol=imap reason=" in line
 
 
 def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_path: Path) -> None:
