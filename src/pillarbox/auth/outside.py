@@ -81,7 +81,7 @@ class Outside:
         self._lines = Lines(ASKED_AT_ONCE, ASKED_PART)
         # Whoever is asked may be silent: what is known already has a thread and lines where nobody waits for that.
         self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="token")
-        self._own_lines = Lines(ASKED_AT_ONCE)
+        self._own_lines = Lines(1)
         self._told_until: dict[str, float] = {}
 
     @asynccontextmanager
