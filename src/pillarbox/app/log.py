@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from pillarbox.core.said import Said
 from pillarbox.net.connection import SESSION
 
 _FORMAT_STACK = logging.Formatter().formatException
@@ -69,6 +70,8 @@ class JsonLines:
         if isinstance(arguments, tuple):
             for index, name in names:
                 value = arguments[index]
+                if isinstance(value, Said):
+                    value = value.text
                 line[name] = value if isinstance(value, int | float) else str(value)
         line["message"] = record.getMessage()
         if record.exc_info:

@@ -5,8 +5,7 @@
     200 {"address": null}                    it is wrong
 
 Anything else lets nobody in and is no failure of the user: another status, which a proxy may say, or the service of a
-caller whose token is wrong; an object without an address, an address that is no text, is empty, or has white space
-around it or a control character in it.
+caller whose token is wrong; an object without an address, or with one that `auth.address` takes for none.
 
 Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
 """
@@ -21,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.auth.address import is_address
 from pillarbox.auth.failure import NoAnswer
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import WebRefusal, ask, shown_url
@@ -28,6 +28,7 @@ from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Unavailable
 
 TIMEOUT_S = 5.0
+"""From the moment when the login came."""
 REMEMBERED_S = 30.0
 MOST_REMEMBERED = 10_000
 
@@ -60,7 +61,8 @@ class HttpSource:
             "client": user.client,
             "protocol": user.protocol,
         }
-        address = self._ask(json.dumps(question).encode("ascii"))
+        timeout_s = user.came + TIMEOUT_S - time.monotonic()
+        address = self._ask(json.dumps(question).encode("ascii"), timeout_s)
         if address is None:
             with self._mutex:
                 self._wrong[mark] = self._monotonic() + REMEMBERED_S
@@ -68,7 +70,7 @@ class HttpSource:
                     self._wrong.popitem(last=False)
         return address
 
-    def _ask(self, question: bytes) -> str | None:
+    def _ask(self, question: bytes, timeout_s: float) -> str | None:
         settings = self._settings
         headers = {"Content-Type": "application/json"}
         if settings.token_file:
@@ -78,7 +80,7 @@ class HttpSource:
                 raise Unavailable("the token for the login service cannot be read") from error
             headers["Authorization"] = f"Bearer {token}"
         try:
-            found = ask(settings.url, question, headers, TIMEOUT_S, ca_file=settings.ca_file)
+            found = ask(settings.url, question, headers, timeout_s, ca_file=settings.ca_file)
         except WebRefusal as error:
             setting = _LOOK_AT.get(error.status)
             hint = f": see directory.{setting}" if setting else ""
@@ -87,10 +89,7 @@ class HttpSource:
         address = found.get("address", "")
         if address is None:
             return None
-        # Not trimmed: a service that says this may mean something else than it seems to.
-        if not (isinstance(address, str) and address.strip() == address and address.isprintable()):
-            address = ""
-        if not address:
+        if not is_address(address):
             failure = NoAnswer(f"{shown_url(settings.url)} sends no address, and no null either")
             raise Unavailable("the login service does not answer as it should") from failure
         return address

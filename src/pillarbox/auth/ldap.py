@@ -5,14 +5,15 @@ with one as anonymous, and say yes (RFC 4513 §5.1.2). Users that are not found 
 followed: a password goes to the server that is configured, and nowhere else.
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pillarbox.auth.address import is_address
 from pillarbox.auth.failure import NoAnswer, words_of
+from pillarbox.auth.ldap_result import ensure_result
 from pillarbox.auth.limited import Limited, connect, trusting
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import shown_url
@@ -20,7 +21,7 @@ from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
 
 TIMEOUT_S = 10.0
-"""For a whole question, which takes two connections."""
+"""For a whole question, which takes two connections, from the moment when the login came."""
 
 SEARCH_S = 5
 """What the server is told that a search may take."""
@@ -60,10 +61,12 @@ class LdapSource:
         self._server = ldap3.Server(settings.url, get_info=ldap3.NONE)
 
     def check(self, user: Claimant) -> str | None:
-        until = time.monotonic() + TIMEOUT_S
+        until = user.came + TIMEOUT_S
         try:
-            found = self._find(user.username, until)
-            dn, address = found or (f"cn=nobody,{self._settings.base}", "")
+            dn, address = self._find(user.username, until) or (
+                f"cn=nobody,{self._settings.base}",
+                "",
+            )
             is_right = self._bind(dn, user.password.reveal(), until)
         except Unavailable:
             raise
@@ -73,13 +76,19 @@ class LdapSource:
         except Exception as error:  # octets that make no sense fail in the library in any way
             words = "the directory of users does not answer as it should"
             raise Unavailable(words) from self._no_answer(error)
-        return address if is_right and address else None
+        if not is_right or not address:
+            return None
+        if not is_address(address):
+            failure = NoAnswer(f"the {self._settings.address_attribute} of an entry is no address")
+            words = "the directory of users does not answer as it should"
+            raise Unavailable(words) from self._no_answer(failure)
+        return address
 
     def _no_answer(self, error: Exception) -> NoAnswer:
         return NoAnswer(f"{shown_url(self._settings.url)}: {words_of(error)}")
 
-    def _find(self, username: str, until: float) -> tuple[str, str] | None:
-        """(DN, address) of the one entry that fits; None: none, or more."""
+    def _find(self, username: str, until: float) -> tuple[str, Any] | None:
+        """(DN, address) of the one entry that fits; None: none, or more. The address is as it came, "" for none."""
         settings = self._settings
         password = ""
         if settings.bind_password_file:
@@ -88,7 +97,8 @@ class LdapSource:
             except (OSError, ValueError) as error:
                 raise Unavailable("the password for the directory cannot be read") from error
         with self._opened(settings.bind_dn or None, password or None, until) as connection:
-            if not connection.bind(read_server_info=False):
+            connection.bind(read_server_info=False)
+            if _result(connection, "bindResponse") != _SUCCESS:
                 who = settings.bind_dn or "(nobody: bind_dn is not set)"
                 failure = NoAnswer(f"{who}: {_described(connection)}")
                 raise Unavailable("the directory of users does not let us ask") from failure
@@ -99,7 +109,7 @@ class LdapSource:
                 size_limit=2,
                 time_limit=SEARCH_S,
             )
-            result = connection.result["result"]
+            result = _result(connection, "searchResDone")
             if result not in (_SUCCESS, _SIZE_LIMIT_EXCEEDED):
                 # There is no such base, say: nobody's password is wrong.
                 failure = NoAnswer(f"{settings.base}: {_described(connection)}")
@@ -111,15 +121,16 @@ class LdapSource:
         values = entries[0]["attributes"].get(settings.address_attribute)
         address = values[0] if isinstance(values, list) and values else values
         # A bind without a name is anonymous, whatever the password (RFC 4513 §5.1.1).
-        return (dn, address) if dn and isinstance(address, str) else None
+        return (dn, address or "") if dn else None
 
     def _bind(self, dn: str, password: str, until: float) -> bool:
         with self._opened(dn, password, until) as connection:
             connection.bind(read_server_info=False)
-            if connection.result["result"] not in (_SUCCESS, *_WRONG):
+            result = _result(connection, "bindResponse")
+            if result not in (_SUCCESS, *_WRONG):
                 failure = NoAnswer(f"the bind of a user: {_described(connection)}")
                 raise Unavailable("the directory of users verifies no password") from failure
-            return bool(connection.result["result"] == _SUCCESS)
+            return result == _SUCCESS
 
     @contextmanager
     def _opened(self, dn: str | None, password: str | None, until: float) -> Iterator[Any]:
@@ -143,6 +154,7 @@ class LdapSource:
             connection.socket = limited
             connection.strategy._outstanding = {}
             connection.closed, connection.listening = False, True
+            connection.strategy.receiving = _strict(connection.strategy.receiving)
             if settings.start_tls:
                 if not connection.extended(_START_TLS):
                     failure = NoAnswer(f"StartTLS: {_described(connection)}")
@@ -150,6 +162,25 @@ class LdapSource:
                 limited.start_tls(trusting(settings.ca_file), host)
             yield connection
             connection.unbind()
+
+
+def _result(connection: Any, kind: str) -> int:
+    """The code of the last result. The library takes a result of any kind for the answer to any request."""
+    if connection.result["type"] != kind:
+        raise NoAnswer("an answer is of the wrong kind")
+    return int(connection.result["result"])
+
+
+def _strict(receiving: Callable[[], list[bytes]]) -> Callable[[], list[bytes]]:
+    """What receives messages for the library, which reads 0, success, from a code that is empty or no number."""
+
+    def receive() -> list[bytes]:
+        messages = receiving()
+        for each in messages:
+            ensure_result(each)
+        return messages
+
+    return receive
 
 
 def _described(connection: Any) -> str:

@@ -18,6 +18,9 @@ MOST_IN_LINE = 100
 """Of one network, likewise."""
 
 
+TOO_MANY = "too many logins at once; try again in a minute"
+
+
 @dataclass(slots=True)
 class _Line:
     places: asyncio.Semaphore
@@ -47,7 +50,7 @@ class Lines:
             self._waiting >= MOST_WAITING // self._part
             or self.length(network) >= MOST_IN_LINE // self._part
         ):
-            raise Unavailable("too many logins at once; try again in a minute")
+            raise Unavailable(TOO_MANY)
         if line is None:
             line = self._lines[network] = _Line(asyncio.Semaphore(self._at_once))
         line.length += 1

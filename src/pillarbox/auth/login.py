@@ -177,14 +177,16 @@ class Authenticator:
                 account = user.account if right else None
                 found = account, app_password, void
                 return self._conclude(claim, found, said, peer, mechanism)
-        async with self._outside.turn(peer):
+        async with self._outside.turn(peer) as came:
             if self._throttle.refuses(claim):
                 return self._outcomes.refuse(claim, peer, mechanism)
             account = self.directory.account_for_login(said.username)
             outcome = self._known(account, said, peer, mechanism)
             if outcome is not None:
                 return outcome
-            account = await self._outside.account_of_password(said.username, said.password, peer)
+            account = await self._outside.account_of_password(
+                said.username, said.password, peer, came
+            )
             return self._conclude(claim, (account, None, void), said, peer, mechanism)
 
     def _conclude(
@@ -254,10 +256,16 @@ class Authenticator:
     ) -> str | BadToken | None:
         """The address that a good token is for; None: the attempt is not looked at. A bad one must count before
         anything is waited for. Raises Unavailable."""
-        async with self._outside.turn(peer):
+        async with self._outside.own_turn(peer):
             if self._throttle.refuses(self._claim_of(username, peer)):
                 return None
-            return await self._outside.user_of_token(token)
+            user = await self._outside.known_user_of_token(token)
+            if user is not None:
+                return user
+        async with self._outside.turn(peer) as came:
+            if self._throttle.refuses(self._claim_of(username, peer)):
+                return None
+            return await self._outside.user_of_token(token, came)
 
     async def refuse_token(
         self, bad: BadToken, token: Secret, username: str, peer: Peer, mechanism: str
@@ -291,7 +299,7 @@ class Authenticator:
             outcome: Login | Denied = self._outcomes.refuse(claim, peer, mechanism)
         elif account is None or not account.enabled:
             outcome = self._outcomes.fail(
-                claim, name.encode(), peer, mechanism, "no account, or disabled"
+                claim, name.encode("utf-8", "replace"), peer, mechanism, "no account, or disabled"
             )
         else:
             outcome = self._outcomes.admit(account, None, authzid, peer, mechanism)

@@ -5,6 +5,7 @@ import logging
 from pillarbox.auth.peer import Denied, Login, Peer
 from pillarbox.auth.throttle import Claim, Throttle
 from pillarbox.core.networks import network_of
+from pillarbox.core.said import Said
 from pillarbox.core.tally import Tally
 from pillarbox.store.credentials import AppPassword
 from pillarbox.store.directory import Account, Directory
@@ -56,7 +57,7 @@ class Outcomes:
             self._note(account.id, peer, mechanism, "may not act for others", "")
             claim = Claim(account.address, account.id, peer.address)
             self._tell(claim, peer, mechanism, f"may not act as {wanted[:100]}")
-            _log("refused", claim, peer, f"may not act as {wanted[:100]!r}")
+            _log("refused", claim, peer, f"may not act as {Said(wanted[:100])}")
             return Denied(
                 "you cannot act for another user",
                 is_authorization=True,
@@ -150,7 +151,7 @@ def _log(what: str, claim: Claim, peer: Peer, why: str) -> None:
     log.info(
         "login %s: user=%s client=%s protocol=%s reason=%s",
         what,
-        claim.shown[:100],
+        Said(claim.shown[:100]),
         peer.address,
         peer.protocol,
         why,

@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from pillarbox.auth.failure import with_cause
-from pillarbox.auth.lines import Lines
+from pillarbox.auth.address import is_address
+from pillarbox.auth.failure import NoAnswer, with_cause
+from pillarbox.auth.lines import TOO_MANY, Lines
 from pillarbox.auth.peer import BadToken, Peer
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import network_of
+from pillarbox.core.said import Said
 from pillarbox.core.secret import Secret
 from pillarbox.store.directory import Account, Directory
 
@@ -27,12 +30,28 @@ ASKED_PART = 2
 """Of the places of those who wait there is one part of so many for those who wait for others. It is apart from the
 places of the rest: when others are slow, or silent, who is known here gets in."""
 
+WAIT_S = 5.0
+"""How long a login waits for its turn. What is asked then counts that time among its own."""
+
+TOKEN_S = 5.0
+"""How long a login with a token waits in all."""
+
 TOLD_AGAIN_S = 60.0
 """From one line of the log that nobody verifies passwords, or tokens, to the next."""
 
 Answer = TypeVar("Answer")
 
 log = logging.getLogger("pillarbox.auth")
+
+
+class Tokens(Protocol):
+    """Tells whose a token is. Both are for a thread."""
+
+    def known(self, token: Secret) -> str | BadToken | None:
+        """The user that it is for, if nobody has to be asked for that; else None. Waits for nobody."""
+
+    def ask(self, token: Secret, timeout_s: float) -> str | BadToken:
+        """The user that it is for. Blocks, `timeout_s` at most. Raises Unavailable."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,8 +61,7 @@ class Doors:
     source: PasswordSource | None = None
     """Verifies passwords instead of the built-in directory."""
     creates_accounts: bool = False
-    tokens: Callable[[Secret], str | BadToken] | None = None
-    """The user that a token is for. Blocks."""
+    tokens: Tokens | None = None
     configuration_url: str = ""
     """For those whose token was refused."""
 
@@ -59,42 +77,82 @@ class Outside:
         self._directory = directory
         self._clock = clock
         self._threads = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="login")
+        self._places = asyncio.Semaphore(ASKING_THREADS)
         self._lines = Lines(ASKED_AT_ONCE, ASKED_PART)
+        # Whoever is asked may be silent: what is known already has a thread and lines where nobody waits for that.
+        self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="token")
+        self._own_lines = Lines(1)
         self._told_until: dict[str, float] = {}
 
-    def turn(self, peer: Peer) -> AbstractAsyncContextManager[None]:
-        """Of the peer's network, to ask them something. Raises Unavailable when too many wait."""
-        return self._lines.turn(network_of(peer.address))
+    @asynccontextmanager
+    async def turn(self, peer: Peer) -> AsyncIterator[float]:
+        """Of the peer's network, to ask them something; gives the moment when it was wanted, by time.monotonic().
+        Raises Unavailable when too many wait, or one has waited for too long, ConnectionError when the peer has
+        left meanwhile: nobody is asked for who does not hear the answer."""
+        came = time.monotonic()
+        network = network_of(peer.address)
+        limit = asyncio.timeout(WAIT_S)
+        try:
+            async with limit, self._lines.turn(network), self._places:
+                limit.reschedule(None)
+                if peer.has_left():
+                    raise ConnectionResetError
+                yield came
+        except TimeoutError as error:
+            if limit.expired():
+                raise Unavailable(TOO_MANY) from error
+            raise
+
+    def own_turn(self, peer: Peer) -> AbstractAsyncContextManager[None]:
+        """Of the peer's network, for `known_user_of_token`. Raises Unavailable when too many wait."""
+        return self._own_lines.turn(network_of(peer.address))
 
     def length(self, network: str) -> int:
         """How many attempts of a network have a turn or wait for one."""
-        return self._lines.length(network)
+        return self._lines.length(network) + self._own_lines.length(network)
 
     async def account_of_password(
-        self, username: str, password: Secret, peer: Peer
+        self, username: str, password: Secret, peer: Peer, came: float
     ) -> Account | None:
-        """The account, if whoever verifies passwords says so; in a turn. Raises Unavailable."""
+        """The account, if whoever verifies passwords says so; in a turn, of a login that came at a moment. Raises
+        Unavailable."""
         source = self.doors.source
         assert source is not None
         secret = password.reveal()
         if not secret or "\0" in secret or not secret.isprintable():
             return None
-        claimant = Claimant(username, password, peer.address, peer.protocol)
-        address = await self._ask("password", lambda: source.check(claimant))
+        claimant = Claimant(username, password, peer.address, peer.protocol, came)
+        address = await self._ask("password", lambda: _checked(source, claimant))
         if address is None:
             return None
         account = self.account_of(address)
-        if account is None and not self.doors.creates_accounts:
+        if account is not None:
+            return account
+        if not self.doors.creates_accounts:
             is_ours = address.rpartition("@")[2] in self._directory.domains()
-            shown = address[:100] if is_ours else "of such an address, whose domain is not ours"
-            log.info("the password of %r is right, but there is no account %s", username, shown)
-        return account
+            shown = (
+                Said(address[:100]) if is_ours else "of such an address, whose domain is not ours"
+            )
+            who = Said(username)
+            log.info("the password of %s is right, but there is no account %s", who, shown)
+        if self._directory.account_for_login(username) is not None:
+            # The service is wrong, not the owner of this account. Of other names nobody hears that a password is right.
+            raise Unavailable("who verifies passwords names an account that is not there")
+        return None
 
-    async def user_of_token(self, token: Secret) -> str | BadToken:
-        """The address that it is for; in a turn. Raises Unavailable."""
+    async def known_user_of_token(self, token: Secret) -> str | BadToken | None:
+        """The address that it is for; None: somebody has to be asked. In an own turn."""
         tokens = self.doors.tokens
         assert tokens is not None
-        return await self._ask("token", lambda: tokens(token))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._own_thread, lambda: tokens.known(token))
+
+    async def user_of_token(self, token: Secret, came: float) -> str | BadToken:
+        """The address that it is for; in a turn, of a login that came at a moment. Raises Unavailable."""
+        tokens = self.doors.tokens
+        assert tokens is not None
+        timeout_s = came + TOKEN_S - time.monotonic()
+        return await self._ask("token", lambda: tokens.ask(token, timeout_s))
 
     def account_of(self, address: str) -> Account | None:
         """The account that somebody else says it is, made if it shall be."""
@@ -104,7 +162,7 @@ class Outside:
         try:
             made = self._directory.add_account(address, "", "")
         except Refused as error:
-            log.info("no account is made for %r: %s", address[:100], error.text)
+            log.info("no account is made for %s: %s", Said(address[:100]), error.text)
             return None
         log.info("%s logged in for the first time: an account was made", made.address)
         return made
@@ -112,15 +170,23 @@ class Outside:
     async def _ask(self, of_what: str, question: Callable[[], Answer]) -> Answer:
         """Raises Unavailable: users hear that they shall try again; the log says why, once a minute."""
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, question)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
         except Unavailable as error:
             now = self._clock()
             if now >= self._told_until.get(of_what, 0.0):
                 self._told_until[of_what] = now + TOLD_AGAIN_S
                 log.error("no %s can be verified: %s", of_what, with_cause(error))
             raise
-        self._told_until.pop(of_what, None)
-        return answer
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._own_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _checked(source: PasswordSource, claimant: Claimant) -> str | None:
+    """What a source says, if that can be an address. Raises Unavailable."""
+    address = source.check(claimant)
+    if address is not None and not is_address(address):
+        failure = NoAnswer("what it says is no address, and not None either")
+        raise Unavailable("who verifies passwords does not answer as it should") from failure
+    return address

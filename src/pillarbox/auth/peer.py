@@ -14,6 +14,10 @@ def _nobody(_account: int) -> None:
     """A peer without a connection."""
 
 
+def _is_there() -> bool:
+    return False
+
+
 @dataclass(slots=True, frozen=True)
 class Peer:
     """A client."""
@@ -29,6 +33,8 @@ class Peer:
     """The id of the connection, for the trace."""
     failed: Callable[[int], None] = field(default=_nobody, repr=False, compare=False)
     """Lets the connection know that a login failed, and of which account; 0: there is none."""
+    has_left: Callable[[], bool] = field(default=_is_there, repr=False, compare=False)
+    """Whether the client cannot hear the answer any more, as far as is known."""
 
 
 def peer_of(connection: Connection, protocol: str) -> Peer:
@@ -36,7 +42,8 @@ def peer_of(connection: Connection, protocol: str) -> Peer:
     channel = connection.channel
     binding, certificate = channel.binding, channel.client_certificate
     address, failed = connection.peer[0], connection.login_failed
-    return Peer(address, protocol, binding, certificate, connection.id, failed)
+    has_left = connection.has_left
+    return Peer(address, protocol, binding, certificate, connection.id, failed, has_left)
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,8 +10,9 @@ A class of your own is named in `directory.class` ("package.module:Class") and i
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pillarbox.auth.web import shown_url
@@ -33,6 +34,8 @@ class Claimant:
     """IP address."""
     protocol: str
     """smtp, imap or pop3."""
+    came: float = field(default_factory=time.monotonic)
+    """When the login came, by time.monotonic(): some of the seconds that its client waits may be over."""
 
 
 class PasswordSource(Protocol):

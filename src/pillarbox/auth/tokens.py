@@ -2,13 +2,11 @@
 issuer is asked (RFC 7662 §2).
 
 Only asymmetric algorithms count, and only that of the key's own type: "none", and an HMAC whose key would be a public
-key, are refused. Issuer, audience, and an expiry are demanded. All methods of verifiers block: call them in a thread.
+key, are refused. Issuer, audience, and an expiry are demanded. All methods of verifiers are for a thread.
 """
 
 import base64
 import hashlib
-import json
-import logging
 import threading
 import time
 import urllib.parse
@@ -20,7 +18,8 @@ from typing import Any, Protocol
 
 import jwt
 
-from pillarbox.auth.failure import with_cause
+from pillarbox.auth.address import is_address
+from pillarbox.auth.keys import TIMEOUT_S, IssuerKeys, algorithms_of
 from pillarbox.auth.peer import BadToken
 from pillarbox.auth.web import WebRefusal, ask
 from pillarbox.config.schema import Oauth
@@ -28,33 +27,27 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
 from pillarbox.core.secret import Secret
 
-log = logging.getLogger("pillarbox.auth")
-
-ALGORITHMS = {
-    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    "EC": ("ES256", "ES384", "ES512"),
-    "OKP": ("EdDSA",),
-}
-"""By type of key."""
-
-KEYS_LIFE_S = 3600.0
-LOOK_AGAIN_S = 60.0
-"""How often keys are fetched again for a token that names an unknown one."""
-
 MOST_TRIED = 10
 """Keys of the issuer, for a token that names none."""
 
-TIMEOUT_S = 5.0
 REMEMBERED_S = 60.0
 """How long the issuer is not asked again of a token that was good."""
 MOST_REMEMBERED = 10_000
 
 
+Claims = dict[str, Any]
+"""What a token says."""
+
+
 class TokenVerifier(Protocol):
     """Says what a token says."""
 
-    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
-        """Its claims if it is good. Blocks. Raises Unavailable."""
+    def known(self, token: Secret) -> Claims | BadToken | None:
+        """Its claims if it is good, by what is known here already; None: somebody has to be asked. Takes the time of a
+        few signatures, and waits for nobody."""
+
+    def claims(self, token: Secret, timeout_s: float = TIMEOUT_S) -> Claims | BadToken:
+        """Its claims if it is good. Blocks, `timeout_s` at most. Raises Unavailable."""
 
     def probe(self) -> str:
         """What there is to verify tokens with, looked at now, in words. Blocks. Raises Unavailable."""
@@ -67,7 +60,7 @@ def make_verifier(settings: Oauth) -> TokenVerifier | None:
     return SignedTokens(settings) if settings.jwks else None
 
 
-def user_of(claims: dict[str, Any], settings: Oauth) -> str | BadToken:
+def user_of(claims: Claims, settings: Oauth) -> str | BadToken:
     """The user that a token is for."""
     scope = claims.get("scope", claims.get("scp", ""))
     scopes = scope.split() if isinstance(scope, str) else scope
@@ -79,7 +72,25 @@ def user_of(claims: dict[str, Any], settings: Oauth) -> str | BadToken:
     if settings.user_claim == "email" and verified is not True and verified != "true":
         return BadToken("the token's address is not verified")
     user = claims.get(settings.user_claim)
-    return user if isinstance(user, str) and user else BadToken("the token says no address")
+    return user if is_address(user) else BadToken("the token says no address")
+
+
+class TokenUsers:
+    """The users of tokens: what `outside.Doors` wants to have."""
+
+    def __init__(self, verifier: TokenVerifier, settings: Oauth) -> None:
+        self._verifier = verifier
+        self._settings = settings
+
+    def known(self, token: Secret) -> str | BadToken | None:
+        claims = self._verifier.known(token)
+        return None if claims is None else self._user(claims)
+
+    def ask(self, token: Secret, timeout_s: float = TIMEOUT_S) -> str | BadToken:
+        return self._user(self._verifier.claims(token, timeout_s))
+
+    def _user(self, claims: Claims | BadToken) -> str | BadToken:
+        return claims if isinstance(claims, BadToken) else user_of(claims, self._settings)
 
 
 _WHY = (
@@ -106,17 +117,35 @@ class SignedTokens:
     def __init__(self, settings: Oauth, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._skew_s = parse_duration(settings.clock_skew)
-        self._monotonic = monotonic
-        self._keys: list[jwt.PyJWK] = []
-        self._fetched = float("-inf")
-        self._fetching = threading.Lock()
+        self._keys = IssuerKeys(settings.jwks, monotonic)
 
-    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
+    def known(self, token: Secret) -> Claims | BadToken | None:
+        return self._verify(token, self._keys.known)
+
+    def claims(self, token: Secret, timeout_s: float = TIMEOUT_S) -> Claims | BadToken:
+        found = self.known(token)
+        if found is None:
+            found = self._verify(token, lambda kid: self._keys.find(kid, timeout_s))
+        assert found is not None
+        return found
+
+    def probe(self) -> str:
+        keys = self._keys.fetch()
+        if not keys:
+            raise Unavailable("there are no keys for tokens that can be used")
+        return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
+
+    def _verify(
+        self, token: Secret, find: Callable[[object], list[jwt.PyJWK] | None]
+    ) -> Claims | BadToken | None:
+        """`find` has the keys for a key id; None, as it says, if it has to be fetched."""
         text = token.reveal()
         try:
             header = jwt.get_unverified_header(text)
-            keys = self._find(header.get("kid"))
-            fitting = [key for key in keys if header.get("alg") in _algorithms(key)]
+            keys = find(header.get("kid"))
+            if keys is None:
+                return None
+            fitting = [key for key in keys if header.get("alg") in algorithms_of(key)]
             if fitting:
                 return self._verified_by_one(text, fitting[:MOST_TRIED])
         except jwt.InvalidTokenError as error:
@@ -125,13 +154,7 @@ class SignedTokens:
             return BadToken("the token is signed with a key that the issuer has not")
         return BadToken("the token is signed by an algorithm that is not its key's")
 
-    def probe(self) -> str:
-        keys = _parse_keys(self._fetch())
-        if not keys:
-            raise Unavailable("there are no keys for tokens that can be used")
-        return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
-
-    def _verified_by_one(self, text: str, keys: list[jwt.PyJWK]) -> dict[str, Any]:
+    def _verified_by_one(self, text: str, keys: list[jwt.PyJWK]) -> Claims:
         """A token need not name its key. What is wrong with a token otherwise is told when its signature is good.
         Raises jwt.InvalidTokenError."""
         for key in keys[:-1]:
@@ -139,77 +162,18 @@ class SignedTokens:
                 return self._verified(text, key)
         return self._verified(text, keys[-1])
 
-    def _verified(self, text: str, key: jwt.PyJWK) -> dict[str, Any]:
+    def _verified(self, text: str, key: jwt.PyJWK) -> Claims:
         """Raises jwt.InvalidTokenError."""
         settings = self._settings
         return jwt.decode(
             text,
             key=key.key,
-            algorithms=list(_algorithms(key)),
+            algorithms=list(algorithms_of(key)),
             audience=settings.audience,
             issuer=settings.issuer,
             leeway=self._skew_s,
             options={"require": ["exp", "iss", "aud"]},
         )
-
-    def _find(self, kid: object) -> list[jwt.PyJWK]:
-        """The keys that a token may be signed with. Fetched in one thread at a time."""
-        with self._fetching:
-            age_s = self._monotonic() - self._fetched
-            found = self._fitting(kid)
-            if age_s > KEYS_LIFE_S or (not found and age_s > LOOK_AGAIN_S):
-                try:
-                    self._keys = _parse_keys(self._fetch())
-                except Unavailable as error:
-                    if not found:
-                        raise
-                    log.warning(
-                        "the keys for tokens that were known are used on: %s", with_cause(error)
-                    )
-                self._fetched = self._monotonic()
-                found = self._fitting(kid)
-            return found
-
-    def _fitting(self, kid: object) -> list[jwt.PyJWK]:
-        return [key for key in self._keys if kid is None or key.key_id == kid]
-
-    def _fetch(self) -> dict[str, Any]:
-        place = self._settings.jwks
-        if "://" in place:
-            try:
-                return ask(place, None, {}, TIMEOUT_S)
-            except WebRefusal as error:
-                raise Unavailable("the keys for tokens cannot be fetched") from error
-        try:
-            found = json.loads(Path(place).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise Unavailable("the keys for tokens cannot be read") from error
-        return found if isinstance(found, dict) else {}
-
-
-def _parse_keys(found: dict[str, Any]) -> list[jwt.PyJWK]:
-    """Those that can be used; symmetric ones never."""
-    keys = []
-    listed = found.get("keys")
-    for each in listed if isinstance(listed, list) else []:
-        if not isinstance(each, dict) or each.get("kty") not in ALGORITHMS:
-            continue
-        if each.get("use", "sig") != "sig":
-            continue
-        try:
-            keys.append(jwt.PyJWK(each))
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-    return keys
-
-
-def _algorithms(key: jwt.PyJWK) -> tuple[str, ...]:
-    """What a key may be used with: the algorithm that it names, else those of its type."""
-    of_type = ALGORITHMS.get(str(key.key_type), ())
-    named = key._jwk_data.get("alg")
-    if named is None:
-        return of_type
-    return (named,) if named in of_type else ()
 
 
 class Introspection:
@@ -225,31 +189,34 @@ class Introspection:
         self._clock = clock
         self._monotonic = monotonic
         self._skew_s = parse_duration(settings.clock_skew)
-        self._good: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._good: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
         self._mutex = threading.Lock()
 
-    def claims(self, token: Secret) -> dict[str, Any] | BadToken:
-        mark = hashlib.sha256(token.reveal().encode("utf-8", "replace")).digest()
+    def known(self, token: Secret) -> Claims | BadToken | None:
         with self._mutex:
-            until, known = self._good.get(mark, (0.0, {}))
-        if until > self._monotonic():
-            return self._why_bad(known) or known
-        found = self._ask(token)
+            until, known = self._good.get(_mark_of(token), (0.0, {}))
+        return self._why_bad(known) or known if until > self._monotonic() else None
+
+    def claims(self, token: Secret, timeout_s: float = TIMEOUT_S) -> Claims | BadToken:
+        known = self.known(token)
+        if known is not None:
+            return known
+        found = self._ask(token, timeout_s)
         if found.get("active") is not True:
             return BadToken("the issuer says that the token does not count")
         if bad := self._why_bad(found):
             return bad
         with self._mutex:
-            self._good[mark] = (self._monotonic() + REMEMBERED_S, found)
+            self._good[_mark_of(token)] = (self._monotonic() + REMEMBERED_S, found)
             if len(self._good) > MOST_REMEMBERED:
                 self._good.popitem(last=False)
         return found
 
     def probe(self) -> str:
-        self._ask(Secret("a token of nobody"))
+        self._ask(Secret("a token of nobody"), TIMEOUT_S)
         return "the issuer answers"
 
-    def _ask(self, token: Secret) -> dict[str, Any]:
+    def _ask(self, token: Secret, timeout_s: float) -> Claims:
         settings = self._settings
         body = urllib.parse.urlencode(
             {"token": token.reveal(), "token_type_hint": "access_token"}
@@ -260,12 +227,12 @@ class Introspection:
             pair = f"{urllib.parse.quote(settings.client_id)}:{urllib.parse.quote(secret)}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         try:
-            return ask(settings.introspection_url, body, headers, TIMEOUT_S)
+            return ask(settings.introspection_url, body, headers, timeout_s)
         except WebRefusal as error:
             # RFC 7662 §2.3: it is us that were refused, not the token
             raise Unavailable("the issuer of tokens does not let us ask") from error
 
-    def _why_bad(self, claims: dict[str, Any]) -> BadToken | None:
+    def _why_bad(self, claims: Claims) -> BadToken | None:
         """What the issuer left to us (RFC 7662 §4); None: it is good."""
         settings, now = self._settings, self._clock()
         expires, begins = claims.get("exp", now), claims.get("nbf", now)
@@ -282,6 +249,10 @@ class Introspection:
         if settings.audience and settings.audience not in audiences:
             return _bad(jwt.InvalidAudienceError())
         return None
+
+
+def _mark_of(token: Secret) -> bytes:
+    return hashlib.sha256(token.reveal().encode("utf-8", "replace")).digest()
 
 
 def _read_secret(path: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pillarbox.core.errors import DiskFull, Failure, Unavailable
+from pillarbox.core.said import Said
 from pillarbox.delivery.aliases import Target
 from pillarbox.delivery.quota import note_growth
 from pillarbox.delivery.trace import delivery_fields
@@ -78,7 +79,8 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
             item = _append(delivery, targets[0], keyed=delivery.may_repeat)
             _tell_filed(store, targets[0], item, await store.deliver(targets[0].account, item))
         except Failure as failure:
-            log.warning("id=%s to %s: %s", delivery.queue_id, targets[0].address, failure.told)
+            to = Said(targets[0].address)
+            log.warning("id=%s to %s: %s", delivery.queue_id, to, failure.told)
             raise _temporary(failure) from failure
         note_growth(store, (targets[0].account,))
         return []
@@ -90,7 +92,7 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
         log.warning(
             "id=%s to %s: %s",
             delivery.queue_id,
-            target.address,
+            Said(target.address),
             text,
             exc_info=None if known else error,
         )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import apsw
 
 from pillarbox.core.errors import Failure
+from pillarbox.core.said import Said
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.mailboxes import INBOX
@@ -71,9 +72,9 @@ class PendingWorker:
             await self._try(due[0])
 
     async def _try(self, delivery: PendingDelivery) -> None:
-        pending = self._store.pending
+        pending, recipient = self._store.pending, Said(delivery.recipient)
         if self._store.directory.account_by_id(delivery.account) is None:
-            log.error("id=%s to %s: the account was removed", delivery.queue_id, delivery.recipient)
+            log.error("id=%s to %s: the account was removed", delivery.queue_id, recipient)
             await asyncio.to_thread(pending.done, delivery)
             return
         content = await self._store.compute(lambda: make_content(delivery.octets))
@@ -95,8 +96,8 @@ class PendingWorker:
             Exception
         ) as error:  # whatever it is, the others have their turn and this one another try
             text = error.text if isinstance(error, Failure) else repr(error)
-            log.warning("id=%s to %s: %s", delivery.queue_id, delivery.recipient, text)
+            log.warning("id=%s to %s: %s", delivery.queue_id, recipient, text)
             await asyncio.to_thread(pending.failed, delivery, text)
             return
-        log.info("id=%s to %s: delivered", delivery.queue_id, delivery.recipient)
+        log.info("id=%s to %s: delivered", delivery.queue_id, recipient)
         await asyncio.to_thread(pending.done, delivery)

@@ -247,6 +247,12 @@ class Connection(asyncio.Protocol):
         await self._turns.next()
         self._slice_began = time.monotonic()
 
+    def has_left(self) -> bool:
+        """Whether the peer is known to hear no more: within TLS nobody says that he has nothing more to say, and goes
+        on listening."""
+        transport = self._transport
+        return transport is None or transport.is_closing() or (self._eof and self.channel.is_tls)
+
     @property
     def is_at_work(self) -> bool:
         """Whether an answer is being made, and may be half said."""

@@ -11,6 +11,7 @@ from pillarbox.core.address import Address
 from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import Refused
 from pillarbox.core.ids import format_queue_id
+from pillarbox.core.said import ADDRESS, Said
 from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.route import resolve
 from pillarbox.dsn.build import Built, Report, Reported, build_report
@@ -89,7 +90,8 @@ class Notices:
         built = build_report(report)
         if built is not None:
             await self._send(report.id, about.reverse_path, built)
-            log.info("id=%s report=%s to=<%s>", about.queue_id, report.id, about.reverse_path)
+            to = Said(about.reverse_path, ADDRESS)
+            log.info("id=%s report=%s to=<%s>", about.queue_id, report.id, to)
             self._note(about.queue_id, report)
         elif not about.reverse_path:
             log.warning("id=%s: nobody can be told: it came with the null path", about.queue_id)
@@ -175,7 +177,8 @@ class Notices:
         try:
             canonical = canonical_address(address)
         except Refused:
-            log.warning("report=%s: <%s> is no address", report_id, address)
+            said = Said(address, ADDRESS)
+            log.warning("report=%s: <%s> is no address", report_id, said)
             return
         directory = self.store.directory
         if not directory.is_local(canonical.rpartition("@")[2]):
@@ -185,7 +188,8 @@ class Notices:
         local, _, domain = canonical.rpartition("@")
         found = resolve(directory, Address(local, domain), self.hostname, relay=False)
         if isinstance(found, Reply):  # like a user of this machine without an account
-            log.info("report=%s: nobody has the address <%s>: to postmaster", report_id, address)
+            said = Said(address, ADDRESS)
+            log.info("report=%s: nobody has the address <%s>: to postmaster", report_id, said)
             postmaster = Address("postmaster", domain)
             found = resolve(directory, postmaster, self.hostname, relay=False)
         if isinstance(found, Reply):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Failure
+from pillarbox.core.said import ADDRESS, Said
 from pillarbox.core.tally import Tally
 from pillarbox.dsn.build import Reported
 from pillarbox.dsn.wishes import Action, wants
@@ -191,7 +192,7 @@ class QueueReporter:
         log.info(
             "id=%s to=<%s> host=%s attempt=%d: %s (%s)",
             row.queue_id,
-            row.recipient,
+            Said(row.recipient, ADDRESS),
             host or "-",
             row.attempts + 1,
             what,

@@ -19,6 +19,7 @@ from pillarbox.core.address import Address, canonical_domain, quote_local
 from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import Failure, Refused, Unavailable
 from pillarbox.core.ids import format_queue_id
+from pillarbox.core.said import ADDRESS, Said
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import NO_DOMAINS, home_domain, owns, resolve
@@ -193,7 +194,7 @@ class Pickup:
         log.info(
             "id=%s from=<%s> to=%d refused=%d size=%d dropped by user %s",
             queue_id,
-            sender,
+            Said(sender, ADDRESS),
             len(transaction.recipients),
             len(failed),
             len(message),

@@ -17,6 +17,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
+from pillarbox.core.said import ADDRESS, COMMAND, Said
 from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
@@ -223,7 +224,7 @@ class SmtpSession:
             self.engine.send(bad_syntax(str(error)))
             return
         connection = self._connection
-        self._log("speaks for %s", event.attributes)
+        self._log("speaks for %s", Said(str(event.attributes)))
         connection.proxy = connection.proxy or connection.peer[0]
         connection.peer = spoken.client or connection.peer
         connection.local = spoken.server or connection.local
@@ -354,7 +355,7 @@ class SmtpSession:
 
     def _refuse(self, what: str, address: str, reply: Reply, why: str = "") -> None:
         """`what` is "sender", "recipient" or "message"; the address is what was refused, or the message's sender."""
-        self._log(_REFUSED[what], address, reply.code, reply.text)
+        self._log(_REFUSED[what], Said(address, ADDRESS), reply.code, reply.text)
         self._tell(what, address, reply, why)
         self.engine.send(reply)
 
@@ -382,7 +383,8 @@ class SmtpSession:
     def _tell_of_engine(self, command: str, reply: Reply) -> None:
         """What the engine refused by itself."""
         if command[:4].upper() in _OF_MAIL:
-            self._log("refused command=<%s> code=%d: %s", command, reply.code, reply.text)
+            said = Said(command, COMMAND)
+            self._log("refused command=<%s> code=%d: %s", said, reply.code, reply.text)
         self._tell("command", "", reply, command)
 
     def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:
@@ -520,7 +522,7 @@ class SmtpSession:
         log.info(
             "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
             queue_id,
-            sender,
+            Said(sender, ADDRESS),
             len(recipients),
             len(targets),
             len(pending),

@@ -52,7 +52,12 @@ def canonical_address(address: str) -> str:
     Raises Refused with what is wrong.
     """
     local, at, domain = address.strip().rpartition("@")
-    if not at or not local or any(char <= " " or char == "\x7f" for char in local):
+    if (
+        not at
+        or not local
+        or not _is_text(local)
+        or any(char <= " " or char == "\x7f" for char in local)
+    ):
         raise Refused(f'"{address}" is not a mail address; it must look like name@example.org')
     if len(local.encode()) > 64:
         raise Refused(f'the part of "{address}" before the @ is longer than 64 octets')
@@ -60,6 +65,15 @@ def canonical_address(address: str) -> str:
         return f"{canonical_local(local)}@{canonical_domain(domain)}"
     except ValueError as error:
         raise Refused(f'"{domain}" is not a domain name') from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written: octets of a command line that are no UTF-8, and JSON, bring lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def ensure_not_lost(path: Path) -> None:
@@ -225,6 +239,8 @@ class Directory:
                 return self.account(canonical_address(name))
             except Refused:
                 return None
+        if not _is_text(name):
+            return None
         rows = self.file.rows(
             f"SELECT {_ACCOUNT} FROM account WHERE {_LOCAL} = ? LIMIT 2", canonical_local(name)
         )

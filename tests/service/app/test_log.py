@@ -10,6 +10,7 @@ import pytest
 
 import pillarbox
 from pillarbox.app.log import JsonLines, LineHandler
+from pillarbox.core.said import Said
 from pillarbox.net.connection import SESSION
 
 
@@ -81,6 +82,18 @@ def test_whatever_strangers_write_is_one_line_of_json(capsys) -> None:
     json_logger("pillarbox.smtpd").info("from=<%s>", 'a\r\nfake "\x1b[2J\ud800')
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["from"].startswith('a\r\nfake "')
+
+
+def test_json_has_what_a_peer_said_as_it_was_and_text_has_it_quoted(logger, capsys) -> None:
+    name = "x client=8.8.8.8 reason=no"
+    for each in (logger, json_logger("pillarbox.auth")):
+        each.info("login failed: user=%s client=%s", Said(name), "192.0.2.1")
+    text, line = capsys.readouterr().err.splitlines()
+    quoted = r'user="x client\x3d8.8.8.8 reason\x3dno" client=192.0.2.1'
+    assert text.endswith(quoted)
+    fields = json.loads(line)
+    assert (fields["user"], fields["client"]) == (name, "192.0.2.1")
+    assert fields["message"].endswith(quoted)
 
 
 def test_the_stack_of_a_bug_is_a_field(capsys) -> None:

@@ -15,29 +15,35 @@ Answer = Callable[[int, int, bytes], bytes]
 """Of a request's message id, tag and octets."""
 
 
-def _ber(tag: int, content: bytes) -> bytes:
+def ber(tag: int, content: bytes) -> bytes:
+    """An element of BER."""
     size = len(content)
     length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
     return bytes([tag]) + length + content
 
 
 def _number(value: int) -> bytes:
-    return _ber(2, value.to_bytes(4, "big"))
+    return ber(2, value.to_bytes(4, "big"))
 
 
 def result(message: int, tag: int, code: int = 0, words: bytes = b"", *referrals: str) -> bytes:
     """The answer to a request with this tag."""
-    urls = b"".join(_ber(4, each.encode()) for each in referrals)
-    content = _ber(10, bytes([code])) + _ber(4, b"") + _ber(4, words)
-    content += _ber(0xA3, urls) if urls else b""
-    return _ber(0x30, _number(message) + _ber(_ANSWERS[tag], content))
+    urls = b"".join(ber(4, each.encode()) for each in referrals)
+    content = ber(10, bytes([code])) + ber(4, b"") + ber(4, words)
+    content += ber(0xA3, urls) if urls else b""
+    return ber(0x30, _number(message) + ber(_ANSWERS[tag], content))
+
+
+def odd_result(message: int, kind: int, code: bytes) -> bytes:
+    """An answer of any kind, with a result code of any octets."""
+    return ber(0x30, _number(message) + ber(kind, code + ber(4, b"") + ber(4, b"")))
 
 
 def entry(message: int, dn: str = "cn=bob,dc=x", address: str = "bob@example.test") -> bytes:
-    values = _ber(0x31, _ber(4, address.encode()))
-    attributes = _ber(0x30, _ber(0x30, _ber(4, b"mail") + values))
-    content = _ber(0x64, _ber(4, dn.encode()) + attributes)
-    return _ber(0x30, _number(message) + content)
+    values = ber(0x31, ber(4, address.encode("utf-8", "surrogatepass")))
+    attributes = ber(0x30, ber(0x30, ber(4, b"mail") + values))
+    content = ber(0x64, ber(4, dn.encode()) + attributes)
+    return ber(0x30, _number(message) + content)
 
 
 def good(message: int, tag: int, _octets: bytes) -> bytes:

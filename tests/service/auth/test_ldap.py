@@ -2,18 +2,32 @@
 wrong password without being one."""
 
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from ldap_service import BIND, SEARCH, UNBIND, Answer, LdapService, entry, good, result
-from test_sources import claimant, ldap
+from ldap_service import (
+    BIND,
+    SEARCH,
+    UNBIND,
+    Answer,
+    LdapService,
+    ber,
+    entry,
+    good,
+    odd_result,
+    result,
+)
+from test_sources import NO_ADDRESSES, claimant, ldap
 
 import pillarbox.auth.ldap as ldap_module
 from pillarbox.auth.failure import with_cause
+from pillarbox.auth.source import Claimant
 from pillarbox.core.errors import Unavailable
+from pillarbox.core.secret import Secret
 
 
 @pytest.fixture
@@ -102,6 +116,74 @@ def test_an_entry_without_a_name_lets_nobody_in(server: LdapService) -> None:
 
     server.answer = answer
     assert ldap(server.url).check(claimant("bob", "anything")) is None
+
+
+SUCCESS = ber(10, b"\0")
+BIND_RESPONSE, SEARCH_DONE = 0x61, 0x65
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (SEARCH_DONE, SUCCESS),
+        (0x67, SUCCESS),  # ModifyResponse
+        (0x78, SUCCESS),  # ExtendedResponse
+        (BIND_RESPONSE, ber(10, b"")),
+        (BIND_RESPONSE, ber(10, bytes(5))),
+        (BIND_RESPONSE, ber(4, b"0")),
+        (BIND_RESPONSE, ber(2, b"\0")),
+        (BIND_RESPONSE, ber(1, b"\0")),
+        (BIND_RESPONSE, ber(10, b"\xff")),
+        (BIND_RESPONSE, ber(10, b"\1\0")),
+        (BIND_RESPONSE, b""),
+    ],
+)
+def test_only_a_success_that_answers_a_bind_lets_in(
+    server: LdapService, kind: int, code: bytes
+) -> None:
+    """The library takes any kind of answer, and reads an empty code and the text "0" as 0."""
+
+    def answer(message: int, tag: int, octets: bytes) -> bytes:
+        if tag == BIND and b"dc=" in octets:
+            return odd_result(message, kind, code)
+        return good(message, tag, octets)
+
+    server.answer = answer
+    assert "the directory of users " in why(server.url)
+
+
+def test_only_an_answer_to_a_search_says_that_nobody_is_found(server: LdapService) -> None:
+    server.answer = lambda message, _tag, _octets: odd_result(message, BIND_RESPONSE, SUCCESS)
+    assert why(server.url).endswith("an answer is of the wrong kind)")
+
+
+@pytest.mark.parametrize("said", NO_ADDRESSES)
+def test_what_is_no_address_is_no_answer(server: LdapService, said: str) -> None:
+    """As of web services and in tokens."""
+
+    def answer(message: int, tag: int, octets: bytes) -> bytes:
+        if tag == SEARCH:
+            return entry(message, address=said) + result(message, tag)
+        return user_bind(49)(message, tag, octets) if is_wrong else good(message, tag, octets)
+
+    server.answer, is_wrong = answer, False
+    assert why(server.url).endswith("the mail of an entry is no address)")
+    is_wrong = True
+    assert ldap(server.url).check(claimant("bob", "wrong")) is None
+
+
+def test_an_entry_without_an_address_is_nobodys(server: LdapService) -> None:
+    server.answer = lambda message, tag, octets: (
+        (entry(message, address="") if tag == SEARCH else b"") + result(message, tag)
+    )
+    assert ldap(server.url).check(claimant("bob", "right")) is None
+
+
+def test_time_that_a_login_waited_counts(server: LdapService) -> None:
+    late = Claimant("bob", Secret("right"), "192.0.2.1", "imap", time.monotonic() - 3600)
+    with pytest.raises(Unavailable) as failure:
+        ldap(server.url).check(late)
+    assert with_cause(failure.value).endswith("timed out)")
 
 
 def test_a_server_that_drips_is_given_up(

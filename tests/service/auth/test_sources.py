@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from web_service import WebService
 
 from pillarbox.auth import http as http_module
-from pillarbox.auth import lines
+from pillarbox.auth import lines, outside
 from pillarbox.auth.failure import with_cause, words_of
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
@@ -39,8 +40,28 @@ from pillarbox.store.run import LoginFailures
 PEER = Peer("192.0.2.1", "imap")
 
 
+LogIn = Callable[[str, Peer], Awaitable[Login | Denied]]
+"""A password and from where."""
+
+
 def claimant(user: str, password: str) -> Claimant:
     return Claimant(user, Secret(password), "192.0.2.1", "imap")
+
+
+NO_ADDRESSES = (
+    "bob",
+    "@example.test",
+    "bob@",
+    " bob@example.test",
+    "bob@example.test\n",
+    "bob@example.test\r\n",
+    "bob@exa\nmple.test",
+    "bo b@example.test",
+    "bob@example.test\0",
+    "\x1b[2J@example.test",
+    "\ud800@example.test",
+)
+"""What services say, and none of which is an address."""
 
 
 def answer(body: bytes) -> tuple[int, Any]:
@@ -100,10 +121,7 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
         (200, []),
         (200, b"[" * 100_000),
         (200, b" " * 300_000),
-        (200, {"address": "bob@example.test\r\n"}),
-        (200, {"address": " bob@example.test"}),
-        (200, {"address": "bob@example.test\0"}),
-        (200, {"address": "bob@exa\nmple.test"}),
+        *((200, {"address": each}) for each in NO_ADDRESSES),
         (200, {"address": ""}),
         (200, {"address": False}),
         (200, {"address": ["bob@example.test"]}),
@@ -391,6 +409,7 @@ def test_who_waits_for_others_keeps_no_app_password_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many connections try passwords, or tokens, while those who verify them are silent."""
+    monkeypatch.setattr(outside, "WAIT_S", 60)
     monkeypatch.setattr(lines, "MOST_WAITING", 20)
     monkeypatch.setattr(lines, "MOST_IN_LINE", 10)
     gate = threading.Event()
@@ -400,9 +419,13 @@ def test_who_waits_for_others_keeps_no_app_password_out(
             assert gate.wait(60)
             return None
 
-    def no_token(_token: Secret) -> BadToken:
-        assert gate.wait(60)
-        return BadToken("bad token")
+    class Mute:
+        def known(self, _token: Secret) -> None:
+            return None
+
+        def ask(self, _token: Secret, _timeout_s: float) -> BadToken:
+            assert gate.wait(60)
+            return BadToken("bad token")
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
@@ -411,7 +434,7 @@ def test_who_waits_for_others_keeps_no_app_password_out(
         scram = make_verifier(Secret("for the phone"))
         directory.credentials.add_app_password(bob.id, "phone", scram, PROTOCOLS, None)
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
-        doors = Doors(source=Silent(), tokens=no_token)
+        doors = Doors(source=Silent(), tokens=Mute())
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
 
         async def login(password: str, address: str) -> Login | Denied:
@@ -440,6 +463,150 @@ def test_who_waits_for_others_keeps_no_app_password_out(
         failures.close()
 
     asyncio.run(run())
+
+
+class Gate:
+    """Says yes when it may."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    async def wait_for(self, questions: int) -> None:
+        for _ in range(questions):
+            assert await asyncio.to_thread(self.asked.acquire, timeout=30)
+
+    def is_asked_more(self) -> bool:
+        return self.asked.acquire(blocking=False)
+
+    def check(self, user: Claimant) -> str | None:
+        self.asked.release()
+        assert self.open.wait(60)
+        return user.username
+
+
+def gated(tmp_path: Path, gate: Gate, try_it: Callable[[LogIn], Awaitable[None]]) -> None:
+    """Runs a test with a way to log in."""
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        directory.add_account("bob@example.test", "", "")
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        authenticator = Authenticator(
+            directory, failures, doors=Doors(source=gate), failure_delay_s=0
+        )
+
+        async def login(password: str, peer: Peer) -> Login | Denied:
+            credentials = Credentials("", "bob@example.test", Secret(password))
+            return await authenticator.login(credentials, peer)
+
+        try:
+            await try_it(login)
+        finally:
+            gate.open.set()
+            authenticator.close()
+            directory.close()
+            failures.close()
+
+    asyncio.run(run())
+
+
+def test_the_time_in_line_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether others of the network are before one, or those of others are in all threads."""
+    monkeypatch.setattr(outside, "WAIT_S", 0.2)
+    gate = Gate()
+
+    async def try_it(login: LogIn) -> None:
+        networks = [f"198.51.100.{each}" for each in range(3)]
+        waiting = [
+            asyncio.create_task(login(f"{network} {each}", Peer(network, "imap")))
+            for network in networks
+            for each in range(5)
+        ]
+        finished = asyncio.as_completed(waiting)
+        for _ in range(len(waiting) - outside.ASKING_THREADS):
+            with pytest.raises(Unavailable, match="too many logins"):
+                await next(finished)
+        await gate.wait_for(outside.ASKING_THREADS)
+        gate.open.set()
+        for _ in range(outside.ASKING_THREADS):
+            assert isinstance(await next(finished), Login)
+        assert not gate.is_asked_more(), "nobody is asked for those who gave up"
+
+    gated(tmp_path, gate, try_it)
+
+
+def test_nobody_is_asked_for_who_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "WAIT_S", 60)
+    gate, left = Gate(), False
+
+    async def try_it(login: LogIn) -> None:
+        nonlocal left
+        peer = Peer("192.0.2.1", "imap", has_left=lambda: left)
+        first = [asyncio.create_task(login(f"first {each}", peer)) for each in range(4)]
+        await gate.wait_for(4)
+        waiting = asyncio.create_task(login("later", peer))
+        await asyncio.sleep(0)
+        left = True
+        gate.open.set()
+        assert all(isinstance(each, Login) for each in await asyncio.gather(*first))
+        with pytest.raises(ConnectionError):
+            await waiting
+        assert not gate.is_asked_more()
+
+    gated(tmp_path, gate, try_it)
+
+
+def test_time_that_a_login_waited_counts(web: WebService) -> None:
+    late = Claimant("bob", Secret("right"), "192.0.2.1", "imap", time.monotonic() - 3600)
+    with pytest.raises(Unavailable) as failure:
+        HttpSource(DirectorySettings("http", url=web.url)).check(late)
+    assert with_cause(failure.value).endswith("timed out)")
+    assert not web.requests
+
+
+class Says:
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def check(self, _user: Claimant) -> Any:
+        return self.address
+
+
+@pytest.mark.parametrize("said", [*NO_ADDRESSES, "", 5, True])
+def test_what_is_no_address_counts_as_no_wrong_password(tmp_path: Path, said: Any) -> None:
+    """Whoever says so: a class of one's own, too."""
+    with pytest.raises(Unavailable):
+        logins(tmp_path, [("bob@example.test", "right")], source=Says(said))
+
+
+@pytest.mark.parametrize("said", ["carol@example.test", "s3cret@elsewhere.test"])
+def test_an_account_that_is_not_there_counts_as_no_wrong_password(
+    tmp_path: Path, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of somebody who has one here. Others do not hear that their password would be right elsewhere."""
+    with caplog.at_level("INFO", "pillarbox.auth"):
+        with pytest.raises(Unavailable):
+            logins(tmp_path, [("bob@example.test", "right")], source=Says(said))
+        (stranger,) = logins(tmp_path, [("dora@example.test", "right")], source=Says(said))
+    assert isinstance(stranger, Denied)
+    assert ("there is no account carol@example.test" in caplog.text) == said.startswith("carol")
+    assert "s3cret" not in caplog.text
+
+
+def test_a_name_cannot_forge_fields_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever bans by lines of the log would ban a victim."""
+    name = "x client=8.8.8.8 protocol=imap reason=wrong password"
+    with caplog.at_level("INFO", "pillarbox.auth"):
+        logins(tmp_path, [(name, "wrong"), (f'"{name}"@example.test', "wrong")], source=fixed())
+    lines = [each.getMessage() for each in caplog.records]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.findall(r"\b(\w+)=", line) == ["user", "client", "protocol", "reason"]
+        assert " client=192.0.2.1 protocol=imap reason=" in line
 
 
 def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_path: Path) -> None:
@@ -723,19 +890,27 @@ def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
 ) -> None:
     class Silent:
         def check(self, user: Claimant) -> str | None:
+            if user.password.reveal() == "works":
+                return None
             raise Unavailable("the directory of users does not answer") from failure
 
-    def no_token(_token: Secret) -> str | None:
-        raise Unavailable("the issuer of tokens does not let us ask") from failure
+    class Mute:
+        def known(self, _token: Secret) -> None:
+            return None
+
+        def ask(self, _token: Secret, _timeout_s: float) -> str:
+            raise Unavailable("the issuer of tokens does not let us ask") from failure
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
-        doors = Doors(source=Silent(), tokens=no_token)
+        doors = Doors(source=Silent(), tokens=Mute())
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
         for _ in range(3):
             with pytest.raises(Unavailable):
                 await authenticator.login(Credentials("", "bob", Secret("right")), PEER)
+            works = Credentials("", "bob", Secret("works"))  # now and then: that changes nothing
+            assert isinstance(await authenticator.login(works, PEER), Denied)
             with pytest.raises(Unavailable):
                 await authenticator.user_of_token(Secret("token"), "?", PEER)
         authenticator.close()

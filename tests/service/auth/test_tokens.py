@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,19 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from test_sources import NO_ADDRESSES
 from web_service import WebService
 
-from pillarbox.auth import tokens
+from pillarbox.auth import keys, lines
 from pillarbox.auth.exchange import Exchange, Outcome
+from pillarbox.auth.failure import with_cause
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outcomes import TOO_MANY
 from pillarbox.auth.outside import ASKED_AT_ONCE, Doors
 from pillarbox.auth.passwords import hash_password
 from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
-from pillarbox.auth.tokens import Introspection, SignedTokens, user_of
+from pillarbox.auth.tokens import MOST_TRIED, Introspection, SignedTokens, TokenUsers, user_of
 from pillarbox.config.schema import Oauth
 from pillarbox.core.errors import Unavailable
 from pillarbox.core.secret import Secret
@@ -167,7 +171,7 @@ def test_a_token_need_not_name_its_key(tmp_path: Path) -> None:
 
 def test_few_keys_are_tried(tmp_path: Path) -> None:
     oauth = settings(tmp_path)
-    new = [ec.generate_private_key(ec.SECP256R1()) for _ in range(tokens.MOST_TRIED + 1)]
+    new = [ec.generate_private_key(ec.SECP256R1()) for _ in range(MOST_TRIED + 1)]
     Path(oauth.jwks).write_text(json.dumps({"keys": [jwk(key, "one") for key in new]}))
     verifier = SignedTokens(oauth)
     assert isinstance(verifier.claims(signed(new[-2], "ES256", None)), dict)
@@ -192,8 +196,156 @@ def test_the_user_needs_the_scope_and_a_verified_address(tmp_path: Path) -> None
         found = user_of(claims(email_verified=verified), settings(tmp_path))
         assert found == BadToken(unverified), verified
     assert user_of({**claims(), "email_verified": None}, settings(tmp_path)) == BadToken(unverified)
-    for email in (["bob@example.test"], "", None):
+    for email in (["bob@example.test"], "", None, *NO_ADDRESSES):
         assert user_of(claims(email=email), settings(tmp_path)) == BadToken(nobody)
+
+
+@pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits")
+def test_short_rsa_keys_are_none(tmp_path: Path) -> None:
+    """RFC 7518 §3.3, §3.5: 2048 bits or more."""
+    short = rsa.generate_private_key(65537, 1024)
+    oauth = settings(tmp_path)
+    Path(oauth.jwks).write_text(json.dumps({"keys": [jwk(short, "s"), jwk(RSA, "r")]}))
+    for algorithm in ("RS256", "PS256"):
+        found = SignedTokens(oauth).claims(signed(short, algorithm, "s"))
+        assert found == BadToken("the token is signed with a key that the issuer has not")
+    assert SignedTokens(oauth).probe() == "there is 1 key for tokens"
+
+
+class Silent:
+    """A server of keys that answers when it may."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.is_asked = threading.Event()
+        self.web = WebService(self._answer)
+        self.keys: Any = KEYS
+
+    def _answer(self, _request: bytes) -> tuple[int, Any]:
+        self.is_asked.set()
+        self.gate.wait(30)
+        return (200, self.keys) if self.keys else (500, {})
+
+    def close(self) -> None:
+        self.gate.set()
+        self.web.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    server = Silent()
+    yield server
+    server.close()
+
+
+def test_known_keys_answer_at_once_whatever_is_fetched(tmp_path: Path, silent: Silent) -> None:
+    now = [0.0]
+    verifier = SignedTokens(settings(tmp_path, jwks=silent.web.url), lambda: now[0])
+    good, stranger = signed(RSA, "RS256", "r"), signed(RSA, "RS256", "unknown")
+    assert isinstance(verifier.claims(good), dict)
+    silent.gate.clear()
+    now[0] += keys.LOOK_AGAIN_S + 1
+    strangers = ThreadPoolExecutor(8)
+    waiting = [strangers.submit(verifier.claims, stranger, 60) for _ in range(8)]
+    assert silent.is_asked.wait(30)
+    assert verifier.known(stranger) is None
+    assert isinstance(verifier.known(good), dict)
+    now[0] += keys.KEYS_LIFE_S  # they are old, and count on
+    assert isinstance(verifier.known(good), dict)
+    assert not any(each.done() for each in waiting)
+    silent.gate.set()
+    assert all(isinstance(each.result(30), BadToken) for each in waiting)
+    assert len(silent.web.requests) == 2, "one fetch for all"
+    strangers.shutdown()
+
+
+def test_who_waits_for_keys_does_not_wait_longer_than_it_may(
+    tmp_path: Path, silent: Silent
+) -> None:
+    verifier = SignedTokens(settings(tmp_path, jwks=silent.web.url))
+    silent.gate.clear()
+    for timeout_s in (0.01, 0.0, -1.0):
+        with pytest.raises(Unavailable) as failure:
+            verifier.claims(signed(RSA, "RS256", "r"), timeout_s)
+        assert str(failure.value.__cause__) == f"{silent.web.url}: timed out"
+    silent.gate.set()
+    assert isinstance(verifier.claims(signed(RSA, "RS256", "r"), 30), dict)
+    assert len(silent.web.requests) == 1
+
+
+def test_a_fetch_that_failed_is_not_repeated_for_each_token(
+    tmp_path: Path, silent: Silent, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    verifier = SignedTokens(settings(tmp_path, jwks=silent.web.url), lambda: now[0])
+    good, stranger = signed(RSA, "RS256", "r"), signed(RSA, "RS256", "unknown")
+
+    def fail(token: Secret) -> None:
+        with pytest.raises(Unavailable) as failure:
+            verifier.claims(token)
+        assert "status 500" in with_cause(failure.value)
+
+    silent.keys = None
+    for _ in range(5):
+        fail(good)
+    assert len(silent.web.requests) == 1
+    silent.keys = KEYS
+    now[0] += keys.FAILED_S + 1
+    assert isinstance(verifier.claims(good), dict)
+    silent.keys = None
+    now[0] += keys.LOOK_AGAIN_S + 1
+    for _ in range(5):
+        fail(stranger)
+        assert isinstance(verifier.claims(good), dict)
+    now[0] += keys.FAILED_S + 1
+    fail(stranger)
+    assert len(silent.web.requests) == 3
+    assert caplog.text.count("that were known are used on") == 1
+
+
+def test_a_silent_issuer_keeps_nobody_out_whose_token_is_known(
+    tmp_path: Path, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections say tokens that nobody can know."""
+    monkeypatch.setattr(lines, "MOST_WAITING", 20)
+    monkeypatch.setattr(lines, "MOST_IN_LINE", 10)
+    good = signed(RSA, "RS256", "r")
+    now = [0.0]
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        oauth = settings(tmp_path, jwks=silent.web.url)
+        users = TokenUsers(SignedTokens(oauth, lambda: now[0]), oauth)
+        authenticator = Authenticator(
+            directory, failures, doors=Doors(tokens=users), failure_delay_s=0
+        )
+        assert await authenticator.user_of_token(good, "", PEER) == "bob@example.test"
+        silent.gate.clear()
+        now[0] += keys.LOOK_AGAIN_S + 1
+        flood = [
+            asyncio.create_task(
+                authenticator.user_of_token(
+                    signed(RSA, "RS256", f"u{each}"), "", Peer(f"198.51.100.{each % 4}", "imap")
+                )
+            )
+            for each in range(24)
+        ]
+        finished = asyncio.as_completed(flood)
+        for _ in range(14):
+            with pytest.raises(Unavailable):
+                await next(finished)
+        for address in ("192.0.2.1", "198.51.100.1"):
+            found = await authenticator.user_of_token(good, "", Peer(address, "imap"))
+            assert found == "bob@example.test"
+        silent.gate.set()
+        await asyncio.gather(*flood, return_exceptions=True)
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
 
 
 def test_new_keys_are_fetched_but_not_for_each_bad_token(tmp_path: Path) -> None:
@@ -205,11 +357,11 @@ def test_new_keys_are_fetched_but_not_for_each_bad_token(tmp_path: Path) -> None
             assert isinstance(verifier.claims(signed(EC, "ES256", "e")), BadToken)
         assert len(web.requests) == 1
         web.answer = lambda _request: (200, KEYS)
-        now[0] += tokens.LOOK_AGAIN_S + 1
+        now[0] += keys.LOOK_AGAIN_S + 1
         assert isinstance(verifier.claims(signed(EC, "ES256", "e")), dict)
         assert len(web.requests) == 2
         web.answer = lambda _request: (500, {})
-        now[0] += tokens.KEYS_LIFE_S + 1
+        now[0] += keys.KEYS_LIFE_S + 1
         assert isinstance(
             verifier.claims(signed(EC, "ES256", "e")), dict
         )  # what is known stays good
@@ -267,15 +419,9 @@ def exchange_with(tmp_path: Path, mechanism: str, *initial: bytes) -> tuple[Any,
         for name in ("bob", "carol"):
             directory.add_account(f"{name}@example.test", *hash_password(Secret("password")))
         oauth = settings(tmp_path)
-        verifier = SignedTokens(oauth)
-
-        def user(token: Secret) -> str | BadToken:
-            found = verifier.claims(token)
-            return found if isinstance(found, BadToken) else user_of(found, oauth)
-
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
         logins = Logins(tmp_path / "logins.db", clock=time.time)
-        doors = Doors(tokens=user)
+        doors = Doors(tokens=TokenUsers(SignedTokens(oauth), oauth))
         authenticator = Authenticator(directory, failures, logins, doors=doors, failure_delay_s=0)
         assert mechanism in authenticator.mechanisms(PEER)
         for each in initial:
@@ -299,9 +445,13 @@ def test_tokens_tried_at_once_are_as_few_as_one_after_another(tmp_path: Path) ->
     """That is what wrong ones cost whoever is asked about them."""
     asked: list[str] = []
 
-    def ask(token: Secret) -> BadToken:
-        asked.append(token.reveal())
-        return BadToken("bad token")
+    class Issuer:
+        def known(self, _token: Secret) -> None:
+            return None
+
+        def ask(self, token: Secret, _timeout_s: float) -> BadToken:
+            asked.append(token.reveal())
+            return BadToken("bad token")
 
     async def attempt(authenticator: Authenticator, number: int) -> Outcome:
         token = Secret(f"wrong{number}")
@@ -312,7 +462,7 @@ def test_tokens_tried_at_once_are_as_few_as_one_after_another(tmp_path: Path) ->
     async def run() -> list[Outcome]:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
-        doors = Doors(tokens=ask)
+        doors = Doors(tokens=Issuer())
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
         outcomes = await asyncio.gather(*(attempt(authenticator, each) for each in range(45)))
         authenticator.close()

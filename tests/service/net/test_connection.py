@@ -35,9 +35,12 @@ class LineEngine:
         self.buffer = b""
         self.output: list[bytes] = []
         self.silence_s: float | None = None
+        self.ended = asyncio.Event()
 
     def receive(self, data: bytes) -> None:
         self.buffer += data
+        if not data:
+            self.ended.set()
 
     def next_event(self) -> bytes | Wait:
         if self.waiting:
@@ -75,6 +78,7 @@ class EchoSession:
         self.engine = LineEngine()
         self.was_closed = 0
         self.failures: list[bytes] = []
+        self.had_left: list[bool] = []
 
     def secured(self) -> None:
         pass
@@ -88,6 +92,12 @@ class EchoSession:
             await asyncio.sleep(0.05)
         elif event == b"nap":
             await asyncio.sleep(0.5)
+        elif event == b"to the end":
+            self.had_left.append(self.connection.has_left())
+            engine.output.append(b"waiting\n")
+            self.connection.flush()
+            await engine.ended.wait()
+            self.had_left.append(self.connection.has_left())
         elif event == b"bug":
             raise ZeroDivisionError
         elif event == b"late bug":
@@ -200,6 +210,30 @@ def test_what_was_sent_before_the_end_of_input_is_answered(tmp_path: Path) -> No
 
     rig = run(tmp_path, scenario)
     assert rig.sessions[0].was_closed == 1
+
+
+def test_a_peer_has_left_that_closes_within_tls(tmp_path: Path) -> None:
+    """Without TLS the end of input may be all that was to be said, and the answer be waited for (nc)."""
+
+    async def half(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"to the end\n")
+        writer.write_eof()
+        assert await reader.read() == b"hello\nwaiting\n<to the end>\n"
+        assert rig.sessions[0].had_left == [False, False]
+        assert rig.sessions[0].connection.has_left()
+
+    async def whole(rig: Rig) -> None:
+        reader, writer = await rig.connect(ssl=rig.client_context, server_hostname="localhost")
+        writer.write(b"to the end\n")
+        await reader.readuntil(b"waiting\n")
+        writer.close()
+        await rig.sessions[0].engine.ended.wait()
+        await asyncio.sleep(0)
+        assert rig.sessions[0].had_left == [False, True]
+
+    run(tmp_path, half)
+    run(tmp_path, whole, implicit_tls=True)
 
 
 def test_starttls_and_implicit_tls(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_addresses_have_one_canonical_form() -> None:
         "bo b@example.org",
         "bob@-x.org",
         "b" * 65 + "@x.org",
+        "\ud800@x.org",
+        "bob@\ud800.org",
     ):
         with pytest.raises(Refused):
             canonical_address(bad)
@@ -72,6 +74,7 @@ def test_a_login_name_without_domain_works_where_it_is_unique(directory: Directo
     assert directory.account_for_login("bob@second.test") is not None
     assert directory.account_for_login("b%") is None
     assert directory.account_for_login("b_b") is None
+    assert directory.account_for_login("\ud800") is None
 
 
 def test_a_login_name_without_domain_is_found_without_a_look_at_all_accounts(

@@ -1,0 +1,36 @@
+"""What a peer said, in a line of the log: it cannot be taken for other fields of the line."""
+
+import re
+from dataclasses import dataclass
+
+WORD = re.compile(r"""[^\s="'<>\\]*""")
+"""A name of a user, say."""
+ADDRESS = re.compile(r"""[^\s"<>\\]*""")
+"""In angle brackets: those of lists have a "=" that is theirs."""
+COMMAND = re.compile(r"""(?:[^="\\]|(?<=[A-Z])=)*""")
+"""In angle brackets. Parameters are there, like SIZE=100; names of our fields are in lower case."""
+
+
+@dataclass(slots=True)
+class Said:
+    """In text as it is, if it looks as usual and can be printed; else in quotes, where no "=" stands as such: of
+    `x client=192.0.2.1` comes `"x client\\x3d192.0.2.1"`. In JSON it is the text itself."""
+
+    text: str
+    usual: re.Pattern[str] = WORD
+
+    def __str__(self) -> str:
+        text = self.text
+        if self.usual.fullmatch(text) and text.isprintable():
+            return text
+        return '"' + "".join(map(_escape, text)) + '"'
+
+
+def _escape(character: str) -> str:
+    if character == "=":
+        return r"\x3d"
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
