@@ -34,6 +34,7 @@ class Seen:
     uidvalidity: int = 0
     content: int = 0
     mailbox: int = 0
+    modseq: int = 0
     kept: dict[str, "SeenMailbox"] = field(default_factory=dict)
     """What the mailboxes have now, by name."""
 
@@ -81,9 +82,10 @@ def seen_by(path: Path) -> Seen:
         connection = database.open_to_read(path)
         try:
             rows: list[Any] = connection.execute(
-                "SELECT uidvalidity, next_content, next_mailbox FROM account_state"
+                "SELECT uidvalidity, next_content, next_mailbox, modseq FROM account_state"
             ).fetchall()
-            for uidvalidity, content, mailbox in rows:
+            for uidvalidity, content, mailbox, modseq in rows:
+                seen.modseq = possible(modseq, numbers.BELIEVED_MODSEQ)
                 seen.uidvalidity = possible(uidvalidity, numbers.BELIEVED_UIDVALIDITY)
                 seen.content = possible(content, numbers.BELIEVED_CONTENT)
                 seen.mailbox = possible(mailbox, numbers.BELIEVED_MAILBOX)
@@ -107,8 +109,19 @@ def _highest(connection: apsw.Connection, column: str, table: str, highest: int)
     return row[0] or 0
 
 
+def is_of(path: Path, account: int) -> bool:
+    """Whether a file is that of an account already. Raises apsw.Error."""
+    connection = database.open_to_read(path)
+    try:
+        rows = connection.execute("SELECT account FROM account_state").fetchall()
+    finally:
+        connection.close()
+    return [account] == [row[0] for row in rows]
+
+
 def give_to(path: Path, account: int, folder: Path) -> Path:
-    """Make a file that of another number of account; where it is then, below `folder`. Raises apsw.Error, OSError."""
+    """Make a file that of another number of account; where it is then, below `folder`. What it says of how much it has
+    of that one's mail is of no other's: a worker counts what it takes for all. Raises apsw.Error, OSError."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         tables = [
@@ -119,6 +132,8 @@ def give_to(path: Path, account: int, folder: Path) -> Path:
             )
         ]
         with connection:
+            for table in {"taken", "delivered"} & set(tables):
+                connection.execute(f"DELETE FROM {table} WHERE account != ?", (account,))
             for table in tables:
                 connection.execute(f'UPDATE "{table}" SET account = ?', (account,))
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -234,12 +249,13 @@ def _renumber(
         or _highest(connection, "mailbox", "mailbox", numbers.BELIEVED_MAILBOX) + 1,
         seen.mailbox,
     )
-    modseq = CONTENTS_SKIPPED + (
+    modseq = CONTENTS_SKIPPED + max(
         possible(state[3], numbers.BELIEVED_MODSEQ)
         or max(
             _highest(connection, "modseq", table, numbers.BELIEVED_MODSEQ)
             for table in ("mailbox", "message")
-        )
+        ),
+        seen.modseq,
     )
     rows = connection.execute(
         "SELECT mailbox FROM mailbox WHERE account = ? ORDER BY mailbox", (account,)
