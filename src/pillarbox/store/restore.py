@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -20,6 +20,7 @@ from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE
+from pillarbox.store.check import check_account
 from pillarbox.store.copying import copy_as_it_stands, find_damage
 from pillarbox.store.directory import Directory, ensure_not_lost
 from pillarbox.store.journaled import read_journals
@@ -38,6 +39,8 @@ class Replacement:
     """Where the old file is now; None if there was none."""
     recovered: int
     """Messages that the journal had for it."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with a file that SQLite can read whole; a repair mends it."""
 
 
 @dataclass(slots=True)
@@ -183,7 +186,8 @@ def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
                 path = give_to(path, number, path.parent)
                 recovered = _put_journaled(path, number, data_dir / "journal", is_own=is_own)
                 aside = put_in_place(data_dir, path, number, directory, set())
-            return Replacement(address, aside, recovered)
+            problems = list(check_account(account_path(data_dir / "accounts", number), address))
+            return Replacement(address, aside, recovered, problems)
         finally:
             directory.close()
 
