@@ -11,6 +11,7 @@ from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
+from pillarbox.store.damage import how_to_repair
 from pillarbox.store.directory import canonical_address
 from pillarbox.store.manifest import Manifest, read_manifest
 from pillarbox.store.restore import (
@@ -79,10 +80,14 @@ def _restore_file(
         raise click.UsageError("a mail file becomes that of one account: name it")
     done = restore_file(source, config.data_path, canonical_address(addresses[0]))
     if as_json:
-        told = {"restored": [_row(done)], "left": {}}
+        told = {"restored": [_row(done)], "left": {}, "problems": done.problems}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show(done)
+    if done.problems:
+        raise Refused(
+            "\n".join([*done.problems, f"{source} has that, too: {how_to_repair(done.address)}"])
+        )
 
 
 def _show(done: Replacement) -> None:

@@ -22,6 +22,7 @@ from pillarbox.core.errors import Failure, Unavailable
 from pillarbox.core.memory import give_back
 from pillarbox.store import database, made, mailboxes
 from pillarbox.store.appending import Append, Appended
+from pillarbox.store.numbers import HIGHEST_GENERATION, ensure_can_be
 from pillarbox.store.tx import Tx
 
 DESCRIPTORS_PER_FILE = 8  # database and WAL for writer and reader, shared memory, lock, WAL to sync
@@ -386,11 +387,15 @@ class Accounts:
             file.unlock()
 
     def _is_behind(self, file: AccountFile) -> bool:
-        """Whether it is new, or has not yet seen the last unclean stop."""
+        """Whether it is new, or has not yet seen the last unclean stop. Raises Unavailable: what it says cannot be."""
         row = file.writer.execute(
             "SELECT generation FROM account_state WHERE account = ?", (file.account,)
         ).fetchone()
-        return row is None or row[0] < self._generation
+        if row is None:
+            return True
+        if row[0] != 0:
+            ensure_can_be(row[0], HIGHEST_GENERATION)
+        return bool(row[0] < self._generation)
 
     def close_unused(self) -> None:
         """Close the files that nobody has used since the last but one call, but for KEPT_OPEN of them."""

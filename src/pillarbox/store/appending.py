@@ -12,6 +12,14 @@ from pillarbox.core.errors import Refused
 from pillarbox.store import keywords
 from pillarbox.store.content import PIECE_BITS, Content, Rendered
 from pillarbox.store.messages import MOST_UIDS
+from pillarbox.store.numbers import (
+    HIGHEST_CONTENT,
+    HIGHEST_MAILBOX,
+    HIGHEST_MODSEQ,
+    HIGHEST_UIDNEXT,
+    HIGHEST_UIDVALIDITY,
+    ensure_can_be,
+)
 from pillarbox.store.quota import Quota, ensure_within
 from pillarbox.store.tx import Tx
 
@@ -82,7 +90,7 @@ def append_all(tx: Tx, items: Sequence[Append], staged: Mapping[int, int]) -> li
     in the file already.
 
     Raises Refused TRYCREATE when a mailbox is gone, LIMIT when its UIDs are used up or there are too many keywords,
-    OVERQUOTA.
+    OVERQUOTA; Unavailable where the numbers in the file cannot be.
     """
     words = [name for item in items for name in item.keywords]
     keywords.ensure_room(tx, words, is_guest=any(item.is_guest for item in items))
@@ -98,6 +106,8 @@ def append_all(tx: Tx, items: Sequence[Append], staged: Mapping[int, int]) -> li
     )
     assert state is not None
     first_modseq, first_content = state
+    ensure_can_be(first_modseq, HIGHEST_MODSEQ)
+    ensure_can_be(first_content, HIGHEST_CONTENT)
     by_mailbox: dict[int, list[int]] = {}
     for place in new:
         by_mailbox.setdefault(items[place].mailbox, []).append(place)
@@ -158,6 +168,9 @@ def _give_uids(tx: Tx, mailbox: int, messages: Sequence[tuple[Append, Appended]]
     if row is None:
         raise Refused("there is no such mailbox", "TRYCREATE")
     first_uid, uidvalidity = row
+    ensure_can_be(mailbox, HIGHEST_MAILBOX)
+    ensure_can_be(uidvalidity, HIGHEST_UIDVALIDITY)
+    ensure_can_be(first_uid, HIGHEST_UIDNEXT)
     if first_uid + len(items) - 1 > MOST_UIDS:
         raise Refused("the mailbox has used all its numbers; move its mail to another", "LIMIT")
     for uid, (_, given) in enumerate(messages, first_uid):

@@ -11,11 +11,12 @@ The search index is derived data, `run.db` of the present run, and nobody needs 
 the data folder is changed.
 """
 
+import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from pillarbox.store.manifest import (
     CONFIGURATION,
     DATA,
     FORMAT,
+    UNFINISHED_MANIFEST,
     Manifest,
     Progress,
     SavedAccount,
@@ -103,9 +105,9 @@ def back_up(wanted: Wanted, target: Path, progress: Progress | None = None) -> M
             manifest = _Backup(wanted, folder, progress).run()
             for entry in sorted(folder.iterdir()):
                 entry.rename(target / entry.name)
-            folder.rmdir()
             database.sync_folder(target)
             write_manifest(target, manifest)
+            folder.rmdir()
             database.sync_folder(target.parent)
         except (OSError, apsw.FullError, apsw.IOError, DiskFull) as error:
             if isinstance(error, PermissionError) and _is_within(error.filename, wanted.data_dir):
@@ -122,15 +124,16 @@ def back_up(wanted: Wanted, target: Path, progress: Progress | None = None) -> M
 
 @contextmanager
 def _folder(target: Path) -> Iterator[Path]:
-    """Where to write; `target` is as before if that fails."""
+    """Where to write; `target` is as before if that fails, but for what a backup left there that was killed."""
     target = target.absolute()
     is_new = not target.exists()
-    if not is_new and (not target.is_dir() or any(target.iterdir())):
+    if not is_new and not (target.is_dir() and _is_free(target)):
         raise Refused(f"{target} is not empty: name a new or empty folder for each backup")
     folder = target / UNFINISHED
     try:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         us = database.user_name(os.geteuid())
         # Root's command acts as the server's user here.
@@ -140,16 +143,47 @@ def _folder(target: Path) -> Iterator[Path]:
             f" {deed or 'name a folder that this user may write into'}"
         ) from error
     try:
-        target.chmod(0o700)
-        yield folder
-    except BaseException:
-        for name in (DATA, CONFIGURATION, UNFINISHED):
-            shutil.rmtree(target / name, ignore_errors=True)
-        for path in target.glob("manifest.json*"):
+        _ensure_alone(lock, target)
+        try:
+            _clear(target)
+            target.chmod(0o700)
+            yield folder
+        except BaseException:
+            _clear(target)
+            with suppress(FileNotFoundError):
+                folder.rmdir()
+            if is_new:
+                target.rmdir()
+            raise
+    finally:
+        os.close(lock)
+
+
+def _is_free(target: Path) -> bool:
+    """Whether there is nothing in a folder, or only what a backup left that did not come to its end."""
+    names = {entry.name for entry in target.iterdir()}
+    ours = {UNFINISHED, DATA, CONFIGURATION, UNFINISHED_MANIFEST}
+    return not names or (UNFINISHED in names and names <= ours)
+
+
+def _ensure_alone(lock: int, target: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Refused(f"another backup is being written to {target}") from error
+    except OSError:
+        pass  # a file system without such locks
+
+
+def _clear(target: Path) -> None:
+    """All of a backup but the folder that is locked."""
+    for path in (target / DATA, target / CONFIGURATION, *(target / UNFINISHED).glob("*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-        if is_new:
-            target.rmdir()
-        raise
+    for path in target.glob("manifest.json*"):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)

@@ -12,11 +12,58 @@ from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.damage import how_to_mend, how_to_repair
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
+from pillarbox.store.numbers import (
+    HIGHEST_CONTENT,
+    HIGHEST_GENERATION,
+    HIGHEST_MAILBOX,
+    HIGHEST_MODSEQ,
+    HIGHEST_UID,
+    HIGHEST_UIDNEXT,
+    HIGHEST_UIDVALIDITY,
+)
 from pillarbox.store.owned import may_look
 
 _SINGLE = ("directory.db", "queue.db")
 
+
+def _cannot_be(*columns: tuple[str, int], lowest: int = 1) -> str:
+    return " OR ".join(
+        f"typeof({column}) != 'integer' OR {column} NOT BETWEEN {lowest} AND {highest}"
+        for column, highest in columns
+    )
+
+
 _RULES: tuple[tuple[str, str], ...] = (
+    (
+        "SELECT 'the account has numbers that cannot be' FROM account_state WHERE "
+        + _cannot_be(
+            ("modseq", HIGHEST_MODSEQ),
+            ("next_content", HIGHEST_CONTENT),
+            ("next_mailbox", HIGHEST_MAILBOX),
+            ("uidvalidity", HIGHEST_UIDVALIDITY),
+        )
+        + " OR "
+        + _cannot_be(("generation", HIGHEST_GENERATION), lowest=0),
+        "numbers of the account",
+    ),
+    (
+        "SELECT 'the mailbox ' || name || ' has numbers that cannot be' FROM mailbox WHERE "
+        + _cannot_be(
+            ("mailbox", HIGHEST_MAILBOX),
+            ("uidvalidity", HIGHEST_UIDVALIDITY),
+            ("uidnext", HIGHEST_UIDNEXT),
+            ("modseq", HIGHEST_MODSEQ),
+        ),
+        "numbers of mailboxes",
+    ),
+    (
+        "SELECT 'the message UID ' || uid || ' in mailbox ' || mailbox || ' has numbers that cannot be'"
+        " FROM message WHERE "
+        + _cannot_be(
+            ("uid", HIGHEST_UID), ("modseq", HIGHEST_MODSEQ), ("content", HIGHEST_CONTENT)
+        ),
+        "numbers of messages",
+    ),
     (
         "SELECT 'the mailbox ' || name || ' counts ' || messages || ' messages, but has ' ||"
         " (SELECT count(*) FROM message AS m WHERE m.account = b.account AND m.mailbox = b.mailbox)"

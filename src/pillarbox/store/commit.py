@@ -40,6 +40,7 @@ from pillarbox.store.journal import (
     framed_size,
     run_of,
 )
+from pillarbox.store.numbers import HIGHEST_MAILBOX, can_be
 from pillarbox.store.retirement import Left, Retirement, checkpoint
 from pillarbox.store.syncing import Syncs
 from pillarbox.store.unit import (
@@ -175,8 +176,11 @@ class Committer:
 
     def take(self, account: int, item: Append) -> "asyncio.Future[None] | None":
         """Keep a message for an account; it is durable when the future is done. None: it has to wait for the account's
-        file, which is not open or took nothing the last time, or too much is kept already."""
+        file, which is not open or took nothing the last time, or too much is kept already; or it is for a mailbox that
+        cannot be, which is told where the file is at hand."""
         if self._accounts.get(account) is None or not self.intake.may_take(account):
+            return None
+        if not can_be(item.mailbox, HIGHEST_MAILBOX):
             return None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failed is not None:
@@ -266,12 +270,14 @@ class Committer:
         """Open a file for the units that wait for it."""
         try:
             file = await self._accounts.open(account, int(self._clock()))
-        except Failure as failure:
-            self._tell_damage(account, failure)
+        except Exception as error:
+            if not isinstance(error, Failure):
+                log.exception("account %d: a bug where its file is opened", account)
+            self._tell_damage(account, error)
             if self.intake.is_behind(account):
                 self.intake.failed(account, time.monotonic())
             for unit in self._waiting.pop(account, ()):
-                unit.error = failure
+                unit.error = error
                 settle(unit)
         else:
             self._opened[account] = file

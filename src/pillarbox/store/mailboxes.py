@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pillarbox.core.errors import Refused
 from pillarbox.store import metadata
+from pillarbox.store.numbers import HIGHEST_MODSEQ, ensure_can_be
 from pillarbox.store.tx import Tx
 
 Name = tuple[str, ...]
@@ -98,12 +99,13 @@ def make_first(tx: Tx, generation: int) -> bool:
 
 
 def next_modseq(tx: Tx) -> int:
-    """Raise the account's ModSeq by one and return it."""
+    """Raise the account's ModSeq by one and return it. Raises Unavailable where it cannot be."""
     row = tx.row(
         "UPDATE account_state SET modseq = modseq + 1 WHERE account = ? RETURNING modseq",
         (tx.account,),
     )
     assert row is not None
+    ensure_can_be(row[0], HIGHEST_MODSEQ)
     return int(row[0])
 
 

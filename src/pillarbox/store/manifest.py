@@ -15,6 +15,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.store import database
 
 NAME = "manifest.json"
+UNFINISHED_MANIFEST = f"{NAME}.new"
 FORMAT = 1
 DATA = "data"
 CONFIGURATION = "configuration"
@@ -101,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Durable on return, whole or not at all. Raises OSError."""
-    unfinished = folder / f"{NAME}.new"
+    unfinished = folder / UNFINISHED_MANIFEST
     with unfinished.open("wb") as file:
         unfinished.chmod(0o600)
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

@@ -12,11 +12,12 @@ from typing import Any
 from pillarbox.core.errors import Refused
 from pillarbox.store import mailboxes
 from pillarbox.store.content import PIECE_BITS, PIECE_OCTETS
+from pillarbox.store.numbers import HIGHEST_UID
 from pillarbox.store.tx import Tx
 
 Ranges = Sequence[tuple[int, int]]
 
-MOST_UIDS = (1 << 32) - 1
+MOST_UIDS = HIGHEST_UID
 
 
 # Reading

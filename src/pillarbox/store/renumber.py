@@ -14,13 +14,17 @@ from typing import Any
 
 import apsw
 
-from pillarbox.store import database, mailboxes
+from pillarbox.store import database, mailboxes, numbers
 from pillarbox.store.accounts import account_path
+from pillarbox.store.numbers import can_be, possible
 
 CONTENTS_SKIPPED = 1 << 24
 MAILBOXES_SKIPPED = 1 << 20
 UIDS_SKIPPED = 1 << 20
 """More than there can have been since."""
+
+_AWAY = -(1 << 62)
+"""From here on there is no UID."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class Seen:
     uidvalidity: int = 0
     content: int = 0
     mailbox: int = 0
+    modseq: int = 0
     kept: dict[str, "SeenMailbox"] = field(default_factory=dict)
     """What the mailboxes have now, by name."""
 
@@ -56,32 +61,67 @@ def mailboxes_of(path: Path) -> dict[str, SeenMailbox]:
                     "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ?",
                     (account, mailbox),
                 )
-                kept = {uid: (size, date) for uid, size, date in messages}
-                found[name] = SeenMailbox(uidnext, kept)
+                kept = {
+                    uid: (size, date)
+                    for uid, size, date in messages
+                    if can_be(uid, numbers.HIGHEST_UID)
+                }
+                following = possible(uidnext, numbers.HIGHEST_UIDNEXT) or max(kept, default=0) + 1
+                found[name] = SeenMailbox(following, kept)
         finally:
             connection.close()
-    except apsw.Error:
+    except (apsw.Error, UnicodeDecodeError):
         return {}
     return found
 
 
 def seen_by(path: Path) -> Seen:
-    """Of a file that may be missing or damaged: what can be read of it."""
+    """Of a file that may be missing or damaged: what can be read of it, and can be."""
+    seen = Seen()
     try:
         connection = database.open_to_read(path)
         try:
-            row = connection.execute(
-                "SELECT uidvalidity, next_content, next_mailbox FROM account_state"
-            ).fetchone()
+            rows: list[Any] = connection.execute(
+                "SELECT uidvalidity, next_content, next_mailbox, modseq FROM account_state"
+            ).fetchall()
+            for uidvalidity, content, mailbox, modseq in rows:
+                seen.modseq = possible(modseq, numbers.BELIEVED_MODSEQ)
+                seen.uidvalidity = possible(uidvalidity, numbers.BELIEVED_UIDVALIDITY)
+                seen.content = possible(content, numbers.BELIEVED_CONTENT)
+                seen.mailbox = possible(mailbox, numbers.BELIEVED_MAILBOX)
+            of_mailboxes = _highest(
+                connection, "uidvalidity", "mailbox", numbers.BELIEVED_UIDVALIDITY
+            )
+            seen.uidvalidity = max(seen.uidvalidity, of_mailboxes)
         finally:
             connection.close()
-    except apsw.Error:
-        row = None
-    return Seen(int(row[0]), int(row[1]), int(row[2])) if row else Seen()
+    except (apsw.Error, UnicodeDecodeError):
+        pass  # so much of it as could be read
+    return seen
+
+
+def _highest(connection: apsw.Connection, column: str, table: str, highest: int) -> int:
+    """Of those that can be; 0 for none."""
+    row: Any = connection.execute(
+        f"SELECT max({column}) FROM {table} WHERE typeof({column}) = 'integer'"
+        f" AND {column} BETWEEN 1 AND {highest}"
+    ).fetchone()
+    return row[0] or 0
+
+
+def is_of(path: Path, account: int) -> bool:
+    """Whether a file is that of an account already. Raises apsw.Error."""
+    connection = database.open_to_read(path)
+    try:
+        rows = connection.execute("SELECT account FROM account_state").fetchall()
+    finally:
+        connection.close()
+    return [account] == [row[0] for row in rows]
 
 
 def give_to(path: Path, account: int, folder: Path) -> Path:
-    """Make a file that of another number of account; where it is then, below `folder`. Raises apsw.Error, OSError."""
+    """Make a file that of another number of account; where it is then, below `folder`. What it says of how much it has
+    of that one's mail is of no other's: a worker counts what it takes for all. Raises apsw.Error, OSError."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         tables = [
@@ -92,6 +132,8 @@ def give_to(path: Path, account: int, folder: Path) -> Path:
             )
         ]
         with connection:
+            for table in {"taken", "delivered"} & set(tables):
+                connection.execute(f"DELETE FROM {table} WHERE account != ?", (account,))
             for table in tables:
                 connection.execute(f'UPDATE "{table}" SET account = ?', (account,))
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -153,20 +195,32 @@ def _move_up(connection: apsw.Connection, account: int, kept: dict[str, SeenMail
             "SELECT uid, size, internaldate FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
             (account, mailbox),
         ).fetchall()
-        lost = [
+        uids = [uid for uid, *_ in rows if can_be(uid, numbers.HIGHEST_UID)]
+        moving = [
             uid
             for uid, *figures in rows
+            if not can_be(uid, numbers.HIGHEST_UID)
             # It has lost none that it never gave a UID: in an account that was just made, all keep theirs.
-            if uid < now.uidnext and now.messages.get(uid) != tuple(figures)
+            or (uid < now.uidnext and now.messages.get(uid) != tuple(figures))
         ]
+        own_next = possible(own_next, numbers.HIGHEST_UIDNEXT) or max(uids, default=0) + 1
         first = max(own_next, now.uidnext) + UIDS_SKIPPED
+        if first + len(moving) > numbers.HIGHEST_UID - UIDS_SKIPPED:
+            # There is no room above all that were given. The new UIDVALIDITY allows all of them again.
+            moving, first = [uid for uid, *_ in rows], 1
+        where = "WHERE account = ? AND mailbox = ?"
+        # By way of numbers that none has: it may be the number of another that is moved.
         connection.executemany(
-            "UPDATE message SET uid = ? WHERE account = ? AND mailbox = ? AND uid = ?",
-            [(first + number, account, mailbox, uid) for number, uid in enumerate(lost)],
+            f"UPDATE message SET uid = ? {where} AND uid IS ?",
+            [(_AWAY + place, account, mailbox, uid) for place, uid in enumerate(moving)],
+        )
+        connection.execute(
+            f"UPDATE message SET uid = uid + ? {where} AND uid BETWEEN ? AND ?",
+            (first - _AWAY, account, mailbox, _AWAY, _AWAY + len(moving)),
         )
         connection.execute(
             "UPDATE mailbox SET uidnext = ? WHERE account = ? AND mailbox = ?",
-            (first + len(lost), account, mailbox),
+            (first + len(moving), account, mailbox),
         )
 
 
@@ -174,12 +228,35 @@ def _renumber(
     connection: apsw.Connection, account: int, seen: Seen, generation: int, now_s: int
 ) -> None:
     state = connection.execute(
-        "SELECT uidvalidity, next_content, next_mailbox FROM account_state WHERE account = ?",
+        "SELECT uidvalidity, next_content, next_mailbox, modseq FROM account_state WHERE account = ?",
         (account,),
     ).fetchone()
     if state is None:
         return  # it was just made: its first use gives it all
-    uidvalidity = max(int(state[0]), seen.uidvalidity, now_s)
+    uidvalidity = max(
+        possible(state[0], numbers.BELIEVED_UIDVALIDITY),
+        _highest(connection, "uidvalidity", "mailbox", numbers.BELIEVED_UIDVALIDITY),
+        seen.uidvalidity,
+        now_s,
+    )
+    content = max(
+        possible(state[1], numbers.BELIEVED_CONTENT)
+        or _highest(connection, "content", "octets", numbers.BELIEVED_CONTENT) + 1,
+        seen.content,
+    )
+    next_mailbox = max(
+        possible(state[2], numbers.BELIEVED_MAILBOX)
+        or _highest(connection, "mailbox", "mailbox", numbers.BELIEVED_MAILBOX) + 1,
+        seen.mailbox,
+    )
+    modseq = CONTENTS_SKIPPED + max(
+        possible(state[3], numbers.BELIEVED_MODSEQ)
+        or max(
+            _highest(connection, "modseq", table, numbers.BELIEVED_MODSEQ)
+            for table in ("mailbox", "message")
+        ),
+        seen.modseq,
+    )
     rows = connection.execute(
         "SELECT mailbox FROM mailbox WHERE account = ? ORDER BY mailbox", (account,)
     ).fetchall()
@@ -189,14 +266,24 @@ def _renumber(
             "UPDATE mailbox SET uidvalidity = ? WHERE account = ? AND mailbox = ?",
             (uidvalidity, account, mailbox),
         )
+    for column, table in (
+        ("modseq", "message"),
+        ("modseq", "mailbox"),
+        ("change_floor", "mailbox"),
+    ):
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? WHERE typeof({column}) != 'integer'"
+            f" OR {column} NOT BETWEEN 0 AND ?",
+            (modseq, modseq),
+        )
     connection.execute(
-        "UPDATE account_state SET uidvalidity = ?, next_content = ?, next_mailbox = ?, modseq = modseq + ?,"
+        "UPDATE account_state SET uidvalidity = ?, next_content = ?, next_mailbox = ?, modseq = ?,"
         " generation = ? WHERE account = ?",
         (
             uidvalidity,
-            max(int(state[1]), seen.content) + CONTENTS_SKIPPED,
-            max(int(state[2]), seen.mailbox) + MAILBOXES_SKIPPED,
-            CONTENTS_SKIPPED,
+            content + CONTENTS_SKIPPED,
+            next_mailbox + MAILBOXES_SKIPPED,
+            modseq,
             generation,
             account,
         ),

@@ -2,8 +2,8 @@
 runs on it.
 
 Files are made ready beside those in use, synced, and only then renamed. An account's file that is replaced is kept in
-the folder `aside`. What the journals in use have for the account (mail that could not be put into a damaged file) goes
-into the new file first. Then all gets new numbers (`renumber`).
+the folder `aside`. What the journals in use have for the account, and the new file has not, goes into it first
+(`journaled_since`). Then all gets new numbers (`renumber`).
 """
 
 import os
@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -20,11 +20,14 @@ from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.backup import ASIDE
+from pillarbox.store.check import check_account
 from pillarbox.store.copying import copy_as_it_stands, find_damage
 from pillarbox.store.directory import Directory, ensure_not_lost
+from pillarbox.store.journaled import read_journals
+from pillarbox.store.journaled_since import put_since
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
-from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
+from pillarbox.store.renumber import Seen, give_to, is_of, mailboxes_of, renumber, seen_by
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Replacement:
     """Where the old file is now; None if there was none."""
     recovered: int
     """Messages that the journal had for it."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with a file that SQLite can read whole; a repair mends it."""
 
 
 @dataclass(slots=True)
@@ -177,11 +182,12 @@ def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
                 path = _with_folder(staged / "accounts" / file.name)
                 copy_as_it_stands(file, path)
                 _ensure_whole(file, path)
+                is_own = is_of(path, number)
                 path = give_to(path, number, path.parent)
-                journals = data_dir / "journal"
-                recovered = _replay_into(path.parent.parent, journals, directory.generation())
+                recovered = _put_journaled(path, number, data_dir / "journal", is_own=is_own)
                 aside = put_in_place(data_dir, path, number, directory, set())
-            return Replacement(address, aside, recovered)
+            problems = list(check_account(account_path(data_dir / "accounts", number), address))
+            return Replacement(address, aside, recovered, problems)
         finally:
             directory.close()
 
@@ -238,7 +244,7 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     folder = place.staging / "accounts"
     path = account_path(folder, saved.id)
     _copy(place.backup / saved.file, path)
-    recovered = _replay_into(folder, place.backup / DATA / "journal", directory.generation())
+    recovered = _put_journaled(path, saved.id, place.backup / DATA / "journal")
     if saved.id != place.number:
         path = give_to(path, place.number, folder)
     # A number may be that of somebody else by now, or on another server.
@@ -247,24 +253,32 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
         for number, address in saved.grantees.items()
         if (known := directory.account_by_id(number)) is not None and known.address == address
     }
-    recovered += _replay_into(folder, place.data_dir / "journal", directory.generation())
+    recovered += _put_journaled(
+        path, place.number, place.data_dir / "journal", is_own=saved.id == place.number
+    )
     aside = put_in_place(place.data_dir, path, place.number, directory, grantees)
     return Replacement(place.address, aside, recovered)
 
 
-def _replay_into(folder: Path, journals: Path, generation: int) -> int:
-    """Put what journals have for the account files below `folder` into them; how many messages that were. The
-    journals stay as they are. Raises Unavailable."""
-    pool = Accounts(folder, 0, None, recovery.put_in_order)
+def _put_journaled(path: Path, account: int, journals: Path, *, is_own: bool = True) -> int:
+    """Put what journals have for an account into a file that is made ready; how many messages that were. The journals
+    stay as they are. Not `is_own`: it was the file of another account. Raises OSError, apsw.Error, Unavailable."""
+    journaled = read_journals(journals, account)
+    if not journaled.records:
+        return 0
+    pool = Accounts(path.parent.parent, 0, None, recovery.put_in_order)
     try:
-        replayed = recovery.replay(pool, journals, generation, int(time.time()))
+        now_s = int(time.time())
+        file = pool.open_blocking(account, now_s)
+        with file.writer:
+            count = put_since(file.write_tx(now_s), journaled, is_own=is_own)
+    except Unavailable as error:
+        raise Unavailable(
+            f"what the journal has for this account cannot be put into its file: {error.told or error.text}"
+        ) from error
     finally:
         pool.close()
-    if replayed.unusable:
-        raise Unavailable(
-            "what the journal has for this account cannot be put into its file; the log says why"
-        )
-    return replayed.missing
+    return count
 
 
 def put_in_place(

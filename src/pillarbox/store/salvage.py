@@ -17,6 +17,7 @@ import apsw
 from pillarbox.store import changes, database, mailboxes, mending, sort_keys, strays
 from pillarbox.store.journaled import Journaled
 from pillarbox.store.mending import Salvaged
+from pillarbox.store.numbers import BELIEVED_MAILBOX, can_be
 from pillarbox.store.tx import Tx
 
 _TABLES = (
@@ -209,11 +210,14 @@ def _read(old: _Old, table: str, account: int) -> Iterator[tuple[Any, ...]]:
 def _read_index(
     old: _Old, table: str, index: str, keys: str, account: int
 ) -> Iterator[tuple[Any, ...]]:
-    """(account, columns `keys`) of all rows, from an index alone that begins with them."""
+    """(account, columns `keys`) of all rows, from an index alone that begins with them. The second is the mailbox."""
     names = keys.split(", ")
     sql = f"SELECT account, {keys} FROM {table} INDEXED BY {index} ORDER BY "
     for row in _both_ends(old, index, sql, names, list(range(1, len(names) + 1))):
-        if row[0] == account and isinstance(row[-1], int) and isinstance(row[-2], (int, str)):
+        is_place = (
+            row[0] == account and isinstance(row[-1], int) and isinstance(row[-2], (int, str))
+        )
+        if is_place and can_be(row[2], BELIEVED_MAILBOX):
             yield row
 
 

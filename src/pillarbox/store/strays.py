@@ -15,9 +15,9 @@ from typing import Any
 
 import apsw
 
-from pillarbox.store import changes, mailboxes
+from pillarbox.store import changes, mailboxes, numbers
 from pillarbox.store.content import PIECE_BITS
-from pillarbox.store.messages import MOST_UIDS
+from pillarbox.store.numbers import can_be
 from pillarbox.store.pages import INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE, Cell, Marks, Pages
 
 _WITH_ROWID = {
@@ -117,13 +117,24 @@ class _Taking:
 def is_row(table: str, row: tuple[Any, ...], account: int) -> bool:
     """Whether what a b-tree gave for a table can be a row of it: the b-tree may be that of another one."""
     if table == "account_state":
-        return row[0] == account and all(type(value) is int for value in row)
+        _account, modseq, content, mailbox, *_ = row
+        return (
+            row[0] == account
+            and all(type(value) is int for value in row)
+            and can_be(modseq, numbers.BELIEVED_MODSEQ)
+            and can_be(content, numbers.BELIEVED_CONTENT)
+            and can_be(mailbox, numbers.BELIEVED_MAILBOX)
+        )
     if table not in _CHECKED:
         return bool(row[0] == account)
     shape = "".join(_LETTERS[type(value)] for value in row)
     if table in _BY_CONTENT:
-        return row[0] == account and _WITH_ROWID.get(f"in{shape[2:]}") == table and shape[1] == "i"
-    return row[0] == account and _WITHOUT_ROWID.get(shape) == table
+        is_own = _WITH_ROWID.get(f"in{shape[2:]}") == table and shape[1] == "i"
+        highest = numbers.BELIEVED_CONTENT << (PIECE_BITS if table == "body_piece" else 0)
+        return row[0] == account and is_own and can_be(row[1], highest)
+    if row[0] != account or _WITHOUT_ROWID.get(shape) != table:
+        return False
+    return can_be(row[1], numbers.BELIEVED_MAILBOX) and (table != "message" or _is_message(row))
 
 
 def add_strays(new: apsw.Connection, damaged: Damaged) -> Found:
@@ -174,11 +185,13 @@ def _take_without_rowid(taking: _Taking) -> None:
         if row is None or row[table == "place"] != damaged.account:
             continue
         if table == "mailbox":
-            boxes.append((is_sure, row))
+            if can_be(row[1], numbers.BELIEVED_MAILBOX):
+                boxes.append((is_sure, row))
         elif table == "change":
             _note_gone(taking, row)
         elif table == "place":
-            new.execute("INSERT INTO place VALUES (?, ?, ?)", (row[2], row[3], row[0]))
+            if can_be(row[2], numbers.BELIEVED_MAILBOX):
+                new.execute("INSERT INTO place VALUES (?, ?, ?)", (row[2], row[3], row[0]))
         elif table == "message" and not is_sure:
             # Looked at when all is known of what was expunged.
             new.execute(f"INSERT INTO doubtful VALUES ({','.join('?' * 10)})", row)
@@ -193,8 +206,12 @@ def _take_without_rowid(taking: _Taking) -> None:
 
 def _is_message(row: tuple[Any, ...]) -> bool:
     _account, mailbox, uid, content, flags, modseq, size, *_ = row
-    return bool(
-        mailbox > 0 < modseq and 1 <= uid <= MOST_UIDS and content > 0 <= flags and size >= 0
+    return (
+        can_be(mailbox, numbers.BELIEVED_MAILBOX)
+        and can_be(uid, numbers.HIGHEST_UID)
+        and can_be(content, numbers.BELIEVED_CONTENT)
+        and can_be(modseq, numbers.BELIEVED_MODSEQ)
+        and flags >= 0 <= size
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import apsw
 
 from pillarbox.core.errors import Failure, Unavailable
-from pillarbox.store import database
+from pillarbox.store import database, metadata
 from pillarbox.store.accounts import AccountFile
 from pillarbox.store.intake import Taken
 from pillarbox.store.journal import Framed
+from pillarbox.store.numbers import HIGHEST_MAILBOX, ensure_can_be
 from pillarbox.store.tx import Tx
 
 MOST_UNITS_A_GROUP = 32
@@ -138,6 +139,9 @@ def _begin(file: AccountFile, units: list[Unit], now_s: int) -> Applied:
         execute(begin)
         try:
             unit.result = unit.work(tx)
+            for mailbox in tx.changed:
+                if mailbox != metadata.ACCOUNT:
+                    ensure_can_be(mailbox, HIGHEST_MAILBOX)
             execute(end)
             group.changed |= tx.changed
         except Exception as error:

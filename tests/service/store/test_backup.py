@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import time
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import apsw
@@ -146,6 +148,55 @@ def test_a_folder_with_something_in_it_is_refused(data: Path, tmp_path: Path) ->
     assert (tmp_path / "backup" / "mine").exists()
     with pytest.raises(Refused, match="within the data folder"):
         back_up(Wanted(data, []), data / "backup")
+
+
+def test_a_backup_that_was_killed_is_repeated_into_the_same_folder(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_store(data, lambda store: append(store, 0))
+    target = data.parent / "backup"
+    for name in ("describe", "write_manifest"):
+        with monkeypatch.context() as patch:
+            for clearing in ("_clear", "suppress"):  # nothing is cleared by one that is killed
+                patch.setattr(backup, clearing, lambda *_: nullcontext())
+            patch.setattr(backup, name, lambda *_: 1 / 0)
+            patch.setattr(Path, "rmdir", lambda _path: None)
+            with pytest.raises(ZeroDivisionError):
+                save(data)
+        assert (target / ".unfinished").exists()
+        (target / "mine").touch()
+        with pytest.raises(Refused, match="is not empty"):
+            save(data)
+        (target / "mine").unlink()
+        assert with_store(whole(save(data)), subjects) == [0]
+        assert sorted(path.name for path in target.iterdir()) == [
+            "configuration",
+            "data",
+            "manifest.json",
+        ]
+        with pytest.raises(Refused, match="is not empty"):
+            save(data)
+        shutil.rmtree(target)
+        shutil.rmtree(data.parent / "restored")
+
+
+def test_two_backups_into_one_folder_do_not_clear_each_other(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_store(data, lambda store: append(store, 0))
+    describe = backup.describe
+    told = []
+
+    def describe_late(path: Path):
+        if not told:
+            told.append(path)
+            with pytest.raises(Refused, match="another backup is being written"):
+                save(data)
+        return describe(path)
+
+    monkeypatch.setattr(backup, "describe", describe_late)
+    assert with_store(whole(save(data)), subjects) == [0]
+    assert told
 
 
 def test_a_full_disk_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +344,11 @@ def test_a_file_that_is_in_no_use_becomes_that_of_an_account(data: Path) -> None
     assert restore_file(file, data, ALICE).aside is None
     assert with_store(data, subjects) == [0, 1]
     assert list(check_store(data)) == []
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DELETE FROM octets WHERE content = 1")
+        connection.commit()
+    (problem,) = restore_file(file, data, ALICE).problems
+    assert "has lost its text" in problem
     damage(file)
     with pytest.raises(Refused, match="is damaged"):
         restore_file(file, data, ALICE)
