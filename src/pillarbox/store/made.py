@@ -21,6 +21,9 @@ from pillarbox.store import database
 _FOLDER = re.compile("[0-9a-f]{2}")
 _FILE = re.compile(r"([0-9a-f]{8})\.db")
 _MARK = Struct("<Q")
+_HEAD = b"inodes 1"
+"""In place of the mark of account 0, which is none. A lock without it has no such marks, perhaps those of an older
+version."""
 ANY = (1 << 64) - 1
 """In place of an inode: the account had a file, and if one comes, it is that."""
 REMOVED = ANY - 1
@@ -30,6 +33,8 @@ REMOVED = ANY - 1
 def marked(root: int, account: int) -> int:
     """Which file the account's is, by the lock of the data folder, a descriptor: its inode. 0: it was not made yet.
     Raises OSError."""
+    if os.pread(root, len(_HEAD), 0) != _HEAD:
+        return 0
     octets = os.pread(root, _MARK.size, account * _MARK.size)
     return int(_MARK.unpack(octets)[0]) if len(octets) == _MARK.size else 0
 
@@ -42,10 +47,17 @@ def mark(root: int, files: Iterable[tuple[int, Path]]) -> None:
         for account, path in files:
             inode = path.stat().st_ino
             if marked(root, account) != inode:
-                os.pwrite(root, _MARK.pack(inode), account * _MARK.size)
+                _write(root, account, inode)
                 is_any = True
         if is_any:
             os.fsync(root)
+
+
+def _write(root: int, account: int, mark: int) -> None:
+    if os.pread(root, len(_HEAD), 0) != _HEAD:
+        os.ftruncate(root, 0)
+        os.pwrite(root, _HEAD, 0)
+    os.pwrite(root, _MARK.pack(mark), account * _MARK.size)
 
 
 def mark_in(data_dir: Path, account: int, path: Path) -> None:
@@ -57,7 +69,7 @@ def mark_in(data_dir: Path, account: int, path: Path) -> None:
 def mark_lost(root: int, accounts: Iterable[int]) -> None:
     """They had files, of which nobody knows the inodes. Blocks. Raises OSError."""
     for account in accounts:
-        os.pwrite(root, _MARK.pack(ANY), account * _MARK.size)
+        _write(root, account, ANY)
     os.fsync(root)
 
 
@@ -66,7 +78,7 @@ def mark_all(data_dir: Path, root: int, knows: Callable[[int], bool]) -> None:
     with suppress(OSError):
         files = dict(_files(data_dir))
         mark(root, [each for each in files.items() if marked(root, each[0]) or knows(each[0])])
-        accounts = range(os.fstat(root).st_size // _MARK.size)
+        accounts = range(1, os.fstat(root).st_size // _MARK.size)
         left = {each for each in accounts if marked(root, each) not in (0, REMOVED)}
         mark_lost(root, left - files.keys())
 
@@ -76,7 +88,7 @@ def forget(path: Path) -> None:
     OSError."""
     with suppress(FileNotFoundError), _opened(_data_dir(path), os.O_RDWR) as root:
         if marked(root, _account(path)):
-            os.pwrite(root, _MARK.pack(REMOVED), _account(path) * _MARK.size)
+            _write(root, _account(path), REMOVED)
 
 
 def is_missing(path: Path) -> bool:

@@ -318,7 +318,7 @@ def test_what_a_first_run_made_is_noted(tmp_path: Path) -> None:
     run(tmp_path, nothing)  # no account had mail, so nothing can be gone
     run(tmp_path, scenario)
     inode = account_path(tmp_path / "accounts", OTHER).stat().st_ino
-    assert (tmp_path / "lock").read_bytes() == struct.pack("<3Q", 0, 0, inode)
+    assert (tmp_path / "lock").read_bytes() == b"inodes 1" + struct.pack("<2Q", 0, inode)
 
 
 def test_a_restore_into_a_folder_whose_mail_is_gone_begins_anew(
@@ -460,7 +460,7 @@ def test_a_file_without_its_lock_file_is_still_known_to_be_missing(stopped: Path
 
 
 def test_files_without_a_mark_get_one_at_the_start(stopped: Path) -> None:
-    os.truncate(stopped / "lock", 8)
+    (stopped / "lock").write_bytes(b"\0" + b"\1" * 90)  # of an older version
     (stopped / "accounts" / "ff").mkdir()
     (stopped / "accounts" / "ff" / "ffffffff.db").touch()  # nobody's
 
@@ -469,7 +469,7 @@ def test_files_without_a_mark_get_one_at_the_start(stopped: Path) -> None:
 
     run(stopped, nothing)
     inode = account_path(stopped / "accounts", LOST).stat().st_ino
-    assert (stopped / "lock").read_bytes() == struct.pack("<2Q", 0, inode)
+    assert (stopped / "lock").read_bytes() == b"inodes 1" + struct.pack("<Q", inode)
 
 
 @pytest.mark.parametrize("is_link", [False, True])
