@@ -367,6 +367,7 @@ def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_s
     assert f"do: stop the server, then run: {cure}" in shown
     shown = pillarbox(server, "explain", queue_id)
     assert f"waits in the journal for the mail file of {USER}" in shown
+    assert re.search("waiting for mailboxes here: [1-9]", pillarbox(server, "status"))
     server.stop()
     assert "no message is lost" in pillarbox(server, "check", "--repair")  # the journal has all
     shown = pillarbox(server, "explain", queue_id)
