@@ -10,21 +10,26 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.backup import ASIDE
 from pillarbox.store.copying import copy_as_it_stands, find_damage
 from pillarbox.store.directory import Directory, ensure_not_lost
+from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, mailboxes_of, renumber, seen_by
+from pillarbox.store.told import tell_filed
+from pillarbox.trace.recorder import Recorder
 
 
 @dataclass(slots=True)
@@ -36,6 +41,14 @@ class Replacement:
     """Where the old file is now; None if there was none."""
     recovered: int
     """Messages that the journal had for it."""
+    account: int
+    filed: list[tuple[Append, Appended]]
+    """What of those only the journal had, where it is in INBOX now."""
+
+    def tell(self, recorder: Recorder) -> None:
+        """The trace, of what the journal had for INBOX."""
+        items = [item for item, _ in self.filed]
+        tell_filed(recorder, self.account, items, [done for _, done in self.filed])
 
 
 @dataclass(slots=True)
@@ -179,9 +192,10 @@ def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
                 _ensure_whole(file, path)
                 path = give_to(path, number, path.parent)
                 journals = data_dir / "journal"
-                recovered = _replay_into(path.parent.parent, journals, directory.generation())
+                replayed = _replay_into(path.parent.parent, journals, directory.generation())
                 aside = put_in_place(data_dir, path, number, directory, set())
-            return Replacement(address, aside, recovered)
+            now = _filed_now(data_dir, number, replayed.filed)
+            return Replacement(address, aside, replayed.missing, number, now)
         finally:
             directory.close()
 
@@ -238,7 +252,7 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     folder = place.staging / "accounts"
     path = account_path(folder, saved.id)
     _copy(place.backup / saved.file, path)
-    recovered = _replay_into(folder, place.backup / DATA / "journal", directory.generation())
+    saved_too = _replay_into(folder, place.backup / DATA / "journal", directory.generation())
     if saved.id != place.number:
         path = give_to(path, place.number, folder)
     # A number may be that of somebody else by now, or on another server.
@@ -247,14 +261,47 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
         for number, address in saved.grantees.items()
         if (known := directory.account_by_id(number)) is not None and known.address == address
     }
-    recovered += _replay_into(folder, place.data_dir / "journal", directory.generation())
+    replayed = _replay_into(folder, place.data_dir / "journal", directory.generation())
     aside = put_in_place(place.data_dir, path, place.number, directory, grantees)
-    return Replacement(place.address, aside, recovered)
+    recovered = saved_too.missing + replayed.missing
+    now = _filed_now(place.data_dir, place.number, saved_too.filed + replayed.filed)
+    return Replacement(place.address, aside, recovered, place.number, now)
 
 
-def _replay_into(folder: Path, journals: Path, generation: int) -> int:
-    """Put what journals have for the account files below `folder` into them; how many messages that were. The
-    journals stay as they are. Raises Unavailable."""
+def _filed_now(
+    data_dir: Path, account: int, filed: recovery.AllFiled
+) -> list[tuple[Append, Appended]]:
+    """What replays put into the INBOX of a file that is in its place by now, with the numbers that it has there: found
+    by the unique ids of POP3, which stay. What cannot be found is left out."""
+    placed = [pair for _, items, done in filed for pair in zip(items, done, strict=True)]
+    if not placed:
+        return []
+    uids: dict[str, int] = {}
+    validity = 0
+    with suppress(apsw.Error):  # the mail is there, whatever the trace hears of it
+        connection = database.open_to_read(account_path(data_dir / "accounts", account))
+        try:
+            where = "WHERE account = ? AND mailbox = ?"
+            row: Any = connection.execute(
+                f"SELECT uidvalidity FROM mailbox {where}", (account, INBOX)
+            ).fetchone()
+            validity = row[0] if row else 0
+            rows: Any = connection.execute(
+                f"SELECT uidl, uid FROM message {where}", (account, INBOX)
+            )
+            uids = dict(rows)
+        finally:
+            connection.close()
+    return [
+        (item, replace(done, uid=uids[uidl], uidvalidity=validity))
+        for item, done in placed
+        if done.mailbox == INBOX and (uidl := f"{done.uidvalidity:08x}{done.uid:08x}") in uids
+    ]
+
+
+def _replay_into(folder: Path, journals: Path, generation: int) -> recovery.Replayed:
+    """Put what journals have for the account files below `folder` into them. The journals stay as they are. Raises
+    Unavailable."""
     pool = Accounts(folder, 0, None, recovery.put_in_order)
     try:
         replayed = recovery.replay(pool, journals, generation, int(time.time()))
@@ -264,7 +311,7 @@ def _replay_into(folder: Path, journals: Path, generation: int) -> int:
         raise Unavailable(
             "what the journal has for this account cannot be put into its file; the log says why"
         )
-    return replayed.missing
+    return replayed
 
 
 def put_in_place(
