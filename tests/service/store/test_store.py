@@ -184,6 +184,7 @@ def test_a_delivery_key_makes_the_second_delivery_add_nothing(tmp_path: Path) ->
         first = await store.append(1, item(delivery_key="Q1/bob@example.test"))
         second = await store.append(1, item(delivery_key="Q1/bob@example.test"))
         assert (first.uid, second.uid) == (1, 0)
+        assert store.tally.stored == 1
         assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1]
 
     run(tmp_path, scenario)
@@ -511,9 +512,13 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
             with pytest.raises(Unavailable):
                 await work
         assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+        assert store.tally.stored == 3
         vfs.full = False
         assert (await store.append(1, item(6))).uid == 4
         assert (await store.append(1, item(6, 2_000_000))).uid == 5
+        await store.append_all(1, [item(7), item(8)])
+        await store.deliver(1, item(9))
+        assert store.tally.stored == 8
 
     run(tmp_path, scenario, vfs=vfs.name)
     vfs.unregister()
