@@ -8,10 +8,11 @@ import pytest
 from test_intake import deliver, killed
 from test_store import item, run
 
-from pillarbox.cli.doctor.machine import _accounts
+from pillarbox.cli.doctor.machine import _accounts, _judge
 from pillarbox.store import lacking
 from pillarbox.store.accounts import account_path
 from pillarbox.store.lacking import LATE_S, SOON_S, does_wait, find_lacking, find_waiting
+from pillarbox.store.queue_figures import QueueFigures
 from pillarbox.store.store import Store, remove_account_files
 
 ACCOUNT = 1
@@ -82,3 +83,10 @@ def test_a_file_that_another_program_has_is_told_only_after_a_while(
     each = find_lacking(folder)[ACCOUNT]
     assert not does_wait(folder, ACCOUNT, each, each.oldest + LATE_S)
     assert does_wait(folder, ACCOUNT, each, each.oldest + LATE_S + 1)
+
+
+def test_mail_in_the_queue_that_waits_for_a_mail_file_is_told() -> None:
+    figures = QueueFigures(0, 0, 0, 0, 0, 0, 0, 2, 0)
+    finding = _judge("queue.db", figures, 0)
+    assert finding.level == "warning"
+    assert finding.found == "mail for 2 recipients here waits, as its mail file took none"

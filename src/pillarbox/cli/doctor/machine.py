@@ -191,6 +191,9 @@ def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
     if figures.held:
         advice = "look at them: pillarbox queue list; then queue release or queue remove"
         return warning("queue", path, f"held: {counted(figures.held, 'recipient')}", advice)
+    if figures.local_deliveries:
+        found = f"mail for {counted(figures.local_deliveries, 'recipient')} here waits, as its mail file took none"
+        return warning("queue", path, found, "see why in the server's log; it is tried again")
     if old_s and figures.oldest_s > old_s:
         return warning("queue", path, shown, look)
     return ok("queue", path, shown if figures.messages else "empty")
