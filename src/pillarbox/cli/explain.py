@@ -24,7 +24,7 @@ from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.words import counted
 from pillarbox.store.accounts import account_path
-from pillarbox.store.lacking import LATE_S, find_lacking
+from pillarbox.store.lacking import does_wait, find_lacking
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import Selection
 from pillarbox.store.published import query
@@ -248,16 +248,21 @@ def _lacking(config: Config, words: Words, story: Story) -> list[str]:
         return []
     lines = []
     for account, lacking in found.items():
-        if time.time() - lacking.oldest < LATE_S:
+        if story.queue_id not in lacking.queue_ids:
             continue
-        if story.queue_id in lacking.queue_ids:
-            address = words.name_of(account)
-            may = "waits" if lacking.is_exact else "may wait"
-            lines.append(
-                f"it {may} in the journal for the mail file of {address}, which takes no mail:"
-                " see pillarbox doctor; for a damaged one, stop the server, then run:"
+        if not does_wait(config.data_path, account, lacking, time.time()):
+            continue
+        address = words.name_of(account)
+        may = "waits" if lacking.is_exact else "may wait"
+        line = f"it {may} in the journal for the mail file of {address}, which "
+        if lacking.is_missing:
+            line += "is missing: see pillarbox doctor"
+        else:
+            line += (
+                "takes no mail: see pillarbox doctor; for a damaged one, stop the server, then run:"
                 f" pillarbox check --repair {address}"
             )
+        lines.append(line)
     return lines
 
 

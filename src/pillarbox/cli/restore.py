@@ -8,6 +8,7 @@ import click
 
 from pillarbox.cli.common import show_octets
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.telling import tell_trace
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
@@ -21,6 +22,7 @@ from pillarbox.store.restore import (
     restore_file,
     restore_server,
 )
+from pillarbox.trace.recorder import Recorder
 
 
 @click.command(
@@ -57,12 +59,15 @@ def _restore_accounts(
     names = list(dict.fromkeys(canonical_address(address) for address in addresses))
     done: list[Replacement] = []
     left: list[Left] = []
+    recorder = Recorder(is_on=config.explain.enabled)
     with show_octets("verifying") as progress:
         for each in restore_accounts(source, manifest, config.data_path, names, progress):
             if isinstance(each, Left):
                 left.append(each)
                 continue
             done.append(each)
+            each.tell(recorder)
+            tell_trace(config, recorder)
             if not as_json:
                 _show(each)
     if as_json:
@@ -79,6 +84,9 @@ def _restore_file(
     if len(addresses) != 1:
         raise click.UsageError("a mail file becomes that of one account: name it")
     done = restore_file(source, config.data_path, canonical_address(addresses[0]))
+    recorder = Recorder(is_on=config.explain.enabled)
+    done.tell(recorder)
+    tell_trace(config, recorder)
     if as_json:
         told = {"restored": [_row(done)], "left": {}, "problems": done.problems}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))

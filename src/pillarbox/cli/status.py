@@ -1,6 +1,7 @@
 """pillarbox status"""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from pillarbox.app.status import ask
 from pillarbox.cli.common import duration, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.words import counted
+from pillarbox.store.lacking import find_waiting
 from pillarbox.store.queue_figures import QueueReader
 
 
@@ -32,6 +34,7 @@ def status(as_json: bool) -> None:
         "messages": queue.messages,
         "recipients": queue.recipients,
         "local_deliveries": queue.local_deliveries,
+        "for_mail_files": _wait_for_files(config.data_path),
     }
     if as_json:
         import json
@@ -39,6 +42,15 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(report, indent=2))
     else:
         _show(report)
+
+
+def _wait_for_files(data_dir: Path) -> int | None:
+    """Messages in the journal whose mail file takes none; None: that cannot be known."""
+    try:
+        waiting = find_waiting(data_dir, time.time())
+    except OSError:
+        return None
+    return sum(len(each.queue_ids) for each in waiting.values())
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -49,7 +61,7 @@ def _show(report: dict[str, Any]) -> None:
     click.echo(
         f"Queue: {counted(queue['messages'], 'message')} for"
         f" {counted(queue['recipients'], 'recipient')} at other hosts; waiting for mailboxes here:"
-        f" {queue['local_deliveries']}."
+        f" {queue['local_deliveries'] + (queue['for_mail_files'] or 0)}."
     )
     click.echo(
         f"In the last minute: {counted(minute['accepted'], 'connection')},"

@@ -170,7 +170,7 @@ FAMILIES = {
     "stored": Family(
         "pillarbox_messages_stored_total",
         "counter",
-        "Messages for mailboxes, by delivery or APPEND, one for each account; those for which there was no room, too.",
+        "Messages that were put into mailboxes, by delivery or APPEND, one for each account.",
     ),
     "commits": Family(
         "pillarbox_commit_seconds",

@@ -56,7 +56,12 @@ async def warn(store: Store, hostname: str) -> None:
         try:
             await _warn(store, account, hostname)
         except Failure as failure:
-            log.warning("account %d cannot be told of its quota now: %s", account, failure.told)
+            known = store.directory.account_by_id(account)
+            log.warning(
+                "the mail that tells %s when its mailboxes are nearly full waits until more mail comes for it: %s",
+                known.address if known is not None else f"account {account}",
+                failure.told,
+            )
 
 
 async def _warn(store: Store, account: int, hostname: str) -> None:

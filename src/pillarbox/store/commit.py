@@ -24,7 +24,7 @@ from typing import Any
 
 import apsw
 
-from pillarbox.core.errors import Failure, Unavailable
+from pillarbox.core.errors import DiskFull, Failure, Unavailable
 from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
@@ -524,10 +524,21 @@ class Committer:
             file.wal_pages = 0
             file.unsynced = max(0, file.unsynced - unsynced)
         except (apsw.Error, Failure) as error:
-            log.warning("checkpoint of account %d failed: %s", file.account, error)
+            self._tell_unmoved(file, error)
         finally:
             file.pins -= 1
             self._checkpointing.discard(file.account)
+
+    def _tell_unmoved(self, file: AccountFile, error: apsw.Error | Failure) -> None:
+        """One line on a checkpoint that failed; where the disk is full or the file damaged, there is one of that."""
+        failure = database.unavailable(error, file.path) if isinstance(error, apsw.Error) else error
+        if not self._tell_damage(file.account, failure) and not isinstance(failure, DiskFull):
+            log.warning(
+                "what was written last stays in %s-wal for now, beside its mail file: nothing is lost, and it is moved"
+                " into the file after one of the next changes: %s",
+                file.path,
+                failure.told,
+            )
 
     def _cut_journal(self) -> None:
         """Between two writes only: the next one starts a new segment."""

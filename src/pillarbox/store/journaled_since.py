@@ -7,11 +7,11 @@ the journals: nothing of them goes in again.
 """
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from pillarbox.core import flags as flag
 from pillarbox.store import appending, mailboxes
-from pillarbox.store.appending import Added
+from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_of, last_put
 from pillarbox.store.journal import Record
 from pillarbox.store.journaled import Journaled
@@ -105,11 +105,21 @@ def _figures(record: Record) -> tuple[int, int, int]:
     return (len(record.prefix) + len(record.octets), record.internaldate, record.savedate)
 
 
-def put_since(tx: Tx, journaled: Journaled, *, is_own: bool) -> int:
-    """Add messages that the file has not; how many that were. Not `is_own`: it was that of another account."""
+@dataclass(slots=True)
+class Put:
+    """What went in."""
+
+    messages: int = 0
+    filed: list[tuple[Append, Appended]] = field(default_factory=list)
+    """Of these, what had been taken only, with the numbers that it has in this file."""
+
+
+def put_since(tx: Tx, journaled: Journaled, *, is_own: bool) -> Put:
+    """Add messages that the file has not. Not `is_own`: it was that of another account."""
+    put = Put()
     records = [record for _, record in journaled.records]
     if not records:
-        return 0
+        return put
     file = _File(tx, records, is_own=is_own)
     had = [file.had(record) for record in records]
     for record, is_had in zip(records, had, strict=True):
@@ -125,7 +135,10 @@ def put_since(tx: Tx, journaled: Journaled, *, is_own: bool) -> int:
         (max((record.modseq for record in records if record.uid), default=0), tx.account),
     )
     for record in missing:
-        _add(tx, record, file.mailbox_for(record), keeps_uid=file.keeps_uid(record))
+        item, done = _add(tx, record, file.mailbox_for(record), keeps_uid=file.keeps_uid(record))
+        put.messages += 1
+        if not record.uid:
+            put.filed.append((item, done))
     for worker, record in journaled.records:
         if not record.uid:
             tx.execute(
@@ -133,14 +146,15 @@ def put_since(tx: Tx, journaled: Journaled, *, is_own: bool) -> int:
                 " DO UPDATE SET sequence = max(sequence, excluded.sequence)",
                 (tx.account, worker, record.run, record.modseq),
             )
-    return len(missing)
+    return put
 
 
-def _add(tx: Tx, record: Record, mailbox: int, *, keeps_uid: bool) -> None:
+def _add(tx: Tx, record: Record, mailbox: int, *, keeps_uid: bool) -> tuple[Append, Appended]:
     item = replace(append_of(record), mailbox=mailbox)
     modseq, content = mailboxes.next_modseq(tx), appending.next_content(tx)
     row = tx.row(
-        "SELECT uidnext FROM mailbox WHERE account = ? AND mailbox = ?", (tx.account, mailbox)
+        "SELECT uidnext, uidvalidity FROM mailbox WHERE account = ? AND mailbox = ?",
+        (tx.account, mailbox),
     )
     assert row is not None
     uid = record.uid if keeps_uid else row[0]
@@ -168,3 +182,4 @@ def _add(tx: Tx, record: Record, mailbox: int, *, keeps_uid: bool) -> None:
             "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)",
             (tx.account, item.delivery_key, savedate),
         )
+    return item, Appended(mailbox, row[1], uid, modseq)

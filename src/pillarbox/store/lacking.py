@@ -2,7 +2,7 @@
 than the server sees of that, for `doctor` and `explain`. Changes nothing.
 
 A message is put into its file about a second after it was taken (`intake`). One that is older and only in the journal
-waits for a file that takes nothing: mostly a damaged one, which `check --repair` makes anew.
+waits for a file that takes nothing: mostly a damaged one, which `check --repair` makes anew, or one that is missing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,14 @@ import apsw
 
 from pillarbox.store import database, journal, made
 from pillarbox.store.accounts import account_path, lock_path
+from pillarbox.store.copying import find_damage
 from pillarbox.store.intake import queue_id_of
 
+SOON_S = 3
+"""What waits for longer was offered to its file by then (`intake.WAIT_S`; the journal has whole seconds)."""
+
 LATE_S = 10
-"""Mail that waits for longer does not come by itself."""
+"""What waits for longer does so whatever the file looks like: it may be that another program has it."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,8 @@ class Lacking:
     """When the first of them was taken, in epoch seconds."""
     is_exact: bool = True
     """False: the file does not say what it has, so some of these may be in it."""
+    is_missing: bool = False
+    """The file was made and is not there."""
 
 
 def find_lacking(data_dir: Path) -> dict[int, Lacking]:
@@ -48,23 +54,53 @@ def find_lacking(data_dir: Path) -> dict[int, Lacking]:
     found = {}
     for account, runs in taken.items():
         path = account_path(data_dir / "accounts", account)
-        if path.exists() and (lacking := _compare(path, account, runs)).queue_ids:
-            found[account] = lacking
+        is_missing = made.is_missing(path)
+        # One that is neither gets its first mail just now, or its account was removed.
+        if is_missing or path.exists():
+            lacking = _compare(path, account, runs, is_missing=is_missing)
+            if lacking.queue_ids:
+                found[account] = lacking
     return found
 
 
-def _compare(path: Path, account: int, runs: dict[int, dict[int, tuple[int, str]]]) -> Lacking:
+def does_wait(data_dir: Path, account: int, lacking: Lacking, now: float) -> bool:
+    """Whether an account's file takes nothing, and what it lacks does not just come. Blocks: a file that lacks
+    something for seconds is looked at for damage, the whole of it."""
+    age_s = now - lacking.oldest
+    if lacking.is_missing or age_s > LATE_S:
+        return True
+    if age_s < SOON_S:
+        return False
+    with suppress(apsw.Error):  # somebody has it: the time will tell
+        return bool(find_damage(account_path(data_dir / "accounts", account)))
+    return False
+
+
+def find_waiting(data_dir: Path, now: float) -> dict[int, Lacking]:
+    """By account, what waits for a file that takes nothing. Blocks as the two. Raises OSError."""
+    return {
+        account: lacking
+        for account, lacking in find_lacking(data_dir).items()
+        if does_wait(data_dir, account, lacking, now)
+    }
+
+
+def _compare(
+    path: Path, account: int, runs: dict[int, dict[int, tuple[int, str]]], *, is_missing: bool
+) -> Lacking:
     """`runs`: by sequence, when it was taken and its queue id."""
-    lacking = Lacking()
+    lacking = Lacking(is_missing=is_missing)
+    put: dict[int, int] = {}
     try:
-        connection = database.open_to_read(path)
-        try:
-            sql = "SELECT run, max(sequence) FROM taken WHERE account = ? GROUP BY run"
-            put: dict[int, int] = dict(connection.execute(sql, (account,)))
-        finally:
-            connection.close()
+        if not is_missing:
+            connection = database.open_to_read(path)
+            try:
+                sql = "SELECT run, max(sequence) FROM taken WHERE account = ? GROUP BY run"
+                put = dict(connection.execute(sql, (account,)))
+            finally:
+                connection.close()
     except apsw.Error:
-        put, lacking.is_exact = {}, False
+        lacking.is_exact = False
     dates = []
     for run, rows in runs.items():
         for sequence, (date, queue_id) in sorted(rows.items()):

@@ -10,24 +10,29 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
 from pillarbox.store import database, made, recovery, replacing
 from pillarbox.store.accounts import Accounts, account_path
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.backup import ASIDE
 from pillarbox.store.check import check_account
 from pillarbox.store.copying import copy_as_it_stands, find_damage
 from pillarbox.store.directory import Directory, ensure_not_lost
 from pillarbox.store.journaled import read_journals
-from pillarbox.store.journaled_since import put_since
+from pillarbox.store.journaled_since import Put, put_since
+from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.manifest import DATA, Manifest, Progress, SavedAccount, ensure_unchanged
 from pillarbox.store.place import RESTORING, UNFINISHED, lock_folder, own
 from pillarbox.store.renumber import Seen, give_to, is_of, mailboxes_of, renumber, seen_by
+from pillarbox.store.told import tell_filed
+from pillarbox.trace.recorder import Recorder
 
 
 @dataclass(slots=True)
@@ -39,8 +44,16 @@ class Replacement:
     """Where the old file is now; None if there was none."""
     recovered: int
     """Messages that the journal had for it."""
+    account: int
+    filed: list[tuple[Append, Appended]]
+    """What of those only the journal had, where it is in INBOX now."""
     problems: list[str] = field(default_factory=list)
     """What is wrong with a file that SQLite can read whole; a repair mends it."""
+
+    def tell(self, recorder: Recorder) -> None:
+        """The trace, of what the journal had for INBOX."""
+        items = [item for item, _ in self.filed]
+        tell_filed(recorder, self.account, items, [done for _, done in self.filed])
 
 
 @dataclass(slots=True)
@@ -184,10 +197,11 @@ def restore_file(file: Path, data_dir: Path, address: str) -> Replacement:
                 _ensure_whole(file, path)
                 is_own = is_of(path, number)
                 path = give_to(path, number, path.parent)
-                recovered = _put_journaled(path, number, data_dir / "journal", is_own=is_own)
+                put = _put_journaled(path, number, data_dir / "journal", is_own=is_own)
                 aside = put_in_place(data_dir, path, number, directory, set())
             problems = list(check_account(account_path(data_dir / "accounts", number), address))
-            return Replacement(address, aside, recovered, problems)
+            now = _filed_now(data_dir, number, put.filed)
+            return Replacement(address, aside, put.messages, number, now, problems)
         finally:
             directory.close()
 
@@ -244,7 +258,7 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
     folder = place.staging / "accounts"
     path = account_path(folder, saved.id)
     _copy(place.backup / saved.file, path)
-    recovered = _put_journaled(path, saved.id, place.backup / DATA / "journal")
+    saved_too = _put_journaled(path, saved.id, place.backup / DATA / "journal")
     if saved.id != place.number:
         path = give_to(path, place.number, folder)
     # A number may be that of somebody else by now, or on another server.
@@ -253,32 +267,64 @@ def _restore_account(place: _Restored, saved: SavedAccount, directory: Directory
         for number, address in saved.grantees.items()
         if (known := directory.account_by_id(number)) is not None and known.address == address
     }
-    recovered += _put_journaled(
+    put = _put_journaled(
         path, place.number, place.data_dir / "journal", is_own=saved.id == place.number
     )
     aside = put_in_place(place.data_dir, path, place.number, directory, grantees)
-    return Replacement(place.address, aside, recovered)
+    now = _filed_now(place.data_dir, place.number, saved_too.filed + put.filed)
+    recovered = saved_too.messages + put.messages
+    return Replacement(place.address, aside, recovered, place.number, now)
 
 
-def _put_journaled(path: Path, account: int, journals: Path, *, is_own: bool = True) -> int:
-    """Put what journals have for an account into a file that is made ready; how many messages that were. The journals
-    stay as they are. Not `is_own`: it was the file of another account. Raises OSError, apsw.Error, Unavailable."""
+def _filed_now(
+    data_dir: Path, account: int, placed: list[tuple[Append, Appended]]
+) -> list[tuple[Append, Appended]]:
+    """What was put into the INBOX of a file that is in its place by now, with the numbers that it has there: found
+    by the unique ids of POP3, which stay. What cannot be found is left out."""
+    if not placed:
+        return []
+    uids: dict[str, int] = {}
+    validity = 0
+    with suppress(apsw.Error):  # the mail is there, whatever the trace hears of it
+        connection = database.open_to_read(account_path(data_dir / "accounts", account))
+        try:
+            where = "WHERE account = ? AND mailbox = ?"
+            row: Any = connection.execute(
+                f"SELECT uidvalidity FROM mailbox {where}", (account, INBOX)
+            ).fetchone()
+            validity = row[0] if row else 0
+            rows: Any = connection.execute(
+                f"SELECT uidl, uid FROM message {where}", (account, INBOX)
+            )
+            uids = dict(rows)
+        finally:
+            connection.close()
+    return [
+        (item, replace(done, uid=uids[uidl], uidvalidity=validity))
+        for item, done in placed
+        if done.mailbox == INBOX and (uidl := f"{done.uidvalidity:08x}{done.uid:08x}") in uids
+    ]
+
+
+def _put_journaled(path: Path, account: int, journals: Path, *, is_own: bool = True) -> Put:
+    """Put what journals have for an account into a file that is made ready. The journals stay as they are. Not
+    `is_own`: it was the file of another account. Raises OSError, apsw.Error, Unavailable."""
     journaled = read_journals(journals, account)
     if not journaled.records:
-        return 0
+        return Put()
     pool = Accounts(path.parent.parent, 0, None, recovery.put_in_order)
     try:
         now_s = int(time.time())
         file = pool.open_blocking(account, now_s)
         with file.writer:
-            count = put_since(file.write_tx(now_s), journaled, is_own=is_own)
+            put = put_since(file.write_tx(now_s), journaled, is_own=is_own)
     except Unavailable as error:
         raise Unavailable(
             f"what the journal has for this account cannot be put into its file: {error.told or error.text}"
         ) from error
     finally:
         pool.close()
-    return count
+    return put
 
 
 def put_in_place(

@@ -356,8 +356,8 @@ class Store:
         """`append` for a caller that does several at once: they become durable together."""
         if item.size > LARGEST_JOURNALLED:
             return asyncio.ensure_future(self._append_large(account, item))
-        self.tally.stored += 1
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(self._count_stored)
         clock, run = self.clock, self._journal.run
 
         def journalled(given: Appended) -> Framed | None:
@@ -384,9 +384,15 @@ class Store:
         if item.size <= LARGEST_JOURNALLED and isinstance(item.content.octets, bytes):
             taken = self._committer.take(account, item)
             if taken is not None:
-                self.tally.stored += 1
+                taken.add_done_callback(self._count_stored)
                 return taken
         return self.append_soon(account, item)
+
+    def _count_stored(self, done: "asyncio.Future[Any]") -> None:
+        """One that could not be stored, or was there before (no UID), is none; what was taken has no numbers yet."""
+        if not done.cancelled() and done.exception() is None:
+            given: Appended | None = done.result()
+            self.tally.stored += given is None or given.uid > 0
 
     async def append_all(
         self,
@@ -404,7 +410,6 @@ class Store:
     async def _append_all(
         self, account: int, items: Sequence[Append], work: Callable[[Tx], object]
     ) -> list[Appended]:
-        self.tally.stored += len(items)
         staged: dict[int, int] = {}
 
         def append_staged(tx: Tx) -> list[Appended]:
@@ -418,7 +423,9 @@ class Store:
                     staged[number] = await self._write_soon(account, appending.stage)
                     await self._write_pieces(account, item, staged[number])
             octets = sum(min(item.size, PIECE_OCTETS) for item in items)
-            return await self._write_synced(account, append_staged, octets)
+            given = await self._write_synced(account, append_staged, octets)
+            self.tally.stored += sum(each.uid > 0 for each in given)
+            return given
         except (Refused, Unavailable, asyncio.CancelledError):
             for content in staged.values():
                 self._discard(account, content)
@@ -442,8 +449,13 @@ class Store:
         self._committer.submit(account, unit)
 
     async def _append_large(self, account: int, item: Append) -> Appended:
+        """As `append`, and counted."""
+        given = await self._write_large(account, item)
+        self.tally.stored += given.uid > 0
+        return given
+
+    async def _write_large(self, account: int, item: Append) -> Appended:
         """Bodies of more than a piece are written piece by piece, so that the loop and other writers go on."""
-        self.tally.stored += 1
         if item.content.body_size <= 2 * PIECE_OCTETS:
             return await self._write_synced(
                 account, lambda tx: appending.append(tx, item), item.size

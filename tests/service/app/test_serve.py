@@ -222,7 +222,12 @@ def test_status_of_a_server_of_one_process(server: Process, folder: Path) -> Non
     (worker,) = report["workers"]
     assert report["pid"] == worker["pid"] == alone.process.pid
     assert worker["connections"]["pop3"] == 1
-    assert report["queue"] == {"messages": 0, "recipients": 0, "local_deliveries": 0}
+    assert report["queue"] == {
+        "messages": 0,
+        "recipients": 0,
+        "local_deliveries": 0,
+        "for_mail_files": 0,
+    }
     assert stat.S_IMODE((folder / "data" / "control").stat().st_mode) == 0o600
     client.quit()
     assert alone.stop() == 0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from imap_harness import Imap, serving
 
+from pillarbox.core.errors import Unavailable
 from pillarbox.delivery import quota as watch
 from pillarbox.store.quota import Quota, Usage
 
@@ -147,6 +148,27 @@ def test_an_account_is_warned_once_at_each_share(tmp_path: Path) -> None:
         assert len(await subjects(imap)) == 2
         await fill(45)
         assert (await subjects(imap))[2:] == ["your mailboxes are 80 per cent full"]
+
+    in_service(tmp_path, test)
+
+
+def test_a_warning_that_cannot_be_given_now_is_logged_with_the_address(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(imap: Imap) -> None:
+        limit(imap, None, 100)
+        known = imap.store.directory.account_by_id(imap.account)
+        assert known is not None
+
+        async def refuse(*_arguments: object) -> None:
+            raise Unavailable("the mail file cannot be used now", told="1.db: the reason")
+
+        monkeypatch.setattr(imap.store, "read", refuse)
+        imap.store.grown.add(imap.account)
+        await watch.warn(imap.store, "mail.example.com")
+        said = f"the mail that tells {known.address} when its mailboxes are nearly full waits"
+        assert said in caplog.text
+        assert "1.db: the reason" in caplog.text
 
     in_service(tmp_path, test)
 

@@ -17,6 +17,7 @@ import pytest
 from serverprocess import DOMAIN, PASSWORD, ServerProcess
 
 from pillarbox.store.accounts import account_path
+from pillarbox.trace.reader import TraceReader
 
 USER = f"user0@{DOMAIN}"
 
@@ -367,11 +368,47 @@ def test_mail_that_waits_for_a_damaged_file_is_seen_by_whoever_looks_after_the_s
     assert f"do: stop the server, then run: {cure}" in shown
     shown = pillarbox(server, "explain", queue_id)
     assert f"waits in the journal for the mail file of {USER}" in shown
+    assert re.search("waiting for mailboxes here: [1-9]", pillarbox(server, "status"))
     server.stop()
     assert "no message is lost" in pillarbox(server, "check", "--repair")  # the journal has all
     shown = pillarbox(server, "explain", queue_id)
     assert "  filed " in shown
     assert re.search(rf"  now +{USER}, INBOX, UID ", shown)
+
+
+def test_a_restore_tells_where_mail_is_that_waited_for_a_missing_file(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    path = account_path(server.folder / "data" / "accounts", 1)
+    send(server, 0, 2)
+    pillarbox(server, "backup", str(tmp_path / "saved"))
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=20) as client:
+        client.sendmail("carol@example.net", [USER], b"Subject: x\r\n\r\n")  # the file is open
+        for name in path.parent.glob(f"{path.stem}.db*"):
+            name.unlink()
+        client.mail("carol@example.net")
+        client.rcpt(USER)
+        code, said = client.data(b"Subject: waits\r\n\r\n")
+    assert code == 250
+    queue_id = said.split()[-1].decode()
+    waits = f"waits in the journal for the mail file of {USER}, which is missing: see pillarbox"
+    end = time.monotonic() + 30
+    while "taken and not in it" not in (shown := pillarbox(server, "doctor", code=1)):
+        assert time.monotonic() < end, shown
+        time.sleep(0.1)
+    reader = TraceReader(server.folder / "data")
+    while not list(reader.find([queue_id], whole=True)):  # it is written once a second
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    reader.close()
+    assert waits in pillarbox(server, "explain", queue_id)
+    assert re.search("waiting for mailboxes here: [1-9]", pillarbox(server, "status"))
+    server.stop()
+    pillarbox(server, "restore", str(tmp_path / "saved"), USER)
+    shown = pillarbox(server, "explain", queue_id)
+    assert "  filed " in shown
+    assert re.search(rf"  now +{USER}, INBOX, UID ", shown)
+    assert waits not in shown
 
 
 NAMESPACE = pytest.mark.skipif(

@@ -33,6 +33,7 @@ from pillarbox.store.restore import (
     restore_server,
 )
 from pillarbox.store.store import Store
+from pillarbox.trace.recorder import Recorder
 
 
 def save(data: Path, *addresses: str):
@@ -549,3 +550,34 @@ def test_mail_that_a_damaged_file_did_not_take_is_in_the_restored_one(
     assert replaced.recovered == 2
     assert with_store(killed, subjects) == [0, 1, 2]
     assert with_store(killed, subjects) == [0, 1, 2]
+
+
+def test_the_trace_hears_where_mail_of_the_journal_is_after_a_restore(
+    data: Path, tmp_path: Path
+) -> None:
+    queue_id = "0123456789ABCDEF"
+
+    async def fill(store: Store) -> Path:
+        await append(store, 0, 1)
+        target = await asyncio.to_thread(save, data)
+        prefix = b"Received: by mail.example.org with ESMTP id %s;\r\n" % queue_id.encode()
+        await store.deliver(1, item(2, prefix=prefix, queue_id=queue_id))
+        await deliver(store, 3)
+        shutil.copytree(data, tmp_path / "killed")
+        return target
+
+    target = with_store(data, fill)
+    killed = tmp_path / "killed"
+    for name in account_path(killed / "accounts", 1).parent.glob("*.db*"):
+        name.unlink()
+    (replaced,) = put_back(target, killed, ALICE)
+    assert isinstance(replaced, Replacement)
+    assert replaced.recovered == len(replaced.filed) == 2
+    recorder = Recorder(is_on=True)
+    replaced.tell(recorder)
+    (line,) = recorder.take()[0]
+    _at, (_tag, *fields) = json.loads(line)
+    connection = apsw.Connection(str(account_path(killed / "accounts", 1)))
+    sql = "SELECT uid, (SELECT uidvalidity FROM mailbox WHERE mailbox = 1) FROM message ORDER BY uid DESC"
+    _last, (uid, uidvalidity), *_ = connection.execute(sql).fetchall()
+    assert fields == [f"1.1.{uidvalidity}", "INBOX", [[queue_id, uid]]]

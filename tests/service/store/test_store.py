@@ -21,6 +21,7 @@ from pillarbox.store import (
     accounts,
     appending,
     changes,
+    commit,
     content,
     damage,
     database,
@@ -184,6 +185,7 @@ def test_a_delivery_key_makes_the_second_delivery_add_nothing(tmp_path: Path) ->
         first = await store.append(1, item(delivery_key="Q1/bob@example.test"))
         second = await store.append(1, item(delivery_key="Q1/bob@example.test"))
         assert (first.uid, second.uid) == (1, 0)
+        assert store.tally.stored == 1
         assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1]
 
     run(tmp_path, scenario)
@@ -511,14 +513,43 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
             with pytest.raises(Unavailable):
                 await work
         assert list(await store.read(1, lambda tx: messages.uids(tx, 1))) == [1, 2, 3]
+        assert store.tally.stored == 3
         vfs.full = False
         assert (await store.append(1, item(6))).uid == 4
         assert (await store.append(1, item(6, 2_000_000))).uid == 5
+        await store.append_all(1, [item(7), item(8)])
+        await store.deliver(1, item(9))
+        assert store.tally.stored == 8
 
     run(tmp_path, scenario, vfs=vfs.name)
     vfs.unregister()
     problems = [line for line in check_store(tmp_path) if "belongs to no account" not in line]
     assert problems == []
+
+
+def test_a_checkpoint_that_fails_is_told_by_what_it_means(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a full disk there is the line on that."""
+    path = account_path(tmp_path / "accounts", 1)
+    for error, said in (
+        (apsw.IOError("disk I/O error"), f"what was written last stays in {path}-wal for now"),
+        (apsw.FullError("database or disk is full"), "the disk is full, so mail is refused"),
+    ):
+
+        def fail(*_arguments: object, error: apsw.Error = error) -> None:
+            raise error
+
+        async def scenario(store: Store) -> None:
+            await store.append(1, item(1))
+
+        monkeypatch.setattr(commit, "CHECKPOINT_PAGES", 1)
+        monkeypatch.setattr(commit, "checkpoint", fail)
+        caplog.clear()
+        run(tmp_path, scenario)
+        lines = [each for each in caplog.messages if "-wal" in each or "disk is full" in each]
+        assert lines
+        assert all(line.startswith(said) for line in lines)
 
 
 def test_the_files_of_a_removed_account_are_not_made_again(tmp_path: Path) -> None:

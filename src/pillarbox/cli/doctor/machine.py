@@ -24,7 +24,7 @@ from pillarbox.store.copying import find_damage
 from pillarbox.store.damage import how_to_mend
 from pillarbox.store.directory import Directory
 from pillarbox.store.journal import ALLOCATION_OCTETS, kept_aside
-from pillarbox.store.lacking import LATE_S, Lacking, find_lacking, find_missing, find_unusable
+from pillarbox.store.lacking import Lacking, find_missing, find_unusable, find_waiting
 from pillarbox.store.owned import find_denied, is_shut, may_look
 from pillarbox.store.queue_figures import QueueFigures, QueueReader
 
@@ -191,6 +191,9 @@ def _judge(path: str, figures: QueueFigures, old_s: int) -> Finding:
     if figures.held:
         advice = "look at them: pillarbox queue list; then queue release or queue remove"
         return warning("queue", path, f"held: {counted(figures.held, 'recipient')}", advice)
+    if figures.local_deliveries:
+        found = f"mail for {counted(figures.local_deliveries, 'recipient')} here waits, as its mail file took none"
+        return warning("queue", path, found, "see why in the server's log; it is tried again")
     if old_s and figures.oldest_s > old_s:
         return warning("queue", path, shown, look)
     return ok("queue", path, shown if figures.messages else "empty")
@@ -225,11 +228,10 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         }
     finally:
         directory.close()
-    lacking = {
-        account: each
-        for account, each in find_lacking(folder).items()
-        if account in known and now - each.oldest > LATE_S
+    waiting = {
+        account: each for account, each in find_waiting(folder, now).items() if account in known
     }
+    lacking = {account: each for account, each in waiting.items() if not each.is_missing}
     unusable = dict(find_unusable(folder, known))
     findings = denied + [
         error("accounts", known[account], why, "then the server takes its mail again by itself")
@@ -241,7 +243,7 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
         error(
             "accounts",
             known[account],
-            "its mail file is missing",
+            "; ".join(["its mail file is missing", *_how_much(waiting.get(account), now)]),
             how_to_mend(known[account]),
         )
         for account in sorted(find_missing(folder, known))
@@ -265,17 +267,22 @@ def _judge_journal(path: Path) -> Finding:
 def _judge_account(
     folder: Path, account: int, address: str, lacking: Lacking | None, now: float
 ) -> Finding:
-    found = ""
-    if lacking is not None:
-        most = "" if lacking.is_exact else "at most "
-        since = f"the oldest came {duration(now - lacking.oldest)} ago"
-        found = f"{most}{counted(len(lacking.queue_ids), 'message')} taken and not in it, {since}"
+    much = _how_much(lacking, now)
     if find_damage(account_path(folder / "accounts", account)):
-        found = "its mail file is damaged" + (f"; {found}" if found else "")
+        found = "; ".join(["its mail file is damaged", *much])
         advice = f"stop the server, then run: pillarbox check --repair {address}"
     else:
-        found = f"its mail file takes no mail: {found}"
+        found = ": ".join(["its mail file takes no mail", *much])
         advice = (
             "see why in the server's log: make room, or end what has the file; it is tried again"
         )
     return error("accounts", address, found, advice)
+
+
+def _how_much(lacking: Lacking | None, now: float) -> list[str]:
+    """Of mail that waits for a file, in words; none where there is none."""
+    if lacking is None:
+        return []
+    most = "" if lacking.is_exact else "at most "
+    since = f"the oldest came {duration(now - lacking.oldest)} ago"
+    return [f"{most}{counted(len(lacking.queue_ids), 'message')} taken and not in it, {since}"]
