@@ -629,6 +629,15 @@ def test_a_ban_that_replaces_another_says_so(run: Run) -> None:
     assert json.loads(run("ban", "list", "--json")[1])[0]["until"] is None
 
 
+def test_check_says_that_there_is_no_domain(run: Run, tmp_path: Path) -> None:
+    """A server that was started in an empty folder leaves this."""
+    assert run("account", "list")[0] == 0
+    (tmp_path / "data" / "accounts").mkdir()
+    code, out, _ = run("check")
+    assert code == 1
+    assert f"there is no domain in {tmp_path / 'data'}: mount its disk or mend data_dir" in out
+
+
 def test_check_prints_json(with_alice: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "accounts").mkdir()
     code, out, err = with_alice("check", "--json")
