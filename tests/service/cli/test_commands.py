@@ -793,8 +793,9 @@ def test_a_lost_mail_file_is_told_by_every_command_that_wants_it(
     assert code == 1
     assert deed in out
     for name, which in (("one", ("--account", "alice@example.org")), ("all", ())):
-        code, _, err = with_mail("backup", name, *which)
+        code, out, err = with_mail("backup", name, *which)
         assert code == 1
+        assert " 0 of 1 account, " in out
         assert (
             "alice@example.org: the mail file is missing, so nothing of it was saved: put the"
             in err

@@ -111,10 +111,13 @@ def test_the_mail_stays_until_the_file_is_back(
     assert list(check_store(folder)) == []
 
 
-def test_a_backup_keeps_the_mail_in_its_journal(folder: Path, tmp_path: Path) -> None:
+def test_a_backup_keeps_the_mail_in_its_journal(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     take_away(folder, tmp_path / "elsewhere")
     manifest = back_up(Wanted(folder, []), tmp_path / "backup")
     assert [name for name in manifest.files if "/journal/" in name] != []
+    assert caplog.text == ""  # the manifest says what was not saved
 
 
 def test_mail_of_an_account_that_was_removed_goes(
