@@ -219,7 +219,10 @@ def _ensure_whole(file: Path, copy: Path) -> None:
     except apsw.SQLError as error:
         raise Refused(f"{file} is not the mail file of an account") from error
     if damage:
-        raise Refused(f"{file} is damaged: {damage}")
+        raise Refused(
+            f"{file} is damaged; if a repair put it there, what could be read of it is in its account already"
+            f" (SQLite: {' '.join(damage.split())})"
+        )
 
 
 def _known(manifest: Manifest, address: str) -> SavedAccount:

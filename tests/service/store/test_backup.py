@@ -294,7 +294,9 @@ def test_a_file_that_is_in_no_use_becomes_that_of_an_account(data: Path) -> None
     assert with_store(data, subjects) == [0, 1]
     assert list(check_store(data)) == []
     damage(file)
-    with pytest.raises(Refused, match="is damaged"):
+    with pytest.raises(
+        Refused, match="is damaged; if a repair put it there, what could be read of"
+    ):
         restore_file(file, data, ALICE)
     with pytest.raises(Refused, match="is not the mail file of an account"):
         restore_file(data / "directory.db", data, ALICE)
