@@ -142,8 +142,8 @@ class Server:
             await self._prepare(store)
         if place.is_first and not store.directory.has_domains():
             log.warning(
-                "there is no domain in %s, so mail is put off (451) that no smarthost or route takes: mount its disk or"
-                " mend data_dir, if it should be elsewhere; to begin with a new server, run:"
+                "there is no domain in %s, so logins are put off, and mail (451) that no smarthost or route takes:"
+                " mount its disk or mend data_dir, if it should be elsewhere; to begin with a new server, run:"
                 " pillarbox domain add example.org",
                 config.data_path,
             )

@@ -53,6 +53,7 @@ class Exchange:
 
     async def start(self, initial: bytes | None) -> Outcome:
         """`initial` is the decoded initial response, None if there was none."""
+        self._authenticator.ensure_domains()
         return await self._answer(self._machine.start(initial))
 
     async def respond(self, response: bytes) -> Outcome:

@@ -22,6 +22,7 @@ from pillarbox.auth.passwords import LONGEST_PASSWORD, fitting_verifier, verify_
 from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.throttle import Claim, Throttle
+from pillarbox.core.errors import Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
 from pillarbox.core.tally import Tally
@@ -104,6 +105,13 @@ class Authenticator:
         nonce = secrets.token_urlsafe(NONCE_OCTETS)
         return MECHANISMS[mechanism].begin(Surroundings(nonce, peer.binding))
 
+    def ensure_domains(self) -> None:
+        """Raises Unavailable where there is no domain, and so can be no account: more likely the disk of the data
+        folder is not mounted, and a refusal would make programs ask for new passwords."""
+        # What is remembered may be older than the first domain.
+        if not (self.directory.has_domains() or self.directory.domains()):
+            raise Unavailable("no domain is set up here yet", "UNAVAILABLE")
+
     # Passwords
 
     async def login(
@@ -111,8 +119,9 @@ class Authenticator:
     ) -> Login | Denied:
         """Whose account it is, or a denial after a delay that grows with the failures.
 
-        Raises Unavailable when too many logins wait.
+        Raises Unavailable when too many logins wait, and as `ensure_domains` does.
         """
+        self.ensure_domains()
         username, wanted = self.split(credentials.username, credentials.authzid)
         said = Credentials(wanted, username, credentials.password)
         outcome = self._at_once(said, peer, mechanism)

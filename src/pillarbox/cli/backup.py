@@ -88,9 +88,10 @@ def _summary(target: Path, manifest: Manifest) -> dict[str, object]:
 
 def _show(target: Path, manifest: Manifest) -> None:
     octets = sum(file.size for file in manifest.files.values())
-    count = len(manifest.accounts)
     what = "The server" if manifest.is_whole else "Saved"
-    accounts = counted(count, "account")
+    accounts = counted(len(manifest.accounts), "account")
+    if missing := sum(1 for saved in manifest.accounts.values() if saved.damage and not saved.file):
+        accounts = f"{len(manifest.accounts) - missing} of {accounts}"
     click.echo(
         f"{what}{' was saved' if manifest.is_whole else ''}: {accounts}, {counted(len(manifest.files), 'file')},"
         f" {octets / 1_000_000:,.1f} MB, in {target}."

@@ -47,7 +47,7 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
     if denied and is_shut(config.data_path):
         raise Refused("\n".join(denied))  # what else is wrong shows when we may look
     made.ensure_not_all_missing(config.data_path)
-    if not (config.data_path / "accounts").is_dir():
+    if not any((config.data_path / name).exists() for name in ("accounts", "queue.db")):
         ensure_not_lost(config.data_path / "directory.db")
         raise Refused(f"no server has run in {config.data_path} yet: there is nothing to check")
     problems: list[str] = []

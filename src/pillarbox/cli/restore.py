@@ -82,7 +82,7 @@ def _restore_file(
     config: Config, source: Path, addresses: tuple[str, ...], *, as_json: bool
 ) -> None:
     if len(addresses) != 1:
-        raise click.UsageError("a mail file becomes that of one account: name it")
+        raise click.UsageError("a mail file becomes that of one account: name one, and no more")
     done = restore_file(source, config.data_path, canonical_address(addresses[0]))
     recorder = Recorder(is_on=config.explain.enabled)
     done.tell(recorder)

@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,7 +229,8 @@ class _Backup:
                 raise self._unreadable(error, list(chosen.values())[done:]) from error
             if saved is not None:
                 accounts[address] = saved
-        self._replay(generation, set(chosen.values()))
+        held = [saved.id for saved in accounts.values() if saved.damage]
+        self._replay(generation, set(chosen.values()), held)
         self._copy_damaged()
         by_number = {number: address for address, number in addresses.items()}
         for saved in accounts.values():
@@ -376,13 +377,13 @@ class _Backup:
         except (apsw.BusyError, apsw.CantOpenError) as error:
             raise Unavailable(f"{source} cannot be read: {error}") from error
 
-    def _replay(self, generation: int, accounts: set[int]) -> None:
-        """Put into the copies what was in the journals only; what a damaged or missing one lacks stays in a journal."""
+    def _replay(self, generation: int, accounts: set[int], held: Collection[int]) -> None:
+        """Put into the copies what was in the journals only; what a damaged or missing one (`held`) lacks stays in a
+        journal."""
         folder = self.data / "journal"
         pool = Accounts(self.data / "accounts", 0, None, recovery.put_in_order)
         pool.knows = accounts.__contains__
         try:
-            held = [saved.id for saved in self.damaged]
             replayed = recovery.replay(pool, folder, generation, int(time.time()), held=held)
         finally:
             pool.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -163,6 +164,11 @@ def check_store(
             yield from check_account(path, str(path.relative_to(data_dir)))
         yield from _check_journal(data_dir / "journal")
         return
+    if not accounts and not _has_domains(data_dir / "directory.db"):
+        yield (
+            f"there is no domain in {data_dir}: mount its disk or mend data_dir, if it should be elsewhere; to begin"
+            " with a new server, run: pillarbox domain add example.org"
+        )
     # Folders that are somebody else's are told by `owned`.
     accounts = [each for each in accounts if may_look(account_path(folder, each[0]).parent)]
     missing = find_missing(data_dir, [account for account, _ in accounts])
@@ -214,11 +220,21 @@ def check_account(path: Path, address: str) -> Iterator[str]:
 
 def _known_accounts(path: Path) -> list[tuple[int, str]] | None:
     """None: they cannot be read."""
+    rows = _rows(path, "SELECT account, address FROM account ORDER BY address")
+    return None if rows is None else [(int(row[0]), str(row[1])) for row in rows]
+
+
+def _has_domains(path: Path) -> bool:
+    """Also where they cannot be read."""
+    return _rows(path, "SELECT 1 FROM domain LIMIT 1") != []
+
+
+def _rows(path: Path, query: str) -> list[Any] | None:
+    """None: they cannot be read."""
     try:
         connection = database.open_to_read(path)
         try:
-            rows = connection.execute("SELECT account, address FROM account ORDER BY address")
-            return [(int(row[0]), str(row[1])) for row in rows]
+            return connection.execute(query).fetchall()
         finally:
             connection.close()
     except (apsw.Error, Failure):

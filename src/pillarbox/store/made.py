@@ -130,12 +130,11 @@ def find_why_all_missing(data_dir: Path, root: int) -> str | None:
 
 
 def why_all_missing(data_dir: Path) -> str:
-    """What the administrator is told where it is so."""
+    """What the administrator is told where it is so: what is wrong; what to do."""
     return (
-        f"there were mail files in {data_dir / 'accounts'}, and none is there now: is its file system not mounted?"
-        " If they are lost, put back what a backup has, naming all accounts of `pillarbox account list`:"
-        " pillarbox restore BACKUP ACCOUNT...; to begin without their mail, run:"
-        f" truncate -s 0 {data_dir / 'lock'}"
+        f"there were mail files in {data_dir / 'accounts'}, and none is there now; mount its file system, or move them"
+        " back. If they are lost, stop the server, then run, naming all accounts of `pillarbox account list`:"
+        " pillarbox restore BACKUP ACCOUNT..., or without a backup: pillarbox check --repair ACCOUNT..."
     )
 
 

@@ -2,6 +2,7 @@
 one is kept in the folder `aside`, as it was. No server may run meanwhile."""
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -65,8 +66,9 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
     if not (data_dir / "directory.db").exists():
         ensure_not_lost(data_dir / "directory.db")
         raise Refused(f"no server has run in {data_dir} yet: there is nothing to repair")
-    made.ensure_not_all_missing(data_dir)
-    with locked(data_dir):
+    if not addresses:
+        made.ensure_not_all_missing(data_dir)
+    with locked(data_dir) as lock:
         directory = Directory(data_dir / "directory.db", clock=time.time)
         try:
             replacing.finish(data_dir, directory)
@@ -80,6 +82,9 @@ def repair(data_dir: Path, addresses: Sequence[str] = ()) -> Iterator[Repaired |
                     yield Unrepaired(account.address, problems, how_to_mend(account.address))
                 elif problems:
                     yield _try(data_dir, account.id, account.address, problems, directory)
+            everybody = [account.id for account in directory.accounts()]
+            if made.are_all_missing(data_dir, lock) and not find_missing(data_dir, everybody):
+                os.ftruncate(lock, 0)  # all that had files were removed
         finally:
             directory.close()
 

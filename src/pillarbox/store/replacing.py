@@ -63,8 +63,9 @@ def _finish(data_dir: Path, folder: Path, directory: Directory) -> None:
             continue
         target = account_path(data_dir / "accounts", account)
         directory.replace_shares(account, grantees)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        own(target.parent, data_dir)
+        for made_one in (target.parent.parent, target.parent):  # all of them may be gone
+            made_one.mkdir(mode=0o700, exist_ok=True)
+            own(made_one, data_dir)
         search_index.remove(target)
         for name in (f"{target}-wal", f"{target}-shm"):
             Path(name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from pillarbox.core.errors import DiskFull, Refused, Unavailable
-from pillarbox.store import database, made, recovery, replacing
+from pillarbox.store import database, made, recovery, replacing, vacant
 from pillarbox.store.accounts import Accounts, account_path
 from pillarbox.store.appending import Append, Appended
 from pillarbox.store.backup import ASIDE
@@ -79,20 +79,18 @@ def restore_server(
             f"a whole restore into {data_dir} came to its end before, and was killed only then: start the server;"
             f" to restore something else, empty {data_dir} first"
         )
-    if _is_in_use(data_dir):
-        raise Refused(
-            f"{data_dir} is not empty: a whole server is restored into a new or empty data_dir"
-        )
+    _ensure_vacant(data_dir)
     ensure_unchanged(backup, manifest, manifest.files, progress)
     is_new = not data_dir.exists()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
-        locked(data_dir) as lock,
+        _vacated(data_dir) as lock,
         staging(data_dir, "nothing was restored", RESTORING) as folder,
     ):
         os.ftruncate(lock, 0)  # its marks are of mail that is not here (`made`)
-        for entry in set(data_dir.iterdir()) - {data_dir / "lock", folder}:
-            _remove(entry)
+        for entry in set(data_dir.iterdir()) - {folder}:
+            if entry.name not in vacant.STAYING:
+                _remove(entry)
         for name in manifest.files:
             if name.startswith(f"{DATA}/"):
                 _copy(backup / name, folder / Path(name).relative_to(DATA))
@@ -130,11 +128,33 @@ def restore_server(
     return damaged
 
 
-def _is_in_use(data_dir: Path) -> bool:
-    """Whether it has anything but what a whole restore left that did not come to its end."""
-    if not data_dir.exists() or not any(entry.name != "lock" for entry in data_dir.iterdir()):
-        return False
-    return (data_dir / "directory.db").exists() or not (data_dir / RESTORING).exists()
+def _ensure_vacant(data_dir: Path) -> None:
+    """Raises Refused where there is anything to lose, but for what a whole restore left that did not come to its
+    end."""
+    if not data_dir.exists() or _is_unfinished(data_dir):
+        return
+    if there := list(vacant.find_content(data_dir)):
+        raise Refused(
+            f"{data_dir} is not empty, it has {', '.join(there)}: a whole server is restored into a new or empty"
+            f" data_dir; move that away first, like: mv {data_dir} {data_dir}.old"
+        )
+
+
+def _is_unfinished(data_dir: Path) -> bool:
+    return (data_dir / RESTORING).exists() and not (data_dir / "directory.db").exists()
+
+
+@contextmanager
+def _vacated(data_dir: Path) -> Iterator[int]:
+    """What `locked` gives, once nothing is in the way. Raises Refused, Unavailable."""
+    with locked(data_dir) as lock:
+        if not _is_unfinished(data_dir):
+            _ensure_vacant(data_dir)  # commands may have made something meanwhile
+            try:
+                vacant.vacate(data_dir)
+            except OSError as error:
+                raise Unavailable(f"nothing was restored: {error.strerror}") from error
+        yield lock
 
 
 def _remove(entry: Path) -> None:
@@ -219,7 +239,10 @@ def _ensure_whole(file: Path, copy: Path) -> None:
     except apsw.SQLError as error:
         raise Refused(f"{file} is not the mail file of an account") from error
     if damage:
-        raise Refused(f"{file} is damaged: {damage}")
+        raise Refused(
+            f"{file} is damaged; if a repair put it there, what could be read of it is in its account already"
+            f" (SQLite: {' '.join(damage.split())})"
+        )
 
 
 def _known(manifest: Manifest, address: str) -> SavedAccount:

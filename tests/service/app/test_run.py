@@ -85,7 +85,7 @@ def test_a_server_without_a_domain_says_so_at_the_start(
     config = Config("mail.example.test", str(tmp_path), listen=Listen(imap=["127.0.0.1:0"]))
     assert run(config, lambda server: os.kill(os.getpid(), signal.SIGTERM)) == 0
     told = (
-        f"there is no domain in {tmp_path}, so mail is put off (451) that no smarthost or route takes"
+        f"there is no domain in {tmp_path}, so logins are put off, and mail (451) that no smarthost or"
         in caplog.text
     )
     assert told != has_domain

@@ -903,6 +903,7 @@ def test_the_log_says_once_in_a_minute_why_nobody_can_log_in(
 
     async def run() -> None:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
         doors = Doors(source=Silent(), tokens=Mute())
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)

@@ -461,6 +461,7 @@ def test_tokens_tried_at_once_are_as_few_as_one_after_another(tmp_path: Path) ->
 
     async def run() -> list[Outcome]:
         directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
         failures = LoginFailures(tmp_path / "run.db", clock=time.time)
         doors = Doors(tokens=Issuer())
         authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)

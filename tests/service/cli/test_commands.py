@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -629,6 +630,23 @@ def test_a_ban_that_replaces_another_says_so(run: Run) -> None:
     assert json.loads(run("ban", "list", "--json")[1])[0]["until"] is None
 
 
+def test_a_server_that_has_run_is_checked_also_without_its_folder_of_mail_files(
+    with_mail: Run, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "data" / "accounts")
+    os.truncate(tmp_path / "data" / "lock", 0)
+    assert "no server has run" not in with_mail("check")[2]
+
+
+def test_check_says_that_there_is_no_domain(run: Run, tmp_path: Path) -> None:
+    """A server that was started in an empty folder leaves this."""
+    assert run("account", "list")[0] == 0
+    (tmp_path / "data" / "accounts").mkdir()
+    code, out, _ = run("check")
+    assert code == 1
+    assert f"there is no domain in {tmp_path / 'data'}: mount its disk or mend data_dir" in out
+
+
 def test_check_prints_json(with_alice: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "accounts").mkdir()
     code, out, err = with_alice("check", "--json")
@@ -775,8 +793,9 @@ def test_a_lost_mail_file_is_told_by_every_command_that_wants_it(
     assert code == 1
     assert deed in out
     for name, which in (("one", ("--account", "alice@example.org")), ("all", ())):
-        code, _, err = with_mail("backup", name, *which)
+        code, out, err = with_mail("backup", name, *which)
         assert code == 1
+        assert " 0 of 1 account, " in out
         assert (
             "alice@example.org: the mail file is missing, so nothing of it was saved: put the"
             in err
@@ -803,8 +822,10 @@ def test_where_all_mail_files_are_gone_no_command_says_that_nothing_is_wrong(
     for command in (("check",), ("check", "--repair"), ("backup", "saved"), select):
         code, out, err = with_mail(*command)
         assert (code, out) == (1, "")
-        assert "is its file system not mounted?" in err
-        assert "run: truncate -s 0 " in err
+        assert "and none is there now; mount its file system, or move them back" in err
+        assert "pillarbox check --repair ACCOUNT..." in err
+    assert with_mail("check", "--repair", "alice@example.org")[0] == 1  # what was in it is lost
+    assert with_mail("check")[1:] == ("The store is in order.\n", "")
 
 
 def test_check_and_repair_say_the_same_of_a_lost_directory(with_mail: Run, tmp_path: Path) -> None:

@@ -351,7 +351,9 @@ def test_a_file_that_is_in_no_use_becomes_that_of_an_account(data: Path) -> None
     (problem,) = restore_file(file, data, ALICE).problems
     assert "has lost its text" in problem
     damage(file)
-    with pytest.raises(Refused, match="is damaged"):
+    with pytest.raises(
+        Refused, match="is damaged; if a repair put it there, what could be read of"
+    ):
         restore_file(file, data, ALICE)
     with pytest.raises(Refused, match="is not the mail file of an account"):
         restore_file(data / "directory.db", data, ALICE)
@@ -412,8 +414,34 @@ def test_a_manifest_names_nothing_outside(data: Path) -> None:
 
 def test_a_data_folder_in_use_is_not_restored_over(data: Path) -> None:
     target = save(data)
-    with pytest.raises(Refused, match="is not empty"):
+    (data / "mine").touch()
+    has = "it has domains, accounts, mine: .* like: mv "
+    with pytest.raises(Refused, match=has):
         restore_server(target, read_manifest(target), data)
+
+
+def test_what_a_server_left_in_an_empty_folder_makes_way_for_a_restore(
+    data: Path, tmp_path: Path
+) -> None:
+    """It was started, or commands were, while the disk was not mounted."""
+    target = save(data)
+    empty = tmp_path / "empty"
+    (empty / "tls").mkdir(parents=True)
+    (empty / "tls" / "key.pem").write_text("new")
+    (empty / "doctor.json").write_text("{}")
+    (empty / "lost+found").mkdir()
+
+    async def do_nothing(_store: Store) -> None: ...
+
+    with_store(empty, do_nothing)
+    assert restore_server(target, read_manifest(target), empty) == []
+    assert (empty / "lost+found").is_dir()
+    (kept,) = (empty / "aside").iterdir()
+    assert (kept / "tls" / "key.pem").read_text() == "new"
+    assert {"directory.db", "queue.db", "doctor.json"} <= {path.name for path in kept.iterdir()}
+    directory = Directory(empty / "directory.db", clock=time.time)
+    assert directory.account(ALICE) is not None
+    directory.close()
 
 
 def test_a_damaged_account_is_told_of_and_the_others_are_saved(data: Path) -> None:

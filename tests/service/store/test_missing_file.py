@@ -111,10 +111,13 @@ def test_the_mail_stays_until_the_file_is_back(
     assert list(check_store(folder)) == []
 
 
-def test_a_backup_keeps_the_mail_in_its_journal(folder: Path, tmp_path: Path) -> None:
+def test_a_backup_keeps_the_mail_in_its_journal(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     take_away(folder, tmp_path / "elsewhere")
     manifest = back_up(Wanted(folder, []), tmp_path / "backup")
     assert [name for name in manifest.files if "/journal/" in name] != []
+    assert caplog.text == ""  # the manifest says what was not saved
 
 
 def test_mail_of_an_account_that_was_removed_goes(
@@ -295,14 +298,37 @@ def test_all_files_gone_is_no_new_server(stopped: Path, is_mount_point: bool) ->
         lambda: Store(stopped),
         lambda: list(repair(stopped)),
         lambda: back_up(Wanted(stopped, []), stopped.parent / "backup"),
-        lambda: _accounts(stopped, 0.0),
     ):
-        with pytest.raises(Refused, match="is its file system not mounted"):
+        with pytest.raises(Refused, match="and none is there now; mount its file system"):
             ask()
-    os.truncate(stopped / "lock", 0)  # as the refusal says
+    (finding,) = _accounts(stopped, 0.0)
+    assert finding.found.endswith("and none is there now")
+    assert finding.advice.startswith("mount its file system")
+    everybody = ["lost@example.test", "other@example.test"]  # as the refusal says
+    (repaired,) = repair(stopped, everybody)
+    assert repaired.address == "lost@example.test"
 
     async def scenario(store: Store) -> None:
-        assert await subjects(store, LOST) == []
+        for account in (LOST, OTHER):
+            assert await subjects(store, account) == []
+
+    run(stopped, scenario)
+
+
+def test_where_all_that_had_files_were_removed_naming_the_others_is_a_way_out(
+    stopped: Path,
+) -> None:
+    remove_account_files(stopped, LOST)
+    directory = Directory(stopped / "directory.db", clock=time.time)
+    directory.remove_account(LOST)
+    directory.close()
+    shutil.rmtree(stopped / "accounts")
+    with pytest.raises(Refused, match="none is there now"):
+        Store(stopped)
+    assert list(repair(stopped, ["other@example.test"])) == []
+
+    async def scenario(store: Store) -> None:
+        assert await subjects(store, OTHER) == []
 
     run(stopped, scenario)
 

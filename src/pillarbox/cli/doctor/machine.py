@@ -16,7 +16,7 @@ from pillarbox.cli.common import duration
 from pillarbox.cli.doctor.case import WAIT_S, Case, in_thread
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
 from pillarbox.core.duration import parse_duration
-from pillarbox.core.errors import Failure
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.core.words import counted
 from pillarbox.store import drop, made
 from pillarbox.store.accounts import account_path
@@ -218,7 +218,10 @@ def _accounts(folder: Path, now: float) -> list[Finding]:
     denied = [error("accounts", str(folder), *line.split("; ", 1)) for line in find_denied(folder)]
     if denied and is_shut(folder):
         return denied
-    made.ensure_not_all_missing(folder)
+    try:
+        made.ensure_not_all_missing(folder)
+    except Refused as lost:
+        return [error("accounts", str(folder), *lost.text.split("; ", 1))]
     directory = Directory(folder / "directory.db", clock=lambda: now)
     try:
         known = {
