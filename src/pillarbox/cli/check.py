@@ -15,7 +15,7 @@ from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
 from pillarbox.store import made
-from pillarbox.store.check import check_single, check_store
+from pillarbox.store.check import check_domains, check_single, check_store
 from pillarbox.store.directory import canonical_address, ensure_not_lost
 from pillarbox.store.mending import RECOVERED
 from pillarbox.store.owned import find_denied, is_shut
@@ -59,7 +59,8 @@ def check(addresses: tuple[str, ...], repairs: bool, as_json: bool) -> None:
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        for problem in chain(denied, check_store(config.data_path, show)):
+        found = check_domains(config.data_path), check_store(config.data_path, show)
+        for problem in chain(denied, *found):
             problems.append(problem)
             if not as_json:
                 click.echo(problem)

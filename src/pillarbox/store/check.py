@@ -164,11 +164,6 @@ def check_store(
             yield from check_account(path, str(path.relative_to(data_dir)))
         yield from _check_journal(data_dir / "journal")
         return
-    if not accounts and not _has_domains(data_dir / "directory.db"):
-        yield (
-            f"there is no domain in {data_dir}: mount its disk or mend data_dir, if it should be elsewhere; to begin"
-            " with a new server, run: pillarbox domain add example.org"
-        )
     # Folders that are somebody else's are told by `owned`.
     accounts = [each for each in accounts if may_look(account_path(folder, each[0]).parent)]
     missing = find_missing(data_dir, [account for account, _ in accounts])
@@ -224,9 +219,13 @@ def _known_accounts(path: Path) -> list[tuple[int, str]] | None:
     return None if rows is None else [(int(row[0]), str(row[1])) for row in rows]
 
 
-def _has_domains(path: Path) -> bool:
-    """Also where they cannot be read."""
-    return _rows(path, "SELECT 1 FROM domain LIMIT 1") != []
+def check_domains(data_dir: Path) -> Iterator[str]:
+    """What is wrong where there is none. Where they cannot be read, `check_store` tells that."""
+    if _rows(data_dir / "directory.db", "SELECT 1 FROM domain LIMIT 1") == []:
+        yield (
+            f"there is no domain in {data_dir}: mount its disk or mend data_dir, if it should be elsewhere; to begin"
+            " with a new server, run: pillarbox domain add example.org"
+        )
 
 
 def _rows(path: Path, query: str) -> list[Any] | None:

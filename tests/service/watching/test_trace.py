@@ -732,6 +732,6 @@ def test_who_may_not_look_on_is_told(server: ServerProcess) -> None:
     command += ["-m", "pillarbox", "trace", "--config", config]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
     assert done.returncode == 1
-    assert "only root and the server's user may ask the server" in done.stderr
-    assert done.stderr.endswith("; try sudo\n")
+    assert f"nobody may not use {server.folder / 'data'}" in done.stderr
+    assert done.stderr.endswith("; run this as root\n")
     assert done.stderr.count("\n") == 1
