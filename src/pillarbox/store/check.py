@@ -13,6 +13,7 @@ from pillarbox.store.content import PIECE_BITS
 from pillarbox.store.damage import how_to_mend, how_to_repair
 from pillarbox.store.directory import ensure_not_lost
 from pillarbox.store.lacking import find_missing
+from pillarbox.store.mailboxes import INBOX, INBOX_NAME
 from pillarbox.store.numbers import (
     HIGHEST_CONTENT,
     HIGHEST_GENERATION,
@@ -34,7 +35,24 @@ def _cannot_be(*columns: tuple[str, int], lowest: int = 1) -> str:
     )
 
 
+def _of_other_types(table: str, *columns: str) -> tuple[str, str]:
+    """A rule: these have whole numbers. SQLite keeps in a column whatever a damaged page has there."""
+    where = " OR ".join(f"typeof({column}) != 'integer'" for column in columns)
+    what = f"the table {table} has what is no number in place of one"
+    return f"SELECT '{what}' FROM (SELECT 1 FROM {table} WHERE {where} LIMIT 1)", "types"
+
+
 _RULES: tuple[tuple[str, str], ...] = (
+    _of_other_types("account_state", "messages", "octets"),
+    _of_other_types(
+        "mailbox", "recent_uid", "messages", "unseen", "deleted", "octets", "change_floor"
+    ),
+    _of_other_types("message", "flags", "size", "internaldate", "savedate"),
+    (
+        "SELECT 'a mailbox has no name' FROM mailbox WHERE typeof(name) != 'text' OR name = ''"
+        f" OR (mailbox = {INBOX}) != (name = '{INBOX_NAME[0]}')",
+        "names",
+    ),
     (
         "SELECT 'the account has numbers that cannot be' FROM account_state WHERE "
         + _cannot_be(
@@ -252,12 +270,17 @@ def _check_file(path: Path, who: str, rules: tuple[tuple[str, str], ...]) -> Ite
         found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(20)")]
         if broken := found != ["ok"]:
             yield f"{_named(who, path)} is damaged (SQLite: {_in_one_line(found)})"
+        if rules:
+            connection.execute("SELECT name FROM mailbox").fetchall()  # each is UTF-8
         for query, _about in rules:
             for (line,) in connection.execute(f"{query} LIMIT {MOST_LINES_A_RULE}"):
                 yield f"{who}: {line}"
     except apsw.Error as error:
         if not broken:  # else that was told
             yield f"{_named(who, path)} {_why(error, path)}"
+    except UnicodeDecodeError:
+        if not broken:
+            yield f"{_named(who, path)} is damaged: a name in it is no UTF-8"
     finally:
         connection.close()
 

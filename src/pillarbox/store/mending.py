@@ -22,6 +22,7 @@ from pillarbox.store.journaled import (
     raise_numbers,
 )
 from pillarbox.store.mailboxes import Name
+from pillarbox.store.numbers import BELIEVED_CONTENT
 from pillarbox.store.renumber import MAILBOXES_SKIPPED
 from pillarbox.store.strays import Found
 from pillarbox.store.texts import last_octet, pieces_of, read_text, write_text
@@ -95,7 +96,7 @@ def mend(tx: Tx, unread: Collection[str], found: Found, journaled: Journaled) ->
     put = put_missing(tx, journaled, whole, known)
     result.from_journal, result.filed = put.placed, put.filed
     _count(tx)
-    unplaced = [] if has_all else _unplaced(tx, whole)
+    unplaced = _unplaced(tx, whole) if lost or not has_all else []
     # Mail that was moved lost a row, too: it is among what lost one if the others are not enough.
     doubtful = []
     rows = sum(counted.values()) if total is None and "mailbox" not in unread else total
@@ -164,6 +165,10 @@ def _mend_state(tx: Tx, named: dict[int, str], result: Salvaged) -> None:
     tx.execute("UPDATE account_state SET next_mailbox = next_mailbox + ?", (MAILBOXES_SKIPPED,))
     rows = tx.rows("SELECT DISTINCT mailbox FROM message", ())
     known = {row[0] for row in tx.rows("SELECT mailbox FROM mailbox", ())}
+    tx.execute(
+        "UPDATE OR IGNORE mailbox SET name = ? WHERE mailbox = ?",
+        (mailboxes.INBOX_NAME[0], mailboxes.INBOX),
+    )
     wanted = {mailboxes.INBOX, *named, *(row[0] for row in rows)}
     for mailbox in sorted(wanted - known):
         _make_mailbox(tx, mailbox, named.get(mailbox, ""))
@@ -195,7 +200,10 @@ def _unshare(tx: Tx, known: Collection[int], result: Salvaged) -> None:
 def _raise_numbers(tx: Tx) -> None:
     """Above all that were given."""
     tables = ("octets", "rendered", "fields", "sort_key", "line_end", "expunged", "message")
-    contents = " UNION ALL ".join(f"SELECT max(content) AS content FROM {name}" for name in tables)
+    contents = " UNION ALL ".join(
+        f"SELECT max(content) AS content FROM {name} WHERE content <= {BELIEVED_CONTENT}"
+        for name in tables
+    )
     tx.execute(
         "UPDATE account_state SET"
         " modseq = max(modseq, (SELECT coalesce(max(modseq), 0) FROM message)),"

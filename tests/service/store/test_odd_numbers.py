@@ -121,6 +121,32 @@ def test_a_repair_leaves_no_number_that_cannot_be(data: Path, sql: str) -> None:
     assert with_store(data, refused) == {""}
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE message SET content = 77 WHERE uid = 2",
+        "UPDATE message SET flags = 1.5 WHERE uid = 2",
+        "UPDATE message SET internaldate = 'x' WHERE uid = 2",
+        "UPDATE mailbox SET recent_uid = x'00' WHERE mailbox = 1",
+        "UPDATE mailbox SET change_floor = 'x' WHERE mailbox = 1",
+        "UPDATE mailbox SET name = CAST(x'46c6' AS TEXT) WHERE mailbox = 2",
+        "UPDATE mailbox SET name = 'Other' WHERE mailbox = 1",
+    ],
+)
+def test_what_no_row_can_have_is_told_and_mended_and_no_mail_is_lost(data: Path, sql: str) -> None:
+    with_store(data, fill)
+    change(data, sql)
+    assert list(check_store(data)) != []
+    (done,) = repair(data)
+    assert isinstance(done, Repaired)
+    assert list(check_store(data)) == []
+
+    async def all_mail(store: Store) -> int:
+        return sum(box.messages for box in await store.read(1, mailboxes.all_mailboxes))
+
+    assert with_store(data, all_mail) == 4
+
+
 @pytest.mark.parametrize("sql", [*ODD, "UPDATE account_state SET uidvalidity = 1 << 40"])
 def test_a_restore_takes_no_number_that_cannot_be(data: Path, sql: str) -> None:
     with_store(data, fill)
