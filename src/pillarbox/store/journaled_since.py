@@ -1,9 +1,9 @@
 """What the journals have for an account, and a file of it that was in no use has not: from a backup, or set aside.
 
 The file in use gave numbers that this one gave, too, or skipped (`recovery.put_in_order`, in a backup), and may have
-been made anew since, with other UIDVALIDITYs. So ModSeqs alone do not tell what a file has. A record whose message is
-not in it goes in as new mail, into its mailbox, or INBOX where that is not there. Then the file says that it has all of
-the journals: nothing of them goes in again.
+been made anew since, with other UIDVALIDITYs. So ModSeqs do not tell what a file has; the UIDs that it gave do. A
+record whose message is not in it goes in as new mail, into its mailbox, or INBOX where that is not there. Then the file
+says that it has all of the journals: nothing of them goes in again.
 """
 
 from collections import defaultdict
@@ -30,17 +30,17 @@ class _File:
         """Not `is_own`: it was that of another account, so none of its numbers are those of the records."""
         self._tx = tx
         self._is_own = is_own
-        row = tx.row("SELECT max(modseq) FROM account_state", ())
-        self._modseq = int(row[0]) if row else 0
+        row = tx.row("SELECT max(next_mailbox) FROM account_state", ())
+        self._next_mailbox = int(row[0]) if row else 0
         self._uidvalidities = dict(tx.rows("SELECT mailbox, uidvalidity FROM mailbox", ()))
-        # INBOX was always there: each skip has a row of it.
-        self._skips = [
-            modseq
-            for (modseq,) in tx.rows(
-                "SELECT modseq FROM change WHERE mailbox = ? AND kind = ? AND last_uid - first_uid = ?",
-                (mailboxes.INBOX, mailboxes.EXPUNGED, UIDS_SKIPPED - 1),
-            )
-        ]
+        self._uidnexts = dict(tx.rows("SELECT mailbox, uidnext FROM mailbox", ()))
+        self._skips: defaultdict[int, list[Place]] = defaultdict(list)
+        """By mailbox: first and last of UIDs that were given to nothing."""
+        for mailbox, first, last in tx.rows(
+            "SELECT mailbox, first_uid, last_uid FROM change WHERE kind = ? AND last_uid - first_uid = ?",
+            (mailboxes.EXPUNGED, UIDS_SKIPPED - 1),
+        ):
+            self._skips[mailbox].append((first, last))
         wanted = {_figures(record) for record in records}
         self._alike: defaultdict[tuple[int, int, int], dict[Place, int]] = defaultdict(dict)
         rows = tx.rows(
@@ -79,11 +79,12 @@ class _File:
             return True
         if not record.uid:
             return record.modseq <= last_put(self._tx, record.run)
-        uidvalidity = self._uidvalidities.get(record.mailbox, record.uidvalidity)
+        if record.mailbox not in self._uidvalidities:
+            return record.mailbox < self._next_mailbox  # it was deleted with its mailbox
         return (
-            uidvalidity == record.uidvalidity
-            and record.modseq <= self._modseq
-            and not any(skip - UIDS_SKIPPED < record.modseq <= skip for skip in self._skips)
+            self._uidvalidities[record.mailbox] == record.uidvalidity
+            and record.uid < self._uidnexts[record.mailbox]
+            and not any(first <= record.uid <= last for first, last in self._skips[record.mailbox])
         )
 
     def claim(self, record: Record, *, is_had: bool) -> bool:

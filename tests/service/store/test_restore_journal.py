@@ -14,6 +14,7 @@ from test_store import item
 from pillarbox.store import intake, mailboxes, messages
 from pillarbox.store.accounts import account_path
 from pillarbox.store.check import check_store
+from pillarbox.store.recovery import UIDS_SKIPPED
 from pillarbox.store.restore import restore_file
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
@@ -87,13 +88,18 @@ def test_an_account_that_was_restored_since_the_backup(data: Path) -> None:
     ensure_all_once(left, before=[9])
 
 
-def test_a_backup_that_skipped_numbers(data: Path) -> None:
-    """It was made while a worker held what it had taken: the copy got that under numbers of its own."""
+@pytest.mark.parametrize("changes", [0, UIDS_SKIPPED - 20, UIDS_SKIPPED - 5, UIDS_SKIPPED])
+def test_a_backup_that_skipped_numbers(data: Path, changes: int) -> None:
+    """It was made while a worker held what it had taken: the copy got that under numbers of its own. Then flags were
+    changed."""
 
     async def scenario(store: Store) -> None:
         await append(store, 9)
         await deliver(store, 8)
         await asyncio.to_thread(save, data)
+        await store.write(
+            1, lambda tx: tx.execute("UPDATE account_state SET modseq = modseq + ?", (changes,))
+        )
         await fill(store)
 
     left = killed(data, scenario)
