@@ -117,10 +117,12 @@ def _hint(text: str, error: str) -> str:
     if not (found := re.search(r"\(at line (\d+), column \d+\)$", error)):
         return ""
     line = text.split("\n")[int(found[1]) - 1]
-    value = re.fullmatch(r"""\s*([\w.-]+)\s*=\s*([^\s"'\[{#][^"'#]*?)\s*(?:#.*)?""", line)
-    if value and value[2].lower() in ("true", "false", "yes", "no", "on", "off"):
+    name, _, value = (part.strip() for part in line.partition("#")[0].partition("="))
+    if not value or value.startswith(("[", "{")) or '"' in value or "'" in value:
+        return ""
+    if value.lower() in ("true", "false", "yes", "no", "on", "off"):
         return "; write true or false"
-    return f'; text needs quotes: {value[1]} = "{value[2]}"' if value else ""
+    return f'; text needs quotes: {name} = "{value}"'
 
 
 def _with_lines(

@@ -29,11 +29,13 @@ smtp = ["127.0.0.1:0"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where others may go, unlike pytest's own."""
+    """Where others may go, unlike pytest's own, whatever umask other tests left."""
+    before = os.umask(0o022)
     path = Path(tempfile.mkdtemp(prefix="pillarbox-folder-"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+    os.umask(before)
 
 
 def configure(folder: Path, data: str = "data", user: str = "nobody", more: str = "") -> None:
