@@ -32,6 +32,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
 from pillarbox.outbound.signing import add_keys
 from pillarbox.store.directory import canonical_address
+from pillarbox.store.new_file import open_new
 
 SYSTEM_CONFIG = Path("/etc/pillarbox/pillarbox.toml")
 SYSTEM_DATA = "/var/lib/pillarbox"
@@ -212,10 +213,7 @@ def _write(path: Path, settings: dict[str, str]) -> Config:
         path.parent.mkdir(parents=True)
         path.parent.chmod(0o755)  # whatever the umask is: the server's user must get there
     new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    with new.open(
-        "x", encoding="utf-8"
-    ) as file:  # never through a link: the folder may be somebody else's
+    with open(open_new(new), "w", encoding="utf-8") as file:
         file.write(text)
         os.fchmod(file.fileno(), 0o644)  # no secrets are in it, and the server's user must read it
     try:

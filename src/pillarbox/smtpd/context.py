@@ -100,12 +100,6 @@ class SmtpContext:
     entropy: Callable[[], int] = _random_bits
     """20 random bits, for queue ids."""
     recorder: Recorder = field(init=False)
-
-    def may_send_on(self, domain: str) -> bool:
-        """Whether mail for a domain that is not ours can go to other hosts, for those who may send it. Where there is
-        no domain at all, the host in the DNS may be this one, with the disk of its data folder not mounted."""
-        return self.store.directory.has_domains() or self.is_routed(domain)
-
     """The store's."""
     options: dict[str, ServerOptions] = field(init=False)
     """By name of the service."""
@@ -113,6 +107,11 @@ class SmtpContext:
     def __post_init__(self) -> None:
         self.recorder = self.store.recorder
         self.options = {name: self._options(name) for name in SERVICES}
+
+    def may_send_on(self, domain: str) -> bool:
+        """Whether mail for a domain that is not ours can go to other hosts, for those who may send it. Where there is
+        no domain at all, the host in the DNS may be this one, with the disk of its data folder not mounted."""
+        return self.store.directory.has_domains() or self.is_routed(domain)
 
     def _options(self, service: str) -> ServerOptions:
         is_submission = service in SUBMISSION

@@ -29,6 +29,7 @@ from pillarbox.core.tally import Histogram
 from pillarbox.store import database
 from pillarbox.store.accounts import AccountFile, Accounts
 from pillarbox.store.appending import Append, Appended
+from pillarbox.store.damage import tell_unmoved
 from pillarbox.store.database import Missing, Replaced
 from pillarbox.store.filing import Filing
 from pillarbox.store.intake import Intake, Taken
@@ -524,21 +525,15 @@ class Committer:
             file.wal_pages = 0
             file.unsynced = max(0, file.unsynced - unsynced)
         except (apsw.Error, Failure) as error:
-            self._tell_unmoved(file, error)
+            failure = (
+                error if isinstance(error, Failure) else database.unavailable(error, file.path)
+            )
+            # Where the disk is full or the file damaged, there is a line of that.
+            if not self._tell_damage(file.account, failure) and not isinstance(failure, DiskFull):
+                tell_unmoved(file.path, failure)
         finally:
             file.pins -= 1
             self._checkpointing.discard(file.account)
-
-    def _tell_unmoved(self, file: AccountFile, error: apsw.Error | Failure) -> None:
-        """One line on a checkpoint that failed; where the disk is full or the file damaged, there is one of that."""
-        failure = database.unavailable(error, file.path) if isinstance(error, apsw.Error) else error
-        if not self._tell_damage(file.account, failure) and not isinstance(failure, DiskFull):
-            log.warning(
-                "what was written last stays in %s-wal for now, beside its mail file: nothing is lost, and it is moved"
-                " into the file after one of the next changes: %s",
-                file.path,
-                failure.told,
-            )
 
     def _cut_journal(self) -> None:
         """Between two writes only: the next one starts a new segment."""

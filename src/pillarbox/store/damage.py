@@ -3,6 +3,7 @@ server must hear of it, and from nothing else would where somebody only reads.""
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from pillarbox.core.errors import Failure
 from pillarbox.store.database import DAMAGED_CODE, Missing
@@ -27,6 +28,16 @@ def how_to_mend(address: str) -> str:
 def how_to_repair(address: str) -> str:
     """What to do where it is damaged."""
     return f"stop the server, then run `pillarbox check --repair {address}`"
+
+
+def tell_unmoved(path: Path, failure: Failure) -> None:
+    """One line on a checkpoint that failed."""
+    log.warning(
+        "what was written last stays in %s-wal for now, beside its mail file: nothing is lost, and it is moved"
+        " into the file after one of the next changes: %s",
+        path,
+        failure.told,
+    )
 
 
 class Damage:

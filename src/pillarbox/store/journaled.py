@@ -181,19 +181,25 @@ def put_missing(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> 
                 _add(tx, record, target, result, is_back=is_sure)
         else:
             _put(tx, record, known, result)
-    for worker, record in journaled.records:
+    for _, record in journaled.records:
         if record.delivery_key:
             tx.execute(
                 "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)",
                 (tx.account, record.delivery_key, record.savedate or tx.now_s),
             )
+    note_taken(tx, journaled)
+    return result
+
+
+def note_taken(tx: Tx, journaled: Journaled) -> None:
+    """The file has all that was taken, as far as the journals go."""
+    for worker, record in journaled.records:
         if not record.uid:
             tx.execute(
                 "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT (account, worker, run)"
                 " DO UPDATE SET sequence = max(sequence, excluded.sequence)",
                 (tx.account, worker, record.run, record.modseq),
             )
-    return result
 
 
 def _not_there(tx: Tx, journaled: Journaled, whole: set[int], known: Known) -> list[Record]:

@@ -14,7 +14,7 @@ from pillarbox.store import appending, mailboxes
 from pillarbox.store.appending import Added, Append, Appended
 from pillarbox.store.intake import append_of, last_put
 from pillarbox.store.journal import Record
-from pillarbox.store.journaled import Journaled
+from pillarbox.store.journaled import Journaled, note_taken
 from pillarbox.store.recovery import UIDS_SKIPPED
 from pillarbox.store.texts import read_text
 from pillarbox.store.tx import Tx
@@ -140,13 +140,7 @@ def put_since(tx: Tx, journaled: Journaled, *, is_own: bool) -> Put:
         put.messages += 1
         if not record.uid:
             put.filed.append((item, done))
-    for worker, record in journaled.records:
-        if not record.uid:
-            tx.execute(
-                "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT (account, worker, run)"
-                " DO UPDATE SET sequence = max(sequence, excluded.sequence)",
-                (tx.account, worker, record.run, record.modseq),
-            )
+    note_taken(tx, journaled)
     return put
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from pillarbox.core.errors import Refused
 from pillarbox.store import database
+from pillarbox.store.new_file import open_new
 
 NAME = "manifest.json"
 UNFINISHED_MANIFEST = f"{NAME}.new"
@@ -103,8 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Durable on return, whole or not at all. Raises OSError."""
     unfinished = folder / UNFINISHED_MANIFEST
-    with unfinished.open("wb") as file:
-        unfinished.chmod(0o600)
+    with open(open_new(unfinished), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
