@@ -364,6 +364,7 @@ def _open(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        database.keep_plans(connection)
         connection.pragma("journal_mode", "wal")
         # After a power cut the state of some earlier moment is there, whole.
         connection.pragma("synchronous", "NORMAL")

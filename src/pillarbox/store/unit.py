@@ -130,19 +130,20 @@ def _begin(file: AccountFile, units: list[Unit], now_s: int) -> Applied:
     execute("BEGIN IMMEDIATE")
     group = Applied(units)
     # One unit alone needs no savepoint, which would copy each page that it changes.
-    begin, end, undo = ("SAVEPOINT unit", "RELEASE unit", "ROLLBACK TO unit; RELEASE unit")
-    if len(units) == 1:
-        begin, end, undo = ("", "", "ROLLBACK; BEGIN")
+    is_alone = len(units) == 1
+    undo = "ROLLBACK; BEGIN" if is_alone else "ROLLBACK TO unit; RELEASE unit"
     for unit in units:
         tx = file.write_tx(now_s)
         unit.result = unit.error = None
-        execute(begin)
+        if not is_alone:
+            execute("SAVEPOINT unit")
         try:
             unit.result = unit.work(tx)
             for mailbox in tx.changed:
                 if mailbox != metadata.ACCOUNT:
                     ensure_can_be(mailbox, HIGHEST_MAILBOX)
-            execute(end)
+            if not is_alone:
+                execute("RELEASE unit")
             group.changed |= tx.changed
         except Exception as error:
             if database.is_disk_error(error) or not file.writer.in_transaction:
