@@ -3,6 +3,7 @@ more name in `_ITEMS`."""
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pillarbox.core.errors import RemoteError
 from pillarbox.imap.grammar import Cursor
@@ -12,6 +13,11 @@ from pillarbox.imap.syntax_partial import Partial, parse_partial
 
 MAX_ITEMS = 1000
 """Our limit for the items of one FETCH, each counted once."""
+
+KEPT_LISTS = 256
+"""Lists of items that are known as they were written: a client asks for the same few again and again."""
+LONGEST_KEPT = 256
+"""Octets of one."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -117,6 +123,27 @@ def _parse_modifier(cursor: Cursor, fetch: Fetch) -> None:
 
 
 def _parse_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
+    text = cursor.text[cursor.position :]
+    if len(text) <= LONGEST_KEPT and b"{" not in text and b'"' not in text:
+        items = _items_of(text, uid)
+        if items is not None:
+            cursor.position += len(text)
+            return items
+    return _read_items(cursor, uid)
+
+
+@lru_cache(KEPT_LISTS)
+def _items_of(text: bytes, uid: bool) -> tuple[FetchItem, ...] | None:
+    """The items that a text without strings is. None: it is something else, or more."""
+    cursor = Cursor(text)
+    try:
+        items = _read_items(cursor, uid)
+    except RemoteError:
+        return None
+    return items if cursor.position == len(text) else None
+
+
+def _read_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
     items: list[FetchItem] = [_UID] if uid else []
     if cursor.text.startswith(b"(", cursor.position):
         items += cursor.parenthesised(lambda: _parse_item(cursor), "data items")

@@ -86,6 +86,7 @@ class Plan:
         "sections",
         "shape_at",
         "short_bodies",
+        "size_at",
         "weight",
     )
 
@@ -95,11 +96,15 @@ class Plan:
         if seen_modseq and FLAGS not in items:
             renderers.append(_newly_seen(seen_modseq))
             pieces += renderers[-1].template
-        wanted = chain.from_iterable(renderer.columns for renderer in renderers)
-        self.columns = tuple(dict.fromkeys(("uid", *wanted)))
-        """For `messages.select`; the first is always the UID."""
-        self.weight, self.limit = _weight(self.columns)
+        wanted = tuple(chain.from_iterable(renderer.columns for renderer in renderers))
+        self.weight, self.limit = _weight(wanted)
         """The column that tells how much is read for a message ("": little), and how much of it a slice may read."""
+        self.sections = [item for item in items if item.section is not None]
+        sizes = ("size",) if self.weight == "size" else ()
+        self.columns = tuple(dict.fromkeys(("uid", *wanted, *sizes)))
+        """For `messages.select`; the first is always the UID."""
+        self.size_at = self.columns.index("size") if sizes else -1
+        """The place in a row with the message's size, where its body is read; else -1."""
         self.reads_content = not _NARROW.issuperset(self.columns)
         """Whether more is read than the narrow rows of messages."""
         self.is_rendered = not {"envelope", "bodystructure"}.isdisjoint(self.columns)
@@ -116,7 +121,6 @@ class Plan:
         """Whether each message takes more than its row."""
         self._items = items
         self._seen_modseq = seen_modseq
-        self.sections = [item for item in items if item.section is not None]
         self._template = b"* %%d FETCH (%b)\r\n" % pieces
         self._fills = [renderer.fill for renderer in renderers]
 

@@ -118,8 +118,8 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     """Cut a part where its messages are large; with each piece, whether it is one message too large for a slice."""
     if plan.is_streamed:
         return [([range(position, position + 1)], True) for run in part for position in run]
-    if not plan.weight:
-        return [(part, False)]
+    if not plan.weight or (plan.size_at >= 0 and len(part) == 1 and len(part[0]) == 1):
+        return [(part, False)]  # of a single message, the row itself tells
     selected = client.selected
     view = selected.view
     ranges = view.uid_ranges(part)
@@ -171,6 +171,9 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> tuple[int,
         if at >= 0 and any(row[at] is None for row in rows):
             apart.extend(row[0] for row in rows if row[at] is None)
             rows = [row for row in rows if row[at] is not None]
+        if len(rows) == 1 and plan.size_at >= 0 and rows[0][plan.size_at] > PIECE_OCTETS:
+            apart.append(rows[0][0])
+            return []
         if not rows:
             return []
         numbers: Iterable[int]

@@ -63,6 +63,11 @@ class Selected:
     created: list[tuple[int, int]] = field(default_factory=list)
     """UIDs of messages that this session put here since changes were last told."""
 
+    @property
+    def takes_recent(self) -> bool:
+        """Whether messages that this session is told of first are \\Recent in no later one (RFC 3501 §6.3.2)."""
+        return not self.read_only and not self.is_foreign
+
     def slices(self, messages: SeqSet, uid: bool) -> list[range]:
         """What a set of UIDs or message numbers, or `$`, means: see `View.slices`."""
         if messages.saved:

@@ -89,7 +89,7 @@ async def claim_recent(client: Client, selected: Selected, mailbox: Mailbox) -> 
     (RFC 3501 §2.3.2, §6.3.2)."""
     if mailbox.recent_uid >= mailbox.uidnext or not client.modes.tells_recent:
         return
-    if selected.read_only or selected.is_foreign:
+    if not selected.takes_recent:
         selected.view.add_recent(mailbox.recent_uid, mailbox.uidnext - 1)
         return
 

@@ -50,6 +50,8 @@ class Append:
     """Under which the trace knows it, "" for none."""
     is_guest: bool = False
     """It is put here by somebody who has an account of his own, and less room for new keywords."""
+    claims_recent: bool = False
+    """The session that puts it here is told of it: it is \\Recent there, and to nobody else (`Appended.is_claimed`)."""
 
     @property
     def size(self) -> int:
@@ -65,6 +67,8 @@ class Appended:
     uidvalidity: int
     uid: int
     modseq: int
+    is_claimed: bool = False
+    """It is \\Recent to nobody any more; where older messages are, who claims those claims it with them."""
 
 
 @dataclass(slots=True)
@@ -153,8 +157,10 @@ def _give_uids(tx: Tx, mailbox: int, messages: Sequence[tuple[Append, Appended]]
     items = [item for item, _ in messages]
     row = tx.row(
         "UPDATE mailbox SET uidnext = uidnext + ?1, messages = messages + ?1, unseen = unseen + ?2,"
-        " deleted = deleted + ?3, octets = octets + ?4, modseq = ?5"
-        " WHERE account = ?6 AND mailbox = ?7 RETURNING uidnext - ?1, uidvalidity",
+        " deleted = deleted + ?3, octets = octets + ?4, modseq = ?5,"
+        " recent_uid = recent_uid + ?1 * (?8 AND recent_uid = uidnext)"
+        " WHERE account = ?6 AND mailbox = ?7"
+        " RETURNING uidnext - ?1, uidvalidity, recent_uid = uidnext",
         (
             len(items),
             sum(not item.flags & flag.SEEN for item in items),
@@ -163,18 +169,19 @@ def _give_uids(tx: Tx, mailbox: int, messages: Sequence[tuple[Append, Appended]]
             messages[-1][1].modseq,
             tx.account,
             mailbox,
+            all(item.claims_recent for item in items),
         ),
     )
     if row is None:
         raise Refused("there is no such mailbox", "TRYCREATE")
-    first_uid, uidvalidity = row
+    first_uid, uidvalidity, is_claimed = row
     ensure_can_be(mailbox, HIGHEST_MAILBOX)
     ensure_can_be(uidvalidity, HIGHEST_UIDVALIDITY)
     ensure_can_be(first_uid, HIGHEST_UIDNEXT)
     if first_uid + len(items) - 1 > MOST_UIDS:
         raise Refused("the mailbox has used all its numbers; move its mail to another", "LIMIT")
     for uid, (_, given) in enumerate(messages, first_uid):
-        given.uid, given.uidvalidity = uid, uidvalidity
+        given.uid, given.uidvalidity, given.is_claimed = uid, uidvalidity, bool(is_claimed)
     tx.changed.add(mailbox)
 
 

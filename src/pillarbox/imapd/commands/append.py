@@ -94,6 +94,8 @@ async def finish(client: Client, event: AppendEnd) -> Answer:
             )
         own.note_appended(before, done, sum(not item.flags & SEEN for item in items))
         client.note_created(account, upload.mailbox, done[0].uid, len(done))
+        if items[0].claims_recent and done[0].is_claimed:
+            client.selected.view.add_recent(done[0].uid, done[-1].uid)
         if upload.replaced is not None:
             client.note_expunged(upload.replaced[1:])
         client.note_growth(account)
@@ -203,6 +205,20 @@ async def _item(client: Client, upload: Upload, message: UploadedMessage) -> App
         flags.keywords if "w" in upload.place.rights else (),
         quota=client.quota(upload.place.account) if upload.replaced is None else None,
         is_guest=upload.place.account != client.account.id,
+        claims_recent=_will_be_told(client, upload),
+    )
+
+
+def _will_be_told(client: Client, upload: Upload) -> bool:
+    """Whether the client hears of its message when the command ends: to claim it with a write of its own then would
+    cost a fifth of the command."""
+    selected = client.selected_mailbox
+    return (
+        selected is not None
+        and (selected.account, selected.mailbox) == (upload.place.account, upload.mailbox)
+        and client.wanted.messages
+        and client.modes.tells_recent
+        and selected.takes_recent
     )
 
 
