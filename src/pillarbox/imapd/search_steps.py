@@ -310,14 +310,9 @@ def _text_step(wanted: str, *, with_header: bool) -> Step:
         async for wholes in part.wholes(candidates):
             octets = sum([len(whole) for _, whole in wholes])
             found |= await part.context.store.compute_sized(
-                octets, partial(_containing, wholes, wanted, with_header=with_header)
+                octets, partial(searched.messages_with, wholes, wanted, with_header=with_header)
             )
             await part.context.pause()
         return found
 
     return Step(Cost.TEXT, match)
-
-
-def _containing(wholes: Texts, wanted: str, *, with_header: bool) -> set[int]:
-    contains = searched.contains
-    return {uid for uid, octets in wholes if contains(octets, wanted, with_header=with_header)}

@@ -116,23 +116,42 @@ def _is_plain(octets: bytes) -> bool:
     return octets.isascii() and b"=?" not in octets
 
 
-def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
-    """Whether TEXT (with the header) or BODY finds a folded text in a whole message."""
-    if _is_surely_without(octets, wanted):
-        return False
-    if with_header:
-        block = octets[: header_end(octets)]
-        if any(wanted in text for text in header_texts(block)):
-            return True
-    return has_folded(_body_text(octets), wanted)
+def messages_with(messages: Pairs, wanted: str, *, with_header: bool) -> set[int]:
+    """The numbers of the whole messages in which TEXT (with the header) or BODY finds a folded text."""
+    return {
+        number
+        for number, octets in _possible(messages, wanted)
+        if _contains(octets, wanted, with_header=with_header)
+    }
+
+
+def _possible(messages: Pairs, wanted: str) -> Pairs:
+    """Those that a look at their octets does not dismiss: most that an index takes for possible are plain and have not
+    the text, and to take a message apart costs fifty times as much as to look at it, all of them in one."""
+    if not wanted.isascii() or "\r" in wanted or "\n" in wanted:
+        return messages
+    joined = b"\0".join([octets for _, octets in messages])
+    if len(joined) > HEADER_PIECE or not _reads_as_it_stands(joined):
+        return [pair for pair in messages if not _is_surely_without(pair[1], wanted)]
+    needle = wanted.encode("ascii")
+    pieces = joined.translate(_UPPER, _LINE_ENDS).split(b"\0")
+    if len(pieces) != len(messages):  # some have NUL in them
+        return messages
+    return [pair for pair, piece in zip(messages, pieces, strict=True) if needle in piece]
 
 
 def _is_surely_without(octets: bytes, wanted: str) -> bool:
-    """Whether a look at the octets of a message is enough to say so. Most that an index takes for possible are plain
-    and have it not, and to take a message apart costs ten times as much."""
-    if len(octets) > HEADER_PIECE or not wanted.isascii() or "\r" in wanted or "\n" in wanted:
-        return False
-    if wanted.encode("ascii") in octets.translate(_UPPER, _LINE_ENDS) or not _is_plain(octets):
+    """The same of one message and an ASCII text."""
+    return (
+        len(octets) <= HEADER_PIECE
+        and wanted.encode("ascii") not in octets.translate(_UPPER, _LINE_ENDS)
+        and _reads_as_it_stands(octets)
+    )
+
+
+def _reads_as_it_stands(octets: bytes) -> bool:
+    """Whether messages of ASCII, all in one, have nothing encoded in them, so that their text is in their octets."""
+    if not _is_plain(octets):
         return False
     upper = octets.upper()
     return (
@@ -140,6 +159,14 @@ def _is_surely_without(octets: bytes, wanted: str) -> bool:
         and b"QUOTED-PRINTABLE" not in upper
         and upper.count(b"CHARSET") == len(_ASCII_CHARSET.findall(upper))
     )
+
+
+def _contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
+    if with_header:
+        block = octets[: header_end(octets)]
+        if any(wanted in text for text in header_texts(block)):
+            return True
+    return has_folded(_body_text(octets), wanted)
 
 
 def index_text(octets: bytes) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox.mime.header import header_end
-from pillarbox.mime.searched import body_text, contains, header_texts
+from pillarbox.mime.searched import body_text, header_texts, messages_with
 
 PLAIN = b"Subject: plain\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nsome text\r\n"
 
@@ -14,6 +14,10 @@ def taken_apart(octets: bytes, wanted: str, *, with_header: bool) -> bool:
     """The same, without a look at the octets before."""
     texts = list(header_texts(octets[: header_end(octets)])) if with_header else []
     return any(wanted in text for text in (*texts, body_text(octets)))
+
+
+def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
+    return messages_with([(7, octets)], wanted, with_header=with_header) == {7}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,20 @@ def test_a_text_that_the_octets_hide_is_found(message: bytes) -> None:
     assert not contains(message, "ABD", with_header=True)
 
 
+def test_a_text_that_one_of_many_messages_hides_is_found() -> None:
+    hidden = b"Content-Transfer-Encoding: base64\r\n\r\nQUJD\r\n"
+    many = [
+        (1, PLAIN),
+        (2, hidden),
+        (3, PLAIN + b"abc"),
+        (4, PLAIN),
+        (5, b"Subject: =?utf-8?q?A=42C?="),
+    ]
+    assert messages_with(many, "ABC", with_header=True) == {2, 3, 5}
+    assert messages_with([many[0], many[2], many[3]], "ABC", with_header=True) == {3}
+    assert messages_with([], "ABC", with_header=True) == set()
+
+
 def test_a_text_that_the_octets_have_elsewhere_is_not_found() -> None:
     assert not contains(PLAIN, "PLAIN", with_header=False)
     assert contains(PLAIN, "PLAIN", with_header=True)
@@ -61,12 +79,16 @@ pieces = st.sampled_from(
 
 
 @given(
-    st.lists(pieces, max_size=24).map(b"".join),
+    st.lists(st.lists(pieces, max_size=24).map(b"".join), max_size=3),
     st.sampled_from(["ABC", "A C", "B", "", "A\rB", "A\nB", "A\u0308", "AA", "C "]),
     st.booleans(),
 )
 def test_a_look_at_the_octets_changes_nothing(
-    octets: bytes, wanted: str, with_header: bool
+    messages: list[bytes], wanted: str, with_header: bool
 ) -> None:
-    found = contains(octets, wanted, with_header=with_header)
-    assert found is taken_apart(octets, wanted, with_header=with_header)
+    found = messages_with(list(enumerate(messages)), wanted, with_header=with_header)
+    assert found == {
+        number
+        for number, octets in enumerate(messages)
+        if taken_apart(octets, wanted, with_header=with_header)
+    }
