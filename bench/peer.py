@@ -125,8 +125,10 @@ class PostfixDovecot:
         self._start_dovecot()
 
     def stop(self) -> None:
-        self._postfix("stop")
-        self._stop_dovecot()
+        try:
+            self._postfix("stop")
+        finally:
+            self._stop_dovecot()
 
     def _stop_dovecot(self) -> None:
         if self._dovecot is not None:
