@@ -47,6 +47,13 @@ class Terminal:
             assert time.monotonic() < deadline, self._shown[-3000:]
             assert self._read(0.2), self._shown[-3000:]
 
+    def rest(self) -> None:
+        """Until it has shown nothing for half a second: what it shows, and takes the next keys for, comes behind what
+        it told the server to do."""
+        deadline = time.monotonic() + 3
+        while select.select([self._terminal], [], [], 0.5)[0] and time.monotonic() < deadline:
+            assert self._read(0), self._shown[-3000:]
+
     def type(self, keys: str) -> None:
         self._shown = b""
         os.write(self._terminal, keys.encode())
@@ -107,6 +114,7 @@ def wait_for_mail(
     terminal.wait_until(
         lambda _: client.status(mailbox, "(MESSAGES)")[1][0].rpartition(b" ")[2] == wanted
     )
+    terminal.rest()
     client.select(mailbox, readonly=True)
     _, rows = client.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
     return [row[1].strip() for row in rows if isinstance(row, tuple)]
