@@ -28,12 +28,15 @@ from pillarbox.imapd.search_slice import (
 from pillarbox.mime import searched
 from pillarbox.store.content import FIELD_CODES
 
+MOST_TEXTS_A_STEP = 8
+"""A program may have thousands, and others have their turn between steps."""
+
 
 def compiled(program: Program, context: SearchContext) -> Step:
     """A program, ready to run. Raises RemoteError for message numbers that do not exist."""
     match program:
         case And():
-            return _all_of([compiled(key, context) for key in program.keys])
+            return _all_of(_compile_all(program.keys, context))
         case Or():
             return _either([compiled(program.left, context), compiled(program.right, context)])
         case Not():
@@ -44,6 +47,20 @@ def compiled(program: Program, context: SearchContext) -> Step:
             raise AssertionError("a filter that was not looked up")
         case Key():
             return _compile_key(program, context)
+
+
+def _compile_all(keys: list[Program], context: SearchContext) -> list[Step]:
+    """Each key, but those that look into whole messages in one step for some of them: what it reads it reads once."""
+    steps: list[Step] = []
+    texts: list[tuple[str, bool]] = []
+    for key in keys:
+        if isinstance(key, Key) and key.name in ("BODY", "TEXT"):
+            texts.append(_wanted_text(key))
+        else:
+            steps.append(compiled(key, context))
+    for start in range(0, len(texts), MOST_TEXTS_A_STEP):
+        steps.append(_text_step(texts[start : start + MOST_TEXTS_A_STEP]))
+    return steps
 
 
 def _by_cost(step: Step) -> Cost:
@@ -104,7 +121,7 @@ def _compile_key(key: Key, context: SearchContext) -> Step:
         case "SEQUENCE" | "UID":
             return _set_step(argument, context, is_uid=name == "UID")
         case "BODY" | "TEXT":
-            return _text_step(folded_text(key), with_header=name == "TEXT")
+            return _text_step([_wanted_text(key)])
         case "OLDER" | "YOUNGER":
             return _row_step(_within(name, int(context.store.clock()) - argument))
         case "SAVEDATESUPPORTED":  # RFC 8514 §4.3
@@ -303,14 +320,19 @@ def _of_shapes(
     return texts, unknown
 
 
-def _text_step(wanted: str, *, with_header: bool) -> Step:
+def _wanted_text(key: Key) -> tuple[str, bool]:
+    return folded_text(key), key.name == "TEXT"
+
+
+def _text_step(wanted: searched.Wanted) -> Step:
     async def match(part: Slice, candidates: set[int]) -> set[int]:
         found: set[int] = set()
-        candidates = await part.likely(candidates, wanted)
+        for text, _ in wanted:
+            candidates = await part.likely(candidates, text)
         async for wholes in part.wholes(candidates):
-            octets = sum([len(whole) for _, whole in wholes])
+            octets = sum([len(whole) for _, whole in wholes]) * len(wanted)
             found |= await part.context.store.compute_sized(
-                octets, partial(searched.messages_with, wholes, wanted, with_header=with_header)
+                octets, partial(searched.messages_with, wholes, wanted)
             )
             await part.context.pause()
         return found

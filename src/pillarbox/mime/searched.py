@@ -116,37 +116,44 @@ def _is_plain(octets: bytes) -> bool:
     return octets.isascii() and b"=?" not in octets
 
 
-def messages_with(messages: Pairs, wanted: str, *, with_header: bool) -> set[int]:
-    """The numbers of the whole messages in which TEXT (with the header) or BODY finds a folded text."""
-    return {
-        number
-        for number, octets in _possible(messages, wanted)
-        if _contains(octets, wanted, with_header=with_header)
-    }
+Wanted = Sequence[tuple[str, bool]]
+"""Folded texts, all of which a message shall have: each anywhere in it (True: TEXT), or behind its header (BODY)."""
 
 
-def _possible(messages: Pairs, wanted: str) -> Pairs:
+def messages_with(messages: Pairs, wanted: Wanted) -> set[int]:
+    """The numbers of the whole messages that have the texts; each message is taken apart once at most."""
+    return {number for number, octets in _possible(messages, wanted) if _has_all(octets, wanted)}
+
+
+def _possible(messages: Pairs, wanted: Wanted) -> Pairs:
     """Those that a look at their octets does not dismiss: most that an index takes for possible are plain and have not
-    the text, and to take a message apart costs fifty times as much as to look at it, all of them in one."""
-    if not wanted.isascii() or "\r" in wanted or "\n" in wanted:
+    the texts, and to take a message apart costs fifty times as much as to look at it, all of them in one."""
+    needles = [
+        text.encode("ascii")
+        for text, _ in wanted
+        if text.isascii() and "\r" not in text and "\n" not in text
+    ]
+    if not needles:
         return messages
     joined = b"\0".join([octets for _, octets in messages])
     if len(joined) > HEADER_PIECE or not _reads_as_it_stands(joined):
-        return [pair for pair in messages if not _is_surely_without(pair[1], wanted)]
-    needle = wanted.encode("ascii")
+        return [pair for pair in messages if not _is_surely_without(pair[1], needles)]
     pieces = joined.translate(_UPPER, _LINE_ENDS).split(b"\0")
     if len(pieces) != len(messages):  # some have NUL in them
         return messages
-    return [pair for pair, piece in zip(messages, pieces, strict=True) if needle in piece]
+    return [
+        pair
+        for pair, piece in zip(messages, pieces, strict=True)
+        if all(needle in piece for needle in needles)
+    ]
 
 
-def _is_surely_without(octets: bytes, wanted: str) -> bool:
-    """The same of one message and an ASCII text."""
-    return (
-        len(octets) <= HEADER_PIECE
-        and wanted.encode("ascii") not in octets.translate(_UPPER, _LINE_ENDS)
-        and _reads_as_it_stands(octets)
-    )
+def _is_surely_without(octets: bytes, needles: list[bytes]) -> bool:
+    """The same of one message."""
+    if len(octets) > HEADER_PIECE:
+        return False
+    upper = octets.translate(_UPPER, _LINE_ENDS)
+    return any(needle not in upper for needle in needles) and _reads_as_it_stands(octets)
 
 
 def _reads_as_it_stands(octets: bytes) -> bool:
@@ -161,12 +168,17 @@ def _reads_as_it_stands(octets: bytes) -> bool:
     )
 
 
-def _contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
-    if with_header:
-        block = octets[: header_end(octets)]
-        if any(wanted in text for text in header_texts(block)):
-            return True
-    return has_folded(_body_text(octets), wanted)
+def _has_all(octets: bytes, wanted: Wanted) -> bool:
+    body: str | None = None
+    block = octets[: header_end(octets)]
+    for text, with_header in wanted:
+        if with_header and any(text in piece for piece in header_texts(block)):
+            continue
+        if body is None:
+            body = _body_text(octets)
+        if not has_folded(body, text):
+            return False
+    return True
 
 
 def index_text(octets: bytes) -> str:

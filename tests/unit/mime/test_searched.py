@@ -17,7 +17,7 @@ def taken_apart(octets: bytes, wanted: str, *, with_header: bool) -> bool:
 
 
 def contains(octets: bytes, wanted: str, *, with_header: bool) -> bool:
-    return messages_with([(7, octets)], wanted, with_header=with_header) == {7}
+    return messages_with([(7, octets)], [(wanted, with_header)]) == {7}
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_text_that_one_of_many_messages_hides_is_found() -> None:
         (4, PLAIN),
         (5, b"Subject: =?utf-8?q?A=42C?="),
     ]
-    assert messages_with(many, "ABC", with_header=True) == {2, 3, 5}
-    assert messages_with([many[0], many[2], many[3]], "ABC", with_header=True) == {3}
-    assert messages_with([], "ABC", with_header=True) == set()
+    assert messages_with(many, [("ABC", True)]) == {2, 3, 5}
+    assert messages_with([many[0], many[2], many[3]], [("ABC", True)]) == {3}
+    assert messages_with([], [("ABC", True)]) == set()
 
 
 def test_a_text_that_the_octets_have_elsewhere_is_not_found() -> None:
@@ -78,17 +78,30 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+def test_a_message_has_all_of_some_texts() -> None:
+    hidden = b"Subject: other\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n"
+    many = [(1, PLAIN), (2, hidden), (3, PLAIN + b"abc"), (4, b"Subject: abc\r\n\r\nplain")]
+    assert messages_with(many, [("ABC", True), ("PLAIN", True)]) == {3, 4}
+    assert messages_with(many, [("ABC", False), ("PLAIN", True)]) == {3}
+    assert messages_with(many, [("ABC", False), ("OTHER", True)]) == {2}
+    assert messages_with(many, [("ABC", False), ("OTHER", False)]) == set()
+    assert messages_with(many, [("SOME", False), ("ABC", False), ("PLAIN", False)]) == set()
+
+
+wanted_texts = st.tuples(
+    st.sampled_from(["ABC", "A C", "B", "", "A\rB", "A\nB", "A\u0308", "AA", "C "]), st.booleans()
+)
+
+
 @given(
     st.lists(st.lists(pieces, max_size=24).map(b"".join), max_size=3),
-    st.sampled_from(["ABC", "A C", "B", "", "A\rB", "A\nB", "A\u0308", "AA", "C "]),
-    st.booleans(),
+    st.lists(wanted_texts, min_size=1, max_size=3),
 )
 def test_a_look_at_the_octets_changes_nothing(
-    messages: list[bytes], wanted: str, with_header: bool
+    messages: list[bytes], wanted: list[tuple[str, bool]]
 ) -> None:
-    found = messages_with(list(enumerate(messages)), wanted, with_header=with_header)
-    assert found == {
+    assert messages_with(list(enumerate(messages)), wanted) == {
         number
         for number, octets in enumerate(messages)
-        if taken_apart(octets, wanted, with_header=with_header)
+        if all(taken_apart(octets, text, with_header=with_header) for text, with_header in wanted)
     }
