@@ -146,7 +146,9 @@ def _flags(part: Slice) -> Sequence[Iterable[Any]]:
     selected.learn_flags(part.tx, flags)
     texts = list(map(selected.flag_texts.__getitem__, flags))
     for recent in selected.view.recent_slices(part.columns["uid"]):
-        texts[recent] = map(with_recent, texts[recent])
+        known = texts[recent]
+        shown = {text: with_recent(text) for text in set(known)}
+        texts[recent] = map(shown.__getitem__, known)
     return (texts,)
 
 

@@ -70,9 +70,13 @@ async def send_alike(
             values: Sequence[Any] = range(run.start + 1, run.stop + 1)
             if UID in items:
                 values = list(zip(values, run_uids, strict=True))
-            responses = [known % each for each in values]
+            responses: list[bytes] = []
+            start = 0
             for places in view.recent_slices(run_uids):
-                responses[places] = [recent % each for each in values[places]]
+                responses += [known % each for each in values[start : places.start]]
+                responses += [recent % each for each in values[places]]
+                start = places.stop
+            responses += [known % each for each in values[start:]]
             client.engine.send_rendered(responses)
 
 
