@@ -124,6 +124,8 @@ def _parse_modifier(cursor: Cursor, fetch: Fetch) -> None:
 
 def _parse_items(cursor: Cursor, uid: bool) -> tuple[FetchItem, ...]:
     text = cursor.text[cursor.position :]
+    end = text.find(b") (") + 1  # modifiers follow, with other numbers each time
+    text = text[:end] if end else text
     if len(text) <= LONGEST_KEPT and b"{" not in text and b'"' not in text:
         items = _items_of(text, uid)
         if items is not None:

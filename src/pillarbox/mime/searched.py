@@ -102,13 +102,18 @@ def _likely(texts: Pairs, wanted: str) -> Pairs:
     if not wanted.isascii():
         return others
     needle = wanted.encode("ascii")
-    upper = joined.translate(_UPPER, _LINE_ENDS)
+    upper = _upper(joined)
     if needle not in upper:
         return others
     pieces = upper.split(b"\0")
     if len(pieces) != len(plain):  # some have NUL in them
         return texts
     return others + [pair for pair, piece in zip(plain, pieces, strict=True) if needle in piece]
+
+
+def _upper(octets: bytes) -> bytes:
+    """Plain ones folded, without their line ends."""
+    return octets.translate(_UPPER, _LINE_ENDS)
 
 
 def _is_plain(octets: bytes) -> bool:
@@ -138,7 +143,7 @@ def _possible(messages: Pairs, wanted: Wanted) -> Pairs:
     joined = b"\0".join([octets for _, octets in messages])
     if len(joined) > HEADER_PIECE or not _reads_as_it_stands(joined):
         return [pair for pair in messages if not _is_surely_without(pair[1], needles)]
-    pieces = joined.translate(_UPPER, _LINE_ENDS).split(b"\0")
+    pieces = _upper(joined).split(b"\0")
     if len(pieces) != len(messages):  # some have NUL in them
         return messages
     return [
@@ -152,7 +157,7 @@ def _is_surely_without(octets: bytes, needles: list[bytes]) -> bool:
     """The same of one message."""
     if len(octets) > HEADER_PIECE:
         return False
-    upper = octets.translate(_UPPER, _LINE_ENDS)
+    upper = _upper(octets)
     return any(needle not in upper for needle in needles) and _reads_as_it_stands(octets)
 
 
