@@ -320,6 +320,10 @@ def _of_shapes(
     return texts, unknown
 
 
+def _octets_of(texts: searched.Pairs) -> int:
+    return sum([len(octets) for _, octets in texts])
+
+
 def _wanted_text(key: Key) -> tuple[str, bool]:
     return folded_text(key), key.name == "TEXT"
 
@@ -329,10 +333,13 @@ def _text_step(wanted: searched.Wanted) -> Step:
         found: set[int] = set()
         for text, _ in wanted:
             candidates = await part.likely(candidates, text)
+        compute_sized = part.context.store.compute_sized
         async for wholes in part.wholes(candidates):
-            octets = sum([len(whole) for _, whole in wholes]) * len(wanted)
-            found |= await part.context.store.compute_sized(
-                octets, partial(searched.messages_with, wholes, wanted)
+            wholes = await compute_sized(
+                _octets_of(wholes), partial(searched.possible, wholes, wanted)
+            )
+            found |= await compute_sized(
+                _octets_of(wholes) * len(wanted), partial(searched.messages_with, wholes, wanted)
             )
             await part.context.pause()
         return found

@@ -34,6 +34,9 @@ _ASCII_CHARSET = re.compile(
 )
 """In upper case, of what is no other text in any of these, if it is ASCII."""
 
+_OF_CONTAINERS = (b"MULTIPART", b"RFC822", b"GLOBAL")
+"""One of these is in the header of each message that has others in it, of which some text is in more than its body."""
+
 Pairs = Sequence[tuple[int, bytes]]
 """Raw fields or header blocks under the numbers of their messages."""
 
@@ -127,10 +130,10 @@ Wanted = Sequence[tuple[str, bool]]
 
 def messages_with(messages: Pairs, wanted: Wanted) -> set[int]:
     """The numbers of the whole messages that have the texts; each message is taken apart once at most."""
-    return {number for number, octets in _possible(messages, wanted) if _has_all(octets, wanted)}
+    return {number for number, octets in messages if _has_all(octets, wanted)}
 
 
-def _possible(messages: Pairs, wanted: Wanted) -> Pairs:
+def possible(messages: Pairs, wanted: Wanted) -> Pairs:
     """Those that a look at their octets does not dismiss: most that an index takes for possible are plain and have not
     the texts, and to take a message apart costs fifty times as much as to look at it, all of them in one."""
     needles = [
@@ -140,8 +143,9 @@ def _possible(messages: Pairs, wanted: Wanted) -> Pairs:
     ]
     if not needles:
         return messages
-    joined = b"\0".join([octets for _, octets in messages])
-    if len(joined) > HEADER_PIECE or not _reads_as_it_stands(joined):
+    octets_of = [octets for _, octets in messages]
+    joined = b"\0".join(octets_of)
+    if len(joined) > HEADER_PIECE or not _reads_as_it_stands(octets_of, joined):
         return [pair for pair in messages if not _is_surely_without(pair[1], needles)]
     pieces = _upper(joined).split(b"\0")
     if len(pieces) != len(messages):  # some have NUL in them
@@ -158,18 +162,22 @@ def _is_surely_without(octets: bytes, needles: list[bytes]) -> bool:
     if len(octets) > HEADER_PIECE:
         return False
     upper = _upper(octets)
-    return any(needle not in upper for needle in needles) and _reads_as_it_stands(octets)
+    return any(needle not in upper for needle in needles) and _reads_as_it_stands([octets], octets)
 
 
-def _reads_as_it_stands(octets: bytes) -> bool:
-    """Whether messages of ASCII, all in one, have nothing encoded in them, so that their text is in their octets."""
-    if not _is_plain(octets):
+def _reads_as_it_stands(messages: Sequence[bytes], joined: bytes) -> bool:
+    """Whether messages, here also all in one, are of ASCII and have nothing encoded in them, so that their text is in
+    their octets."""
+    if not joined.isascii():
         return False
-    upper = octets.upper()
+    headers = b"\0".join([octets[: header_end(octets)] for octets in messages]).upper()
+    if any(word in headers for word in _OF_CONTAINERS):
+        headers = joined.upper()
     return (
-        b"BASE64" not in upper
-        and b"QUOTED-PRINTABLE" not in upper
-        and upper.count(b"CHARSET") == len(_ASCII_CHARSET.findall(upper))
+        b"=?" not in headers
+        and b"BASE64" not in headers
+        and b"QUOTED-PRINTABLE" not in headers
+        and headers.count(b"CHARSET") == len(_ASCII_CHARSET.findall(headers))
     )
 
 

@@ -9,6 +9,7 @@ import ssl
 from typing import Any, Protocol
 
 from pillarbox.core.engine import PAUSED, Engine, Wait
+from pillarbox.net.output import write
 from pillarbox.net.tls import TlsLayer
 
 HANDSHAKE_S = 60.0
@@ -106,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
                     return True
                 transport.write(self._tls.outgoing())
             else:
-                transport.writelines(parts)
+                write(transport, parts)
         return True
 
     async def _wait(self, timeout_s: float) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, cast
 from pillarbox.core.engine import Wait
 from pillarbox.net.admission import Admission
 from pillarbox.net.channel import Channel
+from pillarbox.net.output import write
 from pillarbox.net.patience import HANDSHAKE_S, PROXY_HEADER_S, Patience
 from pillarbox.net.proxy import parse_proxy_header
 from pillarbox.net.service import Service
@@ -37,10 +38,6 @@ BULK_OCTETS = 32 * 1024
 
 WRITE_HIGH_OCTETS = 256 * 1024
 WRITE_LOW_OCTETS = 64 * 1024
-
-JOINED_OCTETS = 1024
-"""Pieces of output that are smaller, on average, are written as one: the copy costs less than what the loop does about
-each piece."""
 
 CLOSE_WAIT_S = 5.0
 """How long the last words may take to leave."""
@@ -195,12 +192,7 @@ class Connection(asyncio.Protocol):
             return
         if self.channel.is_behind:
             self.wake()
-        if len(parts) > 1 and sum(map(len, parts)) < JOINED_OCTETS * len(parts):
-            parts = [b"".join(parts)]
-        if len(parts) == 1:
-            transport.write(parts[0])
-        elif parts:
-            transport.writelines(parts)
+        write(transport, parts)
 
     def compress(self) -> None:
         """Compress all that is said from now on; what is queued goes out as it is (RFC 4978 §3)."""

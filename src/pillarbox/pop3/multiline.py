@@ -4,11 +4,7 @@ A message is sent with every bare LF as CRLF and with a final CRLF: clients that
 otherwise take a stored LF.LF for the end of the response. Counts are of what is sent, without stuffing.
 """
 
-import re
-
 END = b".\r\n"
-
-_search_dot = re.compile(rb"\r\n\.").search  # takes half the time of bytes.find (CPython 3.11)
 
 
 def with_crlf(octets: bytes) -> bytes:
@@ -27,8 +23,7 @@ def _mend_bare_lf(octets: bytes) -> bytes:
 
 def stuff(octets: bytes) -> bytes:
     """Lines that all end with CRLF, ready to send, without `END`. Example: `b".a\r\n"` -> `b"..a\r\n"`."""
-    if _search_dot(octets):
-        octets = octets.replace(b"\r\n.", b"\r\n..")
+    octets = octets.replace(b"\r\n.", b"\r\n..")
     return b"." + octets if octets.startswith(b".") else octets
 
 

@@ -40,6 +40,7 @@ class Maildrop:
         "_uidls",
         "_uids",
         "_uidvalidity",
+        "place",
     )
 
     def __init__(self, store: Store, account: int, lock: int) -> None:
@@ -50,6 +51,8 @@ class Maildrop:
         self._sizes = array("Q")
         self._octets = 0
         self._uidvalidity = 0
+        self.place = ""
+        """Under which the trace knows it."""
         self._uidls: dict[int, str] = {}  # by UID, where it is not made from UIDVALIDITY and UID
         self._mended: set[int] = set()  # UIDs of those to which line ends are added
         self._deleted: set[int] = set()
@@ -64,6 +67,7 @@ class Maildrop:
         account, store = self._account, self._store
         inbox = await store.read(account, lambda tx: mailboxes.by_id(tx, mailboxes.INBOX))
         self._uidvalidity = inbox.uidvalidity
+        self.place = place_of(account, mailboxes.INBOX, inbox.uidvalidity)
         following = 1
         while following < inbox.uidnext:
             ranges = [(following, inbox.uidnext - 1)]
@@ -125,11 +129,6 @@ class Maildrop:
     def uid(self, number: int) -> int:
         """Its UID in INBOX."""
         return self._uids[number - 1]
-
-    @property
-    def place(self) -> str:
-        """Under which the trace knows it."""
-        return place_of(self._account, mailboxes.INBOX, self._uidvalidity)
 
     def uidl(self, number: int) -> str:
         """The unique id: stable for ever (RFC 1939 §7)."""

@@ -7,6 +7,7 @@ DIGEST-MD5 and APOP are not here: they need passwords that are kept in the clear
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
+from functools import cache
 from types import MappingProxyType
 
 from pillarbox.core.engine import SECRET
@@ -53,6 +54,7 @@ MECHANISMS: Mapping[str, Row] = MappingProxyType(
 )
 
 
+@cache  # asked for with each EHLO, and what Flag does is Python
 def offered(available: Needs) -> tuple[str, ...]:
     """The names of the mechanisms that need nothing but what is there."""
     return tuple(name for name, row in MECHANISMS.items() if not row.needs & ~available)

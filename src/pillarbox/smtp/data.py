@@ -5,12 +5,9 @@ after CRLF is a transparency dot: any other reading of bare CR and LF would let 
 message inside another.
 """
 
-import re
-
 from pillarbox.mime.lines import has_bare_cr_or_lf
 
 _END = b"\r\n.\r\n"
-_search_dot = re.compile(rb"\r\n\.").search  # takes half the time of bytes.find (CPython 3.11)
 
 
 class DataDecoder:
@@ -38,8 +35,8 @@ class DataDecoder:
         Example: `b"..a\\r\\n.\\r\\nQUIT\\r\\n"` -> `b".a\\r\\n"`, and `rest` is `b"QUIT\\r\\n"`.
         """
         octets = self._held + data
-        dot = _search_dot(octets)
-        end = octets.find(_END, dot.start()) if dot else -1
+        dot = octets.find(b"\r\n.")
+        end = octets.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.rest = octets[end + len(_END) :]
             octets = octets[: end + 2]
@@ -47,7 +44,7 @@ class DataDecoder:
             held = _held_back(octets)
             self._held = octets[len(octets) - held :]
             octets = octets[: len(octets) - held]
-        if dot and dot.start() != end:
+        if dot != end:
             octets = octets.replace(b"\r\n.", b"\r\n")  # RFC 5321 §4.5.2
         if not self.bare_cr_or_lf:
             self.bare_cr_or_lf = has_bare_cr_or_lf(octets)

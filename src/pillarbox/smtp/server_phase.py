@@ -36,8 +36,6 @@ READS = frozenset(
         Phase.TLS,
     }
 )
-
-
 """Phases that end by input, or by themselves."""
 STARTS = (Phase.DATA_START, Phase.CHUNK_START)
 """Where 354 is the positive answer."""
