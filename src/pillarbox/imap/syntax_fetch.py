@@ -90,7 +90,7 @@ _SECTION = re.compile(
 )
 _BINARY = frozenset((b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"))
 _BINARY_SECTION = re.compile(rb"\[((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*)?)\]")
-_LAZY = re.compile(rb"LAZY(?=[ )])", re.IGNORECASE)
+_LAZY = re.compile(rb" \(LAZY(?: LAZY)*+\)", re.IGNORECASE)
 _PARTIAL = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 
 
@@ -181,10 +181,9 @@ def _parse_item(cursor: Cursor) -> FetchItem:
     item = _ITEMS.get(name)
     if item is None:
         raise RemoteError("Unknown data item" if name != b"BODY.PEEK" else "Expected a section")
-    if name == b"PREVIEW" and cursor.skip(b" ("):
-        # RFC 8970 §4.1: LAZY changes nothing, since previews are made at delivery
-        cursor.spaced(lambda: cursor.take(_LAZY, "LAZY"))
-        cursor.require(b")", '")"')
+    if name == b"PREVIEW" and (lazy := _LAZY.match(cursor.text, cursor.position)):
+        # RFC 8970 §4.1: LAZY changes nothing, since previews are made at delivery. Another list is FETCH's own.
+        cursor.position = lazy.end()
     return item
 
 

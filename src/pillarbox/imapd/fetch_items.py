@@ -19,7 +19,7 @@ from pillarbox.imapd.sections import Message, fields_of, locate
 from pillarbox.imapd.selected import Selected
 from pillarbox.imapd.view import with_recent
 from pillarbox.mime.wire import string
-from pillarbox.store.content import FIELD_CODES
+from pillarbox.store.content import FIELD_CODES, PIECE_OCTETS
 from pillarbox.store.tx import Tx
 
 UID = FetchItem("UID", b"UID")
@@ -53,7 +53,11 @@ class Renderer:
 
 
 LARGEST_SLICE = 1 << 20
-"""Octets of header blocks and bodies that are read in one slice."""
+"""Octets of header blocks and bodies that are read in one slice, counted for each section of them."""
+LARGEST_SEARCHED_SLICE = 1 << 18
+"""The same of header blocks in which fields are looked for: with the shortest of fields some 20 ms."""
+MOST_SECTIONS = 16
+"""Of a message with more, each is sent by itself."""
 
 LARGEST_RENDERED_SLICE = 1 << 20
 """Octets of ENVELOPE and BODYSTRUCTURE that are read in one slice."""
@@ -61,12 +65,12 @@ LARGEST_RENDERED_SLICE = 1 << 20
 _NARROW = frozenset(("uid", "flags", "modseq", "size", "internaldate", "savedate", "content"))
 
 
-def _weight(columns: tuple[str, ...]) -> tuple[str, int]:
-    if "body" in columns:
-        return "size", LARGEST_SLICE
-    if "header" in columns:
-        return "header_size", LARGEST_SLICE
-    return "", 0
+def _weight(columns: tuple[str, ...], sections: Sequence[FetchItem]) -> tuple[str, int]:
+    if "header" not in columns and "body" not in columns:
+        return "", 0
+    searches = any(item.section and item.section.fields for item in sections)
+    limit = LARGEST_SEARCHED_SLICE if searches else LARGEST_SLICE
+    return ("size" if "body" in columns else "header_size"), limit // max(1, len(sections))
 
 
 class Plan:
@@ -81,6 +85,7 @@ class Plan:
         "columns",
         "is_rendered",
         "is_streamed",
+        "largest",
         "limit",
         "reads_content",
         "sections",
@@ -94,12 +99,14 @@ class Plan:
         renderers = [_renderer(item) for item in items]
         pieces = b" ".join(renderer.template for renderer in renderers)
         if seen_modseq and FLAGS not in items:
-            renderers.append(_newly_seen(seen_modseq))
+            renderers.append(_newly_seen(seen_modseq, b" " if pieces else b""))
             pieces += renderers[-1].template
         wanted = tuple(chain.from_iterable(renderer.columns for renderer in renderers))
-        self.weight, self.limit = _weight(wanted)
-        """The column that tells how much is read for a message ("": little), and how much of it a slice may read."""
         self.sections = [item for item in items if item.section is not None]
+        self.weight, self.limit = _weight(wanted, self.sections)
+        """The column that tells how much is read for a message ("": little), and how much of it a slice may read."""
+        self.largest = min(self.limit, PIECE_OCTETS)
+        """A message of which more is read goes out in pieces."""
         sizes = ("size",) if self.weight == "size" else ()
         self.columns = tuple(dict.fromkeys(("uid", *wanted, *sizes)))
         """For `messages.select`; the first is always the UID."""
@@ -117,7 +124,9 @@ class Plan:
         self.shape_at = self.columns.index("shape") if "shape" in self.columns else -1
         """The place in a row that is NULL if the common fields are not stored apart, so that it cannot be rendered;
         -1: that does not matter."""
-        self.is_streamed = any(item.name in BINARY_NAMES for item in items)
+        self.is_streamed = len(self.sections) > MOST_SECTIONS or any(
+            item.name in BINARY_NAMES for item in items
+        )
         """Whether each message takes more than its row."""
         self._items = items
         self._seen_modseq = seen_modseq
@@ -152,15 +161,15 @@ def _flags(part: Slice) -> Sequence[Iterable[Any]]:
     return (texts,)
 
 
-def _newly_seen(modseq: int) -> Renderer:
-    """FLAGS, where \\Seen was set by this command (RFC 3501 §6.4.5: SHOULD be included)."""
+def _newly_seen(modseq: int, behind: bytes) -> Renderer:
+    """FLAGS, `behind` other items, where \\Seen was set by this command (RFC 3501 §6.4.5: SHOULD be included)."""
 
     def fill(part: Slice) -> Sequence[Iterable[Any]]:
         (texts,) = _flags(part)
         changed = part.columns["modseq"]
         return (
             [
-                b" FLAGS (%b)" % text if of_row == modseq else b""
+                b"%bFLAGS (%b)" % (behind, text) if of_row == modseq else b""
                 for text, of_row in zip(texts, changed, strict=True)
             ],
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from pillarbox.core.errors import Refused
 from pillarbox.imap.syntax_fetch import MODSEQ, FetchItem
 from pillarbox.imapd.body import body_of
 from pillarbox.imapd.client import Client
@@ -11,7 +12,6 @@ from pillarbox.imapd.fetch_items import FLAGS, LARGEST_RENDERED_SLICE, UID, Plan
 from pillarbox.imapd.fetch_stream import stream_message
 from pillarbox.imapd.view import with_recent
 from pillarbox.store import messages
-from pillarbox.store.content import PIECE_OCTETS
 from pillarbox.store.read_ahead import blocks_read
 from pillarbox.store.tx import Tx
 
@@ -26,8 +26,10 @@ Positions = list[range]
 
 
 async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
-    """Send FETCH responses; returns for how many messages. Those that are gone have none."""
+    """Send FETCH responses; returns for how many messages. Those that are gone have none. Raises Refused behind the
+    others where a message cannot be sent as it is wanted."""
     told = 0
+    refusal: Refused | None = None
     is_first = True
     for part in cut(positions, ROWS if plan.reads_content else LIGHT_ROWS):
         for piece, is_large in await _weigh(client, plan, part):
@@ -36,7 +38,10 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
             is_first = False
             if is_large:
                 uid = client.selected.view.uids[piece[0].start]
-                told += await stream_message(client, plan, uid)
+                try:
+                    told += await stream_message(client, plan, uid)
+                except Refused as error:
+                    refusal = refusal or error
                 continue
             had_read = blocks_read()
             sent, rest = await _send_slice(client, plan, piece)
@@ -47,6 +52,8 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
                 await client.pause()
                 sent, rest = await _send_slice(client, plan, rest)
                 told += sent
+    if refusal is not None:
+        raise refusal
     return told
 
 
@@ -133,7 +140,7 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     )
     streams = bool(plan.sections)
     if sum(weight for _, weight in weights) <= plan.limit and not (
-        streams and any(weight > PIECE_OCTETS for _, weight in weights)
+        streams and any(weight > plan.largest for _, weight in weights)
     ):
         return [(part, False)]
     pieces: list[tuple[Positions, bool]] = []
@@ -141,7 +148,7 @@ async def _weigh(client: Client, plan: Plan, part: Positions) -> list[tuple[Posi
     for uid, weight in weights:
         position = view.number(uid) - 1
         one = range(position, position + 1)
-        if streams and weight > PIECE_OCTETS:
+        if streams and weight > plan.largest:
             pieces.append(([one], True))
             room = 0
         elif weight > room:
@@ -175,7 +182,7 @@ async def _send_slice(client: Client, plan: Plan, part: Positions) -> tuple[int,
         if at >= 0 and any(row[at] is None for row in rows):
             apart.extend(row[0] for row in rows if row[at] is None)
             rows = [row for row in rows if row[at] is not None]
-        if len(rows) == 1 and plan.size_at >= 0 and rows[0][plan.size_at] > PIECE_OCTETS:
+        if len(rows) == 1 and plan.size_at >= 0 and rows[0][plan.size_at] > plan.largest:
             apart.append(rows[0][0])
             return []
         if not rows:

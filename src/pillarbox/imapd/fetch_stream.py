@@ -44,6 +44,7 @@ async def stream_message(client: Client, plan: Plan, uid: int) -> bool:
                 await send_binary(client, encoded[item], item)
             else:
                 await _send_section(client, large, item)
+            await client.pause()
     except Failure as failure:
         # Within a literal nothing else can be said.
         client.connection.abort()

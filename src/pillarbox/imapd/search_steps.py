@@ -58,6 +58,7 @@ def _compile_all(keys: list[Program], context: SearchContext) -> list[Step]:
             texts.append(_wanted_text(key))
         else:
             steps.append(compiled(key, context))
+    texts = list(dict.fromkeys(texts))
     for start in range(0, len(texts), MOST_TEXTS_A_STEP):
         steps.append(_text_step(texts[start : start + MOST_TEXTS_A_STEP]))
     return steps
@@ -335,11 +336,11 @@ def _text_step(wanted: searched.Wanted) -> Step:
             candidates = await part.likely(candidates, text)
         compute_sized = part.context.store.compute_sized
         async for wholes in part.wholes(candidates):
-            wholes = await compute_sized(
+            likely = await compute_sized(
                 _octets_of(wholes), partial(searched.possible, wholes, wanted)
             )
             found |= await compute_sized(
-                _octets_of(wholes) * len(wanted), partial(searched.messages_with, wholes, wanted)
+                _octets_of(likely) * len(wanted), partial(searched.messages_with, likely, wanted)
             )
             await part.context.pause()
         return found

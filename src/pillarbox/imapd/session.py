@@ -114,19 +114,24 @@ class ImapSession:
             answer = _answer_of(failure)
         if answer is None:
             return
+        is_lost = False
         if tells and self._client.selected_mailbox is not None:
-            await self._tell_changes(expunge)
+            is_lost = not await self._tell_changes(expunge)
         self.engine.send_tagged(answer.status, answer.text, answer.code)
+        if is_lost:
+            # RFC 2180 §3.3: there is nothing that the numbers of this session still mean
+            self.engine.bye("The selected mailbox was deleted")
 
-    async def _tell_changes(self, expunge: bool) -> None:
+    async def _tell_changes(self, expunge: bool) -> bool:
+        """False: the selected mailbox was deleted, or is not for this client any more."""
         try:
             await telling.sync(self._client, expunge=expunge)
         except Refused:
-            # RFC 2180 §3.3: there is nothing that the numbers of this session still mean
-            self.engine.bye("The selected mailbox was deleted")
+            return False
         except Unavailable as failure:
             # The command was done all the same; the next one tells.
             log.warning("%s: cannot look for changes: %s", self._client.connection.id, failure.told)
+        return True
 
     def failed(self, event: Any) -> None:
         append.drop(self._client)

@@ -547,7 +547,7 @@ class Connection(asyncio.Protocol):
             return
         SESSION.set(self.id)
         engine = session.engine
-        events = 0
+        events, began = 0, time.monotonic()
         while not engine.closing:
             if self._write_paused:
                 self._pause_reading()
@@ -568,12 +568,13 @@ class Connection(asyncio.Protocol):
             events += 1
             if not self._step(session, event, session.handle(event)):
                 break
-            if self.channel.is_compressed:
+            is_over = time.monotonic() - began > TURN_S
+            if is_over or self.channel.is_compressed:
                 self.flush()
-                if self._is_behind() or time.monotonic() - self._slice_began > TURN_S:
-                    self._pause_reading()
-                    self.wake()
-                    break
+            if is_over or self._is_behind():
+                self._pause_reading()
+                self.wake()
+                break
         if events:
             self._patience.heard = self._loop.time()
         self.flush()

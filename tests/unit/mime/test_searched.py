@@ -84,8 +84,8 @@ pieces = st.sampled_from(
         b"\0", b"=?utf-8?q?", b"=42?=", b"Content-Type: text/plain; charset=", b"utf-8", b"utf-7", b"UTF-16", b";",
         b"'", b"hz", b"iso-8859-1", b"iso-2022-jp", b"\x1b$B", b"+AEEAQgBD-", b"Content-Transfer-Encoding: ", b"base64",
         b"quoted-printable", b"=42", b"QUJD", b"Content-Type: message/rfc822\r\n", b"--b\r\n", b"\xc3\xa4",
-        b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: ", b"multi", b"(x)", b"part/mixed; boundary=b",
-        b"base", b"64", b"message/", b"rfc", b"822", b"global", b"text/html",
+        b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: ", b"multi", b"(x)",
+        b"part/mixed; boundary=b", b"base", b"64", b"message/", b"rfc", b"822", b"global", b"text/html",
     ]
 )  # fmt: skip
 

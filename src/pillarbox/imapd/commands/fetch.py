@@ -41,7 +41,11 @@ async def fetch(client: Client, args: Fetch) -> Answer:
         )
         items = tuple(dict.fromkeys((*items, *added)))
     plan = Plan(items, seen_modseq)
-    told = await send_items(client, plan, positions)
+    try:
+        told = await send_items(client, plan, positions)
+    except Refused:
+        selected.view.own_modseqs.discard(seen_modseq)  # not all of them were told
+        raise
     if any(map(gives_body, plan.sections)):
         tell_fetched(client, selected.view.uid_ranges(positions))
     if not args.uid and told < sum(map(len, positions)):
