@@ -4,6 +4,7 @@
 UIDs are given as inclusive ranges, ascending and disjoint. What writes is durable by `store.write`.
 """
 
+import json
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -63,6 +64,9 @@ _JOINS = {
 }
 
 
+_BETWEEN = " BETWEEN ? AND ?"
+
+
 @lru_cache(maxsize=256)
 def _select_sql(columns: tuple[str, ...]) -> str:
     names = [_COLUMNS[column] for column in columns]
@@ -70,7 +74,7 @@ def _select_sql(columns: tuple[str, ...]) -> str:
     joins = "".join(join for table, join in _JOINS.items() if table in tables)
     return (
         f"SELECT {', '.join(names)} FROM message AS m{joins}"
-        " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
+        f" WHERE m.account = ? AND m.mailbox = ? AND m.uid{_BETWEEN} ORDER BY m.uid"
     )
 
 
@@ -100,6 +104,9 @@ def select(
     account = tx.account
     if len(ranges) == 1 and limit < 0:
         return tx.rows(sql, (account, mailbox, *ranges[0]))
+    if limit < 0 and all(first == last for first, last in ranges):
+        sql = sql.replace(_BETWEEN, " IN (SELECT value FROM json_each(?))")
+        return tx.rows(sql, (account, mailbox, json.dumps([first for first, _ in ranges])))
     found: list[tuple[Any, ...]] = []
     sql += " LIMIT ?"
     for first, last in ranges:

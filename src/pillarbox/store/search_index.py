@@ -149,10 +149,10 @@ class SearchIndex:
         """Whether there is an index of the account; it is made, or brought up to date, in a moment if the account has
         some mail."""
         exists = self._exists(account)
+        if account in self._due or account in self._later:
+            return exists
         if exists or await self._read(account, _count_messages) >= FEWEST_MESSAGES:
-            if account not in self._due:
-                begin = asyncio.get_running_loop().time() + BEGIN_S
-                self._later.setdefault(account, begin)
+            self._later[account] = asyncio.get_running_loop().time() + BEGIN_S
             self._go_on()
         return exists
 
