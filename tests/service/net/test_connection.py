@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pillarbox.net.connection import Connection
 from pillarbox.net.listener import Listeners, bind
 from pillarbox.net.service import Service
 from pillarbox.net.tls import server_context
+from pillarbox.net.turns import TURN_S
 
 
 class LineEngine:
@@ -76,7 +78,7 @@ class EchoSession:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.engine = LineEngine()
-        self.was_closed = 0
+        self.was_closed = self.worked = 0
         self.failures: list[bytes] = []
         self.had_left: list[bool] = []
 
@@ -90,6 +92,11 @@ class EchoSession:
         engine = self.engine
         if event == b"sleep":
             await asyncio.sleep(0.05)
+        elif event == b"work":
+            self.worked += 1
+            end = time.monotonic() + TURN_S
+            while time.monotonic() < end:
+                pass
         elif event == b"nap":
             await asyncio.sleep(0.5)
         elif event == b"to the end":
@@ -186,6 +193,21 @@ def test_a_long_pipeline_is_answered_wholly(tmp_path: Path) -> None:
         reader, writer = await rig.connect()
         writer.write(b"c\n" * 5000 + b"quit\n")
         assert (await reader.read()).count(b"<c>") == 5000
+
+    run(tmp_path, scenario)
+
+
+def test_commands_that_take_long_leave_the_loop_to_others(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        writer.write(b"work\n" * 20 + b"quit\n")
+        done = [0]
+        while done[-1] < 20:
+            await asyncio.sleep(0)
+            if rig.sessions:
+                done.append(rig.sessions[0].worked)
+        assert max(after - before for before, after in itertools.pairwise(done)) == 1
+        assert (await reader.read()).count(b"<work>") == 20
 
     run(tmp_path, scenario)
 
