@@ -87,6 +87,7 @@ class Plan:
         "is_streamed",
         "largest",
         "limit",
+        "most_rows",
         "reads_content",
         "sections",
         "shape_at",
@@ -131,6 +132,8 @@ class Plan:
         self._items = items
         self._seen_modseq = seen_modseq
         self._template = b"* %%d FETCH (%b)\r\n" % pieces
+        self.most_rows = max(1, LARGEST_SLICE // len(self._template))
+        """Of a slice: names of fields may be long, and stand in each response."""
         self._fills = [renderer.fill for renderer in renderers]
 
     def without_sections(self) -> "Plan":

@@ -31,7 +31,8 @@ async def send_items(client: Client, plan: Plan, positions: Positions) -> int:
     told = 0
     refusal: Refused | None = None
     is_first = True
-    for part in cut(positions, ROWS if plan.reads_content else LIGHT_ROWS):
+    most = min(plan.most_rows, ROWS if plan.reads_content else LIGHT_ROWS)
+    for part in cut(positions, most):
         for piece, is_large in await _weigh(client, plan, part):
             if not is_first:
                 await client.pause()
