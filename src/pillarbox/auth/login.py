@@ -174,6 +174,8 @@ class Authenticator:
             claim = self._claim(user, peer)
             if self._throttle.refuses(claim):
                 return self._outcomes.refuse(claim, peer, mechanism)
+            if len(said.password.reveal()) > LONGEST_PASSWORD:  # nobody's, here or elsewhere
+                return self._conclude(claim, (None, None, None), said, peer, mechanism)
             # Another in the line may have said the same just now. Where others verify it that is looked at in their
             # line, behind which it counts.
             if not is_elsewhere:
@@ -229,8 +231,6 @@ class Authenticator:
     ) -> tuple[bool, AppPassword | None, AppPassword | None]:
         """Whether a password is one of the candidates, and which, or which void one it is; it takes the same time in
         all cases."""
-        if len(password.reveal()) > LONGEST_PASSWORD:
-            return False, None, None
         is_elsewhere = self.doors.source is not None
         account = candidates.user.account
         password_hash = self.directory.credentials.password(account.id)[0] if account else ""
