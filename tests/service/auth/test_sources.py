@@ -109,6 +109,22 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
     assert len(web.requests) == 2
 
 
+def test_what_was_wrong_for_one_protocol_or_client_is_asked_for_another(web: WebService) -> None:
+    def only_imap_at_home(body: bytes) -> tuple[int, Any]:
+        asked = json.loads(body)
+        is_right = (asked["protocol"], asked["client"]) == ("imap", "192.0.2.1")
+        return 200, {"address": asked["user"] if is_right else None}
+
+    web.answer = only_imap_at_home
+    source = HttpSource(DirectorySettings("http", url=web.url))
+    bob, right = "bob@example.test", Secret("right")
+    assert source.check(Claimant(bob, right, "192.0.2.1", "pop3")) is None
+    assert source.check(Claimant(bob, right, "192.0.2.2", "imap")) is None
+    assert source.check(Claimant(bob, right, "192.0.2.1", "imap")) == bob
+    assert source.check(Claimant(bob, right, "192.0.2.1", "pop3")) is None
+    assert len(web.requests) == 3, "the last one was known"
+
+
 @pytest.mark.parametrize(
     ("status", "value"),
     [
