@@ -685,6 +685,46 @@ def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_
     assert isinstance(dora, Denied)
 
 
+ALICE, BOB, CAROL = (f"{name}@example.test" for name in ("alice", "bob", "carol"))
+
+
+@pytest.mark.parametrize(
+    ("users", "authzid", "who", "made"),
+    [
+        ([CAROL], "", CAROL, [CAROL]),
+        (["Carol@Example.test", CAROL], "", CAROL, [CAROL]),
+        ([ALICE, CAROL], "", None, []),  # who of them?
+        ([ALICE, CAROL], CAROL, CAROL, [CAROL]),
+        ([ALICE, CAROL], BOB, None, []),
+        ([ALICE, BOB, CAROL], "", BOB, []),
+        ([ALICE, BOB, CAROL], "bob", BOB, []),
+        ([ALICE, BOB, CAROL], "Carol@example.test", CAROL, [CAROL]),
+        (["carol@elsewhere.test"], "", None, []),
+        ([], "", None, []),
+    ],
+)
+def test_who_vouches_for_several_makes_no_account_but_of_the_one_who_is_meant(
+    tmp_path: Path, users: list[str], authzid: str, who: str | None, made: list[str]
+) -> None:
+    """A client certificate with several addresses."""
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        directory.add_account(BOB, "", "")
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(source=fixed(), creates_accounts=True)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        found = await authenticator.vouched(users, authzid, PEER, "EXTERNAL")
+        assert (found.account.address if isinstance(found, Login) else None) == who
+        assert [each for each in (ALICE, CAROL) if directory.account(each)] == made
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
+
+
 MODULE = """
 class Office:
     def __init__(self, settings):
