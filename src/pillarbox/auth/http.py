@@ -7,7 +7,8 @@
 Anything else lets nobody in and is no failure of the user: another status, which a proxy may say, or the service of a
 caller whose token is wrong; an object without an address, or with one that `auth.address` takes for none.
 
-Wrong ones are remembered for a while, as keyed hashes, so a client that repeats itself costs the service nothing.
+Wrong ones are remembered for a while, as keyed hashes of the whole question, so a client that repeats itself costs the
+service nothing.
 """
 
 import hashlib
@@ -49,20 +50,20 @@ class HttpSource:
         self._mutex = threading.Lock()
 
     def check(self, user: Claimant) -> str | None:
-        secret = user.password.reveal()
-        said = f"{user.username}\0{secret}".encode("utf-8", "replace")
-        mark = hmac.digest(self._key, said, hashlib.sha256)
-        with self._mutex:
-            if self._wrong.get(mark, 0.0) > self._monotonic():
-                return None
         question = {
             "user": user.username,
-            "password": secret,
+            "password": user.password.reveal(),
             "client": user.client,
             "protocol": user.protocol,
         }
+        octets = json.dumps(question).encode("ascii")
+        # Of all that is asked: the service may decide by the protocol and the client, too.
+        mark = hmac.digest(self._key, octets, hashlib.sha256)
+        with self._mutex:
+            if self._wrong.get(mark, 0.0) > self._monotonic():
+                return None
         timeout_s = user.came + TIMEOUT_S - time.monotonic()
-        address = self._ask(json.dumps(question).encode("ascii"), timeout_s)
+        address = self._ask(octets, timeout_s)
         if address is None:
             with self._mutex:
                 self._wrong[mark] = self._monotonic() + REMEMBERED_S

@@ -1,8 +1,8 @@
 """The keys that an issuer signs tokens with: a JWKS file (RFC 7517 §5), or what a URL gives.
 
-Symmetric keys are none, nor RSA keys that are too short. Keys are fetched in a thread of their own, once at a time,
-and who has a key that is known waits for none of that. A fetch that failed is not repeated for a while: strangers can
-name as many unknown keys as they like.
+Symmetric and private keys are none, nor RSA keys that are too short. Keys are fetched in a thread of their own, once
+at a time, and who has a key that is known waits for none of that. A fetch that failed, or brought no key that can be
+used, is not repeated for a while: strangers can name as many unknown keys as they like.
 """
 
 import json
@@ -40,6 +40,8 @@ FAILED_S = 10.0
 """The same where none is known at all: nobody gets in until there are some."""
 
 TIMEOUT_S = 5.0
+
+NOT_FETCHED = "the keys for tokens cannot be fetched"
 
 
 class IssuerKeys:
@@ -79,23 +81,30 @@ class IssuerKeys:
         try:
             fetch.result(max(timeout_s, 0.0))
         except TimeoutError:
-            failure = NoAnswer(f"{shown_url(self._place)}: timed out")
-            raise Unavailable("the keys for tokens cannot be fetched") from failure
+            place = shown_url(self._place) if "://" in self._place else self._place
+            failure = NoAnswer(f"{place}: timed out")
+            raise Unavailable(NOT_FETCHED) from failure
         with self._mutex:
             return self._fitting(kid)
 
     def fetch(self) -> list[jwt.PyJWK]:
-        """Those that the place has now, fetched at once. Blocks. Raises Unavailable."""
+        """Those that the place has now, at least one, fetched at once. Blocks. Raises Unavailable."""
+        found = _parse_keys(self._read())
+        if not found:  # an empty set is more likely a fault than the wish that nobody gets in
+            raise Unavailable("there are no keys for tokens that can be used")
+        return found
+
+    def _read(self) -> Any:
+        """What stands there. Raises Unavailable."""
         if "://" in self._place:
             try:
-                return _parse_keys(ask(self._place, None, {}, TIMEOUT_S))
+                return ask(self._place, None, {}, TIMEOUT_S)
             except WebRefusal as error:
-                raise Unavailable("the keys for tokens cannot be fetched") from error
+                raise Unavailable(NOT_FETCHED) from error
         try:
-            found = json.loads(Path(self._place).read_text("utf-8"))
+            return json.loads(Path(self._place).read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise Unavailable("the keys for tokens cannot be read") from error
-        return _parse_keys(found if isinstance(found, dict) else {})
 
     def _fitting(self, kid: object) -> list[jwt.PyJWK]:
         return [key for key in self._keys if kid is None or key.key_id == kid]
@@ -114,15 +123,19 @@ class IssuerKeys:
         """Raises Unavailable."""
         try:
             keys = self.fetch()
-        except Unavailable as error:
+        except Exception as error:  # of any kind, the next token does not lead to the next fetch
+            failure = error if isinstance(error, Unavailable) else Unavailable(NOT_FETCHED)
+            if failure is not error:
+                log.exception("a bug in the fetch of keys for tokens")
+                failure.__cause__ = error
             with self._mutex:
-                self._failure, self._failed = error, self._monotonic()
+                self._failure, self._failed = failure, self._monotonic()
                 is_known = bool(self._keys)
             if is_known:
                 log.warning(
-                    "the keys for tokens that were known are used on: %s", with_cause(error)
+                    "the keys for tokens that were known are used on: %s", with_cause(failure)
                 )
-            raise
+            raise failure from failure.__cause__
         else:
             with self._mutex:
                 self._keys, self._fetched, self._failure = keys, self._monotonic(), None
@@ -140,19 +153,24 @@ def algorithms_of(key: jwt.PyJWK) -> tuple[str, ...]:
     return (named,) if named in of_type else ()
 
 
-def _parse_keys(found: dict[str, Any]) -> list[jwt.PyJWK]:
-    """Those that can be used; symmetric ones never."""
-    keys = []
-    listed = found.get("keys")
-    for each in listed if isinstance(listed, list) else []:
-        if not isinstance(each, dict) or each.get("kty") not in ALGORITHMS:
-            continue
-        if each.get("use", "sig") != "sig":
-            continue
-        try:
-            key = jwt.PyJWK(each)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-        if each["kty"] != "RSA" or key.key.key_size >= SHORTEST_RSA_BITS:
-            keys.append(key)
-    return keys
+def _parse_keys(found: Any) -> list[jwt.PyJWK]:
+    """Those of a JWK Set that can be used; symmetric and private ones never."""
+    listed = found.get("keys") if isinstance(found, dict) else None
+    keys = [_parse_key(each) for each in listed] if isinstance(listed, list) else []
+    return [key for key in keys if key is not None]
+
+
+def _parse_key(found: Any) -> jwt.PyJWK | None:
+    """RFC 7517 §5: None for a key that is not understood, lacks something, or has values that cannot be."""
+    if not isinstance(found, dict) or found.get("use", "sig") != "sig":
+        return None
+    # What is private in the set is not: others may sign with it.
+    if found.get("kty") not in tuple(ALGORITHMS) or "d" in found:
+        return None
+    try:
+        key = jwt.PyJWK(found)
+    except Exception:  # values that make no sense fail in the library in any way
+        return None
+    if found["kty"] == "RSA" and key.key.key_size < SHORTEST_RSA_BITS:
+        return None
+    return key

@@ -21,6 +21,21 @@ MOST_IN_LINE = 100
 TOO_MANY = "too many logins at once; try again in a minute"
 
 
+async def take_place(places: asyncio.Semaphore, until: float | None) -> None:
+    """One of them, for the caller to give back. Suspends only where none is free. Raises Unavailable if none is until
+    a time of the event loop; None: it waits for as long as it takes."""
+    if not places.locked():
+        await places.acquire()
+        return
+    # A time limit is one of a task, and a handler's first step runs in none (`net.connection`), or in another's.
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout_at(until):
+            await places.acquire()
+    except TimeoutError as error:
+        raise Unavailable(TOO_MANY) from error
+
+
 @dataclass(slots=True)
 class _Line:
     places: asyncio.Semaphore
@@ -43,8 +58,9 @@ class Lines:
         return 0 if line is None else line.length
 
     @asynccontextmanager
-    async def turn(self, network: str) -> AsyncIterator[None]:
-        """Waits until it is a network's turn, which lasts as long as the context. Raises Unavailable."""
+    async def turn(self, network: str, until: float | None = None) -> AsyncIterator[None]:
+        """Waits until it is a network's turn, which lasts as long as the context. Raises Unavailable when too many
+        wait, and as `take_place` does."""
         line = self._lines.get(network)
         if (
             self._waiting >= MOST_WAITING // self._part
@@ -56,8 +72,11 @@ class Lines:
         line.length += 1
         self._waiting += 1
         try:
-            async with line.places:
+            await take_place(line.places, until)
+            try:
                 yield
+            finally:
+                line.places.release()
         finally:
             self._waiting -= 1
             line.length -= 1

@@ -22,14 +22,14 @@ from pillarbox.auth.passwords import LONGEST_PASSWORD, fitting_verifier, verify_
 from pillarbox.auth.peer import BadToken, Denied, Login, Peer
 from pillarbox.auth.proofs import TABLE_OCTETS, Proof, Proofs
 from pillarbox.auth.throttle import Claim, Throttle
-from pillarbox.core.errors import Unavailable
+from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.core.networks import NO_NETWORKS, Networks, network_of
 from pillarbox.core.secret import Secret
 from pillarbox.core.tally import Tally
 from pillarbox.sasl.exchange import Credentials, Mechanism, Surroundings
 from pillarbox.sasl.mechanisms import MECHANISMS, Needs, offered
 from pillarbox.store.credentials import AppPassword
-from pillarbox.store.directory import Account, Directory
+from pillarbox.store.directory import Account, Directory, canonical_address
 from pillarbox.store.logins import Logins
 from pillarbox.store.run import LoginFailures
 from pillarbox.trace.recorder import Recorder
@@ -174,6 +174,8 @@ class Authenticator:
             claim = self._claim(user, peer)
             if self._throttle.refuses(claim):
                 return self._outcomes.refuse(claim, peer, mechanism)
+            if len(said.password.reveal()) > LONGEST_PASSWORD:  # nobody's, here or elsewhere
+                return self._conclude(claim, (None, None, None), said, peer, mechanism)
             # Another in the line may have said the same just now. Where others verify it that is looked at in their
             # line, behind which it counts.
             if not is_elsewhere:
@@ -229,8 +231,6 @@ class Authenticator:
     ) -> tuple[bool, AppPassword | None, AppPassword | None]:
         """Whether a password is one of the candidates, and which, or which void one it is; it takes the same time in
         all cases."""
-        if len(password.reveal()) > LONGEST_PASSWORD:
-            return False, None, None
         is_elsewhere = self.doors.source is not None
         account = candidates.user.account
         password_hash = self.directory.credentials.password(account.id)[0] if account else ""
@@ -290,14 +290,9 @@ class Authenticator:
     async def vouched(
         self, users: Sequence[str], authzid: str, peer: Peer, mechanism: str
     ) -> Login | Denied:
-        """Log in whom a token or a certificate names: one of `users` that has an account, and only one."""
-        found = {
-            account.id: account for user in users if (account := self._outside.account_of(user))
-        }
-        if authzid and len(found) > 1:
-            wanted = self.directory.account_for_login(authzid)
-            found = {number: each for number, each in found.items() if each == wanted}
-        account = next(iter(found.values())) if len(found) == 1 else None
+        """Log in whom a token or a certificate names: the one of `users` who has an account, or whom the client wants
+        to act as."""
+        account = self._vouched_account(users, authzid)
         name = users[0] if users else authzid
         claim = (
             self._claim_of(name, peer)
@@ -313,6 +308,20 @@ class Authenticator:
         else:
             outcome = self._outcomes.admit(account, None, authzid, peer, mechanism)
         return await self._in_time(outcome)
+
+    def _vouched_account(self, users: Sequence[str], authzid: str) -> Account | None:
+        """None: there is none, or it could be one of several. One is made, if it shall be, where only one can be
+        meant."""
+        names = {_canonical(user) for user in users} - {""}
+        if (named := _canonical(authzid)) in names:
+            names = {named}
+        if len(names) == 1:
+            return self._outside.account_of(*names)
+        found = [account for name in names if (account := self.directory.account(name))]
+        if authzid and len(found) > 1:
+            wanted = self.directory.account_for_login(authzid)
+            found = [account for account in found if account == wanted]
+        return found[0] if len(found) == 1 else None
 
     # SCRAM
 
@@ -428,6 +437,14 @@ class Authenticator:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._outside.close()
+
+
+def _canonical(address: str) -> str:
+    """ "": it is none that an account can have."""
+    try:
+        return canonical_address(address)
+    except Refused:
+        return ""
 
 
 def _never(_account: int, _network: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from pillarbox.auth.address import is_address
 from pillarbox.auth.failure import NoAnswer, with_cause
-from pillarbox.auth.lines import TOO_MANY, Lines
+from pillarbox.auth.lines import Lines, take_place
 from pillarbox.auth.peer import BadToken, Peer
 from pillarbox.auth.source import Claimant, PasswordSource
 from pillarbox.core.errors import Refused, Unavailable
@@ -91,17 +91,15 @@ class Outside:
         left meanwhile: nobody is asked for who does not hear the answer."""
         came = time.monotonic()
         network = network_of(peer.address)
-        limit = asyncio.timeout(WAIT_S)
-        try:
-            async with limit, self._lines.turn(network), self._places:
-                limit.reschedule(None)
+        until = asyncio.get_running_loop().time() + WAIT_S
+        async with self._lines.turn(network, until):
+            await take_place(self._places, until)
+            try:
                 if peer.has_left():
                     raise ConnectionResetError
                 yield came
-        except TimeoutError as error:
-            if limit.expired():
-                raise Unavailable(TOO_MANY) from error
-            raise
+            finally:
+                self._places.release()
 
     def own_turn(self, peer: Peer) -> AbstractAsyncContextManager[None]:
         """Of the peer's network, for `known_user_of_token`. Raises Unavailable when too many wait."""

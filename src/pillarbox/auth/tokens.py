@@ -130,10 +130,8 @@ class SignedTokens:
         return found
 
     def probe(self) -> str:
-        keys = self._keys.fetch()
-        if not keys:
-            raise Unavailable("there are no keys for tokens that can be used")
-        return f"there {'is 1 key' if len(keys) == 1 else f'are {len(keys)} keys'} for tokens"
+        count = len(self._keys.fetch())
+        return f"there {'is 1 key' if count == 1 else f'are {count} keys'} for tokens"
 
     def _verify(
         self, token: Secret, find: Callable[[object], list[jwt.PyJWK] | None]

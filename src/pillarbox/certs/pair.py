@@ -83,6 +83,8 @@ def _parse_chain(path: Path, octets: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(octets)
     except ValueError as error:
         raise ValueError(f"{path}: it is not PEM with a certificate") from error
+    except x509.InvalidVersion as error:
+        raise ValueError(f"{path}: it has a certificate of a version that there is not") from error
 
 
 def _parse_key(path: Path, octets: bytes) -> Any:
@@ -113,7 +115,12 @@ def _names(leaf: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(DNS names, addresses)"""
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (
+        ValueError,
+        x509.DuplicateExtension,
+        x509.ExtensionNotFound,
+        x509.UnsupportedGeneralNameType,
+    ):
         return (), ()  # names of the subject count no more: RFC 9525 §6.3
     names = (name.lower() for name in found.get_values_for_type(x509.DNSName))
     addresses = (str(each) for each in found.get_values_for_type(x509.IPAddress))

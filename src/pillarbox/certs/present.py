@@ -218,7 +218,9 @@ def problems_of(pair: Pair, now: datetime.datetime) -> list[str]:
     if pair.start > now:
         problems.append(f"it is not valid before {pair.start:%Y-%m-%d %H:%M} UTC")
     if not pair.names and not pair.addresses:
-        problems.append("it has no subjectAltName: clients will not trust it for any name")
+        problems.append(
+            "it has no subjectAltName that can be read: clients will not trust it for any name"
+        )
     return problems
 
 

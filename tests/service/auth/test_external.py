@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import datetime
 import imaplib
 import poplib
 import smtplib
@@ -12,6 +13,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from pillarbox.app.server import Server
 from pillarbox.auth.certificate import addresses_of
@@ -153,3 +158,40 @@ def test_a_disabled_account_is_closed_to_its_certificate(running: Running) -> No
 def test_what_is_no_certificate_names_nobody() -> None:
     assert addresses_of(b"") == []
     assert addresses_of(base64.b64decode("MAA=")) == []
+
+
+def certificate(*names: x509.GeneralName) -> bytes:
+    """DER."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    whom = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bob")])
+    builder = x509.CertificateBuilder(whom, whom, key.public_key(), 5, now, now)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+BOB = x509.RFC822Name("bob@example.test")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\x86\x08urn:odd:", b"\xa3\x08urn:odd:"),  # an x400Address
+        (b"\x86\x08urn:odd:", b"\xa5\x08urn:odd:"),  # an ediPartyName
+        (b"\x86\x08urn:odd:", b"\x8f\x08urn:odd:"),
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"),  # the version
+    ],
+)
+def test_what_is_odd_in_a_certificate_names_nobody(old: bytes, new: bytes) -> None:
+    """RFC 5280 §4.2.1.6 has kinds of names that the library does not know."""
+    good = certificate(x509.UniformResourceIdentifier("urn:odd:"), BOB)
+    assert addresses_of(good) == ["bob@example.test"]
+    assert good.count(old) == 1
+    assert addresses_of(good.replace(old, new)) == []
+
+
+@pytest.mark.parametrize("name", [" ob@example.test", "bob@example.te\nt", "bob.example.test"])
+def test_what_is_no_address_in_a_certificate_names_nobody(name: str) -> None:
+    """Nothing is trimmed."""
+    good = certificate(BOB, x509.RFC822Name("carol@example.test"))
+    assert addresses_of(good.replace(b"bob@example.test", name.encode())) == ["carol@example.test"]

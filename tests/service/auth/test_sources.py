@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from pillarbox.auth.failure import with_cause, words_of
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
 from pillarbox.auth.login import Authenticator
-from pillarbox.auth.outside import Doors
-from pillarbox.auth.passwords import make_verifier
+from pillarbox.auth.outcomes import TOO_MANY, WRONG
+from pillarbox.auth.outside import Doors, Outside
+from pillarbox.auth.passwords import LONGEST_PASSWORD, make_verifier
 from pillarbox.auth.peer import PROTOCOLS, BadToken, Denied, Login, Peer
 from pillarbox.auth.source import Claimant, ensure_usable, make_source
+from pillarbox.auth.throttle import MOST_WITH_ACCOUNT
 from pillarbox.auth.web import ask
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import DirectorySettings, Oauth
@@ -104,6 +107,22 @@ def test_wrong_passwords_are_remembered_for_a_while(web: WebService) -> None:
     now[0] += http_module.REMEMBERED_S + 1
     assert source.check(claimant("bob@example.test", "wrong")) is None
     assert len(web.requests) == 2
+
+
+def test_what_was_wrong_for_one_protocol_or_client_is_asked_for_another(web: WebService) -> None:
+    def only_imap_at_home(body: bytes) -> tuple[int, Any]:
+        asked = json.loads(body)
+        is_right = (asked["protocol"], asked["client"]) == ("imap", "192.0.2.1")
+        return 200, {"address": asked["user"] if is_right else None}
+
+    web.answer = only_imap_at_home
+    source = HttpSource(DirectorySettings("http", url=web.url))
+    bob, right = "bob@example.test", Secret("right")
+    assert source.check(Claimant(bob, right, "192.0.2.1", "pop3")) is None
+    assert source.check(Claimant(bob, right, "192.0.2.2", "imap")) is None
+    assert source.check(Claimant(bob, right, "192.0.2.1", "imap")) == bob
+    assert source.check(Claimant(bob, right, "192.0.2.1", "pop3")) is None
+    assert len(web.requests) == 3, "the last one was known"
 
 
 @pytest.mark.parametrize(
@@ -405,6 +424,51 @@ def test_what_was_right_for_one_protocol_and_client_is_right_for_no_other(tmp_pa
     asyncio.run(run())
 
 
+def test_nobody_is_asked_about_a_password_that_is_too_long(tmp_path: Path) -> None:
+    """It is as wrong as any other, and counts."""
+    source = fixed()
+    longest, too_long = ("p" * length for length in (LONGEST_PASSWORD, LONGEST_PASSWORD + 1))
+    tried = [longest, too_long, *(f"{each}{too_long}" for each in range(MOST_WITH_ACCOUNT))]
+    found = logins(tmp_path, [("bob@example.test", each) for each in tried], source=source)
+    assert source.asked == ["bob@example.test"]
+    count = MOST_WITH_ACCOUNT
+    assert found == [Denied(WRONG)] * count + [Denied(TOO_MANY)] * (len(tried) - count)
+
+
+def test_a_turn_needs_no_task_until_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step of a session's handler runs in none, or in one that is about to end (`net.connection`)."""
+    monkeypatch.setattr(outside, "ASKED_AT_ONCE", 1)
+    monkeypatch.setattr(outside, "WAIT_S", 0.1)
+
+    steps: list[Any] = []
+
+    def step(turn: AbstractAsyncContextManager[float]) -> None:
+        assert asyncio.current_task() is None
+        try:
+            steps.append(turn.__aenter__().__await__().send(None))
+        except StopIteration:
+            steps.append("has it")
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        others = Outside(Doors(source=fixed()), directory, time.time)
+        turns = [others.turn(PEER) for _ in range(2)]
+        for turn in turns:
+            asyncio.get_running_loop().call_soon(step, turn)
+        await asyncio.sleep(0.01)
+        assert steps == ["has it", None], "the second one would go on in a task"
+        with pytest.raises(Unavailable):
+            async with others.turn(PEER):
+                pass
+        await turns[0].__aexit__(None, None, None)
+        others.close()
+        directory.close()
+
+    asyncio.run(run())
+
+
 def test_who_waits_for_others_keeps_no_app_password_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,6 +683,46 @@ def test_accounts_are_made_only_where_that_is_wanted_and_the_domain_is_ours(tmp_
     assert isinstance(carol, Login)
     assert carol.account.address == "carol@example.test"
     assert isinstance(dora, Denied)
+
+
+ALICE, BOB, CAROL = (f"{name}@example.test" for name in ("alice", "bob", "carol"))
+
+
+@pytest.mark.parametrize(
+    ("users", "authzid", "who", "made"),
+    [
+        ([CAROL], "", CAROL, [CAROL]),
+        (["Carol@Example.test", CAROL], "", CAROL, [CAROL]),
+        ([ALICE, CAROL], "", None, []),  # who of them?
+        ([ALICE, CAROL], CAROL, CAROL, [CAROL]),
+        ([ALICE, CAROL], BOB, None, []),
+        ([ALICE, BOB, CAROL], "", BOB, []),
+        ([ALICE, BOB, CAROL], "bob", BOB, []),
+        ([ALICE, BOB, CAROL], "Carol@example.test", CAROL, [CAROL]),
+        (["carol@elsewhere.test"], "", None, []),
+        ([], "", None, []),
+    ],
+)
+def test_who_vouches_for_several_makes_no_account_but_of_the_one_who_is_meant(
+    tmp_path: Path, users: list[str], authzid: str, who: str | None, made: list[str]
+) -> None:
+    """A client certificate with several addresses."""
+
+    async def run() -> None:
+        directory = Directory(tmp_path / "directory.db", clock=time.time)
+        directory.add_domain("example.test")
+        directory.add_account(BOB, "", "")
+        failures = LoginFailures(tmp_path / "run.db", clock=time.time)
+        doors = Doors(source=fixed(), creates_accounts=True)
+        authenticator = Authenticator(directory, failures, doors=doors, failure_delay_s=0)
+        found = await authenticator.vouched(users, authzid, PEER, "EXTERNAL")
+        assert (found.account.address if isinstance(found, Login) else None) == who
+        assert [each for each in (ALICE, CAROL) if directory.account(each)] == made
+        authenticator.close()
+        directory.close()
+        failures.close()
+
+    asyncio.run(run())
 
 
 MODULE = """

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -212,6 +213,30 @@ def test_short_rsa_keys_are_none(tmp_path: Path) -> None:
     assert SignedTokens(oauth).probe() == "there is 1 key for tokens"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kty": []},
+        {"kty": {}},
+        {"kty": "RSA", "alg": "none", "n": "AQAB", "e": "AQAB"},
+        {"kty": "RSA", "alg": ["RS256"]},
+        {"kty": "RSA", "n": 1, "e": None},
+        {"kty": "RSA", "n": "\ud800", "e": "AQAB"},
+        {"kty": "EC", "crv": []},
+        {"kty": "OKP", "crv": "X25519", "x": "AQAB"},
+        {"kty": "RSA", "use": []},
+        {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA)), "kid": "r"},  # a private one
+        "RSA",
+        [],
+    ],
+)
+def test_a_key_that_is_not_understood_is_ignored(tmp_path: Path, odd: Any) -> None:
+    """RFC 7517 §5"""
+    oauth = settings(tmp_path)
+    Path(oauth.jwks).write_text(json.dumps({"keys": [odd, jwk(RSA, "r")]}))
+    assert isinstance(SignedTokens(oauth).claims(signed(RSA, "RS256", "r")), dict)
+
+
 class Silent:
     """A server of keys that answers when it may."""
 
@@ -225,7 +250,7 @@ class Silent:
     def _answer(self, _request: bytes) -> tuple[int, Any]:
         self.is_asked.set()
         self.gate.wait(30)
-        return (200, self.keys) if self.keys else (500, {})
+        return (200, self.keys) if self.keys is not None else (500, {})
 
     def close(self) -> None:
         self.gate.set()
@@ -302,6 +327,61 @@ def test_a_fetch_that_failed_is_not_repeated_for_each_token(
     fail(stranger)
     assert len(silent.web.requests) == 3
     assert caplog.text.count("that were known are used on") == 1
+
+
+@pytest.mark.parametrize("found", [{"keys": []}, {}, {"keys": [{"kty": "oct", "k": "AQAB"}]}])
+def test_a_set_without_keys_is_a_fetch_that_failed(
+    tmp_path: Path, silent: Silent, found: dict[str, Any]
+) -> None:
+    """An issuer that loses its keys for a moment logs nobody out, and no program asks for a new password."""
+    now = [0.0]
+    verifier = SignedTokens(settings(tmp_path, jwks=silent.web.url), lambda: now[0])
+    good, stranger = signed(RSA, "RS256", "r"), signed(RSA, "RS256", "unknown")
+    silent.keys = found
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="no keys for tokens that can be used"):
+            verifier.claims(good)
+    assert len(silent.web.requests) == 1
+    silent.keys = KEYS
+    now[0] += keys.FAILED_S + 1
+    assert isinstance(verifier.claims(good), dict)
+    silent.keys = found
+    now[0] += keys.LOOK_AGAIN_S + 1
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            verifier.claims(stranger)
+        assert isinstance(verifier.claims(good), dict)
+    assert len(silent.web.requests) == 3
+
+
+def test_a_fetch_that_fails_by_a_bug_is_not_repeated_for_each_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetches = 0
+
+    def fail(_found: Any) -> list[Any]:
+        nonlocal fetches
+        fetches += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(keys, "_parse_keys", fail)
+    verifier = SignedTokens(settings(tmp_path), lambda: 0.0)
+    for _ in range(3):
+        with pytest.raises(Unavailable) as failure:
+            verifier.claims(signed(RSA, "RS256", "r"))
+        assert with_cause(failure.value) == f"{keys.NOT_FETCHED} (ZeroDivisionError)"
+    assert fetches == 1
+
+
+def test_a_file_of_keys_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    """A pipe, or a file on a server that is silent."""
+    pipe = tmp_path / "keys"
+    os.mkfifo(pipe)
+    verifier = SignedTokens(settings(tmp_path, jwks=str(pipe)))
+    with pytest.raises(Unavailable) as failure:
+        verifier.claims(signed(RSA, "RS256", "r"), 0.01)
+    assert str(failure.value.__cause__) == f"{pipe}: timed out"
+    pipe.write_text("")  # lets the thread end
 
 
 def test_a_silent_issuer_keeps_nobody_out_whose_token_is_known(

@@ -1,6 +1,7 @@
 """What is wrong with the files of a certificate is said in one line."""
 
 import datetime
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +41,11 @@ def test_names_issuer_and_end_are_told(paths: tuple[Path, Path]) -> None:
 Breaking = Callable[[Path, Path, trustme.CA], object]
 
 
+END = "-----END CERTIFICATE-----\n"
+
+
 def turn_round(certificate: Path) -> None:
-    end = "-----END CERTIFICATE-----\n"
-    parts = [part + end for part in certificate.read_text().split(end) if part.strip()]
+    parts = [part + END for part in certificate.read_text().split(END) if part.strip()]
     certificate.write_text("".join(reversed(parts)))
 
 
@@ -62,6 +65,13 @@ def encrypt(key: Path) -> None:
     key.write_bytes(found.private_bytes(serialization.Encoding.PEM, pkcs8, how))
 
 
+def change(certificate: Path, old: bytes, new: bytes) -> None:
+    """The octets of the first one."""
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text().partition("-----END")[0] + END)
+    assert der.count(old) == 1
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(der.replace(old, new)))
+
+
 @pytest.mark.parametrize(
     ("breaking", "words"),
     [
@@ -69,6 +79,7 @@ def encrypt(key: Path) -> None:
         (lambda c, k, ca: take_key_of_ca(c, k, ca), "this is the key of"),
         (lambda c, k, ca: turn_round(c), "chain is out of order: the certificate of the host"),
         (lambda c, k, ca: append_stranger(c), "chain is out of order: certificate 3"),
+        (lambda c, k, ca: change(c, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"), "a version that there is not"),
         (lambda c, k, ca: c.write_text("x"), "not PEM with a certificate"),
         (lambda c, k, ca: k.write_text("x"), "not PEM with a private key"),
         (lambda c, k, ca: encrypt(k), "the key is encrypted"),
@@ -81,6 +92,15 @@ def test_faults_are_named(
     with pytest.raises(ValueError, match=words) as caught:
         read_pair(paths)
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_a_kind_that_is_not_known_are_none(paths: tuple[Path, Path]) -> None:
+    """RFC 5280 §4.2.1.6: an ediPartyName, say. The certificate can be used, and is blamed."""
+    change(paths[0], b"\x82\x10mail.example.org", b"\xa5\x10mail.example.org")
+    pair = read_pair(paths)
+    assert (pair.names, pair.addresses) == ((), ())
+    (problem,) = problems_of(pair, NOW)
+    assert "no subjectAltName that can be read" in problem
 
 
 def test_an_expired_pair_can_be_read_and_is_blamed(tmp_path: Path, authority: trustme.CA) -> None:

@@ -120,6 +120,18 @@ def test_new_files_are_taken_up_each_by_itself(files: Files) -> None:
     assert shown(certificates.context(), "imap.example.com")[0] == ["imap.example.com"]
 
 
+def test_a_pair_that_cannot_be_read_holds_up_none_behind_it(files: Files) -> None:
+    certificates = Certificates(files.config("first", "second"), now)
+    certificate, _ = files.write("first", "mx.example.org")
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")  # its version
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(odd))
+    files.write("second", "imap.example.com")
+    certificates.look()
+    assert shown(certificates.context(), None)[0] == ["mail.example.org"]
+    assert shown(certificates.context(), "imap.example.com")[0] == ["imap.example.com"]
+
+
 def test_a_broken_new_pair_keeps_the_old_one_and_is_told_once(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
