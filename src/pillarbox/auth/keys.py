@@ -18,6 +18,7 @@ import jwt
 
 from pillarbox.auth.failure import NoAnswer, with_cause
 from pillarbox.auth.web import WebRefusal, ask, shown_url
+from pillarbox.config.regular_file import read_regular
 from pillarbox.core.errors import Unavailable
 
 log = logging.getLogger("pillarbox.auth")
@@ -92,7 +93,7 @@ class IssuerKeys:
             except WebRefusal as error:
                 raise Unavailable("the keys for tokens cannot be fetched") from error
         try:
-            found = json.loads(Path(self._place).read_text("utf-8"))
+            found = json.loads(read_regular(Path(self._place)).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise Unavailable("the keys for tokens cannot be read") from error
         return _parse_keys(found if isinstance(found, dict) else {})

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -20,9 +21,10 @@ from web_service import WebService
 
 from pillarbox.auth import http as http_module
 from pillarbox.auth import lines, outside
-from pillarbox.auth.failure import with_cause, words_of
+from pillarbox.auth.failure import NoAnswer, with_cause, words_of
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
+from pillarbox.auth.limited import trusting
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outside import Doors
 from pillarbox.auth.passwords import make_verifier
@@ -304,6 +306,37 @@ def test_no_framing_leads_past_the_limit(beginning: bytes, rest: bytes) -> None:
             ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 30)
         thread.join()
     assert sent < 32 << 20  # most of that is in buffers of the kernel, on both sides
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("http", "token_file"),
+        ("ldap", "bind_password_file"),
+        ("http", "ca_file"),
+        ("ldap", "ca_file"),
+    ],
+)
+def test_pipes_in_the_place_of_files_keep_no_thread(
+    tmp_path: Path, kind: str, setting: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        scheme = "https" if kind == "http" else "ldaps"
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        files = {setting: str(tmp_path / "pipe")}
+        source = make_source(DirectorySettings(kind, url=url, base="dc=x", **files))
+        assert source is not None
+        with pytest.raises(Unavailable) as failure:
+            source.check(claimant("bob@example.test", "right"))
+    assert "it is no regular file, put one in its place" in with_cause(failure.value)
+
+
+@pytest.mark.parametrize("content", ["", "no PEM", "ü\n"])
+def test_a_file_of_cas_without_any_trusts_nobody(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(NoAnswer, match=r"ca\.pem: it is not PEM with a certificate"):
+        trusting(str(tmp_path / "ca.pem"))
 
 
 # In the authenticator
