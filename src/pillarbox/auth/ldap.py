@@ -59,7 +59,8 @@ class LdapSource:
             )
         _ensure_filter(settings.filter)
         self._settings = settings
-        self._server = ldap3.Server(settings.url, get_info=ldap3.NONE)
+        # Whom it would connect to does not matter: `_opened` does that.
+        self._server = ldap3.Server(urlsplit(settings.url).hostname, get_info=ldap3.NONE)
 
     def check(self, user: Claimant) -> str | None:
         until = user.came + TIMEOUT_S

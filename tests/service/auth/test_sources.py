@@ -662,6 +662,18 @@ class Office:
         return None
 class Empty:
     pass
+class Bare:
+    def __init__(self):
+        pass
+    def check(self, user):
+        return None
+def open_office(settings):
+    return None
+def closed_office(settings):
+    from pillarbox.core.errors import Refused
+    raise Refused("closed today")
+def leave(settings):
+    raise SystemExit("hunter2")
 """
 
 
@@ -677,6 +689,8 @@ class Empty:
         ("lonely_office:Office", "there is no module no_such_library; install it for "),
         ("leaving_office:Office", "mend its module: SystemExit: 3"),
         (":Office", "mend its module: ValueError: "),
+        ("office_of_tests:Bare", "it must take one argument, the settings of [directory]"),
+        ("os:getcwd", "it must take one argument, the settings of [directory]"),
     ],
 )
 def test_a_class_that_cannot_be_used_is_told_at_the_start_in_one_line(
@@ -696,6 +710,31 @@ def test_a_class_that_cannot_be_used_is_told_at_the_start_in_one_line(
         assert said in refused.value.text
         assert "\n" not in refused.value.text
     ensure_usable(DirectorySettings("python", python_class="office_of_tests:Office"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "Office",
+            'office_of_tests:Office" cannot be made, mend it or the settings of [directory]: ',
+        ),
+        ("Office", "AssertionError in /"),
+        ("leave", "SystemExit in /"),
+        ("open_office", "it gives a NoneType without a method check(user)"),
+        ("closed_office", "closed today"),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_told_at_the_start_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    (tmp_path / "office_of_tests.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Refused) as refused:
+        make_source(DirectorySettings("python", python_class=f"office_of_tests:{name}"))
+    assert said in refused.value.text
+    assert "\n" not in refused.value.text
+    assert "hunter2" not in refused.value.text, "it may be what somebody said whom it asked"
 
 
 # LDAP
@@ -902,6 +941,43 @@ def test_unsafe_directories_are_refused(settings: DirectorySettings) -> None:
 )
 def test_unsafe_issuers_are_refused(settings: Oauth) -> None:
     assert list(oauth_problems(settings))
+
+
+BAD_URLS = [
+    ("//x:99999/", "must have a port from 1 to 65535, or none"),
+    ("//x:abc/", "must have a port from 1 to 65535, or none"),
+    ("//x:0", "must have a port from 1 to 65535, or none"),
+    ("//x y/", "must have no spaces or control characters"),
+    ("//x/\n", "must have no spaces or control characters"),
+    ("//a..b/", 'must have a host name, and "a..b" is none'),
+    (f"//{'a' * 64}/", "must have a host name"),
+    ("//[::1/", "must have an IPv6 address whole in brackets"),
+    ("//x/ü", "must be ASCII behind its host: write other characters as %XX"),
+]
+
+
+@pytest.mark.parametrize(("rest", "words"), BAD_URLS)
+def test_a_url_that_nobody_could_ask_is_told(rest: str, words: str) -> None:
+    web, ldaps = f"https:{rest}", f"ldaps:{rest}"
+    for found, setting in (
+        (oauth_problems(Oauth("i", "a", web)), "oauth.jwks"),
+        (oauth_problems(Oauth(introspection_url=web)), "oauth.introspection_url"),
+        (directory_problems(DirectorySettings("http", url=web)), "directory.url"),
+        (directory_problems(DirectorySettings("ldap", url=ldaps, base="dc=x")), "directory.url"),
+    ):
+        (problem,) = found
+        assert problem.startswith(f"{setting}: {words}")
+
+
+@pytest.mark.parametrize(
+    "host", ["x", "x:636", "[::1]:636", "ü.example", "ldap_1.example.", "x/dc=x"]
+)
+def test_a_url_that_can_be_asked_makes_a_source(host: str) -> None:
+    for kind, scheme in (("ldap", "ldaps"), ("http", "https")):
+        settings = DirectorySettings(kind, url=f"{scheme}://{host}", base="dc=x")
+        assert not list(directory_problems(settings))
+        assert make_source(settings) is not None
+        assert make_source(msgspec.structs.replace(settings, url=f"{settings.url}/")) is not None
 
 
 def test_safe_settings_have_no_problems() -> None:
