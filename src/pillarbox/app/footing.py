@@ -16,6 +16,7 @@ from pillarbox.app.sockets import Sockets, bind_all, bind_metrics
 from pillarbox.app.status import is_answered
 from pillarbox.app.systemd import Manager, find_manager, take_passed
 from pillarbox.app.workplace import Read
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.net.listener import bind
@@ -47,7 +48,7 @@ class Footing:
 
 
 def reader_by(keeper: socket.socket | None) -> Read:
-    return Path.read_bytes if keeper is None else partial(read_by, keeper)
+    return read_regular if keeper is None else partial(read_by, keeper)
 
 
 def take_footing(config: Config, workers: int) -> Footing:

@@ -3,7 +3,7 @@
 It is forked before the rights are given up, keeps the one right to read any file, and reads the files that it was
 started with, no others, and none that the server's user could exchange for another: who took over the server gets no
 other file by it. Whoever asks sends one packet: the path, and the end of a pipe, which gets b"+" and the content, or
-b"-" and an error number. All workers ask through the same socket; the keeper ends once nobody has it.
+b"-", an error number and words. All workers ask through the same socket; the keeper ends once nobody has it.
 docs/adr/0003-keys-that-only-root-reads.md says why.
 """
 
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from pillarbox.app import rights
+from pillarbox.config.regular_file import read_regular
 
-LARGEST_OCTETS = 1 << 20
-"""Of a file, and of the pipe, so that nobody who does not read holds the keeper up."""
+PIPE_OCTETS = 1 << 20
+"""Any file that is read fits, so nobody who does not read holds the keeper up."""
 LONGEST_PATH = 4096
 ANSWER_S = 10.0
 
@@ -39,23 +40,23 @@ def read_by(keeper: socket.socket, path: Path) -> bytes:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         with suppress(OSError):  # where a user's pipes may not grow, most files fit all the same
-            fcntl.fcntl(writer, _F_SETPIPE_SZ, LARGEST_OCTETS)
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, PIPE_OCTETS)
         try:
             socket.send_fds(keeper, [os.fsencode(path)], [writer])
         except OSError:
-            return path.read_bytes()
+            return read_regular(path)
         finally:
             os.close(writer)
         answer = _read_all(reader)
     finally:
         os.close(reader)
     if not answer:
-        return path.read_bytes()
+        return read_regular(path)
     if answer[:1] == b"-":
-        number = int(answer[1:])
-        if number == errno.EPERM:
-            return path.read_bytes()  # that may be ours
-        raise OSError(number, os.strerror(number), str(path))
+        number, _, words = answer[1:].partition(b" ")
+        if int(number) == errno.EPERM:
+            return read_regular(path)  # that may be ours
+        raise OSError(int(number), words.decode(), str(path))
     return answer[1:]
 
 
@@ -65,7 +66,7 @@ def _read_all(reader: int) -> bytes:
     waiting = select.poll()
     waiting.register(reader, select.POLLIN)
     while waiting.poll(max(0.0, end - time.monotonic()) * 1000):
-        piece = os.read(reader, LARGEST_OCTETS)
+        piece = os.read(reader, PIPE_OCTETS)
         if not piece:
             break
         answer += piece
@@ -122,15 +123,17 @@ def _answer_all(asked: socket.socket, allowed: frozenset[bytes], uid: int, gid: 
 
 def _answer(path: bytes, allowed: frozenset[bytes], uid: int, gid: int) -> bytes:
     if path not in allowed:
-        return b"-%d" % errno.EACCES
+        return _refusal(errno.EACCES)
     try:
         if may_exchange(os.fsdecode(path), uid, gid):
-            return b"-%d" % errno.EPERM
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_OCTETS)
+            return _refusal(errno.EPERM)
+        return b"+" + read_regular(Path(os.fsdecode(path)))
     except OSError as error:
-        return b"-%d" % (error.errno or errno.EIO)
-    return b"+" + content if len(content) < LARGEST_OCTETS else b"-%d" % errno.EFBIG
+        return _refusal(error.errno or errno.EIO, error.strerror)
+
+
+def _refusal(number: int, words: str | None = None) -> bytes:
+    return b"-%d %b" % (number, (words or os.strerror(number)).encode())
 
 
 def may_exchange(path: str, uid: int, gid: int) -> bool:

@@ -104,6 +104,8 @@ class Maintenance:
     async def _write_logins(self) -> None:
         if self._logins.is_behind:
             await asyncio.to_thread(self._logins.flush)
+            for account in self._logins.removed():
+                await asyncio.to_thread(self._logins.forget, account)
 
     async def _warn_of_quotas(self) -> None:
         if self._store.grown:

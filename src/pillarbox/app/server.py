@@ -154,7 +154,11 @@ class Server:
             mark=shared.mark,
         )
         self._exit.callback(failures.close)
-        logins = Logins(config.data_path / "logins.db", clock=time.time)
+        logins = Logins(
+            config.data_path / "logins.db",
+            clock=time.time,
+            has_account=store.directory.has_account,
+        )
         self._exit.callback(logins.close)
         authenticator = Authenticator(
             store.directory,

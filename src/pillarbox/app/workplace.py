@@ -8,6 +8,7 @@ from pathlib import Path
 from pillarbox.app.hints import Hints
 from pillarbox.app.shared import Shared, shared_alone
 from pillarbox.app.systemd import Manager
+from pillarbox.config.regular_file import read_regular
 from pillarbox.net.balance import Balance
 from pillarbox.store.place import ALONE, Place
 
@@ -26,7 +27,7 @@ class Workplace:
     """To the other workers, where there are any."""
     sockets: dict[str, list[socket.socket]] | None = None
     """Bound, by service; None: it binds its own."""
-    read: Read = Path.read_bytes
+    read: Read = read_regular
     """For the files of TLS, which only root may be able to read."""
     challenge: list[socket.socket] = field(default_factory=list)
     """Bound, to answer a CA on; none: whoever answers binds its own."""

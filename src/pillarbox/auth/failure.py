@@ -1,6 +1,8 @@
 """What is told of others who do not answer, to the log and by `doctor`: never what they said, for that may be a user's
 password that they repeat."""
 
+import traceback
+
 from pillarbox.core.errors import Unavailable
 
 MOST_OF_AN_ERROR = 300
@@ -21,6 +23,12 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, NoAnswer) or is_of_system:
         return ascii(str(error))[1:-1][:MOST_OF_AN_ERROR]
     return type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, for one whose own words may be those of a peer."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {last.filename}, line {last.lineno}"
 
 
 def with_cause(error: Unavailable) -> str:

@@ -18,6 +18,7 @@ import jwt
 
 from pillarbox.auth.failure import NoAnswer, with_cause
 from pillarbox.auth.web import WebRefusal, ask, shown_url
+from pillarbox.config.regular_file import read_regular
 from pillarbox.core.errors import Unavailable
 
 log = logging.getLogger("pillarbox.auth")
@@ -102,7 +103,7 @@ class IssuerKeys:
             except WebRefusal as error:
                 raise Unavailable(NOT_FETCHED) from error
         try:
-            return json.loads(Path(self._place).read_text("utf-8"))
+            return json.loads(read_regular(Path(self._place)).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise Unavailable("the keys for tokens cannot be read") from error
 

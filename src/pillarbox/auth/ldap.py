@@ -17,6 +17,7 @@ from pillarbox.auth.ldap_result import ensure_result
 from pillarbox.auth.limited import Limited, connect, trusting
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import shown_url
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
 
@@ -58,7 +59,8 @@ class LdapSource:
             )
         _ensure_filter(settings.filter)
         self._settings = settings
-        self._server = ldap3.Server(settings.url, get_info=ldap3.NONE)
+        # Whom it would connect to does not matter: `_opened` does that.
+        self._server = ldap3.Server(urlsplit(settings.url).hostname, get_info=ldap3.NONE)
 
     def check(self, user: Claimant) -> str | None:
         until = user.came + TIMEOUT_S
@@ -93,7 +95,7 @@ class LdapSource:
         password = ""
         if settings.bind_password_file:
             try:
-                password = Path(settings.bind_password_file).read_text("utf-8").strip()
+                password = read_regular(Path(settings.bind_password_file)).decode("utf-8").strip()
             except (OSError, ValueError) as error:
                 raise Unavailable("the password for the directory cannot be read") from error
         with self._opened(settings.bind_dn or None, password or None, until) as connection:

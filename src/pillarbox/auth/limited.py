@@ -7,10 +7,12 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pillarbox.auth.failure import NoAnswer, words_of
+from pillarbox.config.regular_file import read_regular
 
 
 class Limited:
@@ -111,8 +113,15 @@ def connect(host: str, port: int, until: float) -> socket.socket:
 
 def trusting(ca_file: str) -> ssl.SSLContext:
     """For a server whose certificate somebody in the file signed; "": somebody whom the machine trusts. Raises
-    NoAnswer for a file that cannot be read."""
+    NoAnswer for a file that cannot be read, or has no certificate."""
+    if not ca_file:
+        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:  # it does not name the file
-        raise NoAnswer(f"{ca_file}: {error.strerror or error}") from error
+        pem = read_regular(Path(ca_file)).decode(
+            "ascii", "ignore"
+        )  # between certificates may be any text
+        return ssl.create_default_context(cadata=pem or "-")  # "" would mean the CAs of the machine
+    except ssl.SSLError as error:
+        raise NoAnswer(f"{ca_file}: it is not PEM with a certificate") from error
+    except (OSError, ValueError) as error:
+        raise NoAnswer(f"{ca_file}: {getattr(error, 'strerror', None) or error}") from error

@@ -8,6 +8,7 @@ A class of your own is named in `directory.class` ("package.module:Class") and i
 """
 
 import importlib
+import inspect
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pillarbox.auth.failure import place_of
 from pillarbox.auth.web import shown_url
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused
@@ -59,7 +61,19 @@ def _http(settings: DirectorySettings) -> PasswordSource:
 
 
 def _own_class(settings: DirectorySettings) -> PasswordSource:
-    source: PasswordSource = _find_class(settings)(settings)
+    """Raises Refused with one line, whatever its `__init__` does."""
+    make = _find_class(settings)
+    place = f'directory.class: "{settings.python_class}"'
+    try:
+        source: PasswordSource = make(settings)
+    except Refused:
+        raise
+    except (Exception, SystemExit) as error:
+        raise Refused(
+            f"{place} cannot be made, mend it or the settings of [directory]: {place_of(error)}"
+        ) from error
+    if not hasattr(source, "check"):
+        raise Refused(f"{place}: it gives a {type(source).__name__} without a method check(user)")
     return source
 
 
@@ -86,7 +100,22 @@ def _find_class(settings: DirectorySettings) -> Callable[[DirectorySettings], An
             ' name one as "package.module:Class"'
         )
     make: Callable[[DirectorySettings], Any] = found
+    if not _takes_settings(make):
+        raise Refused(f"{place}: it must take one argument, the settings of [directory]")
     return make
+
+
+def _takes_settings(make: Callable[[DirectorySettings], Any]) -> bool:
+    """True where nothing can be said: of what is written in C."""
+    try:
+        signature = inspect.signature(make)
+    except (ValueError, TypeError):
+        return True
+    try:
+        signature.bind(DirectorySettings())
+    except TypeError:
+        return False
+    return True
 
 
 def _hidden_folders() -> Iterator[str]:

@@ -11,6 +11,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
+from pillarbox.config.regular_file import read_regular
+
 Paths = tuple[Path, Path]
 """Of a certificate chain and its key, both PEM."""
 
@@ -38,7 +40,7 @@ class Pair:
 
 def read_pair(paths: Paths) -> Pair:
     """Blocks. Raises OSError, and ValueError that says what is wrong with which file."""
-    return parse_pair(paths, tuple(path.read_bytes() for path in paths))
+    return parse_pair(paths, tuple(read_regular(path) for path in paths))
 
 
 def parse_pair(paths: Paths, contents: Contents) -> Pair:

@@ -19,6 +19,7 @@ from pillarbox.certs.names import ByName
 from pillarbox.certs.pair import Contents, Pair, Paths, parse_pair
 from pillarbox.certs.private_ca import ensure_certificate
 from pillarbox.certs.renewal import acme_paths
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.net.tls import server_context
@@ -46,7 +47,7 @@ class Certificates:
         self,
         config: Config,
         now: Callable[[], datetime.datetime],
-        read: Callable[[Path], bytes] = Path.read_bytes,
+        read: Callable[[Path], bytes] = read_regular,
     ) -> None:
         """`read` gives what stands in a file that the configuration names. Raises Refused when the files are no good,
         with a line for each fault."""
@@ -150,10 +151,9 @@ class Certificates:
     def _load(self, paths: Paths, contents: Contents) -> _Held:
         """Raises OSError, ValueError."""
         pair = parse_pair(paths, contents)
-        client_ca = self._config.tls.client_ca
-        with as_files(contents[:2]) as (certificate, key):
-            context = server_context(certificate, key)
-            login_context = server_context(certificate, key, client_ca) if client_ca else context
+        with as_files(contents) as files:
+            context = server_context(*files[:2])
+            login_context = server_context(*files) if self._config.tls.client_ca else context
         for problem in problems_of(pair, self._now()):
             log.warning("the TLS certificate %s: %s", paths[0], problem)
         return _Held(paths, contents, pair, context, login_context)
@@ -161,10 +161,10 @@ class Certificates:
     def _contents(self, paths: Paths) -> Contents:
         """Of all files of a pair; what we have made ourselves needs nobody else to read it. Raises OSError."""
         is_ours = paths[0].parent == self._config.data_path / "tls"
-        read = Path.read_bytes if is_ours else self._read
+        read = read_regular if is_ours else self._read
         client_ca = self._config.tls.client_ca
         return tuple(read(path) for path in paths) + (
-            (Path(client_ca).read_bytes(),) if client_ca else ()
+            (read_regular(Path(client_ca)),) if client_ca else ()
         )
 
     def _refusal(self, error: Exception) -> str:

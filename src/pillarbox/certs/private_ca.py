@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pillarbox.certs.files import write_whole
+from pillarbox.config.regular_file import read_regular
 
 CA_DAYS = 3650
 HOST_DAYS = 397
@@ -57,7 +58,7 @@ def _make(certificate_path: Path, key_path: Path, hostname: str, now: datetime.d
 def _is_current(certificate: Path, key: Path, hostname: str, now: datetime.datetime) -> bool:
     if not certificate.exists() or not key.exists():
         return False
-    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    parsed = x509.load_pem_x509_certificate(read_regular(certificate))
     names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     if hostname not in names.get_values_for_type(x509.DNSName):
         return False
@@ -69,8 +70,8 @@ def _ensure_ca(
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     certificate_path, key_path = folder / "ca.pem", folder / "ca-key.pem"
     if certificate_path.exists() and key_path.exists():
-        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate(read_regular(certificate_path))
+        key = serialization.load_pem_private_key(read_regular(key_path), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{key_path} is not an ECDSA key")
         return certificate, key

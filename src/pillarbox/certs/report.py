@@ -12,6 +12,7 @@ from pillarbox.certs.pair import Pair, Paths, read_pair
 from pillarbox.certs.present import days_left, problems_of, words
 from pillarbox.certs.renewal import acme_paths, read_failures
 from pillarbox.certs.trust import End, end_of
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import Config
 from pillarbox.core.words import counted
 
@@ -118,7 +119,7 @@ def _missing_issuer(pair: Pair) -> str:
 
     RFC 5280 §4.2.2.1: who signs by an intermediate certificate says where to find it.
     """
-    chain = x509.load_pem_x509_certificates(pair.paths[0].read_bytes())
+    chain = x509.load_pem_x509_certificates(read_regular(pair.paths[0]))
     if len(chain) > 1 or pair.is_self_signed:
         return ""
     try:

@@ -10,6 +10,7 @@ from pillarbox.cli.common import open_directory, show_table
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.duration import parse_span
 from pillarbox.core.errors import Refused
+from pillarbox.core.networks import without_mapping
 
 
 @click.group(epilog="Example: pillarbox ban add 192.0.2.0/24 --for 2d --reason 'guesses passwords'")
@@ -22,9 +23,9 @@ def ban() -> None:
 
 
 def canonical_network(text: str) -> str:
-    """ "192.0.2.7" -> "192.0.2.7/32". Raises Refused, BadParameter."""
+    """ "192.0.2.7" -> "192.0.2.7/32"; "::ffff:192.0.2.7" is the same. Raises Refused, BadParameter."""
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = without_mapping(ipaddress.ip_network(text, strict=False))
     except ValueError as error:
         wrong = f'"{text}" is not an IP address or network like 192.0.2.0/24'
         raise click.BadParameter(wrong, param_hint="NETWORK") from error

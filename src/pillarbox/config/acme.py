@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Iterator
 
-from pillarbox.config.logins import is_safe_url
 from pillarbox.config.schema import Tls
+from pillarbox.config.urls import why_unsafe
 from pillarbox.core.address import canonical_host
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.endpoint import parse_endpoint
@@ -15,8 +15,8 @@ LONGEST_WAIT_S = 600
 def acme_problems(tls: Tls) -> Iterator[str]:
     if tls.certificate:
         yield "tls: acme gets the first certificate; put yours into certificates, or leave acme out"
-    if not is_safe_url(tls.acme_directory):
-        yield f'tls.acme_directory: "{tls.acme_directory}" must be an https URL'
+    if why := why_unsafe(tls.acme_directory):
+        yield f"tls.acme_directory: {why}"
     if tls.acme_contact and ("@" not in tls.acme_contact or ":" in tls.acme_contact):
         yield f'tls.acme_contact: "{tls.acme_contact}" is not a mail address'
     for name in tls.acme_names:

@@ -1,12 +1,13 @@
 """The files that a configuration names."""
 
-import os
-import stat
-from collections.abc import Iterator
+import json
+import ssl
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import Config
 
 _PAIR = ("certificate", "key")
@@ -49,38 +50,62 @@ def files_named_by(config: Config) -> list[Path]:
     return list(dict.fromkeys(Path(value) for value in values if value))
 
 
-def unreadable_files(config: Config, acting: AbstractContextManager[None]) -> Iterator[str]:
-    """Those that this process cannot read, or could not while `acting` as the server's user, in one line each: a server
-    needs them, most commands do not."""
-    ours = dict(_unreadable(config))
+def unusable_files(config: Config, acting: AbstractContextManager[None]) -> Iterator[str]:
+    """Those that this process cannot read, or could not while `acting` as the server's user, and those that are
+    not what they should be, in one line each: a server needs them, most commands do not."""
+    ours = dict(_unusable(config))
     for place, why in ours.items():
         yield f"{place}: {why}"
     with acting:
-        users = dict(_unreadable(config))
+        users = dict(_unusable(config))
     for place, why in users.items():
         if place not in ours:
             advice = f"see that {config.user} may read it, and look into the folders above it"
             yield f"{place}: {why}: {advice}"
 
 
-def _unreadable(config: Config) -> Iterator[tuple[str, str]]:
+def _unusable(config: Config) -> Iterator[tuple[str, str]]:
     """Place in the configuration, and why."""
     for place, section, name in _named(config):
         file = getattr(section, name)
         if file and (
-            why := _why_unreadable(file, only_root_may=bool(config.user) and name in _PAIR)
+            why := _why_unusable(file, name, only_root_may=bool(config.user) and name in _PAIR)
         ):
             yield f"{place}.{name}", f"{file} {why}"
 
 
-def _why_unreadable(file: str, *, only_root_may: bool) -> str:
+def _why_unusable(file: str, setting: str, *, only_root_may: bool) -> str:
     try:
-        # Who opens a pipe waits for somebody at its other end.
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            return "is not a file"
-        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+        octets = read_regular(Path(file))
     except PermissionError as error:
         return "" if only_root_may else f"cannot be read: {error.strerror}"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    look = _LOOKS.get(setting)
+    return look(octets) if look else ""
+
+
+def _why_no_authorities(octets: bytes) -> str:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=octets.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        return "must be PEM with the certificate of a CA"
     return ""
+
+
+def _why_no_jwks(octets: bytes) -> str:
+    """RFC 7517 §5"""
+    try:
+        found = json.loads(octets.decode("utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    is_set = isinstance(found, dict) and isinstance(found.get("keys"), list)
+    return "" if is_set else 'must be a JWKS: a JSON object like {"keys": [...]}'
+
+
+_LOOKS: dict[str, Callable[[bytes], str]] = {
+    **dict.fromkeys(("client_ca", "acme_ca_file", "ca_file"), _why_no_authorities),
+    "jwks": _why_no_jwks,
+}
+"""What keeps the content of a file from being what its setting names."""

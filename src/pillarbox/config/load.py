@@ -12,7 +12,7 @@ from stat import S_ISDIR
 import msgspec
 
 from pillarbox.config.acme import acme_problems
-from pillarbox.config.files import make_absolute, unreadable_files
+from pillarbox.config.files import make_absolute, unusable_files
 from pillarbox.config.lines import find_lines, line_of, parse_place
 from pillarbox.config.logins import directory_problems, oauth_problems
 from pillarbox.config.schema import Config, Listen, Route
@@ -80,7 +80,7 @@ def load_config(
     needs_files: bool = True,
     acting: Callable[[Config], AbstractContextManager[None]] = lambda _config: nullcontext(),
 ) -> Config:
-    """Read and check a file, and whether the files that it names can be read, by us and while `acting` as the server's
+    """Read and check a file, and whether the files that it names can be used, by us and while `acting` as the server's
     user, where these are needed. Raises Refused with all that is wrong, a line each."""
     try:
         text = path.read_text("utf-8")
@@ -98,7 +98,7 @@ def load_config(
     make_absolute(config, path.resolve().parent)
     problems = [*find_problems(config)]
     try:
-        problems += unreadable_files(config, acting(config)) if needs_files else ()
+        problems += unusable_files(config, acting(config)) if needs_files else ()
     except Refused as refused:  # there is no such user
         problems.append(refused.text)
     problems = list(dict.fromkeys(problems))  # each is told once

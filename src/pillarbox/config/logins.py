@@ -1,25 +1,13 @@
 """What may be wrong in [oauth] and [directory], in one line each."""
 
 import re
-import urllib.parse
 from collections.abc import Iterator
 
 from pillarbox.config.schema import DirectorySettings, Oauth
+from pillarbox.config.urls import HERE, parse_url, why_unsafe
 from pillarbox.core.duration import parse_duration
 
 LONGEST_SKEW_S = 600
-_HERE = ("127.0.0.1", "::1", "localhost")
-
-
-def is_safe_url(url: str) -> bool:
-    """HTTPS, or HTTP to this machine: secrets go there."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return False
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    return parts.scheme == "http" and parts.hostname in _HERE
 
 
 def oauth_problems(settings: Oauth) -> Iterator[str]:
@@ -39,28 +27,20 @@ def oauth_problems(settings: Oauth) -> Iterator[str]:
     for name in ("jwks", "introspection_url"):
         url = getattr(settings, name)
         is_file = name == "jwks" and "://" not in url
-        if url and not is_file and not is_safe_url(url):
-            yield f"oauth.{name}: must be an https URL"
+        if url and not is_file and (why := why_unsafe(url)):
+            yield f"oauth.{name}: {why}"
     if bool(settings.client_id) != bool(settings.client_secret_file):
         yield "oauth: client_id and client_secret_file go together"
 
 
 def directory_problems(settings: DirectorySettings) -> Iterator[str]:
-    if settings.kind == "http" and not is_safe_url(settings.url):
-        yield "directory.url: must be an https URL (or http to this machine)"
+    if settings.kind == "http" and (why := why_unsafe(settings.url)):
+        yield f"directory.url: {why}"
     if settings.kind == "python" and ":" not in settings.python_class:
         yield 'directory.class: must look like "package.module:Class"'
     if settings.kind != "ldap":
         return
-    try:
-        parts = urllib.parse.urlsplit(settings.url)
-        scheme, host = parts.scheme, parts.hostname
-    except ValueError:
-        scheme, host = "", None
-    if scheme not in ("ldap", "ldaps") or not host:
-        yield 'directory.url: must look like "ldaps://ldap.example.org"'
-    elif scheme == "ldap" and not settings.start_tls and host not in _HERE:
-        yield "directory.url: passwords would go out unencrypted; use ldaps://, or start_tls = true"
+    yield from _ldap_url_problems(settings)
     if "{user}" not in settings.filter:
         yield 'directory.filter: must have {user} in it, like "(mail={user})"'
     for word in dict.fromkeys(re.findall(r"\{\w+\}", settings.filter)):
@@ -68,3 +48,15 @@ def directory_problems(settings: DirectorySettings) -> Iterator[str]:
             yield f"directory.filter: {word} is not filled in, only {{user}} is (for a brace itself write \\7b)"
     if not settings.base:
         yield "directory.base: name the entry below which users are"
+
+
+def _ldap_url_problems(settings: DirectorySettings) -> Iterator[str]:
+    try:
+        parts = parse_url(settings.url)
+    except ValueError as error:
+        yield f"directory.url: {error}"
+        return
+    if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
+        yield 'directory.url: must look like "ldaps://ldap.example.org"'
+    elif parts.scheme == "ldap" and not settings.start_tls and parts.hostname not in HERE:
+        yield "directory.url: passwords would go out unencrypted; use ldaps://, or start_tls = true"

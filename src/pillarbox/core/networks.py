@@ -43,6 +43,19 @@ def parse_networks(texts: Iterable[str]) -> Networks:
     return Networks(tuple(networks))
 
 
+def without_mapping(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The IPv4 network that IPv4-mapped addresses (::ffff:192.0.2.7) stand for; any other stays as it is."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        number = int(network.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((number, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
 @lru_cache(maxsize=1024)  # asked for each login and message
 def network_of(address: str) -> str:
     """What counts as one client for limits: an IPv4 address, or an IPv6 /64. Other text stays as it is."""

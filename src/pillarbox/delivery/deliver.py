@@ -30,6 +30,9 @@ TARGETS_A_SLICE = 25
 _LATE = Unavailable("the mail file is busy")
 """For a copy that was given up and may still be made."""
 
+_REMOVED = Unavailable("the account was removed")
+"""While its mail was on the way. The address may be given anew, so the sender shall try again, and hears then."""
+
 log = logging.getLogger("pillarbox.delivery")
 
 
@@ -80,6 +83,9 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
             _tell_filed(store, targets[0], item, await store.deliver(targets[0].account, item))
         except Failure as failure:
             to = Said(targets[0].address)
+            if store.is_removed(failure):
+                log.info("id=%s to %s: %s", delivery.queue_id, to, _REMOVED.text)
+                raise _temporary(_REMOVED) from failure
             log.warning("id=%s to %s: %s", delivery.queue_id, to, failure.told)
             raise _temporary(failure) from failure
         note_growth(store, (targets[0].account,))
@@ -89,7 +95,8 @@ async def deliver(store: Store, delivery: Delivery, *, has_no_client: bool = Fal
     for number, (target, error) in enumerate(failures, 1):
         known = isinstance(error, Failure)
         text = str(error) if known else f"a bug: {error!r}"
-        log.warning(
+        log.log(
+            logging.INFO if error is _REMOVED else logging.WARNING,
             "id=%s to %s: %s",
             delivery.queue_id,
             Said(target.address),
@@ -129,7 +136,7 @@ async def _deliver_to_each(store: Store, delivery: Delivery) -> list[tuple[Targe
         if task.cancelled():
             failures.append((target, _LATE))
         elif (error := task.exception()) is not None:
-            failures.append((target, error))
+            failures.append((target, _REMOVED if store.is_removed(error) else error))
         else:
             _tell_filed(store, target, item, task.result())
     return failures

@@ -1,7 +1,6 @@
 """One IMAP connection: the service's side of `net.connection`. Every event has one way to its answer, and every
 failure one place where it becomes a response."""
 
-import logging
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any
@@ -26,13 +25,12 @@ from pillarbox.imapd.commands import append, idle, login
 from pillarbox.imapd.context import ImapContext
 from pillarbox.imapd.program import has_numbers
 from pillarbox.imapd.table import COMMANDS, Handler, Row
+from pillarbox.imapd.unseen import log_unseen
 from pillarbox.imapd.wishes import NOTHING
 from pillarbox.net.connection import Connection
 
 TURNED_AWAY = b"* BYE [UNAVAILABLE] Too many connections; try again later\r\n"
 """What a client gets that cannot be served now."""
-
-log = logging.getLogger("pillarbox.imapd")
 
 _LOGINS = frozenset({"LOGIN", "AUTHENTICATE"})
 
@@ -111,7 +109,8 @@ class ImapSession:
         try:
             answer = await work
         except Failure as failure:
-            answer = _answer_of(failure)
+            is_removed = self._client.context.store.is_removed(failure)
+            answer = _REMOVED if is_removed else _answer_of(failure)
         if answer is None:
             return
         is_lost = False
@@ -130,7 +129,7 @@ class ImapSession:
             return False
         except Unavailable as failure:
             # The command was done all the same; the next one tells.
-            log.warning("%s: cannot look for changes: %s", self._client.connection.id, failure.told)
+            log_unseen(self._client.context.store, self._client.connection.id, failure)
         return True
 
     def failed(self, event: Any) -> None:
@@ -153,6 +152,10 @@ class ImapSession:
             client.push = None
         client.stop_watching(NOTHING)
         client.selected_mailbox = None
+
+
+_REMOVED = Answer("The account does not exist any more", b"NONEXISTENT", b"NO")
+"""Its own one, or that whose mailbox is shared."""
 
 
 def _is_by_uid(args: Any) -> bool:

@@ -6,7 +6,6 @@ NOTIFICATIONOVERFLOW, and of nothing more (§5.8). Nothing that changes is lost 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 from pillarbox.core.errors import Refused, Unavailable
 from pillarbox.imapd.picture import Change, Picture, forget, look_at, look_at_all
 from pillarbox.imapd.selected import Selected
+from pillarbox.imapd.unseen import log_unseen
 from pillarbox.imapd.wishes import Events, Wishes
 from pillarbox.net.connection import Connection
 from pillarbox.store import acl, mailboxes, metadata, standing
@@ -31,9 +31,6 @@ MOST_ENTRIES = 10_000
 """Annotations of all these mailboxes."""
 MOST_OWNERS = 100
 """Accounts of others."""
-
-
-log = logging.getLogger("pillarbox.imapd")
 
 
 @dataclass(slots=True)
@@ -225,7 +222,7 @@ class Watch:
         try:
             await look
         except Unavailable as failure:
-            log.warning("%s: cannot look for changes: %s", self._connection.id, failure.told)
+            log_unseen(self._store, self._connection.id, failure)
             self._is_stale = True
 
     async def _look_at_all(self, news: News) -> None:

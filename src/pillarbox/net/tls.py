@@ -15,7 +15,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 _READ_OCTETS = 65536
 
 
-def server_context(certificate: Path, key: Path, client_ca: str = "") -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
     """A context for accepted connections; with `client_ca` (PEM) clients may show certificates that it has signed.
 
     Raises OSError or ssl.SSLError when the files are no good.

@@ -296,7 +296,8 @@ class Pop3Session:
                 gone, lambda part: Expunged(number, place, part, "DELE and QUIT")
             )
         except Unavailable as error:
-            log.error("%s: deletions were not made: %s", self._connection.id, error.told)
+            if not self._context.store.is_removed(error):
+                log.error("%s: deletions were not made: %s", self._connection.id, error.told)
             self.engine.send_err("Some deleted messages not removed", _code_of(error))
         else:
             self.engine.send_ok("Logging out.")

@@ -60,6 +60,7 @@ class Missing(Unavailable):
             DAMAGED_CODE,
             f"{path} is missing",
         )
+        self.account = int(path.stem, 16)
 
 
 class Replaced(Unavailable):

@@ -58,14 +58,23 @@ class History:
 class Logins:
     """One for each process."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
-        """Raises Unavailable."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float],
+        has_account: Callable[[int], bool] = lambda _account: True,
+    ) -> None:
+        """`has_account` is asked on the event loop, for who writes. Raises Unavailable."""
         self._clock = clock
+        self._has_account = has_account
         self._reader = database.open_single(path, "logins")
         self._writer = database.open_single(path, "logins")
         self._writer.pragma("synchronous", "NORMAL")
         self._writing = threading.Lock()
         self._gathered: dict[Attempt, int] = {}
+        self._written: set[int] = set()
+        """Accounts that have new rows, since `removed` was last asked."""
 
     def note(self, attempt: Attempt) -> None:
         """It happened now. Blocks for nothing."""
@@ -88,8 +97,10 @@ class Logins:
             with self._writing, self._writer:
                 for attempt, count in gathered.items():
                     self._add(attempt, count, now)
-                for account in {attempt.account for attempt in gathered}:
+                accounts = {attempt.account for attempt in gathered}
+                for account in accounts:
                     self._trim(account)
+                self._written |= accounts
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
@@ -148,6 +159,12 @@ class Logins:
             return False
         return row is not None
 
+    def removed(self) -> list[int]:
+        """Accounts that something was written for lately, and that are no more: it may have been written after whoever
+        removed them forgot them, so they are to be forgotten again."""
+        written, self._written = self._written, set()
+        return [account for account in written if not self._has_account(account)]
+
     def forget(self, account: int) -> None:
         """The account is no more. Raises Unavailable."""
         try:
@@ -160,6 +177,8 @@ class Logins:
         """Writes what was gathered, if that can be."""
         try:
             self.flush()
+            for account in self.removed():
+                self.forget(account)
         except Unavailable:
             self._gathered.clear()
         self._reader.close()

@@ -246,6 +246,11 @@ class Store:
         except apsw.Error as error:
             raise database.unavailable(error) from error
 
+    def is_removed(self, error: BaseException) -> bool:
+        """Whether an account's file is missing because there is no such account any more: then that is no damage, and
+        its sessions are about to end (`forget_removed_accounts`). Raises Unavailable."""
+        return isinstance(error, database.Missing) and not self.directory.has_account(error.account)
+
     def _address_of(self, account: int) -> str | None:
         known = self.directory.account_by_id(account)
         return None if known is None else known.address

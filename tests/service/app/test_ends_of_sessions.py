@@ -1,4 +1,5 @@
-"""A running server ends sessions of disabled accounts, of supporters who are none any more, and of banned networks."""
+"""A running server ends sessions of disabled accounts, of supporters who are none any more, and of banned networks; it
+forgets the logins of removed accounts."""
 
 import imaplib
 import time
@@ -6,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pillarbox.store.logins import Logins
 from pillarbox.testing import MailServer
 
 USER = "alice@example.test"
@@ -60,3 +62,16 @@ def test_sessions_end_within_seconds(server: MailServer, end: Callable[[MailServ
     assert is_over(client)
     with pytest.raises((imaplib.IMAP4.error, OSError)):
         log_in(server, f"{USER}*bob@example.test")
+
+
+def test_the_logins_of_a_removed_account_do_not_come_back(server: MailServer) -> None:
+    """The server writes some of them only after `account remove` made it forget them."""
+    account = server._directory.account(USER)
+    assert account is not None
+    log_in(server, USER)
+    server._directory.remove_account(account.id)
+    logins = Logins(server.folder / "logins.db", clock=time.time)
+    logins.forget(account.id)
+    time.sleep(2.5)
+    assert not logins.history(account.id)
+    logins.close()

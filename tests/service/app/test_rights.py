@@ -279,6 +279,26 @@ def test_the_keeper_reads_what_it_was_started_for_and_nothing_else(tmp_path: Pat
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_the_keeper_waits_for_no_pipe_and_answers_others(tmp_path: Path) -> None:
+    """Somebody else put one in the place of a file that is his."""
+    key, other = tmp_path / "key", tmp_path / "other"
+    other.write_bytes(b"y")
+    os.mkfifo(key)
+    found = pwd.getpwnam(USER)
+    keeper = start_keeper([key, other], found.pw_uid, found.pw_gid)
+    pid = children(os.getpid())[-1]
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no regular file, put one in its place") as caught:
+        read_by(keeper, key)
+    assert caught.value.filename == str(key)
+    assert read_by(keeper, other) == b"y"
+    keeper.close()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert time.monotonic() - began < 5
+    with pytest.raises(OSError, match="no regular file"):
+        read_by(keeper, key)  # it is gone, so we do it ourselves
+
+
 @pytest.mark.parametrize(
     ("owned", "is_refused"), [("", False), ("live", True), ("archive", True), ("live/key", False)]
 )

@@ -306,3 +306,19 @@ def test_time_does_not_tell_who_exists(run) -> None:
             assert abs(median - typical) < max(0.1 * typical, noise), (user, medians)
 
     run(scenario)
+
+
+def test_a_server_that_ends_writes_no_history_of_a_removed_account(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "directory.db", clock=lambda: 0)
+    directory.add_domain("example.test")
+    ids = [directory.add_account(f"{name}@example.test", "", "").id for name in ("bob", "help")]
+    path = tmp_path / "logins.db"
+    logins = Logins(path, clock=lambda: 0, has_account=directory.has_account)
+    for account in ids:
+        logins.note(Attempt(account, "192.0.2.1", "imap", "PLAIN", OK, "", "192.0.2.1"))
+    directory.remove_account(ids[0])
+    logins.close()
+    logins = Logins(path, clock=lambda: 0)
+    assert [len(logins.history(account)) for account in ids] == [0, 1]
+    logins.close()
+    directory.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -21,9 +22,10 @@ from web_service import WebService
 
 from pillarbox.auth import http as http_module
 from pillarbox.auth import lines, outside
-from pillarbox.auth.failure import with_cause, words_of
+from pillarbox.auth.failure import NoAnswer, with_cause, words_of
 from pillarbox.auth.http import HttpSource
 from pillarbox.auth.ldap import LdapSource
+from pillarbox.auth.limited import trusting
 from pillarbox.auth.login import Authenticator
 from pillarbox.auth.outcomes import TOO_MANY, WRONG
 from pillarbox.auth.outside import Doors, Outside
@@ -323,6 +325,37 @@ def test_no_framing_leads_past_the_limit(beginning: bytes, rest: bytes) -> None:
             ask(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", {}, 30)
         thread.join()
     assert sent < 32 << 20  # most of that is in buffers of the kernel, on both sides
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("http", "token_file"),
+        ("ldap", "bind_password_file"),
+        ("http", "ca_file"),
+        ("ldap", "ca_file"),
+    ],
+)
+def test_pipes_in_the_place_of_files_keep_no_thread(
+    tmp_path: Path, kind: str, setting: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        scheme = "https" if kind == "http" else "ldaps"
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        files = {setting: str(tmp_path / "pipe")}
+        source = make_source(DirectorySettings(kind, url=url, base="dc=x", **files))
+        assert source is not None
+        with pytest.raises(Unavailable) as failure:
+            source.check(claimant("bob@example.test", "right"))
+    assert "it is no regular file, put one in its place" in with_cause(failure.value)
+
+
+@pytest.mark.parametrize("content", ["", "no PEM", "ü\n"])
+def test_a_file_of_cas_without_any_trusts_nobody(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(NoAnswer, match=r"ca\.pem: it is not PEM with a certificate"):
+        trusting(str(tmp_path / "ca.pem"))
 
 
 # In the authenticator
@@ -733,6 +766,18 @@ class Office:
         return None
 class Empty:
     pass
+class Bare:
+    def __init__(self):
+        pass
+    def check(self, user):
+        return None
+def open_office(settings):
+    return None
+def closed_office(settings):
+    from pillarbox.core.errors import Refused
+    raise Refused("closed today")
+def leave(settings):
+    raise SystemExit("hunter2")
 """
 
 
@@ -748,6 +793,8 @@ class Empty:
         ("lonely_office:Office", "there is no module no_such_library; install it for "),
         ("leaving_office:Office", "mend its module: SystemExit: 3"),
         (":Office", "mend its module: ValueError: "),
+        ("office_of_tests:Bare", "it must take one argument, the settings of [directory]"),
+        ("os:getcwd", "it must take one argument, the settings of [directory]"),
     ],
 )
 def test_a_class_that_cannot_be_used_is_told_at_the_start_in_one_line(
@@ -767,6 +814,31 @@ def test_a_class_that_cannot_be_used_is_told_at_the_start_in_one_line(
         assert said in refused.value.text
         assert "\n" not in refused.value.text
     ensure_usable(DirectorySettings("python", python_class="office_of_tests:Office"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "Office",
+            'office_of_tests:Office" cannot be made, mend it or the settings of [directory]: ',
+        ),
+        ("Office", "AssertionError in /"),
+        ("leave", "SystemExit in /"),
+        ("open_office", "it gives a NoneType without a method check(user)"),
+        ("closed_office", "closed today"),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_told_at_the_start_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    (tmp_path / "office_of_tests.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Refused) as refused:
+        make_source(DirectorySettings("python", python_class=f"office_of_tests:{name}"))
+    assert said in refused.value.text
+    assert "\n" not in refused.value.text
+    assert "hunter2" not in refused.value.text, "it may be what somebody said whom it asked"
 
 
 # LDAP
@@ -973,6 +1045,43 @@ def test_unsafe_directories_are_refused(settings: DirectorySettings) -> None:
 )
 def test_unsafe_issuers_are_refused(settings: Oauth) -> None:
     assert list(oauth_problems(settings))
+
+
+BAD_URLS = [
+    ("//x:99999/", "must have a port from 1 to 65535, or none"),
+    ("//x:abc/", "must have a port from 1 to 65535, or none"),
+    ("//x:0", "must have a port from 1 to 65535, or none"),
+    ("//x y/", "must have no spaces or control characters"),
+    ("//x/\n", "must have no spaces or control characters"),
+    ("//a..b/", 'must have a host name, and "a..b" is none'),
+    (f"//{'a' * 64}/", "must have a host name"),
+    ("//[::1/", "must have an IPv6 address whole in brackets"),
+    ("//x/ü", "must be ASCII behind its host: write other characters as %XX"),
+]
+
+
+@pytest.mark.parametrize(("rest", "words"), BAD_URLS)
+def test_a_url_that_nobody_could_ask_is_told(rest: str, words: str) -> None:
+    web, ldaps = f"https:{rest}", f"ldaps:{rest}"
+    for found, setting in (
+        (oauth_problems(Oauth("i", "a", web)), "oauth.jwks"),
+        (oauth_problems(Oauth(introspection_url=web)), "oauth.introspection_url"),
+        (directory_problems(DirectorySettings("http", url=web)), "directory.url"),
+        (directory_problems(DirectorySettings("ldap", url=ldaps, base="dc=x")), "directory.url"),
+    ):
+        (problem,) = found
+        assert problem.startswith(f"{setting}: {words}")
+
+
+@pytest.mark.parametrize(
+    "host", ["x", "x:636", "[::1]:636", "ü.example", "ldap_1.example.", "x/dc=x"]
+)
+def test_a_url_that_can_be_asked_makes_a_source(host: str) -> None:
+    for kind, scheme in (("ldap", "ldaps"), ("http", "https")):
+        settings = DirectorySettings(kind, url=f"{scheme}://{host}", base="dc=x")
+        assert not list(directory_problems(settings))
+        assert make_source(settings) is not None
+        assert make_source(msgspec.structs.replace(settings, url=f"{settings.url}/")) is not None
 
 
 def test_safe_settings_have_no_problems() -> None:

@@ -170,6 +170,21 @@ def test_a_token_need_not_name_its_key(tmp_path: Path) -> None:
     assert found == BadToken("the token has a bad signature")
 
 
+def test_pipes_in_the_place_of_files_keep_no_thread(tmp_path: Path) -> None:
+    oauth = settings(tmp_path)
+    Path(oauth.jwks).unlink()
+    os.mkfifo(oauth.jwks)
+    asked = Oauth(
+        introspection_url="http://127.0.0.1:1/", client_id="us", client_secret_file=oauth.jwks
+    )
+    for verifier in (SignedTokens(oauth), Introspection(asked)):
+        with pytest.raises(Unavailable, match="cannot be read") as failure:
+            verifier.probe()
+        assert with_cause(failure.value).endswith(
+            f"no regular file, put one in its place: '{oauth.jwks}')"
+        )
+
+
 def test_few_keys_are_tried(tmp_path: Path) -> None:
     oauth = settings(tmp_path)
     new = [ec.generate_private_key(ec.SECP256R1()) for _ in range(MOST_TRIED + 1)]

@@ -516,8 +516,21 @@ def test_networks_are_banned_for_a_time_or_for_good(run: Run) -> None:
     assert rows[1]["until"] is None
     assert run("ban", "remove", "192.0.2.7")[0] == 0
     assert run("ban", "remove", "192.0.2.7")[0] == 1
-    assert run("ban", "add", "0.0.0.0/0")[0] == 1
+    for network in ("0.0.0.0/0", "::ffff:0:0/96"):
+        assert run("ban", "add", network)[0] == 1
     assert run("ban", "add", "example.org")[0] == 2
+
+
+def test_a_mapped_address_is_banned_as_the_ipv4_address_that_it_is(run: Run) -> None:
+    """As which its connections count."""
+    for network, canonical in (
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::FFFF:c612:0/111", "198.18.0.0/15"),
+        ("::fffe:192.0.2.7", "::fffe:c000:207/128"),
+        ("::ffff:0:0/95", "::fffe:0:0/95"),
+    ):
+        assert run("ban", "add", network) == (0, f"{canonical} is banned for good.\n", "")
+        assert run("ban", "remove", network) == (0, f"{canonical} is no longer banned.\n", "")
 
 
 def test_a_ban_that_does_nothing_or_turns_this_machine_away_says_so(run: Run) -> None:

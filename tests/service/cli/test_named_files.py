@@ -51,7 +51,7 @@ def folder() -> Iterator[Path]:
     (folder / "of-root").mkdir()
     (folder / "of-root").chmod(0o755)  # whatever the umask is
     for name in ("jwks.json", "token", "of-root/password"):
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"keys": []}')
         (folder / name).chmod(0o644)
     yield folder
     shutil.rmtree(folder)
@@ -97,7 +97,10 @@ def test_a_user_who_is_not_there_hides_no_other_fault(folder: Path) -> None:
 def test_a_class_in_a_folder_that_only_root_can_read_is_told(folder: Path) -> None:
     (folder / "pillarbox.toml").write_text(OFFICE)
     module = folder / "of-root" / "office_of_ours.py"
-    module.write_text("class Office:\n    def check(self, user):\n        return None\n")
+    module.write_text(
+        "class Office:\n    def __init__(self, settings):\n        pass\n"
+        "    def check(self, user):\n        return None\n"
+    )
     module.chmod(0o644)
     path = {"PYTHONPATH": str(folder / "of-root"), "PYTHONDONTWRITEBYTECODE": "1"}
     assert run(folder, "config", "check", **path).returncode == 0

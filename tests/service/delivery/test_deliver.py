@@ -18,9 +18,11 @@ from pillarbox.delivery.deliver import Delivery, Wished, deliver
 from pillarbox.delivery.pending import PendingWorker
 from pillarbox.store import appending, messages
 from pillarbox.store.accounts import account_path
+from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
+from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.pending import PendingDelivery
-from pillarbox.store.store import Store
+from pillarbox.store.store import Store, remove_account_files
 
 OCTETS = b"Subject: x\r\n\r\nHello\r\n"
 LARGE = OCTETS + b"0123456789abcdef\r\n" * 40_000
@@ -217,6 +219,34 @@ def test_accounts_that_are_all_locked_are_all_pending(
         await arrived(store, 2, 2)
 
     run(tmp_path, work)
+
+
+@pytest.mark.parametrize("accounts", [(1,), (1, 2)])
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_mail_for_a_removed_account_is_no_damage_and_may_come_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, accounts: tuple[int, ...], is_removed: bool
+) -> None:
+    """The address may have been given anew. Where a file is lost, mail waits as ever."""
+    caplog.set_level("INFO")
+
+    async def work(store: Store) -> None:
+        for number in accounts:
+            await store.append(number, Append(INBOX, make_content(OCTETS), DATE))
+        for number in accounts:
+            if is_removed:
+                store.directory.remove_account(number)
+                remove_account_files(tmp_path, number)
+            else:
+                account_path(tmp_path / "accounts", number).unlink()
+        with pytest.raises(Unavailable) as failure:
+            await deliver(store, delivery(*accounts, octets=LARGE))
+        words = "the account was removed" if is_removed else "the mail file is missing"
+        assert failure.value.text.startswith(words)
+
+    run(tmp_path, work)
+    told = {each.levelname for each in caplog.records if "id=Q1 to " in each.getMessage()}
+    assert told == {"INFO" if is_removed else "WARNING"}
+    assert ("is missing" in caplog.text) is not is_removed
 
 
 def test_pending_mail_of_a_removed_account_is_given_up(tmp_path: Path) -> None:

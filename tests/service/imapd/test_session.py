@@ -16,8 +16,9 @@ from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.imapd import table
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.table import Row
+from pillarbox.store.accounts import account_path
 from pillarbox.store.spool import Spool
-from pillarbox.store.store import Store
+from pillarbox.store.store import Store, remove_account_files
 
 LARGE = (
     b"Subject: large\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n"
@@ -393,3 +394,33 @@ def test_a_full_disk_keeps_nobody_from_reading(
         client.close()
 
     in_service(tmp_path, test)
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_removed_account_is_told_from_a_lost_mail_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_removed: bool
+) -> None:
+    """In the second until the server ends the session."""
+
+    async def test(imap: Imap) -> None:
+        ann = await imap.login(user="ann@example.com")
+        await ann.ok(b"SETACL INBOX user@example.com lr")
+        await ann.ok(b"SELECT INBOX")
+        client = await imap.login()
+        await client.ok(b'SELECT "Other Users.ann@example^2Ecom.INBOX"')
+        account = imap.store.directory.account("ann@example.com")
+        assert account is not None
+        if is_removed:
+            imap.store.directory.remove_account(account.id)
+            remove_account_files(imap.store.data_dir, account.id)
+        else:
+            account_path(imap.store.data_dir / "accounts", account.id).unlink()
+        code = b"NONEXISTENT" if is_removed else b"CORRUPTION"
+        for line in (b"CREATE new", b"SUBSCRIBE new"):
+            assert (await ann.command(line))[-1].startswith(b"NO [%b] The " % code)
+        await ann.command(b"NOOP")
+        await client.command(b"NOOP")
+
+    in_service(tmp_path, test)
+    found = [each.getMessage() for each in caplog.records if each.levelname != "INFO"]
+    assert bool(found) is not is_removed, found

@@ -23,7 +23,7 @@ from pillarbox.store import messages
 from pillarbox.store.directory import Directory
 from pillarbox.store.mailboxes import INBOX
 from pillarbox.store.maildrop import lock_path, note_login
-from pillarbox.store.store import Store
+from pillarbox.store.store import Store, remove_account_files
 from pillarbox.testing import MailServer
 
 PLAIN = b"Subject: plain\r\n\r\none\r\ntwo\r\nthree\r\n"
@@ -451,3 +451,23 @@ def test_utf8_that_is_switched_off_is_not_told(tmp_path: Path) -> None:
     told = asyncio.run(scenario())
     assert "LANG" in told
     assert "UTF8" not in told
+
+
+def test_deletions_in_a_removed_account_are_no_damage(
+    server: MailServer, put, connect, account: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the second until the server ends the session."""
+    put(PLAIN)
+    client = connect()
+    client.log_in()
+    assert client.ask(b"DELE 1").startswith(b"+OK")
+
+    async def remove(store: Store) -> None:
+        store.directory.remove_account(account)
+        remove_account_files(store.data_dir, account)
+        # Before the maintenance of the server has its turn.
+        client.socket.sendall(b"QUIT\r\n")
+
+    server.run(remove)
+    assert b"-ERR " in client.file.read()
+    assert "deletions were not made" not in caplog.text

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import os
 import ssl
 from pathlib import Path
 
@@ -130,6 +131,22 @@ def test_a_pair_that_cannot_be_read_holds_up_none_behind_it(files: Files) -> Non
     certificates.look()
     assert shown(certificates.context(), None)[0] == ["mail.example.org"]
     assert shown(certificates.context(), "imap.example.com")[0] == ["imap.example.com"]
+
+
+@pytest.mark.parametrize("name", ["first.pem", "first-key.pem", "ca.pem"])
+def test_a_pipe_in_the_place_of_a_file_is_told_and_nobody_waits_for_it(
+    files: Files, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    certificates = Certificates(files.config("first", client_ca=True), now)
+    before = certificates.context()
+    (files.folder / name).unlink()
+    os.mkfifo(files.folder / name)
+    certificates.look(at_once=True)
+    (record,) = caplog.records
+    assert f"{name}: it is no regular file, put one in its place" in record.getMessage()
+    assert certificates.context() is before
+    with pytest.raises(Refused, match="no regular file"):
+        Certificates(files.config("first", client_ca=True), now)
 
 
 def test_a_broken_new_pair_keeps_the_old_one_and_is_told_once(

@@ -42,6 +42,7 @@ from pillarbox.cli.doctor.outbound import check_outbound
 from pillarbox.cli.doctor.round_trip import check_round_trip
 from pillarbox.cli.doctor.watch import Watch
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
+from pillarbox.config.regular_file import read_regular
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.core.secret import Secret
@@ -260,7 +261,7 @@ def _read_certificates(config: Config) -> _Files:
         paths = [private, *paths] if private[0].exists() else paths
     entries = report(config, paths, datetime.datetime.now(datetime.UTC))
     chains = [
-        x509.load_pem_x509_certificates(entry.paths[0].read_bytes())
+        x509.load_pem_x509_certificates(read_regular(entry.paths[0]))
         for entry in entries
         if entry.pair is not None
     ]

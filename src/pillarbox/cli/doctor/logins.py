@@ -4,9 +4,8 @@ They are asked as a login asks them, about somebody who does not exist; no accou
 """
 
 import secrets
-import traceback
 
-from pillarbox.auth.failure import with_cause
+from pillarbox.auth.failure import place_of, with_cause
 from pillarbox.auth.source import Claimant, make_source, verifier_shown
 from pillarbox.auth.tokens import make_verifier
 from pillarbox.auth.web import shown_url
@@ -50,18 +49,12 @@ async def check_directory(case: Case) -> list[Finding]:
     except Unavailable as failure:
         return [error("directory", subject, with_cause(failure), advice)]
     except Exception as failure:  # of a class that is not ours
-        found = f"it fails: {type(failure).__name__} {_place(failure)}"
+        found = f"it fails: {place_of(failure)}"
         return [error("directory", subject, found, advice)]
     if answer is not None:
         found = "it says that a random password of a random user is right"
         return [error("directory", subject, found, "mend it: it lets anybody in")]
     return [ok("directory", subject, "it answers, and lets nobody in who does not exist")]
-
-
-def _place(failure: Exception) -> str:
-    """Where it was raised; its own words may be those of somebody whom the class asked, who may repeat a secret."""
-    last = traceback.extract_tb(failure.__traceback__)[-1]
-    return f"in {last.filename}, line {last.lineno}"
 
 
 async def check_tokens(case: Case) -> list[Finding]:

@@ -1,14 +1,11 @@
 """IDLE (RFC 2177)."""
 
-import logging
-
 from pillarbox.core.errors import Refused, RemoteError, Unavailable
 from pillarbox.imap.events import IdleDone
 from pillarbox.imapd import telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.push import Push
-
-log = logging.getLogger("pillarbox.imapd")
+from pillarbox.imapd.unseen import log_unseen
 
 
 async def idle(client: Client, args: None) -> None:
@@ -34,7 +31,7 @@ async def look(client: Client) -> None:
     try:
         await telling.sync(client, expunge=True)
     except Unavailable as failure:
-        log.warning("%s: cannot look for changes: %s", client.connection.id, failure.told)
+        log_unseen(client.context.store, client.connection.id, failure)
     except Refused:
         client.engine.bye("The selected mailbox was deleted")  # RFC 2180 §3.3
 

@@ -1,6 +1,5 @@
 """NOTIFY (RFC 5465): the client says once what it wants to know, and is told of it whenever it happens."""
 
-import logging
 from dataclasses import replace
 
 from pillarbox.core.errors import Refused, Unavailable
@@ -10,10 +9,9 @@ from pillarbox.imap.table import State
 from pillarbox.imapd import telling
 from pillarbox.imapd.client import Answer, Client
 from pillarbox.imapd.notices import tell, tell_all
+from pillarbox.imapd.unseen import log_unseen
 from pillarbox.imapd.watch import Watch
 from pillarbox.imapd.wishes import NOTHING, make_wishes
-
-log = logging.getLogger("pillarbox.imapd")
 
 
 async def notify(client: Client, args: Notify) -> Answer:
@@ -85,6 +83,6 @@ async def _tell_selected(client: Client) -> None:
     try:
         await telling.sync(client, expunge=expunge)
     except Unavailable as failure:
-        log.warning("%s: cannot look for changes: %s", client.connection.id, failure.told)
+        log_unseen(client.context.store, client.connection.id, failure)
     except Refused:
         client.engine.bye("The selected mailbox was deleted")  # RFC 2180 §3.3
