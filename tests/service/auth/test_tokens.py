@@ -388,15 +388,23 @@ def test_a_fetch_that_fails_by_a_bug_is_not_repeated_for_each_token(
     assert fetches == 1
 
 
-def test_a_file_of_keys_that_takes_too_long_is_named(tmp_path: Path) -> None:
-    """A pipe, or a file on a server that is silent."""
-    pipe = tmp_path / "keys"
-    os.mkfifo(pipe)
-    verifier = SignedTokens(settings(tmp_path, jwks=str(pipe)))
+def test_a_file_of_keys_that_takes_too_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One on a file server that is silent, say."""
+    answered = threading.Event()
+
+    def read(_path: Path) -> bytes:
+        answered.wait(20)
+        return b""
+
+    monkeypatch.setattr(keys, "read_regular", read)
+    place = tmp_path / "keys"
+    verifier = SignedTokens(settings(tmp_path, jwks=str(place)))
     with pytest.raises(Unavailable) as failure:
         verifier.claims(signed(RSA, "RS256", "r"), 0.01)
-    assert str(failure.value.__cause__) == f"{pipe}: timed out"
-    pipe.write_text("")  # lets the thread end
+    assert str(failure.value.__cause__) == f"{place}: timed out"
+    answered.set()
 
 
 def test_a_silent_issuer_keeps_nobody_out_whose_token_is_known(
