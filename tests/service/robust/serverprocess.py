@@ -131,13 +131,13 @@ allow_cleartext_login = true
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children]
 
-    def wait_for_workers(self) -> list[int]:
-        """Until all serve; their processes."""
+    def wait_for_workers(self, killed: int = 0) -> list[int]:
+        """Until all serve, and the one that was `killed` just now is known to be dead; their processes."""
         end = time.monotonic() + 60  # on a busy machine
         while True:
             with suppress(Refused):  # those of a supervisor that was killed may still answer
                 pids = [worker["pid"] for worker in self.status()["workers"]]
-                if all(pids):
+                if all(pids) and killed not in pids:
                     return pids
             assert time.monotonic() < end, self.status()
             time.sleep(0.02)

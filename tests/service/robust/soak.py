@@ -335,9 +335,10 @@ def _kill_something(server: ServerProcess, ledger: Ledger) -> None:
     ledger.kills += 1
     workers = server.workers()
     if workers and ledger.dice.random() < 0.7:
+        killed = ledger.dice.choice(workers)
         with suppress(ProcessLookupError):
-            kill(ledger.dice.choice(workers), signal.SIGKILL)
-        server.wait_for_workers()
+            kill(killed, signal.SIGKILL)
+        server.wait_for_workers(killed)  # what it has taken is seen from then on
         return
     server.kill()
     server.start()
