@@ -64,17 +64,18 @@ _JOINS = {
 }
 
 
-_BETWEEN = " BETWEEN ? AND ?"
+_BETWEEN = "BETWEEN ? AND ?"
+_AMONG = "IN (SELECT value FROM json_each(?))"
 
 
 @lru_cache(maxsize=256)
-def _select_sql(columns: tuple[str, ...]) -> str:
+def _select_sql(columns: tuple[str, ...], wanted: str = _BETWEEN) -> str:
     names = [_COLUMNS[column] for column in columns]
     tables = {name[0] for name in names}
     joins = "".join(join for table, join in _JOINS.items() if table in tables)
     return (
         f"SELECT {', '.join(names)} FROM message AS m{joins}"
-        f" WHERE m.account = ? AND m.mailbox = ? AND m.uid{_BETWEEN} ORDER BY m.uid"
+        f" WHERE m.account = ? AND m.mailbox = ? AND m.uid {wanted} ORDER BY m.uid"
     )
 
 
@@ -105,8 +106,8 @@ def select(
     if len(ranges) == 1 and limit < 0:
         return tx.rows(sql, (account, mailbox, *ranges[0]))
     if limit < 0 and all(first == last for first, last in ranges):
-        sql = sql.replace(_BETWEEN, " IN (SELECT value FROM json_each(?))")
-        return tx.rows(sql, (account, mailbox, json.dumps([first for first, _ in ranges])))
+        uids = json.dumps([first for first, _ in ranges])
+        return tx.rows(_select_sql(columns, _AMONG), (account, mailbox, uids))
     found: list[tuple[Any, ...]] = []
     sql += " LIMIT ?"
     for first, last in ranges:
