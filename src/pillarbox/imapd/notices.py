@@ -19,7 +19,7 @@ from pillarbox.store.mailboxes import Name
 from pillarbox.store.standing import NO_ENTRIES, Standing
 
 NOTICES_A_SLICE = 200
-"""That are told in one go."""
+"""Changes that are looked at, or told, in one go."""
 
 
 @dataclass(slots=True)
@@ -33,16 +33,16 @@ class _Listed:
 
 async def tell(client: Client, watch: Watch, news: News) -> None:
     """Tell of changes what the client wants to know."""
-    names = _Notices(client, watch)
+    notices = _Notices(client, watch)
     told = 0
-    for name, listed in names.listed(news).items():
-        await names.tell_name(name, listed)
+    for name, listed in (await notices.listed(news)).items():
+        await notices.tell_name(name, listed)
         told += 1
         if told % NOTICES_A_SLICE == 0:
             await client.pause()
     for change in news.changes:
-        names.tell_messages(change)
-        names.tell_entries(change)
+        notices.tell_messages(change)
+        notices.tell_entries(change)
         told += 1
         if told % NOTICES_A_SLICE == 0:
             await client.pause()
@@ -79,18 +79,21 @@ class _Notices:
 
     # LIST
 
-    def listed(self, news: News) -> dict[Name, _Listed]:
+    async def listed(self, news: News) -> dict[Name, _Listed]:
         """Names to be told of, in order."""
         found: dict[Name, _Listed] = {}
         renamed: dict[Name, Name] = {}
         changes = [change for change in news.changes if change.number]
-        for change in sorted(changes, key=lambda change: len(change.old.name) if change.old else 0):
+        changes.sort(key=lambda change: len(change.old.name) if change.old else 0)
+        for number, change in enumerate(changes, 1):
             old, new = change.old, change.new
             if old is not None and new is not None and old.name != new.name:
                 self._list_renamed(change.picture, old, new, found, renamed)
             elif old is None or new is None:
                 self._list_made_or_gone(change, found)
             self._list_access(change, found)
+            if number % NOTICES_A_SLICE == 0:
+                await self._client.pause()
         for name in sorted(news.subscriptions):
             was_subscribed = name not in self._watch.subscribed
             events = self._watch.wishes.events(name, is_subscribed=True) if was_subscribed else 0

@@ -133,4 +133,4 @@ def shared_with(tx: Tx, grantee: int, after: int = 0) -> list[Shared]:
         " GROUP BY a.mailbox ORDER BY a.mailbox LIMIT ?",
         (tx.account, after, grantee, ANYONE, SHARED_A_SLICE),
     )
-    return [Shared(row[0], tuple(row[1].split("\x1f")), in_order(row[2])) for row in rows]
+    return [Shared(row[0], mailboxes.split_name(row[1]), in_order(row[2])) for row in rows]

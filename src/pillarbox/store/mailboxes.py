@@ -6,6 +6,7 @@ is `("INBOX",)`. Durable by `store.write`.
 
 import re
 from dataclasses import dataclass
+from sys import intern
 
 from pillarbox.core.errors import Refused
 from pillarbox.store import metadata
@@ -33,7 +34,8 @@ LONGEST_NAME = 1000
 """Characters of a whole name."""
 DEEPEST_NAME = 64
 
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
+"""Of components in a column."""
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _COLUMNS = (
@@ -63,8 +65,14 @@ class Mailbox:
     """RFC 6154's attributes with their backslashes, parted by spaces, or ''."""
 
 
+def split_name(text: str) -> Name:
+    """A name as it stands in a column. Who watches thousands of mailboxes of one account holds their names, so their
+    components are held once."""
+    return tuple(map(intern, text.split(SEPARATOR)))
+
+
 def _mailbox(row: tuple[int, str, int, int, int, int, int, int, int, int, int, str]) -> Mailbox:
-    return Mailbox(row[0], tuple(row[1].split(_SEPARATOR)), *row[2:])
+    return Mailbox(row[0], split_name(row[1]), *row[2:])
 
 
 def normal_name(name: Name) -> Name:
@@ -138,7 +146,7 @@ def special_uses(tx: Tx) -> list[tuple[Name, str]]:
     rows = tx.rows(
         "SELECT name, special_use FROM mailbox WHERE account = ? ORDER BY name", (tx.account,)
     )
-    return [(tuple(name.split(_SEPARATOR)), special_use) for name, special_use in rows]
+    return [(split_name(name), special_use) for name, special_use in rows]
 
 
 def find(tx: Tx, name: Name) -> Mailbox | None:
@@ -147,7 +155,7 @@ def find(tx: Tx, name: Name) -> Mailbox | None:
         name = ("INBOX", *name[1:])
     row = tx.row(
         f"SELECT {_COLUMNS} FROM mailbox WHERE account = ? AND name = ?",
-        (tx.account, _SEPARATOR.join(name)),
+        (tx.account, SEPARATOR.join(name)),
     )
     return _mailbox(row) if row else None
 
@@ -181,11 +189,11 @@ def stands_at(tx: Tx, mailbox: int, modseq: int, uidnext: int) -> bool:
 
 def has_children(tx: Tx, name: Name) -> bool:
     """Whether there is a mailbox below `name`."""
-    prefix = _SEPARATOR.join(name)
+    prefix = SEPARATOR.join(name)
     return bool(
         tx.row(
             "SELECT 1 FROM mailbox WHERE account = ? AND name > ? AND name < ? LIMIT 1",
-            (tx.account, prefix + _SEPARATOR, prefix + chr(ord(_SEPARATOR) + 1)),
+            (tx.account, prefix + SEPARATOR, prefix + chr(ord(SEPARATOR) + 1)),
         )
     )
 
@@ -220,7 +228,7 @@ def _insert(tx: Tx, name: Name, special_use: str) -> None:
     number, uidvalidity, modseq = state
     tx.execute(
         "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, ?, ?)",
-        (tx.account, number, _SEPARATOR.join(name), uidvalidity, modseq, modseq, special_use),
+        (tx.account, number, SEPARATOR.join(name), uidvalidity, modseq, modseq, special_use),
     )
     tx.changed.add(number)
     if len(name) > 1:  # RFC 4314 §4: SHOULD inherit the ACL of the one above it
@@ -228,7 +236,7 @@ def _insert(tx: Tx, name: Name, special_use: str) -> None:
             "INSERT INTO acl SELECT a.account, ?, a.grantee, a.rights FROM acl AS a"
             " JOIN mailbox AS b ON b.account = a.account AND b.mailbox = a.mailbox"
             " WHERE b.account = ? AND b.name = ?",
-            (number, tx.account, _SEPARATOR.join(name[:-1])),
+            (number, tx.account, SEPARATOR.join(name[:-1])),
         )
 
 
@@ -294,7 +302,7 @@ def rename(tx: Tx, name: Name, new_name: Name) -> None:
                 raise Refused("a mailbox below that name exists already", "ALREADYEXISTS")
             tx.execute(
                 "UPDATE mailbox SET name = ? WHERE account = ? AND mailbox = ?",
-                (_SEPARATOR.join(moved), tx.account, other.id),
+                (SEPARATOR.join(moved), tx.account, other.id),
             )
             tx.changed.add(other.id)
     next_modseq(tx)
@@ -388,14 +396,14 @@ def subscribe(tx: Tx, name: Name) -> None:
         raise Refused(f"an account has at most {MOST_SUBSCRIPTIONS} subscriptions", "LIMIT")
     tx.execute(
         "INSERT OR IGNORE INTO subscription VALUES (?, ?)",
-        (tx.account, _SEPARATOR.join(normal_name(name))),
+        (tx.account, SEPARATOR.join(normal_name(name))),
     )
     note_account_changed(tx)
 
 
 def unsubscribe(tx: Tx, name: Name) -> bool:
     """False if there was no subscription."""
-    joined = _SEPARATOR.join(normal_name(name))
+    joined = SEPARATOR.join(normal_name(name))
     found = tx.row(
         "SELECT 1 FROM subscription WHERE account = ? AND name = ?", (tx.account, joined)
     )
@@ -408,4 +416,4 @@ def unsubscribe(tx: Tx, name: Name) -> bool:
 def subscriptions(tx: Tx) -> list[Name]:
     """Sorted; names without a mailbox included."""
     rows = tx.rows("SELECT name FROM subscription WHERE account = ? ORDER BY name", (tx.account,))
-    return [tuple(row[0].split(_SEPARATOR)) for row in rows]
+    return [split_name(row[0]) for row in rows]

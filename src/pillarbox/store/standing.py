@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from pillarbox.store import acl, metadata
-from pillarbox.store.mailboxes import Name
+from pillarbox.store.mailboxes import SEPARATOR, Name, split_name
 from pillarbox.store.tx import Tx
 
 MAILBOXES_A_SLICE = 500
@@ -77,10 +77,10 @@ def slice_of(tx: Tx, after: int, eyes: Eyes) -> dict[int, Standing]:
 
 def at_or_below(tx: Tx, name: Name) -> list[int]:
     """The numbers of a mailbox and of all below it."""
-    joined = "\x1f".join(name)
+    joined = SEPARATOR.join(name)
     rows = tx.rows(
         "SELECT mailbox FROM mailbox WHERE account = ? AND (name = ? OR name > ? AND name < ?)",
-        (tx.account, joined, joined + "\x1f", joined + "\x20"),
+        (tx.account, joined, joined + SEPARATOR, joined + chr(ord(SEPARATOR) + 1)),
     )
     return [row[0] for row in rows]
 
@@ -95,7 +95,7 @@ def _standings(
             rights = acl.rights_of(tx, number, eyes.grantee)
             special_use = ""  # the owner's
         found[number] = Standing(
-            tuple(name.split("\x1f")),
+            split_name(name),
             uidvalidity,
             uidnext,
             messages,

@@ -263,7 +263,10 @@ async def parents_of(client: Client, names: Iterable[Name]) -> set[Name]:
     """Every name that has others below it."""
     found: set[Name] = set()
     for number, name in enumerate(names, 1):
-        found.update([name[:depth] for depth in range(1, len(name))])
+        for depth in range(len(name) - 1, 0, -1):
+            if (above := name[:depth]) in found:
+                break  # and all above that one
+            found.add(above)
         if number % NAMES_A_SLICE == 0:
             await client.pause()
     return found
