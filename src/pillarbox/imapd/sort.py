@@ -80,13 +80,19 @@ async def _in_order_of(
     rows: list[tuple[Any, ...]] = []
     displays = tuple(dict.fromkeys(key.name for key in criteria if key.name in DISPLAYS))
     length = ENVELOPES_A_SLICE if displays else 0
-    async for found in read_columns(context, uids, ("uid", *columns), length):
-        rows += await _with_names(context, found, columns, displays) if displays else found
+    async for part in read_columns(context, uids, ("uid", *columns), length):
+        rows += await _with_names(context, part, columns, displays) if displays else part
     columns = columns + displays
     # One stable sort a key, the last key first: the order of the mailbox is kept among equals.
     for key in reversed(criteria):
         rows = await _sorted(context, rows, _key_function(key.name, columns, scores), key.reverse)
-    return [row[0] for row in rows]
+    found = []
+    rows.reverse()
+    while rows:  # what is not needed any more goes in slices, too
+        found += [row[0] for row in rows[: -RUN - 1 : -1]]
+        del rows[-RUN:]
+        await context.pause()
+    return found
 
 
 async def read_columns(

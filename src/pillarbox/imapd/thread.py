@@ -92,8 +92,14 @@ async def thread(
     make = references if algorithm == "REFERENCES" else ordered_subject
 
     def work() -> list[bytes]:
-        """Rows and trees come and go here, since that takes long."""
-        threads = make([_row(*columns) for columns in found])
+        """Rows and trees come and go here, one by one: to free them all in one go would keep everybody waiting."""
+        found.reverse()
+        rows = []
+        while found:
+            rows.append(_row(*found.pop()))
+        threads = make(rows)
+        while rows:
+            rows.pop()
         return list(format_threads(threads, to_number or (lambda uid: uid), SLICE_MESSAGES))
 
     if len(found) <= INLINE_ROWS:
@@ -289,15 +295,16 @@ def _sort(roots: list[Thread]) -> list[Thread]:
 
 
 def format_threads(
-    threads: Sequence[Thread], to_number: Callable[[int], int], slice_size: int
+    threads: list[Thread], to_number: Callable[[int], int], slice_size: int
 ) -> Iterator[bytes]:
     """What follows THREAD in its response, in pieces of about `slice_size` messages: nothing, or a space and thread
-    lists (RFC 5256 §5).
+    lists (RFC 5256 §5). Takes the threads apart.
 
     A message with one child is followed by it: `b" (2)(3 6 (4 23)(44 7 96))"`.
     """
     parts: list[bytes] = [b" "] if threads else []
-    waiting: list[Thread | None] = list(reversed(threads))
+    threads.reverse()
+    waiting = cast(list[Thread | None], threads)
     told = 0
     while waiting:
         message = waiting.pop()
@@ -322,4 +329,5 @@ def format_threads(
             parts.append(b" ")
         waiting.append(None)
         waiting += reversed(message.children)
+        message.children = []
     yield b"".join(parts)
