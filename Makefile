@@ -4,6 +4,8 @@ PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.versi
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Servers are started hundreds of times: their modules are compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test soak fuzz check format docs lock lock-docs interop-deps clean
 

@@ -101,6 +101,8 @@ connections_per_address = 5000
     def start_again(self) -> None:
         """With what is there."""
         slow = self._sync_delay_ms
+        environment = {**os.environ, "SYNC_DELAY_MS": str(slow)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled, too
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -112,7 +114,7 @@ connections_per_address = 5000
             ],
             stdout=(self.folder / "out").open("wb"),
             stderr=subprocess.STDOUT,
-            env={**os.environ, "SYNC_DELAY_MS": str(slow)},
+            env=environment,
         )
         for port in (SMTP_PORT, IMAP_PORT, POP3_PORT):
             wait_for_port(port)
