@@ -287,7 +287,7 @@ def _any_section(item: FetchItem, section: Section) -> Fill:
             return b"NIL"
         octets = span.head + (body or b"")[span.start : span.end]
         if section.fields:
-            octets = fields_of(section, octets)
+            octets = b"".join(fields_of(section, octets))
         if item.partial is not None:
             first, count = item.partial
             octets = octets[first : first + count]

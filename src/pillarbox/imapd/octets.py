@@ -35,4 +35,12 @@ async def read_fields(
 ) -> bytes:
     """The fields that a section picks from the header block at a span."""
     header = span.head + await read_all(client, content, span, account)
-    return await client.context.store.compute_sized(len(header), lambda: fields_of(section, header))
+    pieces = fields_of(section, header)
+    found = []
+    # Other mail waits for the same thread, so long work goes there in small pieces.
+    while (
+        piece := await client.context.store.compute_sized(len(header), lambda: next(pieces, None))
+    ) is not None:
+        found.append(piece)
+        await client.pause()
+    return b"".join(found)

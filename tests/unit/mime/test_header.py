@@ -2,6 +2,7 @@ import pytest
 
 from pillarbox.mime import header
 from pillarbox.mime.header import (
+    FIELDS_A_SLICE,
     MAX_FIELDS,
     decode_header,
     header_end,
@@ -54,10 +55,15 @@ def test_repeated_destinations_are_one_list_and_of_others_the_first_counts() -> 
 def test_selected_fields_are_raw_and_end_with_a_blank_line() -> None:
     block = b"From: a@b\r\nSubject: x\r\n\ty\r\nTo: c@d\r\n\r\n"
     names = frozenset((b"subject", b"date"))
-    assert select_fields(block, names) == b"Subject: x\r\n\ty\r\n\r\n"
-    assert select_fields(block, names, invert=True) == b"From: a@b\r\nTo: c@d\r\n\r\n"
-    assert select_fields(block, frozenset()) == b"\r\n"
-    assert select_fields(b"To: c@d", frozenset((b"to",))) == b"To: c@d\r\n\r\n"
+    assert b"".join(select_fields(block, names)) == b"Subject: x\r\n\ty\r\n\r\n"
+    assert b"".join(select_fields(block, names, invert=True)) == b"From: a@b\r\nTo: c@d\r\n\r\n"
+    assert b"".join(select_fields(block, frozenset())) == b"\r\n"
+    many = b"A: 1\r\nB: 2\r\n" * FIELDS_A_SLICE
+    assert [len(piece) for piece in select_fields(many, frozenset((b"a",)))] == [12288, 12288, 2]
+    assert (
+        b"".join(select_fields(many, frozenset((b"a",)))) == b"A: 1\r\n" * FIELDS_A_SLICE + b"\r\n"
+    )
+    assert b"".join(select_fields(b"To: c@d", frozenset((b"to",)))) == b"To: c@d\r\n\r\n"
 
 
 @pytest.mark.parametrize(
