@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dns.exception
 
-from pillarbox.config.regular_file import read_regular
+from pillarbox.config.regular_file import read_secret
 from pillarbox.config.schema import Config
 from pillarbox.core.address import canonical_domain
 from pillarbox.core.duration import parse_duration
@@ -239,7 +239,7 @@ def _credentials(username: str, password_file: str) -> Credentials | None:
     if not username:
         return None
     try:
-        password = read_regular(Path(password_file)).decode("utf-8").rstrip("\r\n")
+        password = read_secret(Path(password_file))
     except OSError as error:
         raise Refused(
             f"the password file {password_file} cannot be read: {error.strerror}"

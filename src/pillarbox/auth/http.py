@@ -25,7 +25,7 @@ from pillarbox.auth.address import is_address
 from pillarbox.auth.failure import NoAnswer
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import WebRefusal, ask, shown_url
-from pillarbox.config.regular_file import read_regular
+from pillarbox.config.regular_file import read_secret
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Unavailable
 
@@ -77,7 +77,7 @@ class HttpSource:
         headers = {"Content-Type": "application/json"}
         if settings.token_file:
             try:
-                token = read_regular(Path(settings.token_file)).decode("ascii").strip()
+                token = read_secret(Path(settings.token_file)).encode("ascii").decode().strip()
             except (OSError, ValueError) as error:
                 raise Unavailable("the token for the login service cannot be read") from error
             headers["Authorization"] = f"Bearer {token}"

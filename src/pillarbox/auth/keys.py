@@ -165,6 +165,9 @@ def _parse_key(found: Any) -> jwt.PyJWK | None:
     """RFC 7517 §5: None for a key that is not understood, lacks something, or has values that cannot be."""
     if not isinstance(found, dict) or found.get("use", "sig") != "sig":
         return None
+    uses = found.get("key_ops", ["verify"])  # RFC 7517 §4.3
+    if not isinstance(uses, list) or "verify" not in uses:
+        return None
     # What is private in the set is not: others may sign with it.
     if found.get("kty") not in tuple(ALGORITHMS) or "d" in found:
         return None

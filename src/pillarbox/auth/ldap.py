@@ -17,7 +17,7 @@ from pillarbox.auth.ldap_result import ensure_result
 from pillarbox.auth.limited import Limited, connect, trusting
 from pillarbox.auth.source import Claimant
 from pillarbox.auth.web import shown_url
-from pillarbox.config.regular_file import read_regular
+from pillarbox.config.regular_file import read_secret
 from pillarbox.config.schema import DirectorySettings
 from pillarbox.core.errors import Refused, Unavailable
 
@@ -59,8 +59,8 @@ class LdapSource:
             )
         _ensure_filter(settings.filter)
         self._settings = settings
-        # Whom it would connect to does not matter: `_opened` does that.
-        self._server = ldap3.Server(urlsplit(settings.url).hostname, get_info=ldap3.NONE)
+        # It connects to nobody: `_opened` does that. (It knows no zone of an IPv6 address.)
+        self._server = ldap3.Server("localhost", get_info=ldap3.NONE)
 
     def check(self, user: Claimant) -> str | None:
         until = user.came + TIMEOUT_S
@@ -95,8 +95,8 @@ class LdapSource:
         password = ""
         if settings.bind_password_file:
             try:
-                password = read_regular(Path(settings.bind_password_file)).decode("utf-8").strip()
-            except (OSError, ValueError) as error:
+                password = read_secret(Path(settings.bind_password_file)).strip()
+            except OSError as error:
                 raise Unavailable("the password for the directory cannot be read") from error
         with self._opened(settings.bind_dn or None, password or None, until) as connection:
             connection.bind(read_server_info=False)

@@ -66,13 +66,14 @@ def _own_class(settings: DirectorySettings) -> PasswordSource:
     place = f'directory.class: "{settings.python_class}"'
     try:
         source: PasswordSource = make(settings)
+        has_check = callable(getattr(source, "check", None))
     except Refused:
         raise
     except (Exception, SystemExit) as error:
         raise Refused(
             f"{place} cannot be made, mend it or the settings of [directory]: {place_of(error)}"
         ) from error
-    if not hasattr(source, "check"):
+    if not has_check:
         raise Refused(f"{place}: it gives a {type(source).__name__} without a method check(user)")
     return source
 

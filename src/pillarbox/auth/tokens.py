@@ -22,7 +22,7 @@ from pillarbox.auth.address import is_address
 from pillarbox.auth.keys import TIMEOUT_S, IssuerKeys, algorithms_of
 from pillarbox.auth.peer import BadToken
 from pillarbox.auth.web import WebRefusal, ask
-from pillarbox.config.regular_file import read_regular
+from pillarbox.config.regular_file import read_secret
 from pillarbox.config.schema import Oauth
 from pillarbox.core.duration import parse_duration
 from pillarbox.core.errors import Unavailable
@@ -256,6 +256,6 @@ def _mark_of(token: Secret) -> bytes:
 
 def _read_secret(path: str) -> str:
     try:
-        return read_regular(Path(path)).decode("utf-8").strip() if path else ""
-    except (OSError, ValueError) as error:
+        return read_secret(Path(path)).strip() if path else ""
+    except OSError as error:
         raise Unavailable("the secret for the issuer of tokens cannot be read") from error

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from pillarbox.config.regular_file import read_regular
+from pillarbox.config.regular_file import read_regular, why_no_secret
 from pillarbox.config.schema import Config
 
 _PAIR = ("certificate", "key")
@@ -104,8 +104,20 @@ def _why_no_jwks(octets: bytes) -> str:
     return "" if is_set else 'must be a JWKS: a JSON object like {"keys": [...]}'
 
 
+def _why_no_token(octets: bytes) -> str:
+    """It stands in a header field (RFC 6750 §2.1)."""
+    return why_no_secret(octets) or (
+        "" if octets.isascii() else "must be one line of ASCII: the token"
+    )
+
+
 _LOOKS: dict[str, Callable[[bytes], str]] = {
     **dict.fromkeys(("client_ca", "acme_ca_file", "ca_file"), _why_no_authorities),
     "jwks": _why_no_jwks,
+    "token_file": _why_no_token,
+    **dict.fromkeys(
+        ("client_secret_file", "bind_password_file", "smarthost_password_file", "password_file"),
+        why_no_secret,
+    ),
 }
 """What keeps the content of a file from being what its setting names."""

@@ -9,13 +9,15 @@ HERE = ("127.0.0.1", "::1", "localhost")
 def parse_url(url: str) -> urllib.parse.SplitResult:
     """The parts of one that can be asked, as far as that can be said without a look-up; its scheme may be any, and its
     host none. Raises ValueError that says what it must be."""
-    if re.search(r"[\0-\x20\x7f]", url):
+    if re.search(r"[\0-\x20\x7f-\xa0]", url):
         raise ValueError("must have no spaces or control characters")
     try:
         parts = urllib.parse.urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        raise ValueError("must have an IPv6 address whole in brackets") from None
+        if "[" in url or "]" in url:
+            raise ValueError("must have an IPv6 address whole in brackets") from None
+        raise ValueError("must have a host name, and what stands in its place is none") from None
     try:
         port = parts.port
     except ValueError:

@@ -84,7 +84,7 @@ COMMANDS: Mapping[str, Row] = {
     "GETACL": Row(acl.get_acl, needs=Needs(named="a")),
     "LISTRIGHTS": Row(acl.list_rights, needs=Needs(named="a")),
     "MYRIGHTS": Row(acl.my_rights, needs=Needs(any_of=ANY)),
-    "NOTIFY": Row(notify.notify, tells=False),
+    "NOTIFY": Row(notify.notify),
     "COMPRESS": Row(layers.compress),
     "UNAUTHENTICATE": Row(layers.unauthenticate, tells=False),
 }

@@ -240,6 +240,7 @@ def test_short_rsa_keys_are_none(tmp_path: Path) -> None:
         {"kty": "EC", "crv": []},
         {"kty": "OKP", "crv": "X25519", "x": "AQAB"},
         {"kty": "RSA", "use": []},
+        {"kty": "RSA", "key_ops": 5},
         {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA)), "kid": "r"},  # a private one
         "RSA",
         [],

@@ -60,6 +60,11 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + 'user = "nobody"\n[tls]\nclient_ca = "none.pem"', "none.pem cannot be read"),
         (GOOD + '[oauth]\njwks = "."', "is no regular file"),
         (GOOD + '[oauth]\njwks = "pillarbox.toml"', "pillarbox.toml must be a JWKS: a JSON object"),
+        (
+            GOOD
+            + '[outbound]\nsmarthost = "a.test:587"\nsmarthost_username = "u"\nsmarthost_password_file = "pillarbox.toml"',
+            "pillarbox.toml must be one line of UTF-8",
+        ),
         (GOOD + '[tls]\nclient_ca = "pillarbox.toml"', "pillarbox.toml must be PEM with"),
         (GOOD + '[tls]\nacme = true\nacme_ca_file = "pillarbox.toml"', "must be PEM with"),
         (GOOD + '[directory]\nca_file = "pillarbox.toml"', "directory.ca_file: /"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.config.regular_file import MOST_OCTETS, read_regular
+from pillarbox.config.regular_file import MOST_OCTETS, read_regular, read_secret
 
 
 def test_a_file_is_read_whole_also_through_a_link(tmp_path: Path) -> None:
@@ -34,3 +34,17 @@ def test_what_is_too_large_is_told(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(OSError, match="more than 1000000 octets"):
         read_regular(tmp_path / "large")
+
+
+def test_a_path_with_a_nul_is_told() -> None:
+    with pytest.raises(OSError, match="no path has a NUL"):
+        read_regular(Path("a\0b"))
+
+
+@pytest.mark.parametrize("octets", [b"", b"\r\n", b"p\xe4ss", b"one\ntwo\n", b"a\0b", b" "])
+def test_a_secret_is_one_line_of_utf8(tmp_path: Path, octets: bytes) -> None:
+    (tmp_path / "secret").write_bytes(octets)
+    with pytest.raises(OSError, match="must be one line of UTF-8"):
+        read_secret(tmp_path / "secret")
+    (tmp_path / "secret").write_bytes("p\u00e4ss w\u00f6rd \r\n".encode())
+    assert read_secret(tmp_path / "secret") == "p\u00e4ss w\u00f6rd "

@@ -1,6 +1,8 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 §6.3.1, §6.4, RFC 3691; QRESYNC: RFC 7162 §3.2.5)."""
 
-from pillarbox.core.errors import RemoteError
+from contextlib import suppress
+
+from pillarbox.core.errors import Refused, RemoteError
 from pillarbox.imap import responses
 from pillarbox.imap.responses import vanished
 from pillarbox.imap.seqset import SeqSet
@@ -142,10 +144,11 @@ async def close(client: Client, args: None) -> Answer:
     """RFC 3501 §6.4.2: expunges without telling, if the mailbox is not read-only."""
     selected = client.selected
     if not selected.read_only and "e" in selected.rights:  # RFC 4314 §4
-        row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
-        if row.deleted:
-            gone = await _expunge_all(client)
-            tell_expunged(client, selected_place(client), gone, "CLOSE")
+        with suppress(Refused):  # the mailbox was deleted: it is left, as by UNSELECT
+            row = await client.read_selected(lambda tx: mailboxes.by_id(tx, selected.mailbox))
+            if row.deleted:
+                gone = await _expunge_all(client)
+                tell_expunged(client, selected_place(client), gone, "CLOSE")
     client.selected_mailbox = None
     return Answer("Close completed.")
 

@@ -1,5 +1,6 @@
 """NOTIFY (RFC 5465): the client says once what it wants to know, and is told of it whenever it happens."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from pillarbox.core.errors import Refused, Unavailable
@@ -48,11 +49,9 @@ async def _catch_up(client: Client) -> None:
     """RFC 5465 §3.1: what there is to tell of the selected mailbox, all of it, as by NOOP."""
     if client.selected_mailbox is None:
         return
-    try:
-        everything = replace(client.wanted, messages=True, flags=True)
+    everything = replace(client.wanted, messages=True, flags=True)
+    with suppress(Refused):  # it was deleted, which is told behind the answer
         await telling.sync(client, expunge=True, wanted=everything)
-    except Refused:
-        client.engine.bye("The selected mailbox was deleted")  # RFC 2180 §3.3
 
 
 async def look(client: Client) -> None:
