@@ -43,7 +43,7 @@ def test_settings_on_pages_are_taken(tmp_path: Path, block: Block, ca: bytes) ->
     path = tmp_path / "pillarbox.toml"
     path.write_text(text)
     for name in re.findall(r'"([\w.-]+(?:\.pem|-password|-token))"', text):
-        (tmp_path / name).write_bytes(ca)  # as a key or a password, it is not looked at
+        (tmp_path / name).write_bytes(ca if name.endswith(".pem") else b"secret\n")
     load_config(path)
 
 

@@ -62,7 +62,8 @@ def test_the_smallest_file_has_defaults_and_absolute_paths(tmp_path: Path) -> No
         (GOOD + '[oauth]\njwks = "pillarbox.toml"', "pillarbox.toml must be a JWKS: a JSON object"),
         (
             GOOD
-            + '[outbound]\nsmarthost = "a.test:587"\nsmarthost_username = "u"\nsmarthost_password_file = "pillarbox.toml"',
+            + '[outbound]\nsmarthost = "a.test:587"\nsmarthost_username = "u"\n'
+            + 'smarthost_password_file = "pillarbox.toml"',
             "pillarbox.toml must be one line of UTF-8",
         ),
         (GOOD + '[tls]\nclient_ca = "pillarbox.toml"', "pillarbox.toml must be PEM with"),
