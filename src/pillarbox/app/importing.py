@@ -5,8 +5,10 @@ so what was interrupted is repeated, and adds what is missing. Each group of mes
 read. Of messages that cannot be taken it is told, and the others go on.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from pillarbox.app.old_mail import OldMailbox, OldMessage
 from pillarbox.core.errors import Refused
@@ -36,6 +38,42 @@ class Imported:
     """The account's quota took no more, so the rest was not tried."""
 
 
+class _There:
+    """The messages that a mailbox has, each of which stands for one old message."""
+
+    def __init__(self, store: Store, account: int) -> None:
+        self._store = store
+        self._account = account
+        self._contents: dict[tuple[int, int], list[int]] = {}
+        """By size and date of arrival, until one is asked for."""
+        self._headers: dict[tuple[int, int], Counter[bytes]] = {}
+        """The same from then on: digests of header blocks."""
+
+    async def look_into(self, mailbox: int) -> None:
+        self._contents = await self._store.read(
+            self._account, lambda tx: messages.arrivals(tx, mailbox)
+        )
+
+    async def take(self, item: Append) -> bool:
+        """Whether a message that is like this one stood for none yet; it does now."""
+        key = item.size, item.internaldate
+        contents = self._contents.pop(key, None)
+        if contents is not None:
+            self._headers[key] = await self._store.read(
+                self._account,
+                lambda tx: Counter(_digest(messages.header(tx, each) or b"") for each in contents),
+            )
+        headers, own = self._headers.get(key), _digest(item.content.header)
+        if headers is None or not headers[own]:
+            return False
+        headers[own] -= 1
+        return True
+
+
+def _digest(header: bytes) -> bytes:
+    return sha256(header).digest()
+
+
 class Import:
     """Into one account."""
 
@@ -53,7 +91,8 @@ class Import:
         """All of a mailbox, which is made if it is missing. Raises Refused for a name that cannot be made, Unavailable,
         OSError."""
         mailbox = await self._store.write(self._account, lambda tx: _ensure_mailbox(tx, name))
-        there = await self._store.read(self._account, lambda tx: messages.arrivals(tx, mailbox))
+        there = _There(self._store, self._account)
+        await there.look_into(mailbox)
         shown = "/".join(name)
         self.done.added.setdefault(shown, 0)
         group: list[tuple[OldMessage, Append]] = []
@@ -63,7 +102,7 @@ class Import:
                 self.done.left.append((message.where, message.problem))
                 continue
             item = self._item(mailbox, message)
-            if await self._take_present(there, item):
+            if await there.take(item):
                 self.done.present += 1
                 self._progress(item.size)
                 continue
@@ -86,21 +125,6 @@ class Import:
             message.keywords,
             quota=quota,
         )
-
-    async def _take_present(self, there: dict[tuple[int, int], list[int]], item: Append) -> bool:
-        """Whether the mailbox has the message; each there stands for one."""
-        contents = there.get((item.size, item.internaldate))
-        if not contents:
-            return False
-
-        def find(tx: Tx) -> int | None:
-            alike = (each for each in contents if messages.header(tx, each) == item.content.header)
-            return next(alike, None)
-
-        found = await self._store.read(self._account, find)
-        if found is not None:
-            contents.remove(found)
-        return found is not None
 
     async def _put(self, mailbox: str, group: list[tuple[OldMessage, Append]]) -> None:
         """All at once; where that is refused, one by one, up to where the account is full."""
