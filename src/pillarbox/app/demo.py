@@ -1,4 +1,4 @@
-"""`pillarbox demo`: a server to play with, on fixed ports of this machine, that tells how to use it."""
+"""`pillarbox demo`: a server to play with, on ports of this machine, mostly the same ones, that tells how to use it."""
 
 import shlex
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from pillarbox.app.server import Server
 from pillarbox.auth.passwords import hash_password
 from pillarbox.config.schema import Config, Listen
 from pillarbox.core.secret import Secret
+from pillarbox.net.listener import bind
 from pillarbox.store import mailboxes
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
@@ -46,9 +47,19 @@ class Lines:
 def run_demo(folder: Path = FOLDER) -> int:
     """Serve until Ctrl-C; returns the exit code. Raises Refused and Unavailable when the server cannot start."""
     folder = folder.resolve()
-    listen = Listen(**{service: [f"{HOST}:{port}"] for service, port in PORTS.items()})
+    listen = Listen(**{service: [f"{HOST}:{port}"] for service, port in free_ports().items()})
     config = Config(f"mail.{DOMAIN}", str(folder), listen=listen)
     return run(config, lambda server: _announce(server, folder), prepare, sends=False)
+
+
+def free_ports() -> dict[str, int]:
+    """PORTS; where another program has one of them, like another demo, the system chooses all."""
+    try:
+        for port in PORTS.values():
+            bind(f"{HOST}:{port}").close()
+    except OSError:
+        return dict.fromkeys(PORTS, 0)
+    return PORTS
 
 
 async def prepare(store: Store) -> None:

@@ -1,7 +1,7 @@
 """What `pillarbox tls status` says of each certificate, by its files alone: no server needs to run. Makes nothing."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -43,15 +43,16 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
     found: list[tuple[Paths, Pair | None, list[str]]] = []
     for paths in all_paths:
         try:
-            good = read_pair(paths)
-            found.append((paths, good, _problems(good, now)))
+            read = read_pair(paths)
+            found.append((paths, read, _problems(read, now)))
         except (OSError, ValueError) as error:
             found.append((paths, None, [words(error, config.data_path)]))
-    by_name = ByName((pair.names, paths) for paths, pair, _ in found if pair is not None)
+    good = [pair for _, pair, _ in found if pair is not None]
+    by_name = ByName((pair.names, pair.paths) for pair in good)
     entries = []
     for number, (paths, pair, problems) in enumerate(found):
-        if number == 0 and pair is not None and by_name.find(config.hostname) is None:
-            problems.append(f"no certificate has the hostname {config.hostname}")
+        if number == 0 and pair is not None and (missing := missing_name(config.hostname, good)):
+            problems.append(missing)
         if (
             number
             and pair is not None
@@ -64,6 +65,12 @@ def report(config: Config, all_paths: list[Paths], now: datetime.datetime) -> li
         notes = () if pair is None or problems else tuple(_notes(config, pair))
         entries.append(Entry(paths, pair, days, number == 0, tuple(problems), notes))
     return entries
+
+
+def missing_name(hostname: str, pairs: Iterable[Pair]) -> str:
+    """That no certificate has the host name; "" where one has."""
+    has_it = ByName((pair.names, pair) for pair in pairs).find(hostname) is not None
+    return "" if has_it else f"no certificate has the hostname {hostname}"
 
 
 def _acme_problems(config: Config, paths: Paths) -> list[str]:

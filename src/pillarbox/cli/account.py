@@ -8,6 +8,7 @@ import click
 from pillarbox.auth.passwords import hash_password
 from pillarbox.auth.source import verifier_shown
 from pillarbox.cli import quota as quota_options
+from pillarbox.cli.alias import all_notes
 from pillarbox.cli.common import (
     ask_new_password,
     directory_of,
@@ -229,8 +230,8 @@ def quota(
 def remove(address: str, yes: bool) -> None:
     """Remove an account and delete all its mail, for good.
 
-    A running server ends the account's sessions within a second. Aliases that point to it stay;
-    `pillarbox config check` names them.
+    A running server ends the account's sessions within a second. Aliases that point to it stay, and
+    those that lead nowhere without it are named.
     """
     config = read_config()
     with directory_of(config) as directory:
@@ -240,6 +241,7 @@ def remove(address: str, yes: bool) -> None:
             question = f"Delete {known.address} and all its mail for good?"
             if not click.confirm(question, err=True):
                 raise Refused("nothing was removed")
+        before = set(all_notes(directory))
         directory.remove_account(known.id)
         remove_account_files(config.data_path, known.id)
         if (path := config.data_path / "logins.db").exists():
@@ -247,3 +249,5 @@ def remove(address: str, yes: bool) -> None:
             history.forget(known.id)
             history.close()
         click.echo(f"The account {known.address} and its mail were removed.")
+        for _, note in (found for found in all_notes(directory) if found not in before):
+            click.echo(f"Note: {note}", err=True)

@@ -58,6 +58,13 @@ def remove(name: str, target: str | None) -> None:
         )
 
 
+def all_notes(directory: Directory) -> Iterator[tuple[str, str]]:
+    """What is wrong with where aliases lead, each with the alias. Raises Unavailable."""
+    for name in dict(directory.aliases()):
+        for note in notes_on(directory, name):
+            yield name, note
+
+
 def notes_on(directory: Directory, name: str) -> Iterator[str]:
     """What is wrong with where an alias leads. Raises Unavailable."""
     if name.startswith("@"):
@@ -72,6 +79,6 @@ def _notes(directory: Directory, name: str, address: str) -> Iterator[str]:
     for unknown in found.unknown:
         yield f"{name} goes to {unknown}, which is no account and no alias"
     if found.endless:
-        yield f"{name} leads to too many addresses, or through too many aliases"
+        yield f"{name} leads to too many addresses, or through too many aliases: its mail is put off (451)"
     elif not (found.targets or found.elsewhere or found.unknown):
-        yield f"{name} goes round in a circle: its mail is refused"
+        yield f"{name} goes round in a circle: its mail is put off (451)"

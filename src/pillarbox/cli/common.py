@@ -88,28 +88,43 @@ def show_octets(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def ask_new_password(from_stdin: bool) -> Secret:
-    """From a prompt, asked twice, and again while it cannot be set, or from the first line of stdin. Raises
-    Refused when that cannot be set."""
+def ask_new_password(from_stdin: bool, options: str = "--password-stdin") -> Secret:
+    """From a prompt, asked twice, and again while it cannot be set, or from the first line of stdin. `options` are
+    those that make the question needless. Raises Refused when that cannot be set."""
+    if from_stdin:
+        password = _first_line()
+        check_new_password(password)
+        return password
+    ensure_terminal("for the password", options)
     while True:
-        password = ask_password(from_stdin, is_new=True)
+        password = _prompt_password(f"Password (at least {SHORTEST_PASSWORD} characters)")
         try:
             check_new_password(password)
         except Refused as refused:
-            if from_stdin:
-                raise
             click.echo(f"Error: {refused.text}.", err=True)
-        else:
+            continue
+        if _prompt_password("Repeat for confirmation").reveal() == password.reveal():
             return password
+        click.echo("Error: The two entered values do not match.", err=True)
 
 
-def ask_password(from_stdin: bool, *, is_new: bool = False) -> Secret:
-    """From a prompt, asked twice where it is new, or from the first line of stdin. Raises Refused."""
+def ask_password(from_stdin: bool) -> Secret:
+    """From a prompt, or from the first line of stdin. Raises Refused."""
     if from_stdin:
-        return Secret(sys.stdin.readline().rstrip("\r\n"))
+        return _first_line()
     ensure_terminal("for the password", "--password-stdin")
-    text = f"Password (at least {SHORTEST_PASSWORD} characters)" if is_new else "Password"
-    return Secret(click.prompt(text, hide_input=True, confirmation_prompt=is_new, err=True))
+    return _prompt_password("Password")
+
+
+def _first_line() -> Secret:
+    line = sys.stdin.readline()
+    if not line:
+        raise Refused("there is no password: standard input was empty")
+    return Secret(line.rstrip("\r\n"))
+
+
+def _prompt_password(text: str) -> Secret:
+    return Secret(click.prompt(text, hide_input=True, err=True))
 
 
 def ensure_terminal(for_what: str, option: str) -> None:

@@ -15,7 +15,8 @@ import click
 from pillarbox.app.data_folder import ensure_sound, why_barred
 from pillarbox.auth.source import ensure_usable
 from pillarbox.certs.present import Certificates, configured_paths, problems_of
-from pillarbox.cli.alias import notes_on
+from pillarbox.certs.report import missing_name
+from pillarbox.cli.alias import all_notes
 from pillarbox.cli.common import directory_of
 from pillarbox.cli.doctor.modes import loose_keys
 from pillarbox.cli.options import act_as_server, config_option, json_option, read_config
@@ -78,10 +79,11 @@ def check(as_json: bool) -> None:
     notes += _notes_on_addresses(configuration)
     for pair in found.pairs if found else ():
         notes += (f"{pair.paths[0]}: {problem}" for problem in problems_of(pair, now))
+    if found and (missing := missing_name(configuration.hostname, found.pairs)):
+        notes.append(f"{found.pairs[0].paths[0]}: {missing}")
     if not barred and _is_there(configuration.data_path / "directory.db"):
         with directory_of(configuration) as directory:
-            for name in dict(directory.aliases()):
-                notes += notes_on(directory, name)
+            notes += (note for _, note in all_notes(directory))
     if as_json:
         _print_json(notes, [])
         return

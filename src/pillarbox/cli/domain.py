@@ -1,18 +1,21 @@
 """pillarbox domain ..."""
 
+import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
 from pillarbox.cli import quota as quota_options
-from pillarbox.cli.common import open_directory, show_table
-from pillarbox.cli.options import config_option, json_option
+from pillarbox.cli.common import directory_of, one_line, open_directory, show_table
+from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.cli.zone import dkim_record
+from pillarbox.config.schema import Config
 from pillarbox.core.errors import Refused
 from pillarbox.outbound.signing import add_keys
-from pillarbox.store.directory import canonical_address
-from pillarbox.store.dkim_keys import KeyState
+from pillarbox.store.directory import Directory, canonical_address
+from pillarbox.store.dkim_keys import DkimKey, KeyState
 
 
 @click.group(epilog="Example: pillarbox domain add example.org")
@@ -45,6 +48,11 @@ def add(name: str, postmaster: str | None) -> None:
         name = directory.add_domain(name)
         add_keys(directory, name, int(time.time()))
         click.echo(f"The domain {name} was added.")
+        if "." not in name or "_" in name:
+            click.echo(
+                f"Note: other hosts can find no domain {name}; it must look like example.org",
+                err=True,
+            )
         if postmaster:
             _, target = directory.add_alias(f"postmaster@{name}", postmaster)
             click.echo(f"Mail for postmaster@{name} goes to {target}.")
@@ -126,22 +134,28 @@ def quota(
 @click.option(
     "--activate", is_flag=True, help="Sign with the new keys: their records are published."
 )
+@click.option("--force", is_flag=True, help="Even if the DNS has not their records.")
 @config_option
-def rotate_keys(name: str, activate: bool) -> None:
+def rotate_keys(name: str, activate: bool, force: bool) -> None:
     """Replace the keys that sign mail from DOMAIN (DKIM), in two steps.
 
     First make new ones and print their DNS records. When these are published, sign with them:
-    --activate. A domain that has no keys signs with its first ones at once.
+    --activate, which asks the DNS for them. A domain that has no keys signs with its first ones at
+    once.
     """
-    with open_directory() as directory:
+    if force and not activate:
+        raise click.UsageError("--force goes with --activate")
+    config = read_config()
+    with directory_of(config) as directory:
         name = directory.known_domain(name)
         if activate:
+            if not force:
+                _ensure_published(config, _new_keys(directory, name))
             directory.dkim_keys.activate(name)
             click.echo(f"Mail from {name} is signed with the new keys now.")
             click.echo("Keep the records of the old ones for a week: mail is still under way.")
             return
-        keys = [key for key in directory.dkim_keys.of(name) if key.state is KeyState.NEW]
-        keys = keys or add_keys(directory, name, int(time.time()))
+        keys = _new_keys(directory, name) or add_keys(directory, name, int(time.time()))
     for key in keys:
         click.echo(dkim_record(key))
     if keys[0].state is KeyState.ACTIVE:
@@ -149,3 +163,36 @@ def rotate_keys(name: str, activate: bool) -> None:
         return
     click.echo("; Publish these records, and keep those of the old keys. An hour later:")
     click.echo(f"; pillarbox domain rotate-keys {name} --activate")
+
+
+def _new_keys(directory: Directory, name: str) -> list[DkimKey]:
+    return [key for key in directory.dkim_keys.of(name) if key.state is KeyState.NEW]
+
+
+def _ensure_published(config: Config, keys: Sequence[DkimKey]) -> None:
+    """Others find the records of keys in the DNS; where it does not answer, that is told. Raises Refused."""
+    from pillarbox.cli.doctor.lookup import (
+        DNS_SILENT,
+    )  # its library takes time that other commands need not
+
+    faults = asyncio.run(_find_faults(config, keys))
+    for name, found in faults.items():
+        if found == DNS_SILENT:
+            click.echo(f"Note: {name}: {found}: nobody knows whether it is published", err=True)
+    wrong = [f"{name}: {one_line(found)}" for name, found in faults.items() if found != DNS_SILENT]
+    if wrong:
+        wrong.append("others could verify no signature: set the records, or use --force")
+        raise Refused("\n".join(wrong))
+
+
+async def _find_faults(config: Config, keys: Sequence[DkimKey]) -> dict[str, str]:
+    from pillarbox.cli.doctor.dns_domain import find_fault
+    from pillarbox.cli.doctor.lookup import make_lookup
+
+    lookup = make_lookup(config)
+    faults = await asyncio.gather(*(find_fault(lookup, key) for key in keys))
+    return {
+        dkim_record(key).name.removesuffix("."): fault[0]
+        for key, fault in zip(keys, faults, strict=True)
+        if fault is not None
+    }

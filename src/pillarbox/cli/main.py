@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import keyword
 import sys
 
 import click
@@ -36,6 +37,7 @@ MODULES = {
     "sql": "sql",
     "backup": "backup",
     "restore": "restore",
+    "import": "import_",
     "systemd-unit": "systemd_unit",
     "quickstart": "quickstart",
 }
@@ -51,7 +53,8 @@ class _Commands(click.Group):
         if name not in MODULES:
             return None
         module = importlib.import_module(f"pillarbox.cli.{MODULES[name]}")
-        command: click.Command = getattr(module, name.replace("-", "_"))
+        word = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+        command: click.Command = getattr(module, word)
         return command
 
     def resolve_command(

@@ -299,6 +299,13 @@ def retry(selection: Selection, everything: bool) -> None:
     )
 
 
+def retry_all(config: Config) -> None:
+    """The same of all that waits, where there is anything, without a word. Raises Unavailable."""
+    if (config.data_path / "queue.db").exists():
+        with _open_queue() as opened:
+            opened.selected.retry(Selection())
+
+
 @queue.command(
     cls=Hinting,
     option_for=_option_for,

@@ -169,7 +169,7 @@ def _valid(text: str, canonical: Callable[[str], str], what: str) -> str:
 
 def _password(from_stdin: bool, file: str | None) -> Secret:
     if file is None:
-        return ask_new_password(from_stdin)
+        return ask_new_password(from_stdin, "--password-stdin or --password-file")
     password = Secret(Path(file).read_text("utf-8").partition("\n")[0].rstrip("\r"))
     check_new_password(password)
     return password

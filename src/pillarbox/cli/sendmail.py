@@ -18,7 +18,7 @@ import click
 from pillarbox.app import rights
 from pillarbox.app.data_folder import ensure_ours
 from pillarbox.cli.options import act_as_server, config_option, read_config
-from pillarbox.cli.queue import show_queue
+from pillarbox.cli.queue import retry_all, show_queue
 from pillarbox.cli.sendmail_smtp import speak_smtp
 from pillarbox.config.schema import Config
 from pillarbox.core.errors import Failure, Refused
@@ -54,7 +54,7 @@ class Call:
     """What the command line asks for."""
 
     mode: str = "m"
-    """m: send a message; s: speak SMTP; p: show the queue; i: nothing (there is no alias file to read)."""
+    """m: send a message; s: speak SMTP; p: show the queue; q: retry it; i: nothing (there is no alias file to read)."""
     from_header: bool = False
     dot_ends: bool = True
     envelope: drop.Dropped = field(default_factory=lambda: drop.Dropped([]))
@@ -80,6 +80,7 @@ def sendmail(arguments: Sequence[str]) -> None:
     -V ENVID      an id that bounces repeat
     -bs           speak SMTP on standard input and output
     -bp           show the queue
+    -q            without recipients: try again now what waits in the queue, once
 
     Other options of the classic command are taken and do nothing. The server need not run.
     """
@@ -108,6 +109,9 @@ def _run(arguments: Sequence[str]) -> None:
     if call.mode == "p":
         show_queue(Selection(), as_json=False)
         return
+    if call.mode == "q":
+        retry_all(config)
+        return
     try:
         if call.mode == "s":
             _ensure_may_send_as(config, call.envelope.sender)
@@ -132,7 +136,7 @@ def _why_shut(config: Config, error: PermissionError) -> str:
 
 def parse_arguments(arguments: Sequence[str]) -> Call:
     """Raises Exit."""
-    # -q and -d may stand alone or with a value behind them: neither means anything here.
+    # -q and -d may stand alone or with a value behind them, which means nothing here.
     known = [each for each in arguments if each[:2] not in ("-q", "-d")]
     try:
         options, names = getopt.gnu_getopt(known, _WITH_VALUE + _WITHOUT)
@@ -161,7 +165,9 @@ def parse_arguments(arguments: Sequence[str]) -> Call:
                 envelope.ret = _one_of(value, "FULL", "HDRS")
             case "-V":
                 envelope.envid = encode_xtext(value)
-    if call.mode not in ("m", "s", "p", "i"):
+    if call.mode == "m" and not (envelope.recipients or call.from_header):
+        call.mode = "q" if any(each.startswith("-q") for each in arguments) else "m"
+    if call.mode not in ("m", "s", "p", "q", "i"):
         raise Exit(EX_USAGE, f"-b{call.mode} is not supported; see pillarbox sendmail --help")
     return call
 

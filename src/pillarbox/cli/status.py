@@ -41,7 +41,7 @@ def status(as_json: bool) -> None:
 
         click.echo(json.dumps(report, indent=2))
     else:
-        _show(report)
+        show_report(report)
 
 
 def _wait_for_files(data_dir: Path) -> int | None:
@@ -53,7 +53,8 @@ def _wait_for_files(data_dir: Path) -> int | None:
     return sum(len(each.queue_ids) for each in waiting.values())
 
 
-def _show(report: dict[str, Any]) -> None:
+def show_report(report: dict[str, Any]) -> None:
+    """For people."""
     now = time.time()
     up = duration(now - report["started"])
     click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}.")
@@ -79,7 +80,7 @@ def _show(report: dict[str, Any]) -> None:
         (
             worker["worker"],
             worker["pid"],
-            duration(now - worker["started"]) if worker["started"] else None,
+            duration(now - worker["started"]) if worker["started"] else "starting",
             worker["restarts"],
             *(worker["connections"][name] for name in services),
         )

@@ -66,7 +66,7 @@ def renew(force: bool) -> None:
     """
     config = read_config()
     if not config.tls.acme:
-        raise Refused("tls.acme is not on")
+        raise Refused("tls.acme is not on; set [tls] acme = true")
     now = datetime.datetime.now(datetime.UTC)
     if force or is_due(config, now):
         os.umask(0o077)

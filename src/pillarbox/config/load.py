@@ -219,12 +219,25 @@ def _is_no_folder(path: Path) -> bool:
         return False  # it may be made, or who uses it says why that cannot be
 
 
+_USUAL_PORTS = {
+    "submission": 587,
+    "submissions": 465,
+    "lmtp": 24,
+    "imap": 143,
+    "imaps": 993,
+    "pop3": 110,
+    "pop3s": 995,
+    "metrics": 9090,
+}
+"""For examples; 25 for all others."""
+
+
 def _listen_problems(listen: Listen) -> Iterator[str]:
     taken: dict[tuple[str, int], str] = {}
     for service in listen.__struct_fields__:
         for address in getattr(listen, service):
             try:
-                host, port = parse_endpoint(address)
+                host, port = parse_endpoint(address, _USUAL_PORTS.get(service, 25))
             except ValueError as error:
                 yield f"listen.{service}: {error}"
                 continue

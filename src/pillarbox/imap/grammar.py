@@ -26,6 +26,9 @@ T = TypeVar("T")
 ATOM_CLASS = rb"!#$&'+-\[^-z|}~"
 """ATOM-CHAR for use between brackets in a regular expression."""
 
+MOST_SHOWN = 40
+"""Octets of what is not known, in an answer that names it."""
+
 _ATOM = re.compile(rb"[%b]+" % ATOM_CLASS)
 _ASTRING_ATOM = re.compile(rb"[%b\]]+" % ATOM_CLASS)
 _LIST_ATOM = re.compile(rb"[%b\]%%*]+" % ATOM_CLASS)
@@ -63,6 +66,11 @@ class FlagList:
 
     system: int = 0
     keywords: tuple[bytes, ...] = ()
+
+
+def shorten_word(atom: bytes) -> str:
+    """What an answer says of an atom that is not known: its first octets, which are printable ASCII."""
+    return atom[:MOST_SHOWN].decode("ascii")
 
 
 class Cursor:

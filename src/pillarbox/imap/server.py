@@ -32,10 +32,10 @@ from pillarbox.imap.events import (
     IdleDone,
 )
 from pillarbox.imap.framing import Frame, Framer, LineTooLong, LiteralHeader
-from pillarbox.imap.grammar import ATOM_CLASS, Cursor, LiteralAwaited, decode_base64
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor, LiteralAwaited, decode_base64, shorten_word
 from pillarbox.imap.limits import Limits
 from pillarbox.imap.responses import status_text
-from pillarbox.imap.shown import Commands, show_response
+from pillarbox.imap.shown import UNKNOWN_COMMAND, Commands, show_response
 from pillarbox.imap.syntax_append import AppendSyntax, Target
 from pillarbox.imap.table import COMMANDS, Row, State
 
@@ -224,7 +224,8 @@ class Server:
             if self._first and _OTHER_PROTOCOL.match(text):
                 self.bye("This is an IMAP server")
             else:
-                self._bad("Unknown command" if name else "Expected a command after the tag")
+                known = f"{UNKNOWN_COMMAND} {shorten_word(name[1])}" if name else ""
+                self._bad(known or "Expected a command after the tag")
             return None
         if self.state not in row.states:
             self._bad(f"Not allowed in the {self.state.value} state")

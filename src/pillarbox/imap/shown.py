@@ -16,6 +16,11 @@ _USER = re.compile(rb' ("(?:[^"\\]|\\.)*"|[^ "\\{(]+) ')
 
 DONE = b"DONE"
 
+UNKNOWN_COMMAND = "Unknown command"
+"""Begins the answer to one, and the command follows: that may be a secret, too, so it is not shown."""
+
+_UNKNOWN = re.compile(rb"([^ ]+ BAD %b) .*" % UNKNOWN_COMMAND.encode("ascii"))
+
 
 def show_response(line: bytes | LineTooLong) -> Heard:
     """A line where AUTHENTICATE expects one."""
@@ -82,10 +87,11 @@ def _on_a_line(literal: bytes) -> bytes:
 
 
 def _mask(line: bytes) -> bytes:
-    """Nothing of a challenge (RFC 3501 §6.2.2)."""
+    """Nothing of a challenge (RFC 3501 §6.2.2), nor of what was taken for a command."""
     if line.startswith(b"+ ") and line not in (b"+ ", b"+ OK", b"+ idling"):
         return b"+ <challenge>"
-    return line
+    unknown = _UNKNOWN.fullmatch(line)
+    return unknown[1] if unknown else line
 
 
 def answers(*, is_lost: bool) -> Answers:

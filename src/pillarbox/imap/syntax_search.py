@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pillarbox.core.errors import Refused, RemoteError
-from pillarbox.imap.grammar import ATOM_CLASS, Cursor
+from pillarbox.imap.grammar import ATOM_CLASS, Cursor, shorten_word
 from pillarbox.imap.seqset import SeqSet
 from pillarbox.imap.syntax_return import Return, parse_return
 
@@ -374,7 +374,7 @@ def _parse_key(cursor: Cursor, scope: _Scope, depth: int) -> Program:
         cursor.space()
         return Or(left, _parse_key(cursor, scope, depth + 1))
     if name not in _KEYS:
-        raise RemoteError("Unknown search key")
+        raise RemoteError(f"Unknown search key {shorten_word(name)}")
     take_argument = _KEYS[name]
     if take_argument is None:
         return Key(name.decode("ascii"))

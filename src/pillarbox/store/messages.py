@@ -166,6 +166,23 @@ def of_contents_above(tx: Tx, mailbox: int, above: int, most: int) -> list[int]:
     return [row[0] for row in rows]
 
 
+def arrivals(tx: Tx, mailbox: int) -> dict[tuple[int, int], list[int]]:
+    """The contents of all messages by (size, packed date of arrival). Not bounded: for who has the store alone."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for size, date, content in tx.rows(
+        "SELECT size, internaldate, content FROM message WHERE account = ? AND mailbox = ?",
+        (tx.account, mailbox),
+    ):
+        found.setdefault((size, date), []).append(content)
+    return found
+
+
+def header(tx: Tx, content: int) -> bytes | None:
+    """The header block with its blank line."""
+    row = tx.row("SELECT header FROM octets WHERE content = ?", (content,))
+    return None if row is None else bytes(row[0])
+
+
 def with_flags(
     tx: Tx, mailbox: int, uid_range: tuple[int, int], mask: int, value: int
 ) -> list[int]:

@@ -51,7 +51,8 @@ def query(path: Path, sql: str) -> Iterator[tuple[list[str], Iterator[tuple[Any,
     except apsw.AuthError as error:
         raise Refused(f"only SELECT from the views {', '.join(VIEWS)} is possible") from error
     except (apsw.SQLError, apsw.TooBigError, apsw.BindingsError) as error:
-        raise Refused(f"SQL: {error}") from error
+        views = f"; the views are {', '.join(VIEWS)}" if "no such table" in str(error) else ""
+        raise Refused(f"SQL: {error}{views}") from error
     except apsw.Error as error:
         raise database.unavailable(error, path) from error
     finally:

@@ -28,7 +28,10 @@ _MAIL = ("accounts", "spool", "drop", REPLACING)
 """Folders that have files only where there is mail."""
 
 _ROWS = {
-    "directory.db": (("domain", "domains"), ("account", "accounts")),
+    "directory.db": (
+        ("domain", "domains in directory.db"),
+        ("account", "accounts in directory.db"),
+    ),
     "queue.db": (
         ("queued_message", "mail in the queue"),
         ("outgoing_message", "mail to other hosts"),
@@ -45,7 +48,7 @@ def find_content(data_dir: Path) -> Iterator[str]:
             continue
         if name in _MAIL:
             if any(names for _, _, names in os.walk(path)):
-                yield f"files in {name}"
+                yield f"files in {name}/"
         elif not _LEFT.fullmatch(name):
             yield name
         elif name in _ROWS:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from pillarbox.app import demo
 
 FREE_PORTS = """
 import sys
@@ -77,6 +80,21 @@ def test_every_printed_line_works_and_a_second_start_finds_the_same_mail(tmp_pat
     with running(tmp_path) as printed:
         (line,) = [line for line in printed if line.endswith("/") and "pop3s://" in line]
         assert paste(line) == shown[6]
+
+
+def test_a_port_that_another_program_has_is_no_port_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_server(("127.0.0.1", 0)) as free,
+    ):
+        taken, usual = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        monkeypatch.setattr(demo, "PORTS", {"smtp": usual, "imap": taken})
+        assert demo.free_ports() == {"smtp": 0, "imap": 0}
+        monkeypatch.setattr(demo, "PORTS", {"smtp": usual})
+        assert demo.free_ports() == {"smtp": usual}
 
 
 def test_the_demo_mail_is_made_once(tmp_path: Path) -> None:

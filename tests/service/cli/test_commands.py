@@ -110,6 +110,29 @@ def test_accounts_are_removed_after_a_question(with_alice: Run) -> None:
     assert json.loads(with_alice("account", "list", "--json")[1]) == []
 
 
+def test_aliases_that_lead_nowhere_without_an_account_are_named(with_alice: Run) -> None:
+    with_alice("alias", "add", "info@example.org", "alice@example.org")
+    with_alice("alias", "add", "old@example.org", "gone@example.org")
+    code, _, err = with_alice("account", "remove", "alice@example.org", "--yes")
+    told = "info@example.org goes to alice@example.org, which is no account and no alias"
+    assert (code, err) == (0, f"Note: {told}\n")
+
+
+def test_a_domain_that_others_cannot_find_is_noted(run: Run) -> None:
+    for domain in ("localhost", "bad_domain"):
+        code, _, err = run("domain", "add", domain)
+        assert (code, err.startswith(f"Note: other hosts can find no domain {domain};")) == (
+            0,
+            True,
+        )
+    assert run("domain", "add", "example.org")[2] == ""
+
+
+def test_an_empty_standard_input_has_no_password(with_alice: Run) -> None:
+    code, _, err = with_alice("account", "passwd", "alice@example.org", "--password-stdin")
+    assert (code, err) == (1, "pillarbox: there is no password: standard input was empty\n")
+
+
 def test_without_a_terminal_a_removal_needs_yes(with_alice: Run) -> None:
     code, _, err = with_alice("account", "remove", "alice@example.org")
     assert (code, err.count("\n")) == (1, 1)
@@ -551,7 +574,7 @@ def test_aliases_that_lead_in_a_circle_or_nowhere_are_told_at_once(with_alice: R
     code, _, err = with_alice("alias", "add", "two@example.org", "one@example.org")
     assert (code, err) == (
         0,
-        "Note: two@example.org goes round in a circle: its mail is refused\n",
+        "Note: two@example.org goes round in a circle: its mail is put off (451)\n",
     )
     with_alice("alias", "add", "info@example.org", "alice@example.org")
     code, out, _ = with_alice("config", "check", "--json")
@@ -567,6 +590,7 @@ def test_aliases_that_lead_in_a_circle_or_nowhere_are_told_at_once(with_alice: R
         ('[directory]\nkind = "maybe"', 'must be "built-in" or "ldap" or "http" or "python"'),
         ('[outbound.routes."x.example"]\ntls = "no"', 'must be "offered" or "verified" or "never"'),
         ('[outbound]\ngive_up_after = "1h"', "must be less than give_up_after"),
+        ('[listen]\nimaps = ["127.0.0.1"]', 'must look like "127.0.0.1:993" or "[::]:993"'),
     ],
 )
 def test_wrong_values_are_told_with_the_right_ones(run: Run, setting: str, words: str) -> None:
@@ -704,6 +728,7 @@ def test_mail_is_asked_in_sql(with_mail: Run) -> None:
     [
         ("SELECT * FROM message", "only SELECT from the views"),
         ("SELECT (SELECT address FROM x) FROM messages", "no such table"),
+        ("SELECT nope FROM x", "the views are mailboxes, messages, headers, history"),
         ("SELECT sql FROM sqlite_schema", "only SELECT from the views"),
         ("SELECT name FROM pragma_table_info('message')", "only SELECT from the views"),
         ("PRAGMA journal_mode = delete", "only SELECT from the views"),

@@ -3,12 +3,16 @@
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dns.rdatatype
 import dns.zone
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "doctor"))
+
+from small_dns import SmallDns
 
 from pillarbox.cli import main
 
@@ -105,7 +109,46 @@ def test_an_unknown_domain_is_told_in_one_line(run: Run) -> None:
         assert err == "pillarbox: there is no domain elsewhere.example\n"
 
 
-def test_keys_are_rotated_in_two_steps(run: Run) -> None:
+@pytest.fixture
+def net() -> Iterator[SmallDns]:
+    server = SmallDns()
+    with Path("pillarbox.toml").open("a") as file:
+        file.write(f'[dns]\nservers = ["{server.address}"]\n')
+    yield server
+    server.close()
+
+
+def publish(net: SmallDns, printed: str) -> None:
+    for (name, kind), values in zone_of(printed).items():
+        net.zone[f"{name}.example.org", kind] = list(values)
+
+
+def test_keys_whose_records_are_missing_or_others_do_not_sign(run: Run, net: SmallDns) -> None:
+    printed = run("domain", "rotate-keys", "example.org")[1]
+    activate = ("domain", "rotate-keys", "example.org", "--activate")
+    code, out, err = run(*activate)
+    assert (code, out, err.count("is missing")) == (1, "", 2)
+    assert "--force" in err
+    publish(net, printed)
+    rsa = next(name for name, _ in net.zone if name.startswith("rsa"))
+    net.zone[rsa, "TXT"] = ['"v=DKIM1; k=rsa; p=AAAA"']
+    code, out, err = run(*activate)
+    assert (code, out) == (1, "")
+    assert f"{rsa}: the record has another public key" in err
+    assert "ed25519" not in err
+    assert not any("remove it after" in note for note in dkim_records(run).values())
+    assert run(*activate, "--force")[0] == 0
+    assert run("domain", "rotate-keys", "example.org", "--force")[0] == 2
+
+
+def test_keys_sign_with_a_note_where_the_dns_does_not_answer(run: Run, net: SmallDns) -> None:
+    for (name, kind), _ in zone_of(run("domain", "rotate-keys", "example.org")[1]).items():
+        net.zone[f"{name}.example.org", kind] = "SERVFAIL"
+    code, _, err = run("domain", "rotate-keys", "example.org", "--activate")
+    assert (code, err.count("Note: "), err.count("the DNS gives no answer")) == (0, 2, 2)
+
+
+def test_keys_are_rotated_in_two_steps(run: Run, net: SmallDns) -> None:
     old = set(dkim_records(run))
     code, out, _ = run("domain", "rotate-keys", "example.org")
     assert code == 0
@@ -114,8 +157,9 @@ def test_keys_are_rotated_in_two_steps(run: Run) -> None:
     new = {name for name, note in dkim_records(run).items() if "not used until" in note}
     assert len(new) == 2
     assert all(name in out for name in new)
-    code, out, _ = run("domain", "rotate-keys", "example.org", "--activate")
-    assert code == 0
+    publish(net, out)
+    code, out, err = run("domain", "rotate-keys", "example.org", "--activate")
+    assert (code, err) == (0, "")
     assert "for a week" in out
     notes = dkim_records(run)
     assert all("it signs" in notes[name] for name in new)

@@ -201,6 +201,15 @@ def test_hold_and_release(run: Run, queue: OutgoingQueue) -> None:
     assert run("queue", "release", "--all")[2] == "pillarbox: nothing to do: it is not held\n"
 
 
+def test_sendmail_q_retries_the_queue(run: Run, queue: OutgoingQueue) -> None:
+    """As cron jobs of long ago call it; nothing is sent, also not what stands on standard input."""
+    for options in (("-q",), ("-qf",), ("-q5m", "-v")):
+        assert run("sendmail", *options, typed="x") == (0, "", "")
+    assert "x@one.example" in run("queue", "list", "--id", "A")[1]
+    assert all("now" in line for line in run("queue", "list")[1].splitlines()[1:])
+    assert not Path("data/drop").exists()
+
+
 def test_retry_makes_due(run: Run, queue: OutgoingQueue) -> None:
     assert run("queue", "retry", "--domain", "two.example") == (
         0,

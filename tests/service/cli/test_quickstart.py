@@ -116,7 +116,8 @@ def test_at_a_terminal_it_asks_for_what_it_was_not_told(tmp_path: Path) -> None:
         (b"Domain of the mail [example.org]: ", b""),
         (b"First account [admin@example.org]: ", b"alice"),
         (b"Password (at least 8 characters): ", b"short"),
-        (b"Repeat for confirmation: ", b"short"),
+        (b"Password (at least 8 characters): ", b"long enough"),
+        (b"Repeat for confirmation: ", b"long enougj"),
         (b"Password (at least 8 characters): ", b"long enough"),
         (b"Repeat for confirmation: ", b"long enough"),
     ]
@@ -147,6 +148,7 @@ def test_at_a_terminal_it_asks_for_what_it_was_not_told(tmp_path: Path) -> None:
     assert process.returncode == 0, shown
     assert not questions
     assert b"Error: a password needs at least 8 characters." in shown
+    assert b"Error: The two entered values do not match." in shown
     assert b"long enough" not in shown
     assert load_config(tmp_path / "new.toml").hostname == "mail.example.org"
     assert "alice@example.org" in pillarbox(tmp_path, "account", "list")

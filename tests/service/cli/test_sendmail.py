@@ -99,6 +99,10 @@ def test_the_classic_options(run: Run) -> None:
     }
 
 
+def test_without_a_queue_there_is_nothing_to_retry(run: Run) -> None:
+    assert run("-q") == (0, "", "")
+
+
 def test_the_null_path(run: Run) -> None:
     assert run("-f", "<>", "bob", typed=b"x\n")[0] == 0
     line = next(Path("data/drop").glob("*.mail")).read_bytes().partition(b"\n")[0]

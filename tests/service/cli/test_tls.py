@@ -228,6 +228,20 @@ def test_a_system_without_cas_notes_nothing(run: Run, monkeypatch: pytest.Monkey
     assert notes(run, [issued.cert_chain_pems[0]], issued.private_key_pem) == []
 
 
+def test_config_check_notes_certificates_without_the_hostname(run: Run) -> None:
+    write("a", "other.example.org")
+    configure("a")
+    code, out, _ = run("config", "check")
+    assert (code, "a.pem: no certificate has the hostname mail.example.org" in out) == (0, True)
+    write("a", "mail.example.org")
+    assert "hostname" not in run("config", "check")[1]
+
+
+def test_without_acme_there_is_nothing_to_renew(run: Run) -> None:
+    code, _, err = run("tls", "renew")
+    assert (code, err) == (1, "pillarbox: tls.acme is not on; set [tls] acme = true\n")
+
+
 def test_config_check_warns_of_what_expired(run: Run) -> None:
     write("a", "mail.example.org", end=NOW - datetime.timedelta(days=3))
     configure("a")

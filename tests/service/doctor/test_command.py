@@ -135,6 +135,20 @@ def test_a_round_trip_times_each_stage_and_leaves_nothing(
         assert client.search(None, "SUBJECT", "doctor")[1] == [b""]
 
 
+def test_aliases_that_lead_nowhere_are_told(net: SmallDns, run: Run) -> None:
+    configure(net, "data", {})
+    for arguments in (
+        ("domain", "add", "example.test"),
+        ("alias", "add", "info@example.test", "gone@example.test"),
+        ("alias", "add", "out@example.test", "else@elsewhere.test"),
+    ):
+        assert run(*arguments)[0] == 0
+    found = findings(run("doctor", "--json")[1])
+    (told,) = of(found, "aliases")
+    assert found["aliases", "info@example.test"] == told
+    assert told[:2] == ("warning", "it goes to gone@example.test, which is no account and no alias")
+
+
 def test_without_a_terminal_the_password_has_to_come_from_elsewhere(
     server: MailServer, net: SmallDns, run: Run
 ) -> None:

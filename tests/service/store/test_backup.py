@@ -415,8 +415,11 @@ def test_a_manifest_names_nothing_outside(data: Path) -> None:
 def test_a_data_folder_in_use_is_not_restored_over(data: Path) -> None:
     target = save(data)
     (data / "mine").touch()
-    has = "it has domains, accounts, mine: .* like: mv "
+    has = r"it has domains in directory\.db, accounts in directory\.db, mine: .* like: mv "
     with pytest.raises(Refused, match=has):
+        restore_server(target, read_manifest(target), data)
+    with_store(data, lambda store: append(store, 0))
+    with pytest.raises(Refused, match=r"it has files in accounts/, domains in directory\.db"):
         restore_server(target, read_manifest(target), data)
 
 

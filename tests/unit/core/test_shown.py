@@ -112,3 +112,9 @@ def test_a_tag_that_may_be_a_secret_is_not_shown_in_the_answer() -> None:
     answers = imap_answers(is_lost=False)
     answers.heard(Heard(b"<8 octets that are no command>", hidden_tag=b"cGFzcw=="))
     assert answers.feed(b"cGFzcw== BAD Unknown command\r\n") == [b"<tag> BAD Unknown command"]
+
+
+def test_a_word_that_is_no_command_is_not_shown_in_the_answer() -> None:
+    answers = imap_answers(is_lost=False)
+    answers.heard(Heard(b"<14 octets that are no command>", hidden_tag=b"correct"))
+    assert answers.feed(b"correct BAD Unknown command horse\r\n") == [b"<tag> BAD Unknown command"]

@@ -142,6 +142,11 @@ def test_malformed_arguments_are_refused_as_bad(text: bytes) -> None:
         parse(text)
 
 
+def test_a_search_key_that_is_not_known_is_named() -> None:
+    with pytest.raises(RemoteError, match=r"Unknown search key NOSUCHKEY$"):
+        parse(b"SEARCH FROM x nosuchkey")
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

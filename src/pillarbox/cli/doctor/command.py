@@ -18,6 +18,7 @@ from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths
 from pillarbox.certs.report import Entry, report
 from pillarbox.cli.common import ask_password, directory_of, one_line, password_option
+from pillarbox.cli.doctor.aliases import check_aliases
 from pillarbox.cli.doctor.block_lists import check_block_lists
 from pillarbox.cli.doctor.case import WAIT_S, Case
 from pillarbox.cli.doctor.display import show_findings, show_json
@@ -65,6 +66,7 @@ _HOST_CHECKS = (
     check_queue,
     check_drop,
     check_accounts,
+    check_aliases,
     check_modes,
     check_directory,
     check_tokens,

@@ -8,7 +8,7 @@ import re
 
 from pillarbox.cli.doctor.case import Case
 from pillarbox.cli.doctor.finding import Finding, error, ok, warning
-from pillarbox.cli.doctor.lookup import DNS_ADVICE, DNS_SILENT, Found
+from pillarbox.cli.doctor.lookup import DNS_ADVICE, DNS_SILENT, Found, Lookup
 from pillarbox.cli.zone import SERVICES, dkim_record, domain_records
 from pillarbox.dns.query import Status
 from pillarbox.store.dkim_keys import RETIRED_RECORD_S, DkimKey, KeyState
@@ -56,22 +56,27 @@ async def check_dkim(case: Case, domain: str) -> list[Finding]:
     return findings
 
 
-async def _check_key(case: Case, key: DkimKey) -> Finding:
+async def find_fault(lookup: Lookup, key: DkimKey) -> tuple[str, str] | None:
+    """What keeps verifiers from using a key, in the place of its record, and what to do; None: they can."""
     record = dkim_record(key)
-    name = record.name.removesuffix(".")
-    bad = error if key.state is KeyState.ACTIVE else warning
     advice = f"set the record that this prints: pillarbox dns show {key.domain}"
-    answer = await case.lookup.ask(name, "TXT")
+    answer = await lookup.ask(record.name.removesuffix("."), "TXT")
     if answer.failed:
-        return bad("dkim", name, DNS_SILENT, DNS_ADVICE)
+        return DNS_SILENT, DNS_ADVICE
     if not answer.values:
-        return bad("dkim", name, f"the record of this {key.state} key is missing", advice)
+        return f"the record of this {key.state} key is missing", advice
     if len(answer.values) > 1:  # RFC 6376 §3.6.2.2: what verifiers do then is undefined
-        return bad("dkim", name, f"there are {len(answer.values)} TXT records", "leave only one")
-    tags, wanted = parse_tags(answer.values[0]), parse_tags(record.value)
-    if problem := _problem_of(tags, wanted):
-        return bad("dkim", name, problem, advice)
-    if "y" in tags.get("t", "").split(":"):
+        return f"there are {len(answer.values)} TXT records", "leave only one"
+    problem = _problem_of(parse_tags(answer.values[0]), parse_tags(record.value))
+    return (problem, advice) if problem else None
+
+
+async def _check_key(case: Case, key: DkimKey) -> Finding:
+    name = dkim_record(key).name.removesuffix(".")
+    if fault := await find_fault(case.lookup, key):
+        return (error if key.state is KeyState.ACTIVE else warning)("dkim", name, *fault)
+    answer = await case.lookup.ask(name, "TXT")  # it is not asked again
+    if "y" in parse_tags(answer.values[0]).get("t", "").split(":"):
         advice = "remove t=y from the record when your mail arrives well"
         return warning("dkim", name, "the record says that DKIM is only being tested", advice)
     return ok("dkim", name, f"the record is that of the {key.state} {key.algorithm} key")

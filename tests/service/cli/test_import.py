@@ -1,0 +1,176 @@
+"""`pillarbox import`: old mail comes into an account once, whatever interrupts it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pillarbox.app.importing import MOST_AT_ONCE
+from pillarbox.cli import main
+from pillarbox.store.database import open_to_read
+
+Run = Callable[..., tuple[int, str, str]]
+
+MESSAGES = 3 * MOST_AT_ONCE
+IMPORT = ("import", "alice@example.org", "old")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command where alice has an account: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
+    Path("pillarbox.toml").write_text(
+        'hostname = "mail.example.org"\ndata_dir = "data"\n[smtp]\nmax_message_size = 3000000\n'
+    )
+
+    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        with pytest.raises(SystemExit) as end:
+            main()
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return int(end.value.code or 0), shown.out, shown.err
+
+    assert run_command("domain", "add", "example.org")[0] == 0
+    added = run_command(
+        "account", "add", "alice@example.org", "--password-stdin", typed="long enough\n"
+    )
+    assert added[0] == 0
+    return run_command
+
+
+def put(name: str, octets: bytes, modified: int = 1_000_000_000) -> None:
+    path = Path("old") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(octets)
+    os.utime(path, (modified, modified))
+
+
+def message(number: int, body: bytes = b"") -> bytes:
+    return b"From: bob@example.net\nSubject: %d\n\n%b\n" % (number, body or b"x" * 500)
+
+
+def stored() -> Counter[tuple[str, str]]:
+    """(mailbox, subject) of all messages."""
+    (path,) = Path("data/accounts").glob("*/*.db")
+    connection = open_to_read(path)
+    try:
+        return Counter(connection.execute("SELECT mailbox, subject FROM messages").fetchall())
+    finally:
+        connection.close()
+
+
+def test_a_maildir_comes_with_folders_flags_keywords_and_dates(run: Run) -> None:
+    put("cur/1:2,S", message(1))
+    put("new/2", message(2, b"y" * 2_500_000), 1_100_000_000)
+    put(".Sent Items/cur/3:2,RFa", message(3))
+    put(".Sent Items/dovecot-keywords", b"0 $Forwarded\n")
+    put(".Work.Entw&APw-rfe/cur/4:2,D", message(4))
+    code, out, err = run(*IMPORT)
+    assert (code, err) == (0, "")
+    assert "INBOX: 2 messages imported.\nSent: 1 message imported.\nWork/Entwürfe: 1 " in out
+    statement = (
+        "SELECT mailbox, subject, received, octets, seen, answered, flagged, draft, keywords"
+        " FROM messages ORDER BY subject"
+    )
+    found = json.loads(run("sql", "alice@example.org", statement, "--json")[1])
+    assert [tuple(row.values()) for row in found] == [
+        ("INBOX", "1", "2001-09-09 01:46:40", 539, 1, 0, 0, 0, ""),
+        ("INBOX", "2", "2004-11-09 11:33:20", 2_500_039, 0, 0, 0, 0, ""),
+        ("Sent", "3", "2001-09-09 01:46:40", 539, 0, 1, 1, 0, "$Forwarded"),
+        ("Work/Entwürfe", "4", "2001-09-09 01:46:40", 539, 0, 0, 0, 1, ""),
+    ]
+
+
+def test_run_again_it_adds_what_is_missing_and_keeps_copies(run: Run) -> None:
+    put("cur/1", message(1))
+    put("cur/1-copy", message(1))
+    assert run(*IMPORT)[0] == 0
+    put("cur/2", message(2))
+    code, out, _ = run(*IMPORT, "--json")
+    assert (code, json.loads(out)) == (0, {"imported": {"INBOX": 1}, "present": 2, "left": []})
+    assert stored() == {("INBOX", "1"): 2, ("INBOX", "2"): 1}
+
+
+def test_an_mbox_goes_into_the_mailbox_that_is_named(run: Run) -> None:
+    put("mbox", b"From a@b.example Thu Nov 26 10:00:00 2026\nStatus: RO\n" + message(1))
+    assert run("import", "alice@example.org", "old/mbox", "--mailbox", "Archive/2019")[0] == 0
+    assert stored() == {("Archive/2019", "1"): 1}
+
+
+def test_what_cannot_be_taken_is_named_and_the_rest_goes_on(run: Run) -> None:
+    put("cur/1", message(1))
+    put("cur/2", b"")
+    put("cur/3", message(3, b"z" * 3_000_000))
+    put(".a\x01b/cur/4", message(4))
+    code, out, err = run(*IMPORT)
+    assert (code, out) == (1, "INBOX: 1 message imported.\n")
+    assert "Left out: old/cur/2: it is empty\n" in err
+    assert "old/cur/3: it has more than 3000000 octets" in err
+    assert "control characters" in err
+    assert err.endswith("pillarbox: 3 messages left out\n")
+
+
+def test_a_full_account_takes_what_fits(run: Run) -> None:
+    for number in range(5):
+        put(f"cur/{number}", message(number), 1_000_000_000 + number)
+    run("account", "quota", "alice@example.org", "--messages", "3")
+    code, out, err = run(*IMPORT)
+    assert (code, out) == (1, "INBOX: 3 messages imported.\n")
+    assert "alice@example.org is full" in err
+    run("account", "quota", "alice@example.org", "--messages", "0")
+    assert run(*IMPORT)[0] == 0
+    assert stored() == {("INBOX", str(number)): 1 for number in range(5)}
+
+
+def test_what_stands_in_the_way_is_one_line(run: Run) -> None:
+    for arguments, words in (
+        (("import", "bob@example.org", "old"), "bob@example.org"),
+        (("import", "alice@example.org", "none"), "none: No such file or directory"),
+        (("import", "alice@example.org", "data"), "data is no Maildir"),
+        (("import", "alice@example.org", "old", "--mailbox", "a//b"), "must not be empty"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert words in err
+    put("cur/1", message(1))
+    from pillarbox.store.place import lock_folder
+
+    lock = lock_folder(Path("data"))
+    try:
+        assert "a server runs" in run(*IMPORT)[2]
+    finally:
+        os.close(lock)
+
+
+def test_killed_at_any_time_and_repeated_nothing_is_lost_or_there_twice(run: Run) -> None:
+    for number in range(MESSAGES):
+        put(f"cur/{number}:2,S", message(number))
+    halves = 0  # times that it was killed between two groups
+    for wait_ms in range(0, 3000, 40):
+        with subprocess.Popen([sys.executable, "-m", "pillarbox", *IMPORT], stdout=-3) as process:
+            deadline = time.monotonic() + 20
+            while process.poll() is None and time.monotonic() < deadline:
+                if list(Path("data/accounts").glob("*/*.db")):
+                    break
+                time.sleep(0.005)
+            try:
+                process.wait(0.001 * wait_ms)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if process.returncode == 0:
+            break
+        halves += 0 < stored().total() < MESSAGES
+    assert halves
+    assert run(*IMPORT)[0] == 0
+    assert stored() == {("INBOX", str(number)): 1 for number in range(MESSAGES)}
+    assert run("check") == (0, "The store is in order.\n", "")
