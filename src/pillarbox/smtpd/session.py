@@ -17,7 +17,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
-from pillarbox.core.said import ADDRESS, COMMAND, Said
+from pillarbox.core.said import ADDRESS, COMMAND, Said, SaidAddresses
 from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
@@ -520,9 +520,11 @@ class SmtpSession:
         pending = await make_durable(context, accepted)
         context.tally.message_octets[self._connection.service.name] += size
         log.info(
-            "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
+            "id=%s from=<%s> to=%s recipients=%d copies=%d pending=%d queued=%d size=%d"
+            " client=%s connection=%s user=%s",
             queue_id,
             Said(sender, ADDRESS),
+            SaidAddresses(recipients),
             len(recipients),
             len(targets),
             len(pending),
