@@ -253,6 +253,29 @@ def test_only_supporters_act_for_others_and_it_is_recorded(run, caplog) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("way", ["plain", "scram"])
+def test_a_name_of_several_accounts_is_told_as_that_and_answered_like_any_other(
+    run, caplog, way: str
+) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.auth")
+
+    async def scenario(rig: Rig) -> None:
+        login = getattr(rig, way)
+        assert isinstance(await login(OWN, "bob"), Login)
+        rig.directory.add_domain("other.example")
+        rig.directory.add_account("bob@other.example", *hash_password(Secret("another one")))
+        caplog.clear()
+        denied = [await login(OWN, "bob"), await login(OWN, "nobody")]
+        assert denied == [Denied(WRONG), Denied(WRONG)]
+        several, unknown = (record.getMessage() for record in caplog.records)
+        assert "login failed: user=bob client=192.0.2.1 " in several
+        assert several.endswith(" reason=several accounts have this name before the @")
+        assert "user=nobody@" in unknown
+        assert unknown.endswith(" reason=no such account")
+
+    run(scenario)
+
+
 def test_history_is_bounded_and_failures_do_not_push_out_successes(run) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.plain(OWN)
