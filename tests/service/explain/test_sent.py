@@ -44,6 +44,9 @@ class Rig:
         directory.add_alias("team@here.example", "friend@example.com")
         directory.add_alias("team@here.example", ANN)
         directory.add_alias("@here.example", ANN)
+        directory.add_domain("there.example")
+        directory.add_alias("info@there.example", ANN)
+        directory.add_alias("info@there.example", "nobody@there.example")
         directory.close()
 
     async def start(self, submission: Submission | None = None) -> None:
@@ -197,6 +200,20 @@ def test_an_alias_to_both_worlds_shows_where_it_leads(run) -> None:
         assert recipient == (
             f"recipient: <team@here.example>, which leads to <{ANN}>, <friend@example.com> by an alias"
         )
+
+    run(scenario)
+
+
+def test_a_target_of_an_alias_that_nobody_has_is_told(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.start()
+        queue_id = await rig.submit("info@there.example")
+        story = await rig.story(queue_id, "filed")
+        (recipient,) = [one for one in story["events"] if one["what"] == "recipient"]
+        assert recipient["text"] == f"<info@there.example>, which leads to <{ANN}> by an alias"
+        assert recipient["more"] == [
+            "and to <nobody@there.example>, which nobody has: no copy goes there"
+        ]
 
     run(scenario)
 
