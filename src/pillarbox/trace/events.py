@@ -154,7 +154,7 @@ class Attempt(Event, tag="attempt"):
 
     queue_id: str
     host: str
-    """Name and address; "" where none was reached."""
+    """Name and address, of the last one where none took a session; "" where there was none to try."""
     tls: str
     results: "list[Result]"
 

@@ -629,6 +629,14 @@ def test_all_stages_of_a_message_have_its_id(tmp_path: Path) -> None:
     (deferred,) = [line for line in of_message if "deferred until" in line["message"]]
     assert deferred["to"] == "someone@elsewhere.test"
     assert deferred["attempt"] == 1
+    assert deferred["host"] == "127.0.0.1 [127.0.0.1]"
+    assert (
+        f"451 4.4.1 cannot connect to the configured host 127.0.0.1 [127.0.0.1]:{closed}: "
+        in deferred["message"]
+    )
+    shown = server.run("queue", "show", taken["queue_id"]).stdout
+    assert "  last: 127.0.0.1 [127.0.0.1]: 451 4.4.1 cannot connect to the configured host" in shown
+    assert "at its name and port in outbound.routes." in shown
 
 
 # pillarbox top
