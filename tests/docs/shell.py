@@ -71,6 +71,9 @@ _SHAPES = (
     (re.compile(r"(?<= )\d+[smh](?= )"), "AGE"),
     (re.compile(r"\b(?:\d+|\d+\.\d+|\d+,\d+)( ?(?:ms|s|min|h|d|KiB|MiB|GiB|octets)\b)"), r"N\1"),
     (re.compile(r"\b(process|port) \d+"), r"\1 N"),
+    # Of other hosts, which are played here
+    (re.compile(r"(?<= \[)(?:127\.0\.0|192\.0\.2)\.\d+\]"), "ADDRESS]"),
+    (re.compile(r"(?<=ADDRESS\]:)\d+"), "N"),
     (re.compile(r"^(\d+ +)\d{2,7}(?= )"), r"\1N"),  # a worker's process
     (re.compile(r"[ \t]+"), " "),
 )

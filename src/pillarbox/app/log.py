@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from pillarbox.core.said import Said
+from pillarbox.core.said import Said, SaidAddresses
 from pillarbox.net.connection import SESSION
 
 _FORMAT_STACK = logging.Formatter().formatException
@@ -70,7 +70,7 @@ class JsonLines:
         if isinstance(arguments, tuple):
             for index, name in names:
                 value = arguments[index]
-                if isinstance(value, Said):
+                if isinstance(value, Said | SaidAddresses):
                     value = value.text
                 line[name] = value if isinstance(value, int | float) else str(value)
         line["message"] = record.getMessage()

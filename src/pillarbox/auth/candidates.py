@@ -46,6 +46,8 @@ class User:
     """All with one salt; none of a disabled account."""
     false: Verifier
     """Fits no password, and has the salt that clients shall see."""
+    shared_name: str = ""
+    """What the client said, where several accounts are called that; "": they are not."""
 
     def candidates(self, protocol: str, now_s: float) -> Candidates:
         """Those of a protocol, at a time in epoch seconds."""
@@ -92,7 +94,8 @@ class Users:
     def find(self, username: str) -> User:
         """As it is now."""
         directory = self._directory
-        account = directory.account_for_login(username)
+        called_so = directory.accounts_for_login(username)
+        account = called_so[0] if len(called_so) == 1 else None
         name = account.address if account is not None else self._name_of(username)
         # A name that several accounts have shows the salt of the address that it stands for, as any other does.
         shown = account or directory.account(name)
@@ -104,7 +107,8 @@ class Users:
         false = self._false_verifier(name)
         if passwords:
             false = replace(false, salt=passwords[0][0].salt)
-        return User(name, account, passwords if account is not None else [], false)
+        shared_name = username if len(called_so) > 1 else ""
+        return User(name, account, passwords if account is not None else [], false, shared_name)
 
     def _name_of(self, username: str) -> str:
         """An address that an unknown name could stand for."""

@@ -386,7 +386,11 @@ class Authenticator:
             return f"app password is not for {peer.protocol}"
         if claim.account:
             return "wrong password"
-        return "wrong password, or no such account" if self.doors.source else "no such account"
+        if self.doors.source:
+            return "wrong password, or no such account"
+        if claim.shared_name:
+            return "several accounts have this name before the @"
+        return "no such account"
 
     async def refuse(self, username: str, peer: Peer, mechanism: str) -> Denied:
         """The answer where an attempt is not looked at."""
@@ -412,7 +416,8 @@ class Authenticator:
         return username, authzid
 
     def _claim(self, user: User, peer: Peer) -> Claim:
-        return Claim(user.name, user.account.id if user.account else 0, peer.address)
+        account = user.account.id if user.account else 0
+        return Claim(user.name, account, peer.address, user.shared_name)
 
     def _claim_of(self, username: str, peer: Peer) -> Claim:
         """`username` may be "": nobody said one."""

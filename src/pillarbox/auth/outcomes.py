@@ -66,6 +66,15 @@ class Outcomes:
         self._tally.logins[peer.protocol] += 1
         with_what = app_password.name if app_password is not None else ""
         self._note(account.id, peer, mechanism, OK, with_what)
+        log.info(
+            "login ok: user=%s client=%s protocol=%s mechanism=%s tls=%s connection=%s",
+            Said(login.account.address),
+            peer.address,
+            peer.protocol,
+            mechanism,
+            peer.tls or "-",
+            peer.connection,
+        )
         if login.supporter is not None:
             self._note(login.account.id, peer, mechanism, OK, login.supporter.address)
             log.warning(

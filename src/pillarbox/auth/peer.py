@@ -30,7 +30,9 @@ class Peer:
     certificate: bytes | None = field(default=None, repr=False)
     """DER, verified in the handshake."""
     connection: str = ""
-    """The id of the connection, for the trace."""
+    """The id of the connection, for the trace and the log."""
+    tls: str = ""
+    """Such as "TLSv1.3"; '' in the clear."""
     failed: Callable[[int], None] = field(default=_nobody, repr=False, compare=False)
     """Lets the connection know that a login failed, and of which account; 0: there is none."""
     has_left: Callable[[], bool] = field(default=_is_there, repr=False, compare=False)
@@ -43,7 +45,8 @@ def peer_of(connection: Connection, protocol: str) -> Peer:
     binding, certificate = channel.binding, channel.client_certificate
     address, failed = connection.peer[0], connection.login_failed
     has_left = connection.has_left
-    return Peer(address, protocol, binding, certificate, connection.id, failed, has_left)
+    tls = channel.tls_version
+    return Peer(address, protocol, binding, certificate, connection.id, tls, failed, has_left)
 
 
 @dataclass(slots=True, frozen=True)

@@ -56,11 +56,13 @@ class Claim:
     account: int
     """0: there is none."""
     address: str
+    shared_name: str = ""
+    """What was said, where several accounts are called that, and `name` is the address of any."""
 
     @property
     def shown(self) -> str:
         """For the log and the trace."""
-        return self.name or "?"
+        return self.shared_name or self.name or "?"
 
 
 class Throttle:

@@ -23,6 +23,7 @@ from pillarbox.core.errors import Refused
 from pillarbox.store.accounts import account_path
 from pillarbox.store.damage import how_to_mend
 from pillarbox.store.database import Missing
+from pillarbox.store.directory import Account, Directory
 from pillarbox.store.logins import Logins
 from pillarbox.store.quota import read_usage
 from pillarbox.store.store import remove_account_files
@@ -56,13 +57,25 @@ def add(address: str, password_stdin: bool) -> None:
         directory.ensure_new_account(address)  # before a password is asked for
         if not others:
             hashes = hash_password(ask_new_password(password_stdin))
-            click.echo(f"The account {directory.add_account(address, *hashes).address} was added.")
+            added = directory.add_account(address, *hashes)
+            click.echo(f"The account {added.address} was added.")
+            _tell_of_shared_name(directory, added)
             return
         if password_stdin:
             raise Refused(f"{others} verifies passwords: leave --password-stdin out")
         added = directory.add_account(address, "", "")
         click.echo(
             f"The account {added.address} was added, without a password: {others} verifies those."
+        )
+
+
+def _tell_of_shared_name(directory: Directory, added: Account) -> None:
+    """Who logged in by it until now cannot any more."""
+    name = added.address.partition("@")[0]
+    if len(directory.accounts_for_login(name)) > 1:
+        click.echo(
+            f"Note: several accounts are called {name} now, so each of them logs in by its whole address only.",
+            err=True,
         )
 
 

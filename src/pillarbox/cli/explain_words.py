@@ -1,6 +1,6 @@
 """What was recorded, in words: one line for each thing that happened, and what it means."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -187,9 +187,7 @@ class Words:
                 for result in event.results:
                     yield _result(at, event, result)
             case Removed():
-                names = ", ".join(f"<{name}>" for name in event.recipients[:MOST_NAMES])
-                if len(event.recipients) > MOST_NAMES:
-                    names += f" and {len(event.recipients) - MOST_NAMES} others"
+                names = _names(event.recipients)
                 more = ["by pillarbox queue remove: they get nothing, and the sender is not told"]
                 yield Moment(at, "removed", one_line(f"from the queue: {names}"), more, event)
             case Noticed():
@@ -283,27 +281,35 @@ def _refused(at: int, event: Refused) -> Moment:
     return Moment(at, "refused", one_line(f"{about}: {said}"), list(map(one_line, more)), event)
 
 
+def _names(addresses: Sequence[str]) -> str:
+    """In a line."""
+    names = ", ".join(f"<{address}>" for address in addresses[:MOST_NAMES])
+    if len(addresses) > MOST_NAMES:
+        names += f" and {len(addresses) - MOST_NAMES} others"
+    return names
+
+
 def _accepted(at: int, event: Accepted) -> Iterator[Moment]:
     user = f" by {event.user}" if event.user else ""
     part = Part("sender", {"sender": event.sender, "user": event.user})
     yield Moment(event.began, "sender", one_line(f"<{event.sender}>{user}"), [], part)
-    found_by = dict(event.found_by)
+    found_by, missing = dict(event.found_by), dict(event.missing)
     for recipient, leads_to in event.recipients:
-        route = ", ".join(f"<{address}>" for address in leads_to[:MOST_NAMES])
-        if len(leads_to) > MOST_NAMES:
-            route += f" and {len(leads_to) - MOST_NAMES} others"
         by = f" by {found_by[recipient]}" if recipient in found_by else ""
         is_same = not leads_to or leads_to == [recipient.lower()]
-        text = f"<{recipient}>" + ("" if is_same else f", which leads to {route}{by}")
+        text = f"<{recipient}>" + ("" if is_same else f", which leads to {_names(leads_to)}{by}")
+        lost = missing.get(recipient, [])
         part = Part(
             "recipient",
             {
                 "recipient": recipient,
                 "leads_to": leads_to,
                 "found_by": found_by.get(recipient, ""),
+                "missing": lost,
             },
         )
-        yield Moment(event.began + 1, "recipient", one_line(text), [], part)
+        more = [f"and to {_names(lost)}, which nobody has: no copy goes there"] if lost else []
+        yield Moment(event.began + 1, "recipient", one_line(text), list(map(one_line, more)), part)
     message_id = f", Message-ID {event.message_id}" if event.message_id else ""
     text = f"as {event.queue_id}{message_id}, {event.size} octets"
     more = [*event.notes, *(f"not yet in the mailbox of {each}" for each in event.pending)]

@@ -37,7 +37,7 @@ _REPLY = re.compile(r"(\d{3}) ([245]\.\d{1,3}\.\d{1,3})? ?(.*)", re.DOTALL)
 
 _COLUMNS = ("queue_id", "sender", "recipient", "state", "age", "attempts", "next_try", "reply")
 
-SHORT_REPLY = 60
+SHORT_REPLY = 80
 """Characters of a reply in a list."""
 
 MOST_TOLD = 500

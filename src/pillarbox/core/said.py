@@ -1,6 +1,7 @@
 """What a peer said, in a line of the log: it cannot be taken for other fields of the line."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 WORD = re.compile(r"""[^\s="'<>\\]*""")
@@ -9,6 +10,9 @@ ADDRESS = re.compile(r"""[^\s"<>\\]*""")
 """In angle brackets: those of lists have a "=" that is theirs."""
 COMMAND = re.compile(r"""(?:[^="\\]|(?<=[A-Z])=)*""")
 """In angle brackets. Parameters are there, like SIZE=100; names of our fields are in lower case."""
+
+MOST_ADDRESSES = 20
+"""In one line."""
 
 
 @dataclass(slots=True)
@@ -24,6 +28,26 @@ class Said:
         if self.usual.fullmatch(text) and text.isprintable():
             return text
         return '"' + "".join(map(_escape, text)) + '"'
+
+
+@dataclass(slots=True)
+class SaidAddresses:
+    """Of one message: MOST_ADDRESSES of them, then how many more there are: `<a@example.org>,<b@example.org>,+12`;
+    "-" for none. In JSON without the brackets."""
+
+    texts: Sequence[str]
+
+    def __str__(self) -> str:
+        return self._joined([f"<{Said(text, ADDRESS)}>" for text in self.texts[:MOST_ADDRESSES]])
+
+    @property
+    def text(self) -> str:
+        return self._joined(list(self.texts[:MOST_ADDRESSES]))
+
+    def _joined(self, shown: list[str]) -> str:
+        if len(self.texts) > MOST_ADDRESSES:
+            shown.append(f"+{len(self.texts) - MOST_ADDRESSES}")
+        return ",".join(shown) or "-"
 
 
 def _escape(character: str) -> str:

@@ -1,7 +1,7 @@
 """Where mail to an address goes, and whether an address belongs to an account (RFC 5321 §3.6, §4.5.1)."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pillarbox.core.address import Address, canonical_domain, canonical_local
 from pillarbox.core.errors import Refused
@@ -31,6 +31,8 @@ class Destination:
     """Addresses at other hosts, for the queue."""
     how: str = ""
     """What the address was found by, if not by an account's own address or a tag: for the trace."""
+    missing: list[str] = field(default_factory=list)
+    """Addresses of our domains that an alias leads to, too, and that nobody has."""
 
 
 def resolve(
@@ -70,7 +72,8 @@ def resolve(
     if expansion.endless:
         problem = ALIAS_LOOP
     elif expansion.targets or (expansion.elsewhere and canonical not in expansion.elsewhere):
-        return Destination(expansion.targets, expansion.elsewhere, expansion.how)
+        where = (expansion.targets, expansion.elsewhere)
+        return Destination(*where, expansion.how, expansion.unknown)
     else:
         problem = MAILBOX_UNKNOWN if expansion.unknown else ALIAS_LOOP
     if local == POSTMASTER:

@@ -38,6 +38,7 @@ class Cause(Enum):
     SERVER_TROUBLE = "The receiving server has a problem of its own."
     DNS_TROUBLE = "The receiving server, or ours, could not look something up in the DNS."
     UNREACHABLE = "The receiving server could not be reached, or broke off the connection."
+    RELAY_UNREACHABLE = "The server that our mail has to pass could not be reached."
 
 
 class Who(Enum):
@@ -136,6 +137,10 @@ ADVICE: dict[Cause, tuple[Who, str]] = {
     Cause.UNREACHABLE: (
         Who.NOBODY,
         "Nothing but wait; if it lasts, the recipient's admin can help.",
+    ),
+    Cause.RELAY_UNREACHABLE: (
+        Who.ADMIN,
+        "The admin should look whether it runs, and at its name and port in outbound.routes.",
     ),
 }
 
@@ -345,7 +350,18 @@ GENERAL: tuple[Row, ...] = (
     ),
 )
 
-ROWS = (*GMAIL, *MICROSOFT, *YAHOO, *POSTFIX, *EXIM, *GENERAL)
+_SMARTHOST = (
+    "The admin should look whether it runs, and at its name and port in outbound.smarthost."
+)
+
+OWN: tuple[Row, ...] = (
+    (r"^451 4\.4\.[13] (?:cannot connect to )?the smarthost ", Cause.RELAY_UNREACHABLE, _SMARTHOST),
+    (r"^451 4\.4\.[13] (?:cannot connect to )?the configured host ", Cause.RELAY_UNREACHABLE, ""),
+    (r"^451 4\.4\.1 cannot connect to ", Cause.UNREACHABLE, ""),
+)
+"""Our own words, first of all: names of hosts are in them, such as spam.example.com."""
+
+ROWS = (*OWN, *GMAIL, *MICROSOFT, *YAHOO, *POSTFIX, *EXIM, *GENERAL)
 
 BY_CODE: dict[str, Cause] = {
     # RFC 3463 §3.2

@@ -15,6 +15,10 @@ from pillarbox.smtp.reply import Reply
 SMARTHOST = "smarthost"
 """The rule for, and the next hop of, everything without a rule of its own. No domain has this name: it has no dot."""
 
+THE_SMARTHOST = "the smarthost"
+THE_ROUTED = "the configured host"
+"""`Host.role`; `reply_table` knows them."""
+
 LONGEST_CACHED_S = 3600
 IMPLICIT_TLS_PORT = 465
 """RFC 8314 §3.3"""
@@ -139,17 +143,18 @@ class Router:
         return Route(hosts, self._options(rule)), found.ttl_s
 
     async def _to_relay(self, rule: Rule) -> tuple[Route | Outcome, int]:
+        role = THE_SMARTHOST if rule is self._rules.get(SMARTHOST) else THE_ROUTED
         answers = await self.resolver.run(_addresses(rule.name))
         addresses = [str(record) for answer in answers for record in answer.records]
         if not addresses:
-            text = f"the configured host {rule.name} has no address at present"
+            text = f"{role} {rule.name} has no address at present"
             outcome = Outcome(
                 Kind.TEMPORARY, Stage.CHECK, Reply(451, "4.4.3", text), from_peer=False
             )
             return outcome, 0
         implicit = rule.port == IMPLICIT_TLS_PORT and rule.tls is not TlsMode.NEVER
         hosts = tuple(
-            Host(rule.name, address, rule.port, implicit, verified=rule.is_verified)
+            Host(rule.name, address, rule.port, implicit, verified=rule.is_verified, role=role)
             for address in addresses
         )
         return Route(hosts, self._options(rule)), min(answer.ttl_s for answer in answers)

@@ -47,6 +47,8 @@ class Host:
     implicit_tls: bool = False
     verified: bool = False
     """Whether its certificate must be right; goes with options that demand TLS."""
+    role: str = ""
+    """What it is for us where the configuration names it, such as "the smarthost"; "" where the DNS does."""
 
     def __str__(self) -> str:
         return f"{self.name} [{self.address}]"
@@ -172,7 +174,8 @@ async def _open(
         reason = (
             "it took too long" if isinstance(error, TimeoutError) else error.strerror or str(error)
         )
-        reply = Reply(451, "4.4.1", f"cannot connect: {reason}")
+        where = f"{host.role} {host}:{host.port}".lstrip()
+        reply = Reply(451, "4.4.1", f"cannot connect to {where}: {reason}")
         return Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False)
     finally:
         if session is None:  # also when the attempt is cancelled

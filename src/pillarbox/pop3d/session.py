@@ -171,7 +171,6 @@ class Pop3Session:
             if self._maildrop is None:
                 connection.account = connection.supporter = 0
         if self._maildrop is not None:
-            log.info("%s %s: %s logged in", connection.id, connection.peer[0], account.address)
             connection.introduce()
             self.engine.send_ok("Logged in.")
 

@@ -26,6 +26,15 @@ log = logging.getLogger("pillarbox.queue")
 
 
 @dataclass(slots=True, frozen=True)
+class NoSession:
+    """Why a destination takes no session."""
+
+    outcome: Outcome
+    host: str = ""
+    """The one that was tried last; "" where there was none to try."""
+
+
+@dataclass(slots=True, frozen=True)
 class Opener:
     """Opens sessions with destinations."""
 
@@ -33,31 +42,32 @@ class Opener:
     contexts: TlsContexts
     recorder: Recorder
 
-    async def open(self, line: Line, queue_id: str) -> HostSession | Outcome:
+    async def open(self, line: Line, queue_id: str) -> HostSession | NoSession:
         """A session with the first host of the route that takes one (RFC 5321 §5.1), in place of the last."""
         hop = line.hop
         await line.hang_up()
         route = await self.find_route(hop.name)
         if isinstance(route, Outcome):
-            return route
-        outcome = None
+            return NoSession(route)
+        outcome, tried = None, ""
         for host in route.hosts:
             result = await open_session(host, route.options, self.contexts)
             if isinstance(result, HostSession):
                 line.pick_up(result)
                 return result
-            outcome = result
+            outcome, tried = result, str(host)
             reply = result.reply
             log.info("hop=%s host=%s: %d %s", hop.name, host, reply.code, reply.text)
-            failed = HostFailed(queue_id, str(host), reply.code, reply.enhanced, reply.text)
+            failed = HostFailed(queue_id, tried, reply.code, reply.enhanced, reply.text)
             self.recorder.add(failed)
         if outcome is None:
             reply = Reply(
                 451, "4.4.4", "no server of the destination has an address that can be used"
             )
-            return Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False)
+            return NoSession(Outcome(Kind.TEMPORARY, Stage.GREETING, reply, from_peer=False))
         # A host that refuses all mail may be wrong: others of the domain count (RFC 5321 §5.1), and tomorrow too.
-        return Outcome(Kind.TEMPORARY, outcome.stage, outcome.reply, outcome.from_peer)
+        later = Outcome(Kind.TEMPORARY, outcome.stage, outcome.reply, outcome.from_peer)
+        return NoSession(later, tried)
 
 
 async def transfer(

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pillarbox.core.errors import Failure
 from pillarbox.outbound.session import HostSession, TlsContexts
-from pillarbox.queue.attempt import FindRoute, Opener, said_421, transfer, was_stale
+from pillarbox.queue.attempt import FindRoute, NoSession, Opener, said_421, transfer, was_stale
 from pillarbox.queue.hop import Hop, Line
 from pillarbox.queue.schedule import (
     Destination,
@@ -394,7 +394,7 @@ class QueueWorker:
                         opened = await self._opener.open(line, rows[0].queue_id)
                     finally:
                         hop.opening -= 1
-                    if isinstance(opened, Outcome):
+                    if isinstance(opened, NoSession):
                         kept = await self._no_session(hop, rows, opened)
                         return
                     session = opened
@@ -435,7 +435,7 @@ class QueueWorker:
             session,
         )
         if not delivered and session.messages == 1 and (closing := said_421(outcomes)):
-            await self._no_session(hop, [], closing)
+            await self._no_session(hop, [], NoSession(closing, str(session.host)))
         return [row for row, more in zip(rows, again, strict=True) if more]
 
     async def _report(self, rows: list[Row], outcomes: list[Outcome], session: HostSession) -> None:
@@ -450,16 +450,16 @@ class QueueWorker:
                 await asyncio.sleep(pause_s)
         return await self._reporter.report(self.owner, rows, outcomes, host, tls)
 
-    async def _no_session(self, hop: Hop, rows: list[Row], outcome: Outcome) -> bool:
+    async def _no_session(self, hop: Hop, rows: list[Row], why: NoSession) -> bool:
         """The destination takes no session, for now or at all. True: other sessions with it work, or may yet, so
         `rows` wait for these, and there are just no more of them for a while."""
-        if outcome.kind is Kind.TEMPORARY:
+        if why.outcome.kind is Kind.TEMPORARY:
             hop.state = after_no_session(hop.state, self._pressure, self._clock(), self._random)
             if hop.connected or hop.opening:
                 if rows:
                     hop.groups.appendleft(rows)
                 return True
-        await self._give_up_hop(hop, rows, outcome)
+        await self._give_up_hop(hop, rows, why)
         return False
 
     def _let_go(self, rows: list[Row]) -> None:
@@ -477,12 +477,12 @@ class QueueWorker:
             except Failure as failure:
                 log.error("leases cannot be renewed: %s", failure.told)
 
-    async def _give_up_hop(self, hop: Hop, rows: list[Row], outcome: Outcome) -> None:
+    async def _give_up_hop(self, hop: Hop, rows: list[Row], why: NoSession) -> None:
         """What is said of a destination counts for all that waits for it, here and, as long as it is given a rest, in
         the table."""
         groups = [rows, *hop.groups] if rows else list(hop.groups)
         hop.groups.clear()
-        await self._report_all(groups, outcome)
+        await self._report_all(groups, why)
         while not self._stopping and not hop.connected and hop.state.paused_until > self._clock():
             groups = await self._queue.lease(
                 self.owner, LEASE_S, limit=GIVEN_UP_AT_ONCE, only_hop=hop.name
@@ -493,15 +493,16 @@ class QueueWorker:
                 [row for row in group if (row.message, row.recipient) not in self._held]
                 for group in groups
             ]
-            await self._report_all([group for group in fresh if group], outcome)
+            await self._report_all([group for group in fresh if group], why)
 
-    async def _report_all(self, groups: list[list[Row]], outcome: Outcome) -> None:
+    async def _report_all(self, groups: list[list[Row]], why: NoSession) -> None:
         self._finishing.add(_this_task())
         for group in groups:
             try:
                 if self._stopping:
                     continue  # what was not begun stays in the table
-                await self._reporter.report(self.owner, group, [outcome] * len(group), "")
+                outcomes = [why.outcome] * len(group)
+                await self._reporter.report(self.owner, group, outcomes, why.host)
             except Failure as failure:
                 log.error("id=%s: %s", group[0].queue_id, failure.told)
             finally:

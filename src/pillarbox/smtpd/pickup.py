@@ -19,7 +19,7 @@ from pillarbox.core.address import Address, canonical_domain, quote_local
 from pillarbox.core.dates import format_rfc5322_date, pack_date
 from pillarbox.core.errors import Failure, Refused, Unavailable
 from pillarbox.core.ids import format_queue_id
-from pillarbox.core.said import ADDRESS, Said
+from pillarbox.core.said import ADDRESS, Said, SaidAddresses
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
 from pillarbox.delivery.route import NO_DOMAINS, home_domain, owns, resolve
@@ -192,9 +192,10 @@ class Pickup:
             context.tally.message_octets["sendmail"] += len(message)
         context.tally.messages["sendmail", result] += 1
         log.info(
-            "id=%s from=<%s> to=%d refused=%d size=%d dropped by user %s",
+            "id=%s from=<%s> to=%s recipients=%d refused=%d size=%d dropped by user %s",
             queue_id,
             Said(sender, ADDRESS),
+            SaidAddresses(transaction.recipients),
             len(transaction.recipients),
             len(failed),
             len(message),

@@ -17,7 +17,7 @@ from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import DiskFull, Unavailable
 from pillarbox.core.ids import format_queue_id
 from pillarbox.core.networks import network_of
-from pillarbox.core.said import ADDRESS, COMMAND, Said
+from pillarbox.core.said import ADDRESS, COMMAND, Said, SaidAddresses
 from pillarbox.core.tally import result_of
 from pillarbox.delivery.deliver import Delivery
 from pillarbox.delivery.quota import are_full
@@ -73,10 +73,12 @@ ACCOUNT_CHANGED = Reply(421, "4.7.0", "The account was changed; log in again")
 log = logging.getLogger("pillarbox.smtpd")
 
 _REFUSED = {
-    "sender": "refused sender=<%s> code=%d: %s",
-    "recipient": "refused recipient=<%s> code=%d: %s",
-    "message": "refused message from=<%s> code=%d: %s",
+    "command": "command=<%s>",
+    "sender": "sender=<%s>",
+    "recipient": "recipient=<%s>",
+    "message": "message from=<%s>",
 }
+"""For the log."""
 _OF_MAIL = ("MAIL", "RCPT", "DATA", "BDAT", "AUTH")
 """Commands whose refusal by the engine is logged; strangers send all sorts of others."""
 
@@ -355,9 +357,18 @@ class SmtpSession:
 
     def _refuse(self, what: str, address: str, reply: Reply, why: str = "") -> None:
         """`what` is "sender", "recipient" or "message"; the address is what was refused, or the message's sender."""
-        self._log(_REFUSED[what], Said(address, ADDRESS), reply.code, reply.text)
+        self._log_refused(what, Said(address, ADDRESS), reply)
         self._tell(what, address, reply, why)
         self.engine.send(reply)
+
+    def _log_refused(self, what: str, said: Said, reply: Reply) -> None:
+        """`what` is one of _REFUSED."""
+        values: list[object] = [said]
+        text = f"refused {_REFUSED[what]}"
+        if (submitter := self._submitter) is not None:
+            text += " user=%s"
+            values.append(Said(submitter.address))
+        self._log(text + " code=%d: %s", *values, reply.code, reply.text)
 
     def _why_not(self, event: Rcpt, reply: Reply) -> str:
         """What a recipient was refused by."""
@@ -383,8 +394,7 @@ class SmtpSession:
     def _tell_of_engine(self, command: str, reply: Reply) -> None:
         """What the engine refused by itself."""
         if command[:4].upper() in _OF_MAIL:
-            said = Said(command, COMMAND)
-            self._log("refused command=<%s> code=%d: %s", said, reply.code, reply.text)
+            self._log_refused("command", Said(command, COMMAND), reply)
         self._tell("command", "", reply, command)
 
     def _tell_failed(self, event: Event, reply: Reply, why: str) -> None:
@@ -520,9 +530,11 @@ class SmtpSession:
         pending = await make_durable(context, accepted)
         context.tally.message_octets[self._connection.service.name] += size
         log.info(
-            "id=%s from=<%s> to=%d copies=%d pending=%d queued=%d size=%d client=%s connection=%s user=%s",
+            "id=%s from=<%s> to=%s recipients=%d copies=%d pending=%d queued=%d size=%d"
+            " client=%s connection=%s user=%s",
             queue_id,
             Said(sender, ADDRESS),
+            SaidAddresses(recipients),
             len(recipients),
             len(targets),
             len(pending),

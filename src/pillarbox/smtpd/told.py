@@ -86,6 +86,7 @@ def tell_accepted(
             [target.address for target in pending],
             _notes(transaction, size, came_octets),
             transaction.found_by,
+            transaction.missing,
         )
     )
 

@@ -50,6 +50,8 @@ class Transaction:
     """Each accepted recipient, as written, and the addresses that it leads to, if these are others: for the trace."""
     found_by: list[tuple[str, str]] = field(default_factory=list)
     """Recipients, as written, with `Destination.how`: for the trace."""
+    missing: list[tuple[str, list[str]]] = field(default_factory=list)
+    """Recipients, as written, with `Destination.missing`: for the trace."""
     began: int = 0
     """When MAIL came, microseconds since 1970: for the trace."""
     problem: Reply | None = None
@@ -101,6 +103,8 @@ class Transaction:
         self.routes.append((rcpt.raw, [] if leads_to == [rcpt.raw] else leads_to))
         if found.how:
             self.found_by.append((rcpt.raw, found.how))
+        if found.missing:
+            self.missing.append((rcpt.raw, found.missing))
         wish = _wish(rcpt)
         if wish is not NO_WISH and wants(wish.notify, Action.DELIVERED):
             told = Wished(rcpt.raw, wish.orcpt)

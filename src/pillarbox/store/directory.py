@@ -234,17 +234,23 @@ class Directory:
 
     def account_for_login(self, name: str) -> Account | None:
         """By address, or by the part before the @ where only one account has it."""
+        found = self.accounts_for_login(name)
+        return found[0] if len(found) == 1 else None
+
+    def accounts_for_login(self, name: str) -> list[Account]:
+        """Those that a name could stand for, two at most."""
         if "@" in name:
             try:
-                return self.account(canonical_address(name))
+                account = self.account(canonical_address(name))
             except Refused:
-                return None
+                return []
+            return [account] if account is not None else []
         if not _is_text(name):
-            return None
+            return []
         rows = self.file.rows(
             f"SELECT {_ACCOUNT} FROM account WHERE {_LOCAL} = ? LIMIT 2", canonical_local(name)
         )
-        return _account(rows[0]) if len(rows) == 1 else None
+        return [_account(row) for row in rows]
 
     def ensure_new_account(self, address: str) -> str:
         """The canonical form of an address that an account can be made for.

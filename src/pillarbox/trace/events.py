@@ -102,6 +102,8 @@ class Accepted(Event, tag="accepted"):
     """What was done to it."""
     found_by: list[tuple[str, str]] = []
     """Recipients that were found by an alias, a catch-all or a rule, and by which."""
+    missing: list[tuple[str, list[str]]] = []
+    """Recipients whose alias also names addresses here that nobody has, and which."""
 
 
 class Filed(Event, tag="filed"):
@@ -152,7 +154,7 @@ class Attempt(Event, tag="attempt"):
 
     queue_id: str
     host: str
-    """Name and address; "" where none was reached."""
+    """Name and address, of the last one where none took a session; "" where there was none to try."""
     tls: str
     results: "list[Result]"
 

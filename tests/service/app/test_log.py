@@ -10,7 +10,7 @@ import pytest
 
 import pillarbox
 from pillarbox.app.log import JsonLines, LineHandler
-from pillarbox.core.said import Said
+from pillarbox.core.said import Said, SaidAddresses
 from pillarbox.net.connection import SESSION
 
 
@@ -94,6 +94,14 @@ def test_json_has_what_a_peer_said_as_it_was_and_text_has_it_quoted(logger, caps
     fields = json.loads(line)
     assert (fields["user"], fields["client"]) == (name, "192.0.2.1")
     assert fields["message"].endswith(quoted)
+
+
+def test_json_has_recipients_without_brackets(capsys) -> None:
+    logger = json_logger("pillarbox.smtpd")
+    logger.info("id=%s to=%s recipients=%d", "Q1", SaidAddresses(["a@b", "c@d"]), 2)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["to"], line["recipients"]) == ("a@b,c@d", 2)
+    assert line["message"] == "id=Q1 to=<a@b>,<c@d> recipients=2"
 
 
 def test_the_stack_of_a_bug_is_a_field(capsys) -> None:

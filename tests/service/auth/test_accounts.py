@@ -1,6 +1,7 @@
 """App passwords, supporters, history and bans; and that time tells nothing about who exists."""
 
 import asyncio
+import logging
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -223,6 +224,8 @@ def test_names_of_app_passwords_are_checked(run) -> None:
 
 
 def test_only_supporters_act_for_others_and_it_is_recorded(run, caplog) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.auth")
+
     async def scenario(rig: Rig) -> None:
         attempts = (
             lambda: rig.plain(HELP, "bob@example.test*help@example.test"),
@@ -239,12 +242,36 @@ def test_only_supporters_act_for_others_and_it_is_recorded(run, caplog) -> None:
             assert login.supporter is not None
             assert (login.account.id, login.supporter.id) == (rig.bob.id, rig.help.id)
         assert ("PLAIN", OK, "help@example.test") in rig.history(rig.bob.id)
+        assert caplog.text.count("login ok: user=bob@example.test client=192.0.2.1 ") == 4
         assert "support: help@example.test is logged in as user=bob@example.test" in caplog.text
         # Neither the other password, nor to somebody who is not there or disabled
         assert isinstance(await rig.plain(OWN, "bob@example.test*help@example.test"), Denied)
         assert isinstance(await rig.plain(HELP, "nobody@example.test*help@example.test"), Denied)
         rig.directory.set_enabled(rig.bob.id, enabled=False)
         assert isinstance(await rig.plain(HELP, "bob@example.test*help@example.test"), Denied)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("way", ["plain", "scram"])
+def test_a_name_of_several_accounts_is_told_as_that_and_answered_like_any_other(
+    run, caplog, way: str
+) -> None:
+    caplog.set_level(logging.INFO, "pillarbox.auth")
+
+    async def scenario(rig: Rig) -> None:
+        login = getattr(rig, way)
+        assert isinstance(await login(OWN, "bob"), Login)
+        rig.directory.add_domain("other.example")
+        rig.directory.add_account("bob@other.example", *hash_password(Secret("another one")))
+        caplog.clear()
+        denied = [await login(OWN, "bob"), await login(OWN, "nobody")]
+        assert denied == [Denied(WRONG), Denied(WRONG)]
+        several, unknown = (record.getMessage() for record in caplog.records)
+        assert "login failed: user=bob client=192.0.2.1 " in several
+        assert several.endswith(" reason=several accounts have this name before the @")
+        assert "user=nobody@" in unknown
+        assert unknown.endswith(" reason=no such account")
 
     run(scenario)
 

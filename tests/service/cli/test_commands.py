@@ -164,6 +164,21 @@ def test_tables_in_a_pipe_have_no_blanks_at_the_end(with_alice: Run) -> None:
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
+def test_who_shares_a_name_with_a_new_account_is_told(with_alice: Run) -> None:
+    assert with_alice("domain", "add", "example.com")[0] == 0
+    typed = "long enough\n"
+    _, out, note = with_alice("account", "add", "al@example.com", "--password-stdin", typed=typed)
+    assert (out, note) == ("The account al@example.com was added.\n", "")
+    code, out, note = with_alice(
+        "account", "add", "alice@example.com", "--password-stdin", typed=typed
+    )
+    assert (code, out) == (0, "The account alice@example.com was added.\n")
+    assert note == (
+        "Note: several accounts are called alice now, so each of them logs in by its whole address"
+        " only.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "password", "reason"),
     [

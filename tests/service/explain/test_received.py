@@ -490,7 +490,7 @@ def test_every_event_has_its_name_and_values_for_programs(server: ServerProcess)
     assert set(found) == {"session", "hello", "sender", "recipient", "filed", "accepted"}
     assert found["hello"]["hello"] == "client.example.org"
     assert found["sender"] == {"sender": "ed@example.org", "user": ""}
-    assert found["recipient"] == {"recipient": BEN, "leads_to": [], "found_by": ""}
+    assert found["recipient"] == {"recipient": BEN, "leads_to": [], "found_by": "", "missing": []}
 
 
 def test_a_session_names_the_mailboxes_that_it_used(server: ServerProcess) -> None:

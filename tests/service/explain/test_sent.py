@@ -1,6 +1,7 @@
 """`pillarbox explain` of mail to other hosts: each attempt, the words of the peer, what they mean, and bounces."""
 
 import asyncio
+import re
 import smtplib
 import subprocess
 import sys
@@ -44,6 +45,9 @@ class Rig:
         directory.add_alias("team@here.example", "friend@example.com")
         directory.add_alias("team@here.example", ANN)
         directory.add_alias("@here.example", ANN)
+        directory.add_domain("there.example")
+        directory.add_alias("info@there.example", ANN)
+        directory.add_alias("info@there.example", "nobody@there.example")
         directory.close()
 
     async def start(self, submission: Submission | None = None) -> None:
@@ -180,7 +184,8 @@ def test_hosts_that_do_not_answer_are_told_before_the_one_that_does(run) -> None
         story = await rig.story(queue_id, "no session", "delivered")
         lines = lines_of(story)
         assert lines[-2].startswith("no session: mail1.example.com [")
-        assert "cannot connect" in lines[-2]
+        said = rf"cannot connect to mail1\.example\.com \[[\d.]+\]:{rig.net.port}: "
+        assert re.search(said, lines[-2])
         assert "mail2.example.com" in lines[-1]
 
     run(scenario)
@@ -197,6 +202,20 @@ def test_an_alias_to_both_worlds_shows_where_it_leads(run) -> None:
         assert recipient == (
             f"recipient: <team@here.example>, which leads to <{ANN}>, <friend@example.com> by an alias"
         )
+
+    run(scenario)
+
+
+def test_a_target_of_an_alias_that_nobody_has_is_told(run) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.start()
+        queue_id = await rig.submit("info@there.example")
+        story = await rig.story(queue_id, "filed")
+        (recipient,) = [one for one in story["events"] if one["what"] == "recipient"]
+        assert recipient["text"] == f"<info@there.example>, which leads to <{ANN}> by an alias"
+        assert recipient["more"] == [
+            "and to <nobody@there.example>, which nobody has: no copy goes there"
+        ]
 
     run(scenario)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import http.client
+import imaplib
 import json
 import os
+import poplib
 import pty
 import re
 import resource
@@ -579,6 +581,31 @@ def test_lines_of_json_have_the_ids_of_session_and_message(one: Watched) -> None
     assert len(sessions) == 3
 
 
+def test_each_login_is_one_line_of_json_with_user_and_mechanism(one: Watched) -> None:
+    with imaplib.IMAP4("127.0.0.1", one.imap) as imap:
+        imap.login(USER, PASSWORD)
+    pop = poplib.POP3("127.0.0.1", one.pop3)
+    pop.user(USER)
+    pop.pass_(PASSWORD)
+    pop.quit()
+    with smtplib.SMTP("127.0.0.1", one.smtp) as client:
+        client.login(USER, PASSWORD)
+        assert client.mail("ceo@example.com")[0] == 550
+    assert one.stop() == 0
+    lines: list[dict[str, Any]] = [json.loads(line) for line in one.log().splitlines()]
+    logins = [line for line in lines if line["logger"] == "pillarbox.auth"]
+    assert [(line["protocol"], line["mechanism"]) for line in logins] == [
+        ("imap", "LOGIN"),
+        ("pop3", "USER"),
+        ("smtp", "PLAIN"),
+    ]
+    for line in logins:
+        assert (line["user"], line["client"], line["tls"]) == (USER, "127.0.0.1", "-")
+    (refused,) = [line for line in lines if "refused sender=" in line["message"]]
+    assert (refused["user"], refused["sender"]) == (USER, "ceo@example.com")
+    assert refused["session"] == logins[-1]["session"]
+
+
 def test_all_stages_of_a_message_have_its_id(tmp_path: Path) -> None:
     """It comes in one session, cannot be sent, and is deferred by the queue."""
     (closed,) = free_ports(1)
@@ -602,6 +629,14 @@ def test_all_stages_of_a_message_have_its_id(tmp_path: Path) -> None:
     (deferred,) = [line for line in of_message if "deferred until" in line["message"]]
     assert deferred["to"] == "someone@elsewhere.test"
     assert deferred["attempt"] == 1
+    assert deferred["host"] == "127.0.0.1 [127.0.0.1]"
+    assert (
+        f"451 4.4.1 cannot connect to the configured host 127.0.0.1 [127.0.0.1]:{closed}: "
+        in deferred["message"]
+    )
+    shown = server.run("queue", "show", taken["queue_id"]).stdout
+    assert "  last: 127.0.0.1 [127.0.0.1]: 451 4.4.1 cannot connect to the configured host" in shown
+    assert "at its name and port in outbound.routes." in shown
 
 
 # pillarbox top

@@ -287,8 +287,8 @@ def test_one_line_in_the_log_tells_of_each_message(server, connect, caplog) -> N
     client.ask("RCPT TO:<nobody@example.test>")
     accepted, refused = (record.getMessage() for record in caplog.records)
     assert accepted.startswith(
-        f"id={queue_id} from=<s@example.net> to=1 copies=1 pending=0 queued=0 size={len(OCTETS)}"
-        " client=127.0.0.1 connection="
+        f"id={queue_id} from=<s@example.net> to=<bob@example.test> recipients=1 copies=1 pending=0 queued=0"
+        f" size={len(OCTETS)} client=127.0.0.1 connection="
     )
     assert refused.endswith(
         "127.0.0.1: refused recipient=<nobody@example.test> code=550: No such mailbox here"

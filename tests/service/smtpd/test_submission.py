@@ -1,6 +1,8 @@
 """Submission: after login, as oneself, with headers and line ends mended (RFC 6409)."""
 
 import base64
+import logging
+import re
 import smtplib
 
 import pytest
@@ -27,6 +29,30 @@ def test_submission_wants_login_and_says_so_in_received(server, connect, service
     (stored,) = server.inbox("bob")
     assert b"\r\n\twith ESMTPSA id " in stored
     assert b"127.0.0.1" not in stored
+
+
+def test_logins_and_what_is_refused_to_users_are_in_the_log(server, connect, caplog) -> None:
+    caplog.set_level(logging.INFO, "pillarbox")
+    client = connect(server, "submissions")
+    client.login()
+    client.ask("MAIL FROM:<bob@example.test>")
+    client.ask("MAIL FROM:<alice@example.test>")
+    client.ask("RCPT TO:<nobody@example.test>")
+    client.ask("MAIL FROM:<alice@example.test> SIZE=99999999")
+    said = [record.getMessage() for record in caplog.records]
+    login = re.fullmatch(
+        "login ok: user=alice@example.test client=127.0.0.1 protocol=smtp mechanism=PLAIN"
+        r" tls=TLSv1\.3 connection=(\S+)",
+        said[0],
+    )
+    assert login is not None
+    assert said[1:3] == [
+        f"{login[1]} 127.0.0.1: refused sender=<bob@example.test> user=alice@example.test"
+        " code=550: Not your sender address",
+        f"{login[1]} 127.0.0.1: refused recipient=<nobody@example.test> user=alice@example.test"
+        " code=550: No such mailbox here",
+    ]
+    assert "> user=alice@example.test code=5" in said[3]
 
 
 def test_before_tls_there_is_no_auth(server, connect) -> None:

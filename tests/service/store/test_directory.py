@@ -71,6 +71,7 @@ def test_a_login_name_without_domain_works_where_it_is_unique(directory: Directo
     directory.add_domain("second.test")
     directory.add_account("bob@second.test", "", "")
     assert directory.account_for_login("bob") is None
+    assert len(directory.accounts_for_login("bob")) == 2
     assert directory.account_for_login("bob@second.test") is not None
     assert directory.account_for_login("b%") is None
     assert directory.account_for_login("b_b") is None

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pillarbox.core.said import ADDRESS, COMMAND, Said
+from pillarbox.core.said import ADDRESS, COMMAND, Said, SaidAddresses
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,13 @@ def test_a_command_may_have_spaces() -> None:
     mail = "MAIL FROM:<a@b.test> SIZE=100"
     assert str(Said(mail, COMMAND)) == mail
     assert str(Said("RCPT client=1", COMMAND)) == r'"RCPT client\x3d1"'
+
+
+def test_of_many_addresses_some_are_said_and_then_how_many_more() -> None:
+    assert str(SaidAddresses([])) == "-"
+    two = SaidAddresses(["a@example.org", "x> to=<b@example.org"])
+    assert str(two) == r'<a@example.org>,<"x> to\x3d<b@example.org">'
+    assert two.text == "a@example.org,x> to=<b@example.org"
+    many = SaidAddresses([f"a{number}@example.org" for number in range(32)])
+    assert str(many).endswith(",<a18@example.org>,<a19@example.org>,+12")
+    assert many.text.endswith(",a19@example.org,+12")

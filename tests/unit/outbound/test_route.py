@@ -1,10 +1,12 @@
 """Which rule is for a domain, and where its mail is grouped."""
 
+import asyncio
+
 import pytest
 
 from pillarbox.dns.mx import OwnHost
 from pillarbox.net.resolver import Resolver
-from pillarbox.outbound.route import SMARTHOST, Router, Rule
+from pillarbox.outbound.route import SMARTHOST, Route, Router, Rule
 from pillarbox.smtp.client_events import TlsMode
 
 INNER = Rule("inner.example", 25)
@@ -46,6 +48,18 @@ def test_the_closest_rule_counts_and_the_smarthost_last(domain, next_hop, rule) 
     assert found.next_hop(domain) == next_hop
     assert found.rule(domain)[1] is rule
     assert found.next_hop_of(f"x@{domain.upper()}") == next_hop
+
+
+def test_hosts_that_the_configuration_names_are_told_from_those_of_the_dns() -> None:
+    found = router({"one.example": Rule("192.0.2.1", 24), SMARTHOST: Rule("192.0.2.2", 587)})
+
+    async def role(next_hop: str) -> str:
+        route = await found.find(next_hop)
+        assert isinstance(route, Route)
+        return route.hosts[0].role
+
+    assert asyncio.run(role("one.example")) == "the configured host"
+    assert asyncio.run(role(SMARTHOST)) == "the smarthost"
 
 
 def test_without_rules_each_domain_is_its_own_hop() -> None:

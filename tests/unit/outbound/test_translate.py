@@ -97,6 +97,23 @@ def test_known_replies_have_a_cause(said: str) -> None:
     assert translation.cause is SAID[said], translation.evidence
 
 
+@pytest.mark.parametrize(
+    ("host", "cause", "setting"),
+    [
+        ("spam.example.com [192.0.2.1]:25", Cause.UNREACHABLE, "the recipient's admin"),
+        ("the smarthost a [192.0.2.1]:587", Cause.RELAY_UNREACHABLE, "outbound.smarthost"),
+        ("the configured host a [192.0.2.1]:24", Cause.RELAY_UNREACHABLE, "outbound.routes"),
+    ],
+)
+def test_who_can_help_depends_on_who_named_the_host_that_is_not_reached(
+    host: str, cause: Cause, setting: str
+) -> None:
+    meaning = translate(Reply(451, "4.4.1", f"cannot connect to {host}: Connection refused"))
+    assert meaning is not None
+    assert meaning.cause is cause
+    assert setting in meaning.advice
+
+
 def test_the_evidence_is_what_was_said() -> None:
     reply = Reply(450, "4.2.0", "<bob@there.example>: rejected: GreyListed, wait")
     translation = translate(reply)

@@ -1,7 +1,5 @@
 """CAPABILITY, ID, ENABLE, STARTTLS, LOGIN, AUTHENTICATE, NOOP, LOGOUT (RFC 3501 §6.1, §6.2)."""
 
-import logging
-
 from pillarbox.auth.exchange import Exchange, Outcome
 from pillarbox.auth.peer import Denied
 from pillarbox.auth.peer import Login as LoggedIn
@@ -20,8 +18,6 @@ MOST_LOGIN_FAILURES = 10
 
 LONGEST_NAME = 200
 """Characters of a client's name that the trace gets."""
-
-log = logging.getLogger("pillarbox.imapd")
 
 
 async def capability(client: Client, args: None) -> Answer:
@@ -131,9 +127,6 @@ def _finish(client: Client, outcome: LoggedIn | Denied) -> Answer:
     client.account = account
     client.connection.account = account.id
     client.connection.supporter = outcome.supporter.id if outcome.supporter else 0
-    log.info(
-        "%s %s: %s logged in", client.connection.id, client.connection.peer[0], account.address
-    )
     client.connection.introduce()
     names = client.capabilities(State.AUTHENTICATED)
     return Answer("Logged in", b"CAPABILITY " + b" ".join(names))
