@@ -119,7 +119,7 @@ def test_every_log_line_is_one_event(server: Process) -> None:
     server.stop()
     for line in "".join(server.log).splitlines():
         assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ pillarbox\.\w+: ", line)
-    assert "pillarbox.pop3d" in "".join(server.log)
+    assert "pillarbox.auth: login ok" in "".join(server.log)
 
 
 def test_nobody_else_reads_the_data(server: Process, folder: Path) -> None:
