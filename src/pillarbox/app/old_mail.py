@@ -135,7 +135,8 @@ def _maildir_messages(folder: Path, most_octets: int) -> Iterator[OldMessage]:
             with _open(Path(path)) as file:
                 message.octets = file.read(most_octets + 1)
         except OSError as error:
-            message.problem = error.strerror or str(error)
+            is_link = error.errno == errno.ELOOP
+            message.problem = "it is a symbolic link" if is_link else str(error.strerror)
         yield _checked(message, most_octets)
 
 

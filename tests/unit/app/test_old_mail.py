@@ -82,6 +82,7 @@ def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
     problems = {Path(each.where).name: each.problem for each in found if each.problem}
     assert sorted(problems) == ["1", "2", "3", "4"]
     assert "max_message_size" in problems["1"]
+    assert problems["3"] == "it is a symbolic link"
     assert sum(not each.problem for each in found) == 1
 
 
