@@ -1,22 +1,18 @@
 """`pillarbox import`: old mail comes into an account once, whatever interrupts it."""
 
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.commands import Run, runner
 
 from pillarbox.app.importing import MOST_AT_ONCE
-from pillarbox.cli import main
 from pillarbox.store.database import open_to_read
-
-Run = Callable[..., tuple[int, str, str]]
 
 MESSAGES = 3 * MOST_AT_ONCE
 IMPORT = ("import", "alice@example.org", "old")
@@ -31,15 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         'hostname = "mail.example.org"\ndata_dir = "data"\n[smtp]\nmax_message_size = 3000000\n'
     )
 
-    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return int(end.value.code or 0), shown.out, shown.err
-
+    run_command = runner(monkeypatch, capsys)
     assert run_command("domain", "add", "example.org")[0] == 0
     added = run_command(
         "account", "add", "alice@example.org", "--password-stdin", typed="long enough\n"

@@ -1,7 +1,6 @@
 """`pillarbox queue` and `pillarbox mx`: what they do, print and return, also beside a running server."""
 
 import asyncio
-import io
 import json
 import sys
 import time
@@ -10,18 +9,16 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from tests.commands import Run, runner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "queue"))
 
 from internet import Internet
 
 from pillarbox.app.server import Server
-from pillarbox.cli import main
 from pillarbox.config.schema import Config, Dns, Listen, Outbound
 from pillarbox.store.outgoing import OutgoingQueue
 from pillarbox.store.outgoing_row import OutgoingMessage, OutgoingRecipient, Row, Selection
-
-Run = Callable[..., tuple[int, str, str]]
 
 CHANGES = ("retry", "hold", "release", "remove")
 
@@ -34,16 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     Path("pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
     Path("data").mkdir()
 
-    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -1,27 +1,23 @@
 """pillarbox throttle: what it shows, whom it lets try again, and what it refuses."""
 
 import asyncio
-import io
 import json
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.commands import Run, runner
 
 from pillarbox.app.figures import Status
 from pillarbox.app.shared import shared_alone
 from pillarbox.app.status import StatusSocket
 from pillarbox.auth.throttle import MOST_OF_NETWORK, MOST_WITH_ACCOUNT, Claim, Throttle
-from pillarbox.cli import main
 from pillarbox.store.directory import Directory
 from pillarbox.store.run import LoginFailures
 
 ALICE, HOME = "alice@example.org", "192.0.2.1"
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -36,16 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     directory.add_account(ALICE, "", "")
     directory.close()
 
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture
