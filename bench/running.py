@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,7 @@ from bench.load import DOMAIN
 from bench.mailbox import Imap
 from bench.peer import PostfixDovecot
 from bench.pillarbox_server import PillarboxServer
-from bench.report import Row, console, medians
+from bench.report import CORES, Row, console, medians
 
 Server = PillarboxServer | PostfixDovecot
 Make = Callable[[Path], Server]
@@ -112,12 +113,16 @@ def settle(server: Server) -> None:
 
 def delivered(server: Server, accounts: int) -> int:
     """Messages in all INBOXes."""
-    total = 0
-    for number in range(accounts):
-        client = Imap(server.imap, f"user{number}@{DOMAIN}")
-        total += client.messages()
+    with ThreadPoolExecutor(2 * CORES) as pool:  # a login is a password that is hashed
+        return sum(pool.map(partial(_messages, server), range(accounts)))
+
+
+def _messages(server: Server, number: int) -> int:
+    client = Imap(server.imap, f"user{number}@{DOMAIN}")
+    try:
+        return client.messages()
+    finally:
         client.close()
-    return total
 
 
 def wait_for_turn() -> None:
