@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,8 @@ _FROM_LINE = re.compile(
     % "|".join(_MONTHS).encode()
 )
 _QUOTED = re.compile(rb">+From ")
+PIECE_OCTETS = 64 * 1024
+"""Of a line, at most: what is no mail may be one line of gigabytes."""
 
 
 @dataclass(slots=True)
@@ -79,7 +82,8 @@ def find_mailboxes(path: Path) -> list[OldMailbox]:
     """Those of a Maildir, its own first, or the one of an mbox. Blocks. Raises Refused where it is neither, OSError."""
     if not path.is_dir():
         with _open(path) as file:
-            if not _FROM_LINE.fullmatch(file.readline(1000)):
+            first = file.readline(PIECE_OCTETS)
+            if first and not _FROM_LINE.fullmatch(first):
                 raise Refused(
                     f'{path} is no mbox: its first line is not like "From a@example.org Thu Nov 26 10:00:00 2026"'
                 )
@@ -109,22 +113,26 @@ def _name_of(folder: str) -> tuple[str, ...]:
     return (first if others else _USUAL.get(first.lower(), first), *others)
 
 
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """`new` before `cur`: what another program moves meanwhile is found behind its move."""
     for name in ("new", "cur"):
         place = folder / name
         if place.is_dir() and not place.is_symlink():
-            yield from (each for each in os.scandir(place) if not each.name.startswith("."))
+            for each in os.scandir(place):
+                if not each.name.startswith("."):
+                    with suppress(FileNotFoundError):
+                        yield each.path, each.stat(follow_symlinks=False)
 
 
 def _octets_in(folder: Path) -> int:
-    return sum(each.stat(follow_symlinks=False).st_size for each in _files(folder))
+    return sum(found.st_size for _, found in _files(folder))
 
 
 def _maildir_messages(folder: Path, most_octets: int) -> Iterator[OldMessage]:
     names = _keyword_names(folder)
-    found = [(each.stat(follow_symlinks=False).st_mtime_ns, each.path) for each in _files(folder)]
+    found = [(found.st_mtime_ns, path) for path, found in _files(folder)]
     for modified_ns, path in sorted(found):
-        letters = path.rpartition(":2,")[2] if ":2," in path else ""
+        letters = os.path.basename(path).partition(":2,")[2]
         message = OldMessage(
             path,
             pack_date(modified_ns // 1_000_000_000),
@@ -185,8 +193,8 @@ def _mbox_messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
         usual = pack_date(int(os.fstat(file.fileno()).st_mtime))
         number, date, size = 0, usual, 0
         lines: list[bytes] = []
-        is_body = is_behind_empty = False
-        for line in file:
+        is_body = is_behind_empty = is_amid_line = False
+        while line := file.readline(PIECE_OCTETS):
             begins = _FROM_LINE.fullmatch(line) if not number or is_behind_empty else None
             if begins:
                 if number:
@@ -194,10 +202,11 @@ def _mbox_messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
                 number, date, lines, size = number + 1, _from_date(begins, usual), [], 0
                 is_body = is_behind_empty = False
                 continue
-            is_behind_empty = line in (b"\n", b"\r\n")
+            is_behind_empty = not is_amid_line and line in (b"\n", b"\r\n")
             is_body = is_body or is_behind_empty
-            if is_body and _QUOTED.match(line):
+            if is_body and not is_amid_line and _QUOTED.match(line):
                 line = line[1:]
+            is_amid_line = not line.endswith(b"\n")
             size += len(line)
             if size <= most_octets + 2:  # with the empty line behind it
                 lines.append(line)

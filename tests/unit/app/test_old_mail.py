@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.app.old_mail import OldMessage, find_mailboxes
+from pillarbox.app.old_mail import PIECE_OCTETS, OldMessage, find_mailboxes
 from pillarbox.core.dates import epoch_of, zone_of
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
@@ -134,3 +134,46 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "text", "no mbox"), (tmp_path, "no Maildir")):
         with pytest.raises(Refused, match=words):
             find_mailboxes(path)
+
+
+def test_an_empty_mbox_has_no_messages(tmp_path: Path) -> None:
+    (tmp_path / "Drafts").touch()
+    assert read(tmp_path / "Drafts") == []
+
+
+def test_flags_are_those_of_the_file_and_not_of_its_folder(tmp_path: Path) -> None:
+    folder = maildir(tmp_path / "m:2,FS", **{"1": b"A: b\n\n"})
+    put(folder, "cur/2:2,S:2,F", b"A: b\n\n")
+    assert sorted(message.flags for message in read(folder)) == [0, FLAGGED | SEEN]
+
+
+def test_a_message_that_another_program_moved_is_found_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = maildir(tmp_path / "m")
+    put(folder, "new/1", b"A: b\n\n")
+    scan = os.scandir
+
+    def moved(path: Path) -> list[os.DirEntry[str]]:
+        entries = list(scan(path))
+        if Path(path).name == "new" and entries:
+            (folder / "new/1").rename(folder / "cur/1:2,S")
+        return entries
+
+    (mailbox,) = find_mailboxes(folder)
+    monkeypatch.setattr(os, "scandir", moved)
+    (message,) = mailbox.messages(MOST)
+    assert (message.octets, message.flags, message.problem) == (b"A: b\r\n\r\n", SEEN, "")
+
+
+def test_a_line_of_an_mbox_that_is_read_in_pieces_is_one(tmp_path: Path) -> None:
+    line = b"x" * (PIECE_OCTETS - 1) + b">From y"
+    path = tmp_path / "mbox"
+    begin = b"From a@example.org Thu Nov 26 10:00:00 2026\n"
+    # The first ends where a piece does, and so its line end and the ">" of the next are pieces of their own.
+    text = b"A: b\n\n" + b"x" * PIECE_OCTETS + b"\n" + begin + line + b"\n\n"
+    path.write_bytes(begin + text + begin + b"A: c\n\n")
+    (mailbox,) = find_mailboxes(path)
+    first, second = mailbox.messages(10 * PIECE_OCTETS)
+    assert first.octets == text[:-1].replace(b"\n", b"\r\n")
+    assert second.octets == b"A: c\r\n"
