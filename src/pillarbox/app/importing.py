@@ -97,22 +97,26 @@ class Import:
         self.done.added.setdefault(shown, 0)
         group: list[tuple[OldMessage, Append]] = []
         octets = 0
-        for message in old.messages(self._most_octets):
-            if message.problem:
-                self.done.left.append((message.where, message.problem))
-                continue
-            item = self._item(mailbox, message)
-            if await there.take(item):
-                self.done.present += 1
-                self._progress(item.size)
-                continue
-            group.append((message, item))
-            octets += item.size
-            if len(group) >= MOST_AT_ONCE or octets >= MOST_OCTETS_AT_ONCE:
-                await self._put(shown, group)
-                group, octets = [], 0
-            if self.done.is_full:
-                return
+        try:
+            for message in old.messages(self._most_octets):
+                if message.problem:
+                    self.done.left.append((message.where, message.problem))
+                    continue
+                item = self._item(mailbox, message)
+                if await there.take(item):
+                    self.done.present += 1
+                    self._progress(item.size)
+                    continue
+                group.append((message, item))
+                octets += item.size
+                if len(group) >= MOST_AT_ONCE or octets >= MOST_OCTETS_AT_ONCE:
+                    await self._put(shown, group)
+                    group, octets = [], 0
+                if self.done.is_full:
+                    return
+        except OSError:  # an mbox that cannot be read any further
+            await self._put(shown, group)
+            raise
         await self._put(shown, group)
 
     def _item(self, mailbox: int, message: OldMessage) -> Append:

@@ -42,6 +42,15 @@ _FROM_LINE = re.compile(
     % "|".join(_MONTHS).encode()
 )
 _QUOTED = re.compile(rb">+From ")
+_CODED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"CRYPTED\x03\x07": "Dovecot's mail_crypt",
+}
+"""How files begin that Dovecot's plugins compressed or encrypted."""
 PIECE_OCTETS = 64 * 1024
 """Of a line, at most: what is no mail may be one line of gigabytes."""
 
@@ -174,6 +183,11 @@ def _checked(message: OldMessage, most_octets: int) -> OldMessage:
         message.problem = f"it has more than {most_octets} octets (smtp.max_message_size)"
     elif not octets and not message.problem:
         message.problem = "it is empty"
+    for begin, coding in _CODED.items():
+        if octets.startswith(begin):
+            message.problem = (
+                f"it is not plain: {coding} made it; have the old server write it plain"
+            )
     message.octets = b"" if message.problem else octets
     return message
 
@@ -193,15 +207,17 @@ def _mbox_messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
         usual = pack_date(int(os.fstat(file.fileno()).st_mtime))
         number, date, size = 0, usual, 0
         lines: list[bytes] = []
-        is_body = is_behind_empty = is_amid_line = False
+        is_body = is_behind_empty = is_amid_line = is_unclear = False
         while line := file.readline(PIECE_OCTETS):
             begins = _FROM_LINE.fullmatch(line) if not number or is_behind_empty else None
             if begins:
                 if number:
-                    yield _mbox_message(f"{path}, message {number}", date, lines, size, most_octets)
+                    where = f"{path}, message {number}"
+                    yield _mbox_message(where, date, lines, size, most_octets, is_unclear)
                 number, date, lines, size = number + 1, _from_date(begins, usual), [], 0
-                is_body = is_behind_empty = False
+                is_body = is_behind_empty = is_unclear = False
                 continue
+            is_unclear = is_unclear or (is_behind_empty and line.startswith(b"From "))
             is_behind_empty = not is_amid_line and line in (b"\n", b"\r\n")
             is_body = is_body or is_behind_empty
             if is_body and not is_amid_line and _QUOTED.match(line):
@@ -211,7 +227,8 @@ def _mbox_messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
             if size <= most_octets + 2:  # with the empty line behind it
                 lines.append(line)
         if number:
-            yield _mbox_message(f"{path}, message {number}", date, lines, size, most_octets)
+            where = f"{path}, message {number}"
+            yield _mbox_message(where, date, lines, size, most_octets, is_unclear)
 
 
 def _from_date(line: re.Match[bytes], usual: int) -> int:
@@ -236,8 +253,10 @@ def _from_date(line: re.Match[bytes], usual: int) -> int:
 
 
 def _mbox_message(
-    where: str, date: int, lines: list[bytes], size: int, most_octets: int
+    where: str, date: int, lines: list[bytes], size: int, most_octets: int, is_unclear: bool
 ) -> OldMessage:
+    """`is_unclear`: what follows an empty line may begin another message, and has no date that is known; two messages
+    must not become one without a word."""
     if lines and lines[-1] in (b"\n", b"\r\n"):
         size -= len(lines.pop())
     message = OldMessage(where, date, octets=b"".join(lines))
@@ -245,6 +264,12 @@ def _mbox_message(
         message.octets = b"." * (most_octets + 1)
     checked = _checked(message, most_octets)
     checked.flags = _mbox_flags(checked.octets)
+    if is_unclear:
+        checked.octets = b""
+        checked.problem = (
+            'a line "From " without a date as mboxes have it follows an empty line: give it one where it begins another'
+            ' message, else put ">" in front of it'
+        )
     return checked
 
 

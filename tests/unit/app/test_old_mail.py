@@ -1,5 +1,6 @@
 """Reading Maildirs and mboxes: names of folders, flags, dates, octets, and what is left out."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -177,3 +178,20 @@ def test_a_line_of_an_mbox_that_is_read_in_pieces_is_one(tmp_path: Path) -> None
     first, second = mailbox.messages(10 * PIECE_OCTETS)
     assert first.octets == text[:-1].replace(b"\n", b"\r\n")
     assert second.octets == b"A: c\r\n"
+
+
+def test_two_messages_never_become_one_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    begin = b"From - Thu Nov 26 10:00:00 2026\n"
+    path.write_bytes(begin + b"A: b\n\nx\n\nFrom \r\nA: c\r\n\r\ny\r\n\n" + begin + b"A: d\n\n")
+    unclear, clear = read(path)
+    assert unclear.octets == b""
+    assert "without a date" in unclear.problem
+    assert (clear.octets, clear.problem) == (b"A: d\r\n", "")
+
+
+def test_what_was_compressed_is_not_taken_for_mail(tmp_path: Path) -> None:
+    folder = maildir(tmp_path / "m", **{"1": gzip.compress(b"A: b\n\n")})
+    (message,) = read(folder)
+    assert message.octets == b""
+    assert "gzip" in message.problem
