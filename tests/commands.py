@@ -3,21 +3,22 @@
 import io
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import pytest
 
 from pillarbox.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
-"""The words of a command, and what is `typed`: exit code, stdout, stderr."""
+"""The words of a command, and what is `typed`, as text or as a stream: exit code, stdout, stderr."""
 
 
 def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """In the current folder."""
 
-    def run_command(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+    def run_command(*arguments: str, typed: str | TextIO = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed) if isinstance(typed, str) else typed)
         with pytest.raises(SystemExit) as end:
             main()
         shown = capsys.readouterr()

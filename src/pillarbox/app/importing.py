@@ -1,27 +1,38 @@
 """Puts old mail (`app.old_mail`) into an account, while no server runs.
 
-A mailbox that has as many messages with the same size, date of arrival and header as the old one gets none of them:
-so what was interrupted is repeated, and adds what is missing. Each group of messages is durable before the next is
-read. Of messages that cannot be taken it is told, and the others go on.
+A mailbox that has as many messages with the same octets and date of arrival as the old one gets none of them: so what
+was interrupted is repeated, and adds what is missing. Each group of messages is durable before the next is read. Of
+what cannot be taken it is told, and the rest goes on.
 """
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from pillarbox.app.old_mail import OldMailbox, OldMessage
+from pillarbox.app.old_message import OldMailbox, OldMessage, shown, why
 from pillarbox.core.errors import Refused
+from pillarbox.imapd.places import OTHERS, is_foreign
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
-from pillarbox.store.mailboxes import Name
+from pillarbox.store.mailboxes import Name, normal_name
 from pillarbox.store.store import Store
 from pillarbox.store.tx import Tx
 
 MOST_AT_ONCE = 500
 MOST_OCTETS_AT_ONCE = 8 << 20
 """Of one transaction; one more message may go beyond that."""
+
+_USUAL = {
+    "sent items": "Sent",
+    "sent messages": "Sent",
+    "deleted items": "Trash",
+    "deleted messages": "Trash",
+    "junk e-mail": "Junk",
+    "spam": "Junk",
+}
+"""What other programs call the mailboxes that each account has here."""
 
 
 @dataclass(slots=True)
@@ -31,9 +42,11 @@ class Imported:
     added: dict[str, int] = field(default_factory=dict)
     """Messages by mailbox."""
     present: int = 0
-    """Were there before."""
+    """Messages that were there before."""
+    hidden: int = 0
+    """Messages that the old program kept, but showed to nobody."""
     left: list[tuple[str, str]] = field(default_factory=list)
-    """(which, why)"""
+    """(which message or folder, or what of it; why)"""
     is_full: bool = False
     """The account's quota took no more, so the rest was not tried."""
 
@@ -46,8 +59,8 @@ class _There:
         self._account = account
         self._contents: dict[tuple[int, int], list[int]] = {}
         """By size and date of arrival, until one is asked for."""
-        self._headers: dict[tuple[int, int], Counter[bytes]] = {}
-        """The same from then on: digests of header blocks."""
+        self._digests: dict[tuple[int, int], Counter[bytes]] = {}
+        """The same from then on."""
 
     async def look_into(self, mailbox: int) -> None:
         self._contents = await self._store.read(
@@ -59,65 +72,98 @@ class _There:
         key = item.size, item.internaldate
         contents = self._contents.pop(key, None)
         if contents is not None:
-            self._headers[key] = await self._store.read(
-                self._account,
-                lambda tx: Counter(_digest(messages.header(tx, each) or b"") for each in contents),
+            self._digests[key] = await self._store.read(
+                self._account, lambda tx: Counter(messages.digest(tx, each) for each in contents)
             )
-        headers, own = self._headers.get(key), _digest(item.content.header)
-        if headers is None or not headers[own]:
+        digests = self._digests.get(key)
+        own = sha256(item.content.octets).digest() if digests else b""
+        if not digests or not digests[own]:
             return False
-        headers[own] -= 1
+        digests[own] -= 1
         return True
 
 
-def _digest(header: bytes) -> bytes:
-    return sha256(header).digest()
+def own_name(name: Name) -> Name:
+    """Raises Refused for what cannot be made, or would not be seen."""
+    name = normal_name(name)
+    if is_foreign(name):
+        raise Refused(
+            f'below "{OTHERS}" stand mailboxes of other accounts; give it another place with --mailbox'
+        )
+    return name
 
 
 class Import:
     """Into one account."""
 
     def __init__(
-        self, store: Store, account: int, most_octets: int, progress: Callable[[int], None]
+        self,
+        store: Store,
+        account: int,
+        base: Name,
+        most_octets: int,
+        done: Imported,
+        progress: Callable[[int], None],
     ) -> None:
-        """`progress` is told octets that are done with."""
-        self.done = Imported()
+        """Mail goes to `base`, folders of a Maildir below; those of INBOX beside it. `done` grows; `progress` is told
+        octets that are done with."""
+        self._base = base
+        self._done = done
         self._store = store
         self._account = account
         self._most_octets = most_octets
         self._progress = progress
 
-    async def add(self, old: OldMailbox, name: Name) -> None:
-        """All of a mailbox, which is made if it is missing. Raises Refused for a name that cannot be made, Unavailable,
-        OSError."""
+    async def add(self, old: OldMailbox) -> None:
+        """All of a mailbox, which is made if it is missing; what is wrong with it is told. Raises Unavailable."""
+        try:
+            if old.problem:
+                raise Refused(old.problem)
+            await self._add(old, self._name_of(old))
+        except Refused as refused:
+            self._done.left.append((shown(old.path), refused.text))
+        except OSError as error:
+            self._done.left.append((shown(old.path), why(error)))
+
+    def _name_of(self, old: OldMailbox) -> Name:
+        if self._base != ("INBOX",) or not old.name:
+            return own_name((*self._base, *old.name))
+        if len(old.name) == 1:
+            return own_name((_USUAL.get(old.name[0].lower(), old.name[0]),))
+        return own_name(old.name)
+
+    async def _add(self, old: OldMailbox, name: Name) -> None:
         mailbox = await self._store.write(self._account, lambda tx: _ensure_mailbox(tx, name))
         there = _There(self._store, self._account)
         await there.look_into(mailbox)
-        shown = "/".join(name)
-        self.done.added.setdefault(shown, 0)
+        full_name = "/".join(name)
+        self._done.added.setdefault(full_name, 0)
         group: list[tuple[OldMessage, Append]] = []
         octets = 0
         try:
             for message in old.messages(self._most_octets):
+                if message.is_hidden:
+                    self._done.hidden += 1
+                    continue
                 if message.problem:
-                    self.done.left.append((message.where, message.problem))
+                    self._done.left.append((message.where, message.problem))
                     continue
                 item = self._item(mailbox, message)
                 if await there.take(item):
-                    self.done.present += 1
+                    self._done.present += 1
                     self._progress(item.size)
                     continue
                 group.append((message, item))
                 octets += item.size
                 if len(group) >= MOST_AT_ONCE or octets >= MOST_OCTETS_AT_ONCE:
-                    await self._put(shown, group)
+                    await self._put(full_name, group)
                     group, octets = [], 0
-                if self.done.is_full:
+                if self._done.is_full:
                     return
         except OSError:  # an mbox that cannot be read any further
-            await self._put(shown, group)
+            await self._put(full_name, group)
             raise
-        await self._put(shown, group)
+        await self._put(full_name, group)
 
     def _item(self, mailbox: int, message: OldMessage) -> Append:
         quota = self._store.directory.quotas.of(self._account)
@@ -137,16 +183,28 @@ class Import:
         try:
             await self._store.append_all(self._account, [item for _, item in group])
         except Refused as refused:
-            if len(group) > 1:
-                for one in group:
-                    if not self.done.is_full:
-                        await self._put(mailbox, [one])
+            if len(group) == 1:
+                await self._put_otherwise(mailbox, *group[0], refused)
                 return
-            self.done.left.append((group[0][0].where, refused.text))
-            self.done.is_full = refused.code == "OVERQUOTA"
+            for one in group:
+                if not self._done.is_full:
+                    await self._put(mailbox, [one])
             return
-        self.done.added[mailbox] += len(group)
+        self._done.added[mailbox] += len(group)
         self._progress(sum(item.size for _, item in group))
+
+    async def _put_otherwise(
+        self, mailbox: str, message: OldMessage, item: Append, refused: Refused
+    ) -> None:
+        """Better without its keywords than not at all."""
+        if refused.code == "LIMIT" and item.keywords:
+            self._done.left.append((f"{message.where}, its keywords", refused.text))
+            await self._put(mailbox, [(message, replace(item, keywords=()))])
+            return
+        self._done.left.append((message.where, refused.text))
+        most = item.quota.octets if item.quota else None
+        fits_never = most is not None and item.size > most
+        self._done.is_full = refused.code == "OVERQUOTA" and not fits_never
 
 
 def _ensure_mailbox(tx: Tx, name: Name) -> int:

@@ -79,8 +79,8 @@ class Outcomes:
             self._note(login.account.id, peer, mechanism, OK, login.supporter.address)
             log.warning(
                 "support: %s is logged in as user=%s protocol=%s client=%s",
-                login.supporter.address,
-                login.account.address,
+                Said(login.supporter.address),
+                Said(login.account.address),
                 peer.protocol,
                 peer.address,
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 WORD = re.compile(r"""[^\s="'<>\\]*""")
 """A name of a user, say."""
-ADDRESS = re.compile(r"""[^\s"<>\\]*""")
+ADDRESS = re.compile(r"""[^\s",<>\\]*""")
 """In angle brackets: those of lists have a "=" that is theirs."""
 COMMAND = re.compile(r"""(?:[^="\\]|(?<=[A-Z])=)*""")
 """In angle brackets. Parameters are there, like SIZE=100; names of our fields are in lower case."""
@@ -17,8 +17,8 @@ MOST_ADDRESSES = 20
 
 @dataclass(slots=True)
 class Said:
-    """In text as it is, if it looks as usual and can be printed; else in quotes, where no "=" stands as such: of
-    `x client=192.0.2.1` comes `"x client\\x3d192.0.2.1"`. In JSON it is the text itself."""
+    """In text as it is, if it looks as usual and can be printed; else in quotes, where no "=", "<", ">" or "," stands
+    as such: of `x client=192.0.2.1` comes `"x client\\x3d192.0.2.1"`. In JSON it is the text itself."""
 
     text: str
     usual: re.Pattern[str] = WORD
@@ -51,8 +51,8 @@ class SaidAddresses:
 
 
 def _escape(character: str) -> str:
-    if character == "=":
-        return r"\x3d"
+    if character in "=<>,":  # what our own fields, brackets and lists are made of
+        return f"\\x{ord(character):02x}"
     if character in '"\\':
         return f"\\{character}"
     if character.isprintable():

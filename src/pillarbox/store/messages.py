@@ -8,6 +8,7 @@ import json
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from pillarbox.core.errors import Refused
@@ -177,10 +178,19 @@ def arrivals(tx: Tx, mailbox: int) -> dict[tuple[int, int], list[int]]:
     return found
 
 
-def header(tx: Tx, content: int) -> bytes | None:
-    """The header block with its blank line."""
-    row = tx.row("SELECT header FROM octets WHERE content = ?", (content,))
-    return None if row is None else bytes(row[0])
+def digest(tx: Tx, content: int) -> bytes:
+    """SHA-256 of all octets of a message, read piece by piece; of none where it is gone."""
+    made = sha256()
+    for pieces in tx.rows("SELECT header, body FROM octets WHERE content = ?", (content,)):
+        for piece in pieces:
+            made.update(piece)
+    first = content << PIECE_BITS
+    for (piece,) in tx.execute(
+        "SELECT octets FROM body_piece WHERE id BETWEEN ? AND ? ORDER BY id",
+        (first, (content + 1 << PIECE_BITS) - 1),
+    ):
+        made.update(piece)
+    return made.digest()
 
 
 def with_flags(

@@ -6,17 +6,15 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import click
 import msgspec
 import pytest
+from tests.commands import Run, runner
 
-from pillarbox.cli import main
 from pillarbox.cli.main import pillarbox
 from pillarbox.config.load import load_config
 from pillarbox.config.reference import EXAMPLE
@@ -26,8 +24,6 @@ from pillarbox.store.accounts import account_path
 from pillarbox.store.appending import Append
 from pillarbox.store.content import make_content
 from pillarbox.store.store import Store
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 class Typed(io.StringIO):
@@ -43,17 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
     Path("pillarbox.toml").write_text('hostname = "mail.example.org"\ndata_dir = "data"\n')
-
-    def run_command(*arguments: str, typed: str | Typed = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", typed if isinstance(typed, Typed) else io.StringIO(typed))
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -12,10 +12,14 @@ import pytest
 from tests.commands import Run, runner
 
 from pillarbox.app.importing import MOST_AT_ONCE
+from pillarbox.core.errors import DiskFull
+from pillarbox.store.appending import Append, Appended
 from pillarbox.store.database import open_to_read
+from pillarbox.store.store import Store
 
 MESSAGES = 3 * MOST_AT_ONCE
 IMPORT = ("import", "alice@example.org", "old")
+FROM_LINE = b"From a@b.example Thu Nov 26 10:00:00 2026\n"
 
 
 @pytest.fixture
@@ -85,7 +89,10 @@ def test_run_again_it_adds_what_is_missing_and_keeps_copies(run: Run) -> None:
     assert run(*IMPORT)[0] == 0
     put("cur/2", message(2))
     code, out, _ = run(*IMPORT, "--json")
-    assert (code, json.loads(out)) == (0, {"imported": {"INBOX": 1}, "present": 2, "left": []})
+    assert (code, json.loads(out)) == (
+        0,
+        {"imported": {"INBOX": 1}, "present": 2, "hidden": 0, "left": []},
+    )
     assert stored() == {("INBOX", "1"): 2, ("INBOX", "2"): 1}
 
 
@@ -105,7 +112,7 @@ def test_what_cannot_be_taken_is_named_and_the_rest_goes_on(run: Run) -> None:
     assert "Left out: old/cur/2: it is empty\n" in err
     assert "old/cur/3: it has more than 3000000 octets" in err
     assert "control characters" in err
-    assert err.endswith("pillarbox: 3 messages left out\n")
+    assert err.endswith("pillarbox: 3 left out; they are named above\n")
 
 
 def test_a_full_account_takes_what_fits(run: Run) -> None:
@@ -120,12 +127,94 @@ def test_a_full_account_takes_what_fits(run: Run) -> None:
     assert stored() == {("INBOX", str(number)): 1 for number in range(5)}
 
 
+def test_a_message_that_is_larger_than_the_quota_does_not_end_it(run: Run) -> None:
+    put("cur/1", message(1, b"z" * 2_000_000), 1_000_000_000)
+    put("cur/2", message(2), 1_000_000_001)
+    run("account", "quota", "alice@example.org", "--storage", "1M")
+    code, out, err = run(*IMPORT)
+    assert (code, out) == (1, "INBOX: 1 message imported.\n")
+    assert "Left out: old/cur/1: there is no room left" in err
+
+
+def test_keywords_that_do_not_fit_do_not_cost_the_message(run: Run) -> None:
+    long = b"k" * 200
+    put("mbox", FROM_LINE + b"X-Keywords: %b\n" % long + message(1))
+    code, _, err = run("import", "alice@example.org", "old/mbox")
+    assert code == 1
+    assert "message 1, its keywords: a keyword has at most 128 characters" in err
+    assert stored() == {("INBOX", "1"): 1}
+
+
+def test_what_was_read_since_is_not_there_twice(run: Run) -> None:
+    put("mbox", FROM_LINE + message(1))
+    assert run("import", "alice@example.org", "old/mbox")[0] == 0
+    put("mbox", FROM_LINE + b"Status: RO\nX-Mozilla-Status: 0001\n" + message(1))
+    assert run("import", "alice@example.org", "old/mbox")[1].endswith(
+        "1 message there before in alice@example.org.\n"
+    )
+    put("mbox", FROM_LINE + message(1)[:-2] + b"y\n")  # another body of the same size
+    assert run("import", "alice@example.org", "old/mbox")[0] == 0
+    assert stored() == {("INBOX", "1"): 2}
+
+
+def test_paths_that_are_no_text_are_told(run: Run) -> None:
+    put(os.fsdecode(b"cur/caf\xe9"), b"")
+    code, out, _ = run(*IMPORT, "--json")
+    assert (code, json.loads(out)["left"]) == (
+        1,
+        [{"which": "old/cur/caf\\xe9", "why": "it is empty"}],
+    )
+    assert "old/cur/caf\\xe9: it is empty" in run(*IMPORT)[2]
+
+
+def test_a_link_to_an_mbox_is_followed(run: Run) -> None:
+    put("mbox", FROM_LINE + message(1))
+    Path("link").symlink_to("old/mbox")
+    assert run("import", "alice@example.org", "link")[0] == 0
+
+
+def test_usual_names_are_for_the_top_alone(run: Run) -> None:
+    put("cur/1", message(1))
+    put(".Spam/cur/2", message(2))
+    put(".Other Users.bob/cur/3", message(3))
+    code, _, err = run(*IMPORT, "--mailbox", "Old")
+    assert (code, err) == (0, "")
+    code, _, err = run(*IMPORT)
+    assert code == 1
+    assert 'Left out: old/.Other Users.bob: below "Other Users" stand mailboxes of other' in err
+    assert stored() == {
+        ("Old", "1"): 1,
+        ("Old/Spam", "2"): 1,
+        ("Old/Other Users/bob", "3"): 1,
+        ("INBOX", "1"): 1,
+        ("Junk", "2"): 1,
+    }
+
+
+def test_what_was_done_before_a_failure_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(MOST_AT_ONCE + 1):
+        put(f"cur/{number}", message(number), 1_000_000_000 + number)
+    append, calls = Store.append_all, []
+
+    async def fails(store: Store, account: int, items: list[Append]) -> list[Appended]:
+        calls.append(len(items))
+        if len(calls) > 1:
+            raise DiskFull()
+        return await append(store, account, items)
+
+    monkeypatch.setattr(Store, "append_all", fails)
+    code, out, err = run(*IMPORT)
+    assert (code, out) == (1, f"INBOX: {MOST_AT_ONCE} messages imported.\n")
+    assert err == "pillarbox: the disk is full\n"
+
+
 def test_what_stands_in_the_way_is_one_line(run: Run) -> None:
     for arguments, words in (
         (("import", "bob@example.org", "old"), "bob@example.org"),
         (("import", "alice@example.org", "none"), "none: No such file or directory"),
         (("import", "alice@example.org", "data"), "data is no Maildir"),
         (("import", "alice@example.org", "old", "--mailbox", "a//b"), "must not be empty"),
+        (("import", "alice@example.org", "old", "--mailbox", "Other Users/b"), "other accounts"),
     ):
         code, out, err = run(*arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)

@@ -3,14 +3,12 @@
 import asyncio
 import datetime
 import imaplib
-import io
 import json
 import os
 import re
 import socket
 import ssl
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +19,9 @@ from typing import Any
 import pytest
 import trustme
 from small_dns import SmallDns
+from tests.commands import Run, runner
 from tests.ports import free_port
 
-from pillarbox.cli import main
 from pillarbox.cli.doctor import case, listeners, machine, round_trip
 from pillarbox.cli.doctor.display import gather
 from pillarbox.cli.doctor.finding import error, ok
@@ -34,7 +32,6 @@ from pillarbox.store.outgoing_row import FREE, HELD
 from pillarbox.testing.server import PASSWORD, SERVICES, MailServer
 
 ALICE = "alice@example.test"
-Run = Callable[..., tuple[int, str, str]]
 Findings = dict[tuple[str, str], tuple[str, str, str]]
 
 
@@ -57,16 +54,7 @@ def net() -> Iterator[SmallDns]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PILLARBOX_CONFIG", raising=False)
-
-    def run_command(*arguments: str, given: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pillarbox", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return run_command
+    return runner(monkeypatch, capsys)
 
 
 def configure(net: SmallDns, folder: Path | str, ports: dict[str, int], more: str = "") -> None:
@@ -121,7 +109,7 @@ def test_a_round_trip_times_each_stage_and_leaves_nothing(
     configure(net, server.folder, server.ports)
     server.clear()
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    _, out, _ = run(*arguments, given=f"{PASSWORD}\n")
+    _, out, _ = run(*arguments, typed=f"{PASSWORD}\n")
     found = findings(out)
     for stage in ("submission", "imap", "pop3", "removal"):
         level, words, _ = found["round trip", f"{ALICE} {stage}"]
@@ -166,7 +154,7 @@ def test_a_round_trip_without_tls_from_the_start_uses_starttls(
         net, server.folder, {name: server.ports[name] for name in ("submission", "imap", "pop3")}
     )
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
+    found = findings(run(*arguments, typed=f"{PASSWORD}\n")[1])
     assert [level for level, *_ in of(found, "round trip")] == ["ok"] * 4
 
 
@@ -175,7 +163,7 @@ def test_a_round_trip_without_imap_removes_by_pop3(
 ) -> None:
     configure(net, server.folder, {name: server.ports[name] for name in ("submissions", "pop3s")})
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
+    found = findings(run(*arguments, typed=f"{PASSWORD}\n")[1])
     assert [level for level, *_ in of(found, "round trip")] == ["ok"] * 3
 
 
@@ -186,7 +174,7 @@ def test_a_message_that_does_not_arrive_is_told(
     monkeypatch.setattr(round_trip.Trip, "_uids", lambda *_: "")
     configure(net, server.folder, server.ports)
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
+    found = findings(run(*arguments, typed=f"{PASSWORD}\n")[1])
     assert found["round trip", f"{ALICE} submission"][0] == "ok"
     assert "not in INBOX" in found["round trip", f"{ALICE} imap"][1]
     assert "may still come" in found["round trip", f"{ALICE} removal"][1]
@@ -197,7 +185,7 @@ def test_a_wrong_password_ends_the_round_trip_at_its_first_stage(
 ) -> None:
     configure(net, server.folder, server.ports)
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    code, out, _ = run(*arguments, given="wrong\n")
+    code, out, _ = run(*arguments, typed="wrong\n")
     assert code == 1
     [(level, words, _)] = of(findings(out), "round trip")
     assert level == "error"
@@ -213,7 +201,7 @@ def test_the_password_goes_only_to_a_server_with_our_key(
     tls = f'[tls]\ncertificate = "{tmp_path}/other.pem"\nkey = "{tmp_path}/other-key.pem"'
     configure(net, server.folder, server.ports, tls)
     arguments = ("doctor", "--json", "--round-trip", ALICE, "--password-stdin")
-    found = findings(run(*arguments, given=f"{PASSWORD}\n")[1])
+    found = findings(run(*arguments, typed=f"{PASSWORD}\n")[1])
     [(level, words, _)] = of(found, "round trip")
     assert level == "error"
     assert "certificate" in words.lower()

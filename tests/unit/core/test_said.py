@@ -31,7 +31,7 @@ def test_what_looks_like_an_address_stands_as_it_is(text: str) -> None:
         ('"a b"@example.org', r'"\"a b\"@example.org"'),
         ("it's", '"it\'s"'),
         ("a\\", r'"a\\"'),
-        ("a> b<", '"a> b<"'),
+        ("a> b<", r'"a\x3e b\x3c"'),
         ("a\r\nb\x1b[2J\u202e\ud800\u00a0", r'"a\r\nb\x1b[2J\u202e\ud800\xa0"'),
     ],
 )
@@ -56,7 +56,9 @@ def test_a_command_may_have_spaces() -> None:
 def test_of_many_addresses_some_are_said_and_then_how_many_more() -> None:
     assert str(SaidAddresses([])) == "-"
     two = SaidAddresses(["a@example.org", "x> to=<b@example.org"])
-    assert str(two) == r'<a@example.org>,<"x> to\x3d<b@example.org">'
+    assert str(two) == r'<a@example.org>,<"x\x3e to\x3d\x3cb@example.org">'
+    one = SaidAddresses(['"x>,<b"@example.org'])
+    assert str(one) == r'<"\"x\x3e\x2c\x3cb\"@example.org">'
     assert two.text == "a@example.org,x> to=<b@example.org"
     many = SaidAddresses([f"a{number}@example.org" for number in range(32)])
     assert str(many).endswith(",<a18@example.org>,<a19@example.org>,+12")

@@ -1,0 +1,246 @@
+"""Old mail in a file in the mbox format (RFC 4155), as its many writers have it.
+
+A message begins with a line like "From a@example.org Thu Nov 26 10:00:00 2026" behind an empty line. It also does
+without that empty line, or without what follows "From ", where a header field follows at once: better two messages
+than one that was two. A Content-Length that leads to such a place is believed (mboxcl, mboxcl2); then the body is as
+it is, else one ">" goes from its lines like ">From " (mboxrd). Fields that only note what the program made of a
+message become flags and keywords.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from pillarbox.app.old_message import (
+    OldMailbox,
+    OldMessage,
+    checked,
+    keywords_of,
+    open_regular,
+    shown,
+)
+from pillarbox.core.dates import MONTHS, pack_date
+from pillarbox.core.errors import Refused
+from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
+from pillarbox.mime.date import parse_date
+from pillarbox.mime.header import field_value, header_end, split_header
+
+_FLAGS = {"R": SEEN, "A": ANSWERED, "F": FLAGGED, "D": DELETED, "T": DRAFT}
+_MOZILLA_FLAGS = {1: SEEN, 2: ANSWERED, 4: FLAGGED}
+_MOZILLA_EXPUNGED = 8
+_KEYWORDS = (b"x-keywords", b"x-mozilla-keys")
+_NOTES = {
+    *(b"status", b"x-status", b"x-uid", b"x-imap", b"x-imapbase", b"content-length"),
+    *(b"x-mozilla-status", b"x-mozilla-status2", *_KEYWORDS),
+}
+"""Fields that are no part of the message."""
+_INTERNAL = b"DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
+"""The subject of a first message in which the University of Washington's programs keep numbers."""
+
+_FROM_LINE = re.compile(
+    rb"From .*?(%b) +(\d{1,2}) (\d\d):(\d\d)(?::(\d\d))?(?: [A-Z]{1,5}| ([+-]\d{4}))? (\d{4})(?: ([+-]\d{4}))?\s*"
+    % b"|".join(MONTHS)
+)
+_BARE = re.compile(rb"From (?:-|\S+@\S+|MAILER-DAEMON)?\s*")
+"""Without a date; new versions of Thunderbird write it so."""
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+_QUOTED = re.compile(rb">+From ")
+_EMPTY = (b"\n", b"\r\n")
+
+PIECE_OCTETS = 64 * 1024
+"""Of a line, at most: what is no mail may be one line of gigabytes."""
+
+
+def find_mbox(path: Path) -> OldMailbox:
+    """Blocks. Raises Refused where it is none, OSError."""
+    with open_regular(path, follow=True) as file:
+        first = file.readline(PIECE_OCTETS)
+        if first and not _begins(file, first, behind_empty=True):
+            raise Refused(
+                f"{shown(path)} is no mbox: its first line is not like"
+                ' "From a@example.org Thu Nov 26 10:00:00 2026"'
+            )
+        octets = os.fstat(file.fileno()).st_size
+    return OldMailbox((), path, octets, messages=lambda most: _messages(path, most))
+
+
+def _messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
+    with open_regular(path, follow=True) as file:
+        usual = pack_date(int(os.fstat(file.fileno()).st_mtime))
+        number, begin = 0, file.readline(PIECE_OCTETS)
+        while begin:
+            number += 1
+            text = _Text(file, most_octets)
+            following = text.read()
+            message = OldMessage(f"{shown(path)}, message {number}", usual)
+            octets = text.octets()
+            _take_notes(message, begin, octets[: header_end(octets)])
+            if text.is_unclear:
+                message.problem = (
+                    'a line "From " without a date as mboxes have it follows an empty line, and has a header field'
+                    ' behind it: give it a date where it begins another message, else put ">" in front of it'
+                )
+                yield message
+            else:
+                message = checked(message, octets, most_octets)
+                message.octets = _without_notes(message.octets)
+                yield message
+            begin = following
+
+
+class _Text:
+    """What stands between two From_ lines."""
+
+    def __init__(self, file: BinaryIO, most_octets: int) -> None:
+        self.is_unclear = False
+        """Another message may begin in it; two must not become one without a word."""
+        self._file = file
+        self._most = most_octets + 2
+        """With the empty line behind it."""
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def octets(self) -> bytes:
+        """All, without the empty line in front of the next message; more than `most_octets` are that many and one."""
+        if self._lines and self._lines[-1] in _EMPTY:
+            self._size -= len(self._lines.pop())
+        return b"".join(self._lines) if self._size < self._most else b"." * (self._most - 1)
+
+    def read(self) -> bytes:
+        """Returns the From_ line behind it, empty at the end of the file."""
+        is_body = is_behind_empty = is_amid_line = False
+        while line := self._file.readline(PIECE_OCTETS):
+            if line.startswith(b"From ") and not is_amid_line:
+                begins = _begins(self._file, line, behind_empty=is_behind_empty)
+                if begins:
+                    return line
+                self.is_unclear = self.is_unclear or begins is None
+            if is_body and not is_amid_line and _QUOTED.match(line):
+                line = line[1:]
+            is_behind_empty = not is_amid_line and line in _EMPTY
+            is_amid_line = not line.endswith(b"\n")
+            self._add(line)
+            if is_behind_empty and not is_body:
+                is_body = True
+                following = self._read_counted()
+                if following is not None:
+                    return following
+        return b""
+
+    def _add(self, octets: bytes) -> None:
+        self._size += len(octets)
+        if self._size <= self._most:
+            self._lines.append(octets)
+
+    def _read_counted(self) -> bytes | None:
+        """The body, where Content-Length is right: the From_ line behind it. None: it is not, and nothing is read."""
+        header = b"".join(self._lines)
+        told = [
+            field_value(header, start, end)
+            for name, start, end in split_header(header)
+            if name == b"content-length"
+        ]
+        if len(told) != 1 or not re.fullmatch(rb"\d{1,12}", told[0]):
+            return None
+        begin, length = self._file.tell(), int(told[0])
+        following = self._line_behind(begin + length)
+        end = self._file.tell()
+        self._file.seek(begin)
+        if following is None:
+            return None
+        if self._size + length > self._most:
+            self._size += length
+        else:
+            self._add(self._file.read(length))
+            self._add(b"\n")  # as if it were the one in front of the next message
+        self._file.seek(end)
+        return following
+
+    def _line_behind(self, end: int) -> bytes | None:
+        """The From_ line there, or behind empty lines; None where something else is."""
+        if end > os.fstat(self._file.fileno()).st_size:
+            return None
+        self._file.seek(end)
+        is_behind_empty = False
+        while (line := self._file.readline(PIECE_OCTETS)) in _EMPTY:
+            is_behind_empty = True
+        if not line or _begins(self._file, line, behind_empty=is_behind_empty):
+            return line
+        return None
+
+
+def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
+    """Whether this line, which was just read, begins a message; None: it may."""
+    is_dated = _FROM_LINE.fullmatch(line)
+    if (is_dated and behind_empty) or not (is_dated or behind_empty):
+        return bool(is_dated)
+    here = file.tell()
+    is_field = bool(_FIELD.match(file.readline(PIECE_OCTETS)))
+    file.seek(here)
+    if is_dated or not is_field:
+        return is_field
+    return True if _BARE.fullmatch(line) else None
+
+
+def _take_notes(message: OldMessage, from_line: bytes, header: bytes) -> None:
+    """The date of arrival, flags and keywords."""
+    keywords: list[bytes] = []
+    dates: dict[bytes, bytes] = {}
+    for name, start, end in split_header(header):
+        if name in (b"status", b"x-status"):
+            letters = set(field_value(header, start, end).decode("latin-1"))
+            message.flags |= sum(_FLAGS.get(letter, 0) for letter in letters)
+        elif name == b"x-mozilla-status":
+            value = field_value(header, start, end)
+            bits = int(value, 16) if re.fullmatch(rb"[0-9A-Fa-f]{4}", value) else 0
+            message.flags |= sum(flag for bit, flag in _MOZILLA_FLAGS.items() if bits & bit)
+            message.is_hidden = message.is_hidden or bool(bits & _MOZILLA_EXPUNGED)
+        elif name in _KEYWORDS:
+            keywords += field_value(header, start, end).split()
+        elif name in (b"received", b"date"):
+            dates.setdefault(name, field_value(header, start, end))
+        elif name == b"subject" and field_value(header, start, end) == _INTERNAL:
+            message.is_hidden = True
+    message.keywords = keywords_of(keywords)
+    begins = _FROM_LINE.fullmatch(from_line)
+    told = (
+        _from_date(begins)
+        if begins
+        else parse_date(dates.get(b"received", b"").rpartition(b";")[2])
+        or parse_date(dates.get(b"date", b""))
+    )
+    message.internaldate = told or message.internaldate
+
+
+def _without_notes(octets: bytes) -> bytes:
+    header = octets[: header_end(octets)]
+    kept, position = [], 0
+    for name, start, end in split_header(header):
+        if name in _NOTES:
+            kept.append(header[position:start])
+            position = end
+    return b"".join((*kept, octets[position:])) if kept else octets
+
+
+def _from_date(line: re.Match[bytes]) -> int | None:
+    """RFC 4155: UTC, unless a zone is told."""
+    month, day, hour, minute, second, zone, year, zone_behind = line.groups()
+    try:
+        moment = datetime(
+            int(year),
+            MONTHS.index(month) + 1,
+            int(day),
+            int(hour),
+            int(minute),
+            min(int(second or 0), 59),
+            tzinfo=UTC,
+        )
+        told = (zone or zone_behind or b"+0000").decode()
+        minutes = int(told[1:3]) * 60 + int(told[3:])
+        minutes = -minutes if told[0] == "-" else minutes
+        return pack_date(int((moment - timedelta(minutes=minutes)).timestamp()), minutes)
+    except (ValueError, OverflowError):
+        return None
