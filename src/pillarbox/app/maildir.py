@@ -52,16 +52,14 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
     path = root.joinpath(*parts)
     try:
         with _opened(root, parts) as folder:
-            modes = {
-                entry: os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
-                for entry in sorted(os.listdir(folder))
-            }
+            entries = sorted(os.listdir(folder))
+            folders = [entry for entry in entries if _is_folder(entry, folder, follow=False)]
             links = [
                 entry
-                for entry, mode in modes.items()
-                if stat.S_ISLNK(mode) and _is_folder(entry, folder)
+                for entry in entries
+                if entry not in folders and _is_folder(entry, folder, follow=True)
             ]
-        if any(stat.S_ISDIR(modes.get(place, 0)) for place in _PLACES):
+        if any(place in folders for place in _PLACES):
             octets = sum(found.st_size for *_, found in _files(root, parts))
             yield OldMailbox(name, path, octets, messages=partial(_messages, root, parts))
     except OSError as error:
@@ -71,8 +69,8 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
         return
     for entry in links:
         yield OldMailbox(name, path / entry, problem=LINKED)
-    for entry, mode in modes.items():
-        if stat.S_ISDIR(mode) and entry not in (*_PLACES, "tmp"):
+    for entry in folders:
+        if entry not in (*_PLACES, "tmp"):
             if len(parts) < DEEPEST_NAME:
                 yield from _find(root, (*parts, entry), (*name, *_names_of(entry)))
             else:
@@ -89,12 +87,14 @@ def _names_of(entry: str) -> tuple[str, ...]:
             name = octets.decode("utf-8")
         except ValueError:
             name = octets.decode("latin-1")
-    return tuple(name.split(".")) if entry.startswith(".") else (name,)
+    if entry.startswith("."):
+        name = name.replace(".", "/")
+    return tuple(name.split("/"))  # which modified UTF-7 can have, too
 
 
-def _is_folder(entry: str, folder: int) -> bool:
-    with suppress(OSError):
-        return stat.S_ISDIR(os.stat(entry, dir_fd=folder).st_mode)
+def _is_folder(entry: str, folder: int, *, follow: bool) -> bool:
+    with suppress(OSError):  # another program may have taken it away
+        return stat.S_ISDIR(os.stat(entry, dir_fd=folder, follow_symlinks=follow).st_mode)
     return False
 
 

@@ -38,7 +38,7 @@ _NOTES = {
 }
 """Fields that are no part of the message."""
 _INTERNAL = b"DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
-"""The subject of a first message in which the University of Washington's programs keep numbers."""
+"""The subject of the first message, in which the University of Washington's programs keep numbers."""
 
 _FROM_LINE = re.compile(
     rb"From .*?(%b) +(\d{1,2}) (\d\d):(\d\d)(?::(\d\d))?(?: [A-Z]{1,5}| ([+-]\d{4}))? (\d{4})(?: ([+-]\d{4}))?\s*"
@@ -46,6 +46,7 @@ _FROM_LINE = re.compile(
 )
 _BARE = re.compile(rb"From (?:-|\S+@\S+|MAILER-DAEMON)?\s*")
 """Without a date; new versions of Thunderbird write it so."""
+_MOZILLA_LINE = re.compile(rb"From (?:- |\s*$)")
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 _QUOTED = re.compile(rb">+From ")
 _EMPTY = (b"\n", b"\r\n")
@@ -77,7 +78,7 @@ def _messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
             following = text.read()
             message = OldMessage(f"{shown(path)}, message {number}", usual)
             octets = text.octets()
-            _take_notes(message, begin, octets[: header_end(octets)])
+            _take_notes(message, begin, octets[: header_end(octets)], is_first=number == 1)
             if text.is_unclear:
                 message.problem = (
                     'a line "From " without a date as mboxes have it follows an empty line, and has a header field'
@@ -185,8 +186,10 @@ def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
     return True if _BARE.fullmatch(line) else None
 
 
-def _take_notes(message: OldMessage, from_line: bytes, header: bytes) -> None:
-    """The date of arrival, flags and keywords."""
+def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_first: bool) -> None:
+    """The date of arrival, flags and keywords. What would hide the message is only believed where the program wrote it
+    that does so, for senders can write it, too."""
+    by_mozilla = _MOZILLA_LINE.match(from_line) is not None
     keywords: list[bytes] = []
     dates: dict[bytes, bytes] = {}
     for name, start, end in split_header(header):
@@ -197,12 +200,13 @@ def _take_notes(message: OldMessage, from_line: bytes, header: bytes) -> None:
             value = field_value(header, start, end)
             bits = int(value, 16) if re.fullmatch(rb"[0-9A-Fa-f]{4}", value) else 0
             message.flags |= sum(flag for bit, flag in _MOZILLA_FLAGS.items() if bits & bit)
-            message.is_hidden = message.is_hidden or bool(bits & _MOZILLA_EXPUNGED)
+            message.is_hidden |= by_mozilla and bool(bits & _MOZILLA_EXPUNGED)
+            by_mozilla = False  # the first is its own
         elif name in _KEYWORDS:
             keywords += field_value(header, start, end).split()
         elif name in (b"received", b"date"):
             dates.setdefault(name, field_value(header, start, end))
-        elif name == b"subject" and field_value(header, start, end) == _INTERNAL:
+        elif is_first and name == b"subject" and field_value(header, start, end) == _INTERNAL:
             message.is_hidden = True
     message.keywords = keywords_of(keywords)
     begins = _FROM_LINE.fullmatch(from_line)

@@ -63,6 +63,7 @@ def test_letters_stand_for_the_keywords_that_dovecot_noted(tmp_path: Path) -> No
         (".Entw&APw-rfe", ("Entwürfe",)),
         (".Entwürfe", ("Entwürfe",)),
         (".R&D", ("R&D",)),
+        (".2019&AC8-2020", ("2019", "2020")),
         (".Sent Items.2019", ("Sent Items", "2019")),
         ("Work.old", ("Work.old",)),  # LAYOUT=fs
         ("Entw&APw-rfe/2026", ("Entwürfe", "2026")),

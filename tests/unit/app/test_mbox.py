@@ -152,12 +152,23 @@ def test_content_length_is_believed_where_it_leads_to_a_message(tmp_path: Path) 
 
 def test_what_the_old_program_hid_is_hidden(tmp_path: Path) -> None:
     path = tmp_path / "mbox"
+    internal = b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1 2\n\nx\n\n"
+    expunged = b"X-Mozilla-Status: 0009\nX-Mozilla-Status: 0001\nA: b\n\nx\n\n"
+    mozilla = b"From - Thu Nov 26 10:00:00 2026\n"
     path.write_bytes(
         FROM
-        + b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1 2\n\nx\n\n"
+        + internal
+        + mozilla
+        + expunged
+        + b"From \n"
+        + expunged
+        # What a sender wrote hides nothing.
         + FROM
-        + b"X-Mozilla-Status: 0009\nA: b\n\nx\n\n"
+        + internal
         + FROM
-        + b"X-Mozilla-Status: 0001\nA: b\n\nx\n\n"
+        + expunged
+        + mozilla
+        + b"X-Mozilla-Status: 0001\n"
+        + expunged
     )
-    assert [message.is_hidden for message in read(path)] == [True, True, False]
+    assert [message.is_hidden for message in read(path)] == [True, True, True, False, False, False]
