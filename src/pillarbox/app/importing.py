@@ -1,16 +1,18 @@
 """Puts old mail (`app.old_mail`) into an account, while no server runs.
 
-A mailbox that has as many messages with the same octets and date of arrival as the old one gets none of them: so what
+A mailbox that has as many messages with the same octets and moment of arrival as the old one gets none of them: so what
 was interrupted is repeated, and adds what is missing. Each group of messages is durable before the next is read. Of
 what cannot be taken it is told, and the rest goes on.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from pillarbox.app.old_message import OldMailbox, OldMessage, shown, why
+from pillarbox.core.dates import epoch_of
 from pillarbox.core.errors import Refused
 from pillarbox.imapd.places import OTHERS, is_foreign
 from pillarbox.store import mailboxes, messages
@@ -58,7 +60,7 @@ class _There:
         self._store = store
         self._account = account
         self._contents: dict[tuple[int, int], list[int]] = {}
-        """By size and date of arrival, until one is asked for."""
+        """By size and moment of arrival, until one is asked for."""
         self._digests: dict[tuple[int, int], Counter[bytes]] = {}
         """The same from then on."""
 
@@ -69,7 +71,7 @@ class _There:
 
     async def take(self, item: Append) -> bool:
         """Whether a message that is like this one stood for none yet; it does now."""
-        key = item.size, item.internaldate
+        key = item.size, epoch_of(item.internaldate)
         contents = self._contents.pop(key, None)
         if contents is not None:
             self._digests[key] = await self._store.read(
@@ -86,6 +88,8 @@ class _There:
 def own_name(name: Name) -> Name:
     """Raises Refused for what cannot be made, or would not be seen."""
     name = normal_name(name)
+    if any("\ud800" <= character <= "\udfff" for part in name for character in part):
+        raise Refused("a mailbox name must be UTF-8")
     if is_foreign(name):
         raise Refused(
             f'below "{OTHERS}" stand mailboxes of other accounts; give it another place with --mailbox'
@@ -142,6 +146,7 @@ class Import:
         octets = 0
         try:
             for message in old.messages(self._most_octets):
+                await asyncio.sleep(0)  # where Ctrl-C is noticed
                 if message.is_hidden:
                     self._done.hidden += 1
                     continue

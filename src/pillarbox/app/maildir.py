@@ -17,13 +17,13 @@ from pillarbox.app.old_message import (
     LINKED,
     OldMailbox,
     OldMessage,
+    arrival,
     checked,
     keywords_of,
     open_regular,
     shown,
     why,
 )
-from pillarbox.core.dates import pack_date
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from pillarbox.imap.utf7 import decode_utf7
@@ -59,14 +59,18 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
                 for entry in entries
                 if entry not in folders and _is_folder(entry, folder, follow=True)
             ]
-        if any(place in folders for place in _PLACES):
-            octets = sum(found.st_size for *_, found in _files(root, parts))
-            yield OldMailbox(name, path, octets, messages=partial(_messages, root, parts))
     except OSError as error:
         if not parts:
             raise
         yield OldMailbox(name, path, problem=why(error))
         return
+    if any(place in folders for place in _PLACES):
+        mailbox = OldMailbox(name, path, messages=partial(_messages, root, parts))
+        try:
+            mailbox.octets = sum(found.st_size for *_, found in _files(root, parts))
+        except OSError as error:
+            mailbox.problem = why(error)
+        yield mailbox
     for entry in links:
         yield OldMailbox(name, path / entry, problem=LINKED)
     for entry in folders:
@@ -79,17 +83,20 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
 
 def _names_of(entry: str) -> tuple[str, ...]:
     """Example: ".Entw&APw-rfe.2026" -> ("Entwürfe", "2026")."""
-    octets = os.fsencode(entry.removeprefix("."))
+    octets = os.fsencode(entry)
+    parts = octets[1:].split(b".") if entry.startswith(".") else [octets]
+    return tuple("/".join(map(_decoded, parts)).split("/"))  # modified UTF-7 can have a slash, too
+
+
+def _decoded(part: bytes) -> str:
     try:
-        name = decode_utf7(octets)
+        return decode_utf7(part)
     except ValueError:
-        try:
-            name = octets.decode("utf-8")
-        except ValueError:
-            name = octets.decode("latin-1")
-    if entry.startswith("."):
-        name = name.replace(".", "/")
-    return tuple(name.split("/"))  # which modified UTF-7 can have, too
+        pass
+    try:
+        return part.decode("utf-8")
+    except ValueError:
+        return part.decode("latin-1")
 
 
 def _is_folder(entry: str, folder: int, *, follow: bool) -> bool:
@@ -133,7 +140,7 @@ def _messages(root: Path, parts: Parts, most_octets: int) -> Iterator[OldMessage
         letters = sorted(set(name.partition(":2,")[2]))
         message = OldMessage(
             shown(root.joinpath(*parts, place, name)),
-            pack_date(modified_ns // 1_000_000_000),
+            arrival(modified_ns // 1_000_000_000),
             sum(_FLAGS.get(letter, 0) for letter in letters),
             tuple(names[letter] for letter in letters if letter in names),
         )

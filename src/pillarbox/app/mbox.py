@@ -10,30 +10,35 @@ message become flags and keywords.
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from pillarbox.app.old_message import (
     OldMailbox,
     OldMessage,
+    arrival,
     checked,
     keywords_of,
     open_regular,
     shown,
 )
-from pillarbox.core.dates import MONTHS, pack_date
+from pillarbox.core.dates import MONTHS
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from pillarbox.mime.date import parse_date
 from pillarbox.mime.header import field_value, header_end, split_header
 
-_FLAGS = {"R": SEEN, "A": ANSWERED, "F": FLAGGED, "D": DELETED, "T": DRAFT}
+_FLAGS = {
+    b"status": dict(zip(b"RONU", (SEEN, 0, 0, 0), strict=True)),
+    b"x-status": dict(zip(b"AFDT", (ANSWERED, FLAGGED, DELETED, DRAFT), strict=True)),
+}
+"""By their letters. Other values are something else, as a sender wrote it."""
 _MOZILLA_FLAGS = {1: SEEN, 2: ANSWERED, 4: FLAGGED}
 _MOZILLA_EXPUNGED = 8
+_MOZILLA_FORWARDED = 0x1000
 _KEYWORDS = (b"x-keywords", b"x-mozilla-keys")
 _NOTES = {
-    *(b"status", b"x-status", b"x-uid", b"x-imap", b"x-imapbase", b"content-length"),
+    *(b"x-uid", b"x-imap", b"x-imapbase", b"content-length"),
     *(b"x-mozilla-status", b"x-mozilla-status2", *_KEYWORDS),
 }
 """Fields that are no part of the message."""
@@ -41,13 +46,13 @@ _INTERNAL = b"DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
 """The subject of the first message, in which the University of Washington's programs keep numbers."""
 
 _FROM_LINE = re.compile(
-    rb"From .*?(%b) +(\d{1,2}) (\d\d):(\d\d)(?::(\d\d))?(?: [A-Z]{1,5}| ([+-]\d{4}))? (\d{4})(?: ([+-]\d{4}))?\s*"
+    rb"From .*?(%b) +(\d{1,2}) (\d\d:\d\d(?::\d\d)?)(?: ([A-Z]{1,5}|[+-]\d{4})(?: DST)?)? (\d{4})(?: ([+-]\d{4}))?\s*"
     % b"|".join(MONTHS)
 )
 _BARE = re.compile(rb"From (?:-|\S+@\S+|MAILER-DAEMON)?\s*")
 """Without a date; new versions of Thunderbird write it so."""
 _MOZILLA_LINE = re.compile(rb"From (?:- |\s*$)")
-_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:(?!//)")
 _QUOTED = re.compile(rb">+From ")
 _EMPTY = (b"\n", b"\r\n")
 
@@ -70,7 +75,7 @@ def find_mbox(path: Path) -> OldMailbox:
 
 def _messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
     with open_regular(path, follow=True) as file:
-        usual = pack_date(int(os.fstat(file.fileno()).st_mtime))
+        usual = arrival(os.fstat(file.fileno()).st_mtime)
         number, begin = 0, file.readline(PIECE_OCTETS)
         while begin:
             number += 1
@@ -80,6 +85,7 @@ def _messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
             octets = text.octets()
             _take_notes(message, begin, octets[: header_end(octets)], is_first=number == 1)
             if text.is_unclear:
+                message.is_hidden = False
                 message.problem = (
                     'a line "From " without a date as mboxes have it follows an empty line, and has a header field'
                     ' behind it: give it a date where it begins another message, else put ">" in front of it'
@@ -103,28 +109,30 @@ class _Text:
         """With the empty line behind it."""
         self._lines: list[bytes] = []
         self._size = 0
+        self._ends_empty = False
+        """With an empty line: the one in front of the next message."""
 
     def octets(self) -> bytes:
         """All, without the empty line in front of the next message; more than `most_octets` are that many and one."""
-        if self._lines and self._lines[-1] in _EMPTY:
+        if self._ends_empty and self._lines and self._lines[-1] in _EMPTY:
             self._size -= len(self._lines.pop())
         return b"".join(self._lines) if self._size < self._most else b"." * (self._most - 1)
 
     def read(self) -> bytes:
         """Returns the From_ line behind it, empty at the end of the file."""
-        is_body = is_behind_empty = is_amid_line = False
+        is_body = is_amid_line = False
         while line := self._file.readline(PIECE_OCTETS):
             if line.startswith(b"From ") and not is_amid_line:
-                begins = _begins(self._file, line, behind_empty=is_behind_empty)
+                begins = _begins(self._file, line, behind_empty=self._ends_empty)
                 if begins:
                     return line
                 self.is_unclear = self.is_unclear or begins is None
             if is_body and not is_amid_line and _QUOTED.match(line):
                 line = line[1:]
-            is_behind_empty = not is_amid_line and line in _EMPTY
+            self._ends_empty = not is_amid_line and line in _EMPTY
             is_amid_line = not line.endswith(b"\n")
             self._add(line)
-            if is_behind_empty and not is_body:
+            if self._ends_empty and not is_body:
                 is_body = True
                 following = self._read_counted()
                 if following is not None:
@@ -164,13 +172,16 @@ class _Text:
         """The From_ line there, or behind empty lines; None where something else is."""
         if end > os.fstat(self._file.fileno()).st_size:
             return None
-        self._file.seek(end)
+        self._file.seek(end - 1)
+        is_at_line = self._file.read(1) == b"\n"
         is_behind_empty = False
         while (line := self._file.readline(PIECE_OCTETS)) in _EMPTY:
             is_behind_empty = True
-        if not line or _begins(self._file, line, behind_empty=is_behind_empty):
+        if not line:
             return line
-        return None
+        is_at_line = is_at_line or is_behind_empty
+        begins = is_at_line and _begins(self._file, line, behind_empty=is_behind_empty)
+        return line if begins else None
 
 
 def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
@@ -193,14 +204,14 @@ def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_firs
     keywords: list[bytes] = []
     dates: dict[bytes, bytes] = {}
     for name, start, end in split_header(header):
-        if name in (b"status", b"x-status"):
-            letters = set(field_value(header, start, end).decode("latin-1"))
-            message.flags |= sum(_FLAGS.get(letter, 0) for letter in letters)
+        if name in _FLAGS:
+            message.flags |= _status(name, field_value(header, start, end)) or 0
         elif name == b"x-mozilla-status":
             value = field_value(header, start, end)
             bits = int(value, 16) if re.fullmatch(rb"[0-9A-Fa-f]{4}", value) else 0
             message.flags |= sum(flag for bit, flag in _MOZILLA_FLAGS.items() if bits & bit)
             message.is_hidden |= by_mozilla and bool(bits & _MOZILLA_EXPUNGED)
+            keywords += [b"$Forwarded"] if bits & _MOZILLA_FORWARDED else []
             by_mozilla = False  # the first is its own
         elif name in _KEYWORDS:
             keywords += field_value(header, start, end).split()
@@ -209,42 +220,36 @@ def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_firs
         elif is_first and name == b"subject" and field_value(header, start, end) == _INTERNAL:
             message.is_hidden = True
     message.keywords = keywords_of(keywords)
-    begins = _FROM_LINE.fullmatch(from_line)
-    told = (
-        _from_date(begins)
-        if begins
-        else parse_date(dates.get(b"received", b"").rpartition(b";")[2])
+    message.internaldate = (
+        _from_date(from_line)
+        or parse_date(dates.get(b"received", b"").rpartition(b";")[2].strip())
         or parse_date(dates.get(b"date", b""))
+        or message.internaldate
     )
-    message.internaldate = told or message.internaldate
 
 
 def _without_notes(octets: bytes) -> bytes:
     header = octets[: header_end(octets)]
     kept, position = [], 0
     for name, start, end in split_header(header):
-        if name in _NOTES:
+        if name in _NOTES or _status(name, field_value(header, start, end)) is not None:
             kept.append(header[position:start])
             position = end
     return b"".join((*kept, octets[position:])) if kept else octets
 
 
-def _from_date(line: re.Match[bytes]) -> int | None:
-    """RFC 4155: UTC, unless a zone is told."""
-    month, day, hour, minute, second, zone, year, zone_behind = line.groups()
-    try:
-        moment = datetime(
-            int(year),
-            MONTHS.index(month) + 1,
-            int(day),
-            int(hour),
-            int(minute),
-            min(int(second or 0), 59),
-            tzinfo=UTC,
-        )
-        told = (zone or zone_behind or b"+0000").decode()
-        minutes = int(told[1:3]) * 60 + int(told[3:])
-        minutes = -minutes if told[0] == "-" else minutes
-        return pack_date(int((moment - timedelta(minutes=minutes)).timestamp()), minutes)
-    except (ValueError, OverflowError):
+def _status(name: bytes, value: bytes) -> int | None:
+    """The flags that a Status or X-Status field notes; None for any other field."""
+    flags = _FLAGS.get(name)
+    if flags is None or not flags.keys() >= set(value):
         return None
+    return sum(flags[letter] for letter in set(value))
+
+
+def _from_date(line: bytes) -> int | None:
+    """RFC 4155: UTC, unless a zone is told."""
+    found = _FROM_LINE.fullmatch(line)
+    if found is None:
+        return None
+    month, day, time, zone, year, zone_behind = found.groups()
+    return parse_date(b" ".join((day, month, year, time, zone_behind or zone or b"+0000")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from pillarbox.core.dates import pack_date
 from pillarbox.imap.grammar import ATOM_CLASS
 
 LINKED = "it is a symbolic link"
@@ -22,9 +23,16 @@ _CODED = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
+    b"Dovecot-LZ4": "lz4",
+    b"x\x01": "zlib",
+    b"x\x9c": "zlib",
+    b"x\xda": "zlib",
     b"CRYPTED\x03\x07": "Dovecot's mail_crypt",
 }
 """How files begin that Dovecot's plugins compressed or encrypted."""
+
+_LAST_S = 253_402_300_799
+"""The end of the year 9999."""
 
 _KEYWORD = re.compile(rb"[%b]+" % ATOM_CLASS)
 
@@ -59,6 +67,11 @@ class OldMailbox:
     """Why it cannot be taken; then it has no messages."""
     messages: Callable[[int], Iterator[OldMessage]] = lambda most_octets: iter(())
     """In the order of their arrival; those of over so many octets have none. Blocks. Raises OSError."""
+
+
+def arrival(modified_s: float) -> int:
+    """A packed date for the time of a file's change, which may be any number."""
+    return pack_date(int(min(max(modified_s, 0), _LAST_S)))
 
 
 def shown(path: Path | str) -> str:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from pillarbox.core.dates import epoch_of
 from pillarbox.core.errors import Refused
 from pillarbox.store import mailboxes
 from pillarbox.store.content import PIECE_BITS, PIECE_OCTETS
@@ -168,13 +169,14 @@ def of_contents_above(tx: Tx, mailbox: int, above: int, most: int) -> list[int]:
 
 
 def arrivals(tx: Tx, mailbox: int) -> dict[tuple[int, int], list[int]]:
-    """The contents of all messages by (size, packed date of arrival). Not bounded: for who has the store alone."""
+    """The contents of all messages by (size, moment of arrival in epoch seconds). Not bounded: for who has the store
+    alone."""
     found: dict[tuple[int, int], list[int]] = {}
     for size, date, content in tx.rows(
         "SELECT size, internaldate, content FROM message WHERE account = ? AND mailbox = ?",
         (tx.account, mailbox),
     ):
-        found.setdefault((size, date), []).append(content)
+        found.setdefault((size, epoch_of(date)), []).append(content)
     return found
 
 

@@ -215,6 +215,7 @@ def test_what_stands_in_the_way_is_one_line(run: Run) -> None:
         (("import", "alice@example.org", "data"), "data is no Maildir"),
         (("import", "alice@example.org", "old", "--mailbox", "a//b"), "must not be empty"),
         (("import", "alice@example.org", "old", "--mailbox", "Other Users/b"), "other accounts"),
+        (("import", "alice@example.org", "old", "--mailbox", os.fsdecode(b"caf\xe9")), "UTF-8"),
     ):
         code, out, err = run(*arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)

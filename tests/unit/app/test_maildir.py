@@ -1,14 +1,16 @@
 """Reading Maildirs: names of folders, flags, dates, octets, and what is left out."""
 
+import errno
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pillarbox.app.old_mail import find_mailboxes
 from pillarbox.app.old_message import OldMailbox, OldMessage
-from pillarbox.core.dates import epoch_of
+from pillarbox.core.dates import epoch_of, to_datetime
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 
@@ -64,6 +66,8 @@ def test_letters_stand_for_the_keywords_that_dovecot_noted(tmp_path: Path) -> No
         (".Entwürfe", ("Entwürfe",)),
         (".R&D", ("R&D",)),
         (".2019&AC8-2020", ("2019", "2020")),
+        (".a&AC4-b", ("a.b",)),
+        (".R&D.Entw&APw-rfe", ("R&D", "Entwürfe")),
         (".Sent Items.2019", ("Sent Items", "2019")),
         ("Work.old", ("Work.old",)),  # LAYOUT=fs
         ("Entw&APw-rfe/2026", ("Entwürfe", "2026")),
@@ -163,15 +167,44 @@ def test_a_folder_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
     assert list(messages) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    folder = maildir(tmp_path / "m")
-    (folder / ".x").mkdir(mode=0)
-    assert problems(find_mailboxes(folder)) == {".x": "Permission denied"}
-
-
 def test_what_was_compressed_is_not_taken_for_mail(tmp_path: Path) -> None:
     folder = maildir(tmp_path / "m", **{"1": gzip.compress(b"A: b\n\n")})
     (message,) = read(folder)
     assert message.octets == b""
     assert "gzip" in message.problem
+
+
+def test_what_dovecot_compressed_by_lz4_is_not_taken_for_mail(tmp_path: Path) -> None:
+    folder = maildir(tmp_path / "m", **{"1": b"Dovecot-LZ4\r*\x9b\xc5xyz", "2": b"x\x9cyz"})
+    assert [message.octets for message in read(folder)] == [b"", b""]
+
+
+def test_a_time_that_is_no_date_is_one(tmp_path: Path) -> None:
+    folder = maildir(tmp_path / "m")
+    put(folder, "cur/1", b"A: b\n\n", -5)
+    put(folder, "cur/2", b"A: b\n\n", 1 << 53)
+    dates = [to_datetime(message.internaldate) for message in read(folder)]
+    assert (dates[0].year, dates[1].year <= 9999) == (1970, True)
+
+
+def test_a_folder_that_cannot_be_read_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = maildir(tmp_path / "m")
+    maildir(folder / ".x")
+    maildir(folder / "Work")
+    maildir(folder / "Work" / "2026")
+    really_open = os.open
+
+    def denied(path: str, flags: int, **more: Any) -> int:
+        if path == ".x" or (path == "cur" and folder_of(more) == "Work"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really_open(path, flags, **more)
+
+    def folder_of(more: dict[str, Any]) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{more['dir_fd']}")).name
+
+    monkeypatch.setattr(os, "open", denied)
+    found = find_mailboxes(folder)
+    assert problems(found) == {".x": "Permission denied", "Work": "Permission denied"}
+    assert found[-1].name == ("Work", "2026")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from pillarbox.app.mbox import PIECE_OCTETS
 from pillarbox.app.old_mail import find_mailboxes
 from pillarbox.app.old_message import OldMessage
@@ -28,7 +30,7 @@ From here on, no date: a line of the body
 
 From - Thu Nov 26 10:00:00 2026 +0100
 Subject: two
-X-Mozilla-Status: 0003
+X-Mozilla-Status: 1003
 X-Mozilla-Keys: $label1 Non\xc3\xa9
 X-Keywords: $Forwarded
   NonJunk
@@ -52,7 +54,7 @@ def test_an_mbox_has_messages_between_its_from_lines(tmp_path: Path) -> None:
     assert two.octets == (
         b"Subject: two\r\n\r\nx\r\nFrom a@b.example Thu Nov 26 10:00:00 2026\r\ny\r\n"
     )
-    assert two.keywords == (b"$label1", b"$Forwarded", b"NonJunk")
+    assert two.keywords == (b"$Forwarded", b"$label1", b"$Forwarded", b"NonJunk")
 
 
 def test_a_message_of_an_mbox_that_is_too_large_is_named_by_its_number(tmp_path: Path) -> None:
@@ -172,3 +174,63 @@ def test_what_the_old_program_hid_is_hidden(tmp_path: Path) -> None:
         + expunged
     )
     assert [message.is_hidden for message in read(path)] == [True, True, True, False, False, False]
+
+
+def test_a_status_that_a_sender_wrote_stays_and_means_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"Status: FIXED\nX-Status: gone\nA: b\n\n" + b"Status: R\n")
+    (message,) = read(path)
+    assert message.flags == 0
+    assert message.octets.startswith(b"Status: FIXED\r\nX-Status: gone\r\n")
+
+
+def test_a_hidden_message_takes_no_other_along(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(
+        b"From - Thu Nov 26 10:00:00 2026\nX-Mozilla-Status: 0009\n\nx\n\nFrom a b c\nA: b\n\ny\n"
+    )
+    (message,) = read(path)
+    assert (message.is_hidden, bool(message.problem)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "moment"),
+    [
+        (b"From a Thu Nov 26 10:00:00 EST 2026\n", 5 * 3600),
+        (b"From a Thu Nov 26 10:00:00 MET DST 2026\n", 0),
+        (b"From a Thu Nov 26 10:00 2026\n", 0),
+        (b"From a Thu Feb 31 10:00:00 2026\n", 7200),  # that of Date
+        (b"From a@b Thu Nov 26 10:00:00 2026 -0200\n", 7200),
+    ],
+)
+def test_the_date_is_that_of_the_from_line_with_its_zone(
+    tmp_path: Path, line: bytes, moment: int
+) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(line + b"Date: Thu, 26 Nov 2026 12:00:00 +0000\n\nx\n")
+    (message,) = read(path)
+    assert epoch_of(message.internaldate) - 1795687200 == moment
+
+
+def test_text_behind_from_is_no_message(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    body = b"see\n\nFrom the docs\nhttps://example.org\n\nFrom here\non\n"
+    path.write_bytes(FROM + b"A: b\n\n" + body)
+    (message,) = read(path)
+    assert message.octets == (b"A: b\n\n" + body).replace(b"\n", b"\r\n")
+
+
+def test_a_content_length_into_the_middle_of_a_line_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    body = b"see " + FROM + b"X-Status: D\n\ny\n"
+    path.write_bytes(FROM + b"Content-Length: 4\n\n" + body)
+    (message,) = read(path)
+    assert message.octets == b"\r\n" + body.replace(b"\n", b"\r\n")
+
+
+def test_the_end_of_a_last_line_of_one_piece_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"A: b\n\n" + b"x" * PIECE_OCTETS + b"\n")
+    (mailbox,) = find_mailboxes(path)
+    (message,) = mailbox.messages(10 * PIECE_OCTETS)
+    assert message.octets.endswith(b"x\r\n")
