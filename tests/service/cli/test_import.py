@@ -157,6 +157,13 @@ def test_what_was_read_since_is_not_there_twice(run: Run) -> None:
     assert stored() == {("INBOX", "1"): 2}
 
 
+def test_the_same_moment_in_another_zone_is_the_same(run: Run) -> None:
+    put("mbox", b"From a Thu Nov 26 11:00:00 2026 +0100\n" + message(1))
+    assert run("import", "alice@example.org", "old/mbox")[0] == 0
+    put("cur/1", message(1), 1795687200)
+    assert "1 message there before" in run(*IMPORT)[1]
+
+
 def test_paths_that_are_no_text_are_told(run: Run) -> None:
     put(os.fsdecode(b"cur/caf\xe9"), b"")
     code, out, _ = run(*IMPORT, "--json")
