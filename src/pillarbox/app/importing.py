@@ -69,16 +69,16 @@ class _There:
             self._account, lambda tx: messages.arrivals(tx, mailbox)
         )
 
-    async def take(self, item: Append) -> bool:
+    async def take(self, old: OldMessage) -> bool:
         """Whether a message that is like this one stood for none yet; it does now."""
-        key = item.size, epoch_of(item.internaldate)
+        key = len(old.octets), epoch_of(old.internaldate)
         contents = self._contents.pop(key, None)
         if contents is not None:
             self._digests[key] = await self._store.read(
                 self._account, lambda tx: Counter(messages.digest(tx, each) for each in contents)
             )
         digests = self._digests.get(key)
-        own = sha256(item.content.octets).digest() if digests else b""
+        own = sha256(old.octets).digest() if digests else b""
         if not digests or not digests[own]:
             return False
         digests[own] -= 1
@@ -153,11 +153,11 @@ class Import:
                 if message.problem:
                     self._done.left.append((message.where, message.problem))
                     continue
-                item = self._item(mailbox, message)
-                if await there.take(item):
+                if await there.take(message):
                     self._done.present += 1
-                    self._progress(item.size)
+                    self._progress(len(message.octets))
                     continue
+                item = self._item(mailbox, message)
                 group.append((message, item))
                 octets += item.size
                 if len(group) >= MOST_AT_ONCE or octets >= MOST_OCTETS_AT_ONCE:
@@ -185,8 +185,15 @@ class Import:
         """All at once; where that is refused, one by one, up to where the account is full."""
         if not group:
             return
+        putting = asyncio.get_running_loop().create_task(
+            self._store.append_all(self._account, [item for _, item in group])
+        )
         try:
-            await self._store.append_all(self._account, [item for _, item in group])
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            await putting  # it is done all the same, and told
+            self._done.added[mailbox] += len(group)
+            raise
         except Refused as refused:
             if len(group) == 1:
                 await self._put_otherwise(mailbox, *group[0], refused)

@@ -33,13 +33,16 @@ _FLAGS = {"S": SEEN, "R": ANSWERED, "F": FLAGGED, "T": DELETED, "D": DRAFT}
 _PLACES = ("new", "cur")
 """In this order: what another program moves meanwhile is found behind its move."""
 
+_INFO = re.compile("[:;!]2,")
+"""What stands in front of the flags; the latter two where file systems allow no colon."""
+
 Parts = tuple[str, ...]
 """The way from the path that was given to a folder."""
 
 
 def find_folders(path: Path) -> list[OldMailbox]:
     """Those of a Maildir, its own first. Blocks. Raises Refused where it is none, OSError."""
-    is_one = any(os.path.lexists(path / place) for place in _PLACES)
+    is_one = set(os.listdir(path)).intersection(_PLACES)
     found = list(_find(path, (), ())) if is_one else []
     if not found:
         raise Refused(
@@ -69,7 +72,7 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
         try:
             mailbox.octets = sum(found.st_size for *_, found in _files(root, parts))
         except OSError as error:
-            mailbox.problem = why(error)
+            mailbox.problem = f"cur or new: {why(error)}"
         yield mailbox
     for entry in links:
         yield OldMailbox(name, path / entry, problem=LINKED)
@@ -137,7 +140,7 @@ def _messages(root: Path, parts: Parts, most_octets: int) -> Iterator[OldMessage
     names = _keyword_names(root, parts)
     files = sorted((found.st_mtime_ns, name, place) for place, name, found in _files(root, parts))
     for modified_ns, name, place in files:
-        letters = sorted(set(name.partition(":2,")[2]))
+        letters = sorted(set(_INFO.split(name, 1)[-1])) if _INFO.search(name) else []
         message = OldMessage(
             shown(root.joinpath(*parts, place, name)),
             arrival(modified_ns // 1_000_000_000),

@@ -16,13 +16,13 @@ from typing import BinaryIO
 from pillarbox.app.old_message import (
     OldMailbox,
     OldMessage,
-    arrival,
     checked,
+    coding_of,
     keywords_of,
     open_regular,
     shown,
 )
-from pillarbox.core.dates import MONTHS
+from pillarbox.core.dates import MONTHS, epoch_of, pack_date, zone_of
 from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from pillarbox.mime.date import parse_date
@@ -51,8 +51,17 @@ _FROM_LINE = re.compile(
 )
 _BARE = re.compile(rb"From (?:-|\S+@\S+|MAILER-DAEMON)?\s*")
 """Without a date; new versions of Thunderbird write it so."""
+_MOZILLA_BARE = re.compile(rb"From -?\s*")
 _MOZILLA_LINE = re.compile(rb"From (?:- |\s*$)")
+_ZONE = re.compile(rb"[+-]\d{4}|UTC?|GMT|[ECMP][SD]T")
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:(?!//)")
+_USUAL_FIELD = re.compile(
+    rb"(?:Return-Path|Received|Delivered-To|Envelope-To|From|To|Cc|Date|Subject|Sender|Reply-To|Message-ID|References"
+    rb"|In-Reply-To|MIME-Version|Status|DKIM-Signature|Authentication-Results|User-Agent|Path|Newsgroups|Precedence"
+    rb"|(?:X|Content|List|ARC|Resent)-[!-9;-~]+)[ \t]*:",
+    re.IGNORECASE,
+)
+"""With which mail begins; text may have other words with a colon."""
 _QUOTED = re.compile(rb">+From ")
 _EMPTY = (b"\n", b"\r\n")
 
@@ -66,8 +75,11 @@ def find_mbox(path: Path) -> OldMailbox:
         first = file.readline(PIECE_OCTETS)
         if first and not _begins(file, first, behind_empty=True):
             raise Refused(
-                f"{shown(path)} is no mbox: its first line is not like"
-                ' "From a@example.org Thu Nov 26 10:00:00 2026"'
+                f"{shown(path)} is no mbox: "
+                + (
+                    coding_of(first)
+                    or 'its first line is not like "From a@example.org Thu Nov 26 10:00:00 2026"'
+                )
             )
         octets = os.fstat(file.fileno()).st_size
     return OldMailbox((), path, octets, messages=lambda most: _messages(path, most))
@@ -75,26 +87,25 @@ def find_mbox(path: Path) -> OldMailbox:
 
 def _messages(path: Path, most_octets: int) -> Iterator[OldMessage]:
     with open_regular(path, follow=True) as file:
-        usual = arrival(os.fstat(file.fileno()).st_mtime)
+        date = pack_date(0)  # not the file's, which changes: then the message would come again
         number, begin = 0, file.readline(PIECE_OCTETS)
         while begin:
             number += 1
             text = _Text(file, most_octets)
             following = text.read()
-            message = OldMessage(f"{shown(path)}, message {number}", usual)
+            message = OldMessage(f"{shown(path)}, message {number}", date)
             octets = text.octets()
             _take_notes(message, begin, octets[: header_end(octets)], is_first=number == 1)
-            if text.is_unclear:
+            date = message.internaldate
+            if text.unclear:
                 message.is_hidden = False
                 message.problem = (
-                    'a line "From " without a date as mboxes have it follows an empty line, and has a header field'
-                    ' behind it: give it a date where it begins another message, else put ">" in front of it'
+                    f"it may be two: {text.unclear} stands between an empty line and a header field, and has no date:"
+                    ' give it one where it begins another message, else put ">" in front of it'
                 )
                 yield message
             else:
-                message = checked(message, octets, most_octets)
-                message.octets = _without_notes(message.octets)
-                yield message
+                yield checked(message, _without_notes(octets), most_octets)
             begin = following
 
 
@@ -102,8 +113,8 @@ class _Text:
     """What stands between two From_ lines."""
 
     def __init__(self, file: BinaryIO, most_octets: int) -> None:
-        self.is_unclear = False
-        """Another message may begin in it; two must not become one without a word."""
+        self.unclear = ""
+        """The first line with which another message may begin; two must not become one without a word."""
         self._file = file
         self._most = most_octets + 2
         """With the empty line behind it."""
@@ -126,7 +137,9 @@ class _Text:
                 begins = _begins(self._file, line, behind_empty=self._ends_empty)
                 if begins:
                     return line
-                self.is_unclear = self.is_unclear or begins is None
+                if begins is None and not self.unclear:
+                    offset = self._file.tell() - len(line)
+                    self.unclear = f"the line {line[:40].decode('latin-1')!a} at octet {offset}"
             if is_body and not is_amid_line and _QUOTED.match(line):
                 line = line[1:]
             self._ends_empty = not is_amid_line and line in _EMPTY
@@ -137,6 +150,8 @@ class _Text:
                 following = self._read_counted()
                 if following is not None:
                     return following
+        if is_amid_line:
+            self._add(b"\n")  # it will have one, once another message follows
         return b""
 
     def _add(self, octets: bytes) -> None:
@@ -187,14 +202,21 @@ class _Text:
 def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
     """Whether this line, which was just read, begins a message; None: it may."""
     is_dated = _FROM_LINE.fullmatch(line)
-    if (is_dated and behind_empty) or not (is_dated or behind_empty):
-        return bool(is_dated)
+    by_mozilla = _MOZILLA_BARE.fullmatch(line)
+    if is_dated and behind_empty:
+        return True
+    if not (is_dated or behind_empty or by_mozilla):
+        return False
     here = file.tell()
-    is_field = bool(_FIELD.match(file.readline(PIECE_OCTETS)))
+    following = file.readline(PIECE_OCTETS)
     file.seek(here)
-    if is_dated or not is_field:
-        return is_field
-    return True if _BARE.fullmatch(line) else None
+    if is_dated or (behind_empty and _BARE.fullmatch(line)):
+        return bool(_FIELD.match(following))
+    if by_mozilla and following.startswith(b"X-Mozilla-Status:"):
+        return True
+    if not _USUAL_FIELD.match(following):
+        return False
+    return True if behind_empty and parse_date(line[len(b"From ") :]) else None
 
 
 def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_first: bool) -> None:
@@ -220,19 +242,20 @@ def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_firs
         elif is_first and name == b"subject" and field_value(header, start, end) == _INTERNAL:
             message.is_hidden = True
     message.keywords = keywords_of(keywords)
-    message.internaldate = (
-        _from_date(from_line)
-        or parse_date(dates.get(b"received", b"").rpartition(b";")[2].strip())
-        or parse_date(dates.get(b"date", b""))
-        or message.internaldate
+    told = parse_date(dates.get(b"received", b"").rpartition(b";")[2].strip()) or parse_date(
+        dates.get(b"date", b"")
     )
+    message.internaldate = _from_date(from_line, told) or told or message.internaldate
 
 
 def _without_notes(octets: bytes) -> bytes:
     header = octets[: header_end(octets)]
+    fields = split_header(header)
+    # Mutt writes both; alone, it is a field of news.
+    notes = _NOTES | {b"lines"} if any(name == b"content-length" for name, *_ in fields) else _NOTES
     kept, position = [], 0
-    for name, start, end in split_header(header):
-        if name in _NOTES or _status(name, field_value(header, start, end)) is not None:
+    for name, start, end in fields:
+        if name in notes or _status(name, field_value(header, start, end)) is not None:
             kept.append(header[position:start])
             position = end
     return b"".join((*kept, octets[position:])) if kept else octets
@@ -246,10 +269,18 @@ def _status(name: bytes, value: bytes) -> int | None:
     return sum(flags[letter] for letter in set(value))
 
 
-def _from_date(line: bytes) -> int | None:
-    """RFC 4155: UTC, unless a zone is told."""
+def _from_date(line: bytes, told: int | None) -> int | None:
+    """RFC 4155 has it in UTC, but most programs write their local time, without the zone: it is taken for that of the
+    header's date (`told`) where it is closer to it then."""
     found = _FROM_LINE.fullmatch(line)
     if found is None:
-        return None
+        return parse_date(line[len(b"From ") :])
     month, day, time, zone, year, zone_behind = found.groups()
-    return parse_date(b" ".join((day, month, year, time, zone_behind or zone or b"+0000")))
+    zone = zone_behind or zone or b""
+    is_told = _ZONE.fullmatch(zone) is not None
+    date = parse_date(b" ".join((day, month, year, time, zone if is_told else b"+0000")))
+    if date is None or told is None or is_told:
+        return date
+    local = epoch_of(date) - zone_of(told) * 60
+    is_local = abs(local - epoch_of(told)) < abs(epoch_of(date) - epoch_of(told))
+    return pack_date(local, zone_of(told)) if is_local else date

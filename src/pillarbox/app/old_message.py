@@ -91,7 +91,17 @@ def open_regular(name: Path | str, folder: int | None = None, *, follow: bool = 
 
 def why(error: OSError) -> str:
     """In few words."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}; the server's user must be able to read it"
     return LINKED if error.errno == errno.ELOOP else str(error.strerror)
+
+
+def coding_of(octets: bytes) -> str:
+    """Why they are not plain; "" where nothing is known that speaks against it."""
+    for begin, coding in _CODED.items():
+        if octets.startswith(begin):
+            return f"it is not plain: {coding} made it; have the old server write it plain"
+    return ""
 
 
 def checked(message: OldMessage, octets: bytes, most_octets: int) -> OldMessage:
@@ -101,11 +111,8 @@ def checked(message: OldMessage, octets: bytes, most_octets: int) -> OldMessage:
         message.problem = f"it has more than {most_octets} octets (smtp.max_message_size)"
     elif not octets:
         message.problem = "it is empty"
-    for begin, coding in _CODED.items():
-        if octets.startswith(begin):
-            message.problem = (
-                f"it is not plain: {coding} made it; have the old server write it plain"
-            )
+    else:
+        message.problem = coding_of(octets)
     message.octets = b"" if message.problem else octets
     return message
 

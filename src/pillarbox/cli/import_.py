@@ -31,7 +31,8 @@ from pillarbox.store.store import Store
     "--mailbox",
     default="INBOX",
     metavar="NAME",
-    help="Where it goes, like Archive/2019; sub-folders go below, those of INBOX beside it.",
+    show_default=True,
+    help="Where the mail goes, like Archive/2019, in plain text; sub-folders go below it. Those of INBOX go beside it.",
 )
 @json_option
 @config_option
@@ -104,6 +105,8 @@ def _show(done: Imported, address: str, *, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for name, count in done.added.items():
+        if not count:
+            continue
         click.echo(f"{one_line(name)}: {counted(count, 'message')} imported.")
     if done.present:
         click.echo(f"{counted(done.present, 'message')} there before in {address}.")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -162,6 +164,21 @@ def test_the_same_moment_in_another_zone_is_the_same(run: Run) -> None:
     assert run("import", "alice@example.org", "old/mbox")[0] == 0
     put("cur/1", message(1), 1795687200)
     assert "1 message there before" in run(*IMPORT)[1]
+
+
+def test_ctrl_c_tells_what_is_done(run: Run) -> None:
+    for number in range(8 * MOST_AT_ONCE):
+        put(f"cur/{number}", message(number))
+    command = [sys.executable, "-m", "pillarbox", *IMPORT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not list(Path("data/accounts").glob("*/*.db")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[0]
+    found = re.search(r"INBOX: (\d+) message", told)
+    assert int(found[1] if found else 0) == stored().total()
+    assert process.returncode != 0
 
 
 def test_paths_that_are_no_text_are_told(run: Run) -> None:

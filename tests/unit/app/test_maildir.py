@@ -206,5 +206,11 @@ def test_a_folder_that_cannot_be_read_costs_only_itself(
 
     monkeypatch.setattr(os, "open", denied)
     found = find_mailboxes(folder)
-    assert problems(found) == {".x": "Permission denied", "Work": "Permission denied"}
+    assert set(problems(found)) == {".x", "Work"}
+    assert problems(found)["Work"].startswith("cur or new: Permission denied; the server's user")
     assert found[-1].name == ("Work", "2026")
+
+
+def test_flags_are_found_where_no_colon_could_be(tmp_path: Path) -> None:
+    folder = maildir(tmp_path / "m", **{"1;2,SF": b"A: b\n\n", "2!2,SF": b"A: b\n\n"})
+    assert [message.flags for message in read(folder)] == [FLAGGED | SEEN] * 2

@@ -1,5 +1,6 @@
 """Reading mboxes of many writers: where messages begin, their flags, dates and octets, and what is left out."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pillarbox.app.mbox import PIECE_OCTETS
 from pillarbox.app.old_mail import find_mailboxes
 from pillarbox.app.old_message import OldMessage
 from pillarbox.core.dates import epoch_of, zone_of
+from pillarbox.core.errors import Refused
 from pillarbox.core.flags import ANSWERED, FLAGGED, SEEN
 
 MOST = 1000
@@ -114,10 +116,12 @@ def test_a_header_field_behind_a_from_line_begins_a_message(tmp_path: Path) -> N
 
 def test_two_messages_never_become_one_without_a_word(tmp_path: Path) -> None:
     path = tmp_path / "mbox"
-    path.write_bytes(FROM + b"A: b\n\nx\n\nFrom me to you\nA: c\n\ny\n\n" + FROM + b"A: d\n\n")
+    path.write_bytes(
+        FROM + b"A: b\n\nx\n\nFrom me to you\nSubject: c\n\ny\n\n" + FROM + b"A: d\n\n"
+    )
     unclear, clear = read(path)
     assert unclear.octets == b""
-    assert "without a date" in unclear.problem
+    assert "it may be two: the line 'From me to you\\n' at octet 51 stands" in unclear.problem
     assert (clear.octets, clear.problem) == (b"A: d\r\n", "")
 
 
@@ -187,7 +191,7 @@ def test_a_status_that_a_sender_wrote_stays_and_means_nothing(tmp_path: Path) ->
 def test_a_hidden_message_takes_no_other_along(tmp_path: Path) -> None:
     path = tmp_path / "mbox"
     path.write_bytes(
-        b"From - Thu Nov 26 10:00:00 2026\nX-Mozilla-Status: 0009\n\nx\n\nFrom a b c\nA: b\n\ny\n"
+        b"From - Thu Nov 26 10:00:00 2026\nX-Mozilla-Status: 0009\n\nx\n\nFrom a b c\nTo: b\n\ny\n"
     )
     (message,) = read(path)
     assert (message.is_hidden, bool(message.problem)) == (False, True)
@@ -214,7 +218,7 @@ def test_the_date_is_that_of_the_from_line_with_its_zone(
 
 def test_text_behind_from_is_no_message(tmp_path: Path) -> None:
     path = tmp_path / "mbox"
-    body = b"see\n\nFrom the docs\nhttps://example.org\n\nFrom here\non\n"
+    body = b"see\n\nFrom the docs\nhttps://example.org\n\nFrom here\non\n\nFrom Bob\nPhone: 1\n"
     path.write_bytes(FROM + b"A: b\n\n" + body)
     (message,) = read(path)
     assert message.octets == (b"A: b\n\n" + body).replace(b"\n", b"\r\n")
@@ -234,3 +238,66 @@ def test_the_end_of_a_last_line_of_one_piece_stays(tmp_path: Path) -> None:
     (mailbox,) = find_mailboxes(path)
     (message,) = mailbox.messages(10 * PIECE_OCTETS)
     assert message.octets.endswith(b"x\r\n")
+
+
+def test_messages_of_thunderbird_need_no_empty_line_between(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    one = b"From \nX-Mozilla-Status: 0001\nA: b\n\nx\n"
+    path.write_bytes(one + one)
+    assert [message.octets for message in read(path)] == [b"A: b\r\n\r\nx\r\n"] * 2
+
+
+def test_a_message_of_nothing_but_notes_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"Status: RO\n")
+    assert [message.problem for message in read(path)] == ["it is empty"]
+
+
+def test_what_mutt_counts_does_not_come_along(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(
+        FROM + b"Content-Length: 2\nLines: 1\nA: b\n\nx\n\n" + FROM + b"Lines: 1\nA: news\n\nx\n"
+    )
+    assert [message.octets for message in read(path)] == [
+        b"A: b\r\n\r\nx\r\n",
+        b"Lines: 1\r\nA: news\r\n\r\nx\r\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "moment"),
+    [
+        (b"From a Thu Nov 26 11:00:00 2026\n", 0),  # local time, as the header's
+        (b"From a Thu Nov 26 10:00:00 2026\n", 0),  # UTC, like that of RFC 4155
+        (b"From a Thu Nov 26 11:00:00 CET 2026\n", 0),
+        (b"From a Thu Nov 26 11:00:00 +0000 2026\n", 3600),
+        (b"From a Thu Nov 26 11:00:00 2026 remote from b\n", 3600),
+        (b"From a Thu, 26 Nov 2026 11:00:00 +0100\n", 0),
+    ],
+)
+def test_a_from_line_without_a_zone_is_read_by_that_of_the_header(
+    tmp_path: Path, line: bytes, moment: int
+) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(line + b"Date: Thu, 26 Nov 2026 11:00:02 +0100\n\nx\n")
+    (message,) = read(path)
+    assert epoch_of(message.internaldate) - 1795687200 == moment
+
+
+def test_a_message_without_any_date_has_the_same_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(b"From \nA: b\n\nx\n\n" + FROM + b"A: b\n\n\nFrom \nA: b\n\nx")
+    dates = [epoch_of(message.internaldate) for message in read(path)]
+    assert dates == [0, 1795687200, 1795687200]
+
+
+def test_a_last_line_without_an_end_gets_one(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"A: b\n\nx")
+    assert [message.octets for message in read(path)] == [b"A: b\r\n\r\nx\r\n"]
+
+
+def test_a_compressed_mbox_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "mbox.gz").write_bytes(gzip.compress(FROM))
+    with pytest.raises(Refused, match="gzip"):
+        find_mailboxes(tmp_path / "mbox.gz")
