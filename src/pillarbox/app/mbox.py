@@ -64,6 +64,8 @@ _USUAL_FIELD = re.compile(
 """With which mail begins; text may have other words with a colon."""
 _QUOTED = re.compile(rb">+From ")
 _EMPTY = (b"\n", b"\r\n")
+_MOST_EMPTY = 10
+"""Lines between two messages; each message could ask for all of them anew."""
 
 PIECE_OCTETS = 64 * 1024
 """Of a line, at most: what is no mail may be one line of gigabytes."""
@@ -118,23 +120,22 @@ class _Text:
         self._file = file
         self._most = most_octets + 2
         """With the empty line behind it."""
-        self._lines: list[bytes] = []
+        self._octets = bytearray()
         self._size = 0
-        self._ends_empty = False
-        """With an empty line: the one in front of the next message."""
+        self._empty = 0
+        """Octets of the empty line at the end, which is the one in front of the next message."""
 
     def octets(self) -> bytes:
         """All, without the empty line in front of the next message; more than `most_octets` are that many and one."""
-        if self._ends_empty and self._lines and self._lines[-1] in _EMPTY:
-            self._size -= len(self._lines.pop())
-        return b"".join(self._lines) if self._size < self._most else b"." * (self._most - 1)
+        size = self._size - self._empty
+        return bytes(self._octets[:size]) if size < self._most else b"." * (self._most - 1)
 
     def read(self) -> bytes:
         """Returns the From_ line behind it, empty at the end of the file."""
         is_body = is_amid_line = False
         while line := self._file.readline(PIECE_OCTETS):
             if line.startswith(b"From ") and not is_amid_line:
-                begins = _begins(self._file, line, behind_empty=self._ends_empty)
+                begins = _begins(self._file, line, behind_empty=bool(self._empty))
                 if begins:
                     return line
                 if begins is None and not self.unclear:
@@ -142,10 +143,10 @@ class _Text:
                     self.unclear = f"the line {line[:40].decode('latin-1')!a} at octet {offset}"
             if is_body and not is_amid_line and _QUOTED.match(line):
                 line = line[1:]
-            self._ends_empty = not is_amid_line and line in _EMPTY
+            self._empty = len(line) if not is_amid_line and line in _EMPTY else 0
             is_amid_line = not line.endswith(b"\n")
             self._add(line)
-            if self._ends_empty and not is_body:
+            if self._empty and not is_body:
                 is_body = True
                 following = self._read_counted()
                 if following is not None:
@@ -157,11 +158,11 @@ class _Text:
     def _add(self, octets: bytes) -> None:
         self._size += len(octets)
         if self._size <= self._most:
-            self._lines.append(octets)
+            self._octets += octets
 
     def _read_counted(self) -> bytes | None:
         """The body, where Content-Length is right: the From_ line behind it. None: it is not, and nothing is read."""
-        header = b"".join(self._lines)
+        header = bytes(self._octets)
         told = [
             field_value(header, start, end)
             for name, start, end in split_header(header)
@@ -180,6 +181,7 @@ class _Text:
         else:
             self._add(self._file.read(length))
             self._add(b"\n")  # as if it were the one in front of the next message
+            self._empty = 1
         self._file.seek(end)
         return following
 
@@ -190,13 +192,16 @@ class _Text:
         self._file.seek(end - 1)
         is_at_line = self._file.read(1) == b"\n"
         is_behind_empty = False
-        while (line := self._file.readline(PIECE_OCTETS)) in _EMPTY:
+        for _ in range(_MOST_EMPTY):
+            line = self._file.readline(PIECE_OCTETS)
+            if not line:
+                return line
+            if line not in _EMPTY:
+                is_at_line = is_at_line or is_behind_empty
+                begins = is_at_line and _begins(self._file, line, behind_empty=is_behind_empty)
+                return line if begins else None
             is_behind_empty = True
-        if not line:
-            return line
-        is_at_line = is_at_line or is_behind_empty
-        begins = is_at_line and _begins(self._file, line, behind_empty=is_behind_empty)
-        return line if begins else None
+        return None
 
 
 def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
