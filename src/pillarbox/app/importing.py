@@ -8,12 +8,13 @@ what cannot be taken it is told, and the rest goes on.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from pillarbox.app.old_message import OldMailbox, OldMessage, shown, why
 from pillarbox.core.dates import epoch_of
-from pillarbox.core.errors import Refused
+from pillarbox.core.errors import Failure, Refused
 from pillarbox.imapd.places import OTHERS, is_foreign
 from pillarbox.store import mailboxes, messages
 from pillarbox.store.appending import Append
@@ -191,8 +192,9 @@ class Import:
         try:
             await asyncio.shield(putting)
         except asyncio.CancelledError:
-            await putting  # it is done all the same, and told
-            self._done.added[mailbox] += len(group)
+            with suppress(Failure):
+                await putting  # it is done all the same, and told
+                self._done.added[mailbox] += len(group)
             raise
         except Refused as refused:
             if len(group) == 1:

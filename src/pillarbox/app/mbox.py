@@ -213,15 +213,15 @@ def _begins(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool | None:
     if not (is_dated or behind_empty or by_mozilla):
         return False
     here = file.tell()
-    following = file.readline(PIECE_OCTETS)
+    following, second = file.readline(PIECE_OCTETS), file.readline(PIECE_OCTETS)
     file.seek(here)
     if is_dated or (behind_empty and _BARE.fullmatch(line)):
         return bool(_FIELD.match(following))
     if by_mozilla and following.startswith(b"X-Mozilla-Status:"):
         return True
-    if not _USUAL_FIELD.match(following):
+    if not (_USUAL_FIELD.match(following) or (_FIELD.match(following) and _FIELD.match(second))):
         return False
-    return True if behind_empty and parse_date(line[len(b"From ") :]) else None
+    return True if behind_empty and _other_date(line) else None
 
 
 def _take_notes(message: OldMessage, from_line: bytes, header: bytes, *, is_first: bool) -> None:
@@ -274,12 +274,17 @@ def _status(name: bytes, value: bytes) -> int | None:
     return sum(flags[letter] for letter in set(value))
 
 
+def _other_date(line: bytes) -> int | None:
+    """As few programs write it, behind the sender."""
+    return parse_date(b" ".join(line.split()[2:]))
+
+
 def _from_date(line: bytes, told: int | None) -> int | None:
     """RFC 4155 has it in UTC, but most programs write their local time, without the zone: it is taken for that of the
     header's date (`told`) where it is closer to it then."""
     found = _FROM_LINE.fullmatch(line)
     if found is None:
-        return parse_date(line[len(b"From ") :])
+        return _other_date(line)
     month, day, time, zone, year, zone_behind = found.groups()
     zone = zone_behind or zone or b""
     is_told = _ZONE.fullmatch(zone) is not None

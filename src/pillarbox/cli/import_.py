@@ -109,9 +109,11 @@ def _show(done: Imported, address: str, *, as_json: bool) -> None:
             continue
         click.echo(f"{one_line(name)}: {counted(count, 'message')} imported.")
     if done.present:
-        click.echo(f"{counted(done.present, 'message')} there before in {address}.")
+        click.echo(f"{counted(done.present, 'message')} already in {address}.")
     if done.hidden:
         hidden = counted(done.hidden, "message")
         click.echo(f"{hidden} not taken that the old program did not show either.")
+    if done == Imported(dict.fromkeys(done.added, 0)) and done.added:
+        click.echo("There are no messages.")
     for which, why in done.left:
         click.echo(f"Left out: {one_line(which)}: {why}", err=True)

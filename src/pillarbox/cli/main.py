@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import keyword
 import sys
 
@@ -87,6 +88,10 @@ def pillarbox() -> None:
 
 def main() -> None:
     """Run the command line; never returns."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a name that the terminal cannot show ends nothing
     try:
         code = pillarbox.main(prog_name="pillarbox", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -152,7 +152,7 @@ def test_what_was_read_since_is_not_there_twice(run: Run) -> None:
     assert run("import", "alice@example.org", "old/mbox")[0] == 0
     put("mbox", FROM_LINE + b"Status: RO\nX-Mozilla-Status: 0001\n" + message(1))
     assert run("import", "alice@example.org", "old/mbox")[1].endswith(
-        "1 message there before in alice@example.org.\n"
+        "1 message already in alice@example.org.\n"
     )
     put("mbox", FROM_LINE + message(1)[:-2] + b"y\n")  # another body of the same size
     assert run("import", "alice@example.org", "old/mbox")[0] == 0
@@ -163,7 +163,7 @@ def test_the_same_moment_in_another_zone_is_the_same(run: Run) -> None:
     put("mbox", b"From a Thu Nov 26 11:00:00 2026 +0100\n" + message(1))
     assert run("import", "alice@example.org", "old/mbox")[0] == 0
     put("cur/1", message(1), 1795687200)
-    assert "1 message there before" in run(*IMPORT)[1]
+    assert "1 message already in" in run(*IMPORT)[1]
 
 
 def test_ctrl_c_tells_what_is_done(run: Run) -> None:
@@ -179,6 +179,21 @@ def test_ctrl_c_tells_what_is_done(run: Run) -> None:
     found = re.search(r"INBOX: (\d+) message", told)
     assert int(found[1] if found else 0) == stored().total()
     assert process.returncode != 0
+
+
+def test_a_name_that_stdout_cannot_have_is_shown_by_its_numbers(run: Run) -> None:
+    put("cur/1", message(1))
+    command = [sys.executable, "-m", "pillarbox", *IMPORT, "--mailbox", "台北"]
+    told = subprocess.run(
+        command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}
+    )
+    assert told.stdout == b"\\u53f0\\u5317: 1 message imported.\n"
+
+
+def test_where_nothing_is_it_is_said(run: Run) -> None:
+    put("cur/1", message(1))
+    Path("old/cur/1").unlink()
+    assert run(*IMPORT) == (0, "There are no messages.\n", "")
 
 
 def test_paths_that_are_no_text_are_told(run: Run) -> None:

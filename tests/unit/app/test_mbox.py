@@ -301,3 +301,15 @@ def test_a_compressed_mbox_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "mbox.gz").write_bytes(gzip.compress(FROM))
     with pytest.raises(Refused, match="gzip"):
         find_mailboxes(tmp_path / "mbox.gz")
+
+
+def test_two_fields_that_are_not_usual_make_it_unclear(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"A: b\n\nx\n\nFrom u remote from h\nApparently-To: c\nA: d\n\ny\n")
+    assert [bool(message.problem) for message in read(path)] == [True]
+
+
+def test_an_address_is_no_date(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(b"From bob12mar1999@example.org\nDate: Thu, 26 Nov 2026 10:00:00 +0000\n\nx\n")
+    assert [epoch_of(message.internaldate) for message in read(path)] == [1795687200]
