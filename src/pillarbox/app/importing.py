@@ -1,4 +1,4 @@
-"""Puts old mail (`app.old_mail`) into an account, while no server runs.
+"""Puts old mail, of a Maildir (`app.maildir`) or an mbox (`app.mbox`), into an account, while no server runs.
 
 A mailbox that has as many messages with the same octets and moment of arrival as the old one gets none of them: so what
 was interrupted is repeated, and adds what is missing. Each group of messages is durable before the next is read. Of
@@ -11,7 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 
+from pillarbox.app.maildir import find_folders
+from pillarbox.app.mbox import find_mbox
 from pillarbox.app.old_message import OldMailbox, OldMessage, shown, why
 from pillarbox.core.dates import epoch_of
 from pillarbox.core.errors import Failure, Refused
@@ -36,6 +39,12 @@ _USUAL = {
     "spam": "Junk",
 }
 """What other programs call the mailboxes that each account has here."""
+
+
+def find_mailboxes(path: Path) -> list[OldMailbox]:
+    """Those of a Maildir, its own first, or the one of an mbox; what is passed over has a problem. Blocks. Raises
+    Refused where it is neither, OSError."""
+    return find_folders(path) if path.is_dir() else [find_mbox(path)]
 
 
 @dataclass(slots=True)

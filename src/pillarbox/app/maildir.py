@@ -57,11 +57,8 @@ def _find(root: Path, parts: Parts, name: tuple[str, ...]) -> Iterator[OldMailbo
         with _opened(root, parts) as folder:
             entries = sorted(os.listdir(folder))
             folders = [entry for entry in entries if _is_folder(entry, folder, follow=False)]
-            links = [
-                entry
-                for entry in entries
-                if entry not in folders and _is_folder(entry, folder, follow=True)
-            ]
+            others = sorted(set(entries).difference(folders))
+            links = [entry for entry in others if _is_folder(entry, folder, follow=True)]
     except OSError as error:
         if not parts:
             raise
@@ -140,7 +137,7 @@ def _messages(root: Path, parts: Parts, most_octets: int) -> Iterator[OldMessage
     names = _keyword_names(root, parts)
     files = sorted((found.st_mtime_ns, name, place) for place, name, found in _files(root, parts))
     for modified_ns, name, place in files:
-        letters = sorted(set(_INFO.split(name, 1)[-1])) if _INFO.search(name) else []
+        letters = sorted(set("".join(_INFO.split(name, 1)[1:])))
         message = OldMessage(
             shown(root.joinpath(*parts, place, name)),
             arrival(modified_ns // 1_000_000_000),

@@ -7,12 +7,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pillarbox.core.dates import pack_date
+from pillarbox.core.dates import LAST_S, pack_date
 from pillarbox.imap.grammar import ATOM_CLASS
 
 LINKED = "it is a symbolic link"
@@ -30,9 +30,6 @@ _CODED = {
     b"CRYPTED\x03\x07": "Dovecot's mail_crypt",
 }
 """How files begin that Dovecot's plugins compressed or encrypted."""
-
-_LAST_S = 253_402_300_799
-"""The end of the year 9999."""
 
 _KEYWORD = re.compile(rb"[%b]+" % ATOM_CLASS)
 
@@ -71,7 +68,7 @@ class OldMailbox:
 
 def arrival(modified_s: float) -> int:
     """A packed date for the time of a file's change, which may be any number."""
-    return pack_date(int(min(max(modified_s, 0), _LAST_S)))
+    return pack_date(int(min(max(modified_s, 0), LAST_S)))
 
 
 def shown(path: Path | str) -> str:
@@ -117,6 +114,6 @@ def checked(message: OldMessage, octets: bytes, most_octets: int) -> OldMessage:
     return message
 
 
-def keywords_of(names: Iterator[bytes] | list[bytes]) -> tuple[bytes, ...]:
+def keywords_of(names: Iterable[bytes]) -> tuple[bytes, ...]:
     """Those that IMAP can name (RFC 9051 §9, flag-keyword)."""
     return tuple(name for name in names if _KEYWORD.fullmatch(name))

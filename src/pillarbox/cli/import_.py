@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from pillarbox.app.importing import Import, Imported, own_name
-from pillarbox.app.old_mail import find_mailboxes
+from pillarbox.app.importing import Import, Imported, find_mailboxes, own_name
 from pillarbox.app.old_message import OldMailbox, shown
 from pillarbox.cli.common import directory_of, one_line, show_octets
 from pillarbox.cli.options import config_option, json_option, read_config

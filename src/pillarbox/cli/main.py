@@ -89,9 +89,8 @@ def pillarbox() -> None:
 def main() -> None:
     """Run the command line; never returns."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a name that the terminal cannot show ends nothing
+        # A name that the terminal cannot show ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = pillarbox.main(prog_name="pillarbox", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -13,7 +13,8 @@ _ZONE_MASK = 4095
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FIRST_S = (date.min.toordinal() - _EPOCH_ORDINAL) * 86400
-_LAST_S = (date.max.toordinal() - _EPOCH_ORDINAL + 1) * 86400 - 1
+LAST_S = (date.max.toordinal() - _EPOCH_ORDINAL + 1) * 86400 - 1
+"""Epoch seconds of the end of the year 9999."""
 
 _MINUTES = tuple(b"%02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60))
 
@@ -73,7 +74,7 @@ def format_internaldate(packed: int) -> bytes:
     """
     zone = (packed & _ZONE_MASK) - _ZONE_ZERO
     local_s = (packed >> _ZONE_BITS) + zone * 60
-    day, second = divmod(min(max(local_s, _FIRST_S), _LAST_S), 86400)
+    day, second = divmod(min(max(local_s, _FIRST_S), LAST_S), 86400)
     minute, second = divmod(second, 60)
     return b"%b%b%02d%b" % (_format_day(day), _MINUTES[minute], second, _format_zone(zone))
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.commands import Run, runner
@@ -51,6 +52,15 @@ def put(name: str, octets: bytes, modified: int = 1_000_000_000) -> None:
 
 def message(number: int, body: bytes = b"") -> bytes:
     return b"From: bob@example.net\nSubject: %d\n\n%b\n" % (number, body or b"x" * 500)
+
+
+def wait_for_begin(process: "subprocess.Popen[Any]") -> None:
+    """Until an import has made the account's file, or ended."""
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(Path("data/accounts").glob("*/*.db")):
+            break
+        time.sleep(0.005)
 
 
 def stored() -> Counter[tuple[str, str]]:
@@ -171,9 +181,7 @@ def test_ctrl_c_tells_what_is_done(run: Run) -> None:
         put(f"cur/{number}", message(number))
     command = [sys.executable, "-m", "pillarbox", *IMPORT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not list(Path("data/accounts").glob("*/*.db")):
-            time.sleep(0.01)
+        wait_for_begin(process)
         process.send_signal(signal.SIGINT)
         told = process.communicate()[0]
     found = re.search(r"INBOX: (\d+) message", told)
@@ -275,11 +283,7 @@ def test_killed_at_any_time_and_repeated_nothing_is_lost_or_there_twice(run: Run
     halves = 0  # times that it was killed between two groups
     for wait_ms in range(0, 3000, 40):
         with subprocess.Popen([sys.executable, "-m", "pillarbox", *IMPORT], stdout=-3) as process:
-            deadline = time.monotonic() + 20
-            while process.poll() is None and time.monotonic() < deadline:
-                if list(Path("data/accounts").glob("*/*.db")):
-                    break
-                time.sleep(0.005)
+            wait_for_begin(process)
             try:
                 process.wait(0.001 * wait_ms)
             except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pillarbox.app.old_mail import find_mailboxes
+from pillarbox.app.importing import find_mailboxes
 from pillarbox.app.old_message import OldMailbox, OldMessage
 from pillarbox.core.dates import epoch_of, to_datetime
 from pillarbox.core.errors import Refused

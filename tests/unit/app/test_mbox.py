@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox.app.importing import find_mailboxes
 from pillarbox.app.mbox import PIECE_OCTETS
-from pillarbox.app.old_mail import find_mailboxes
 from pillarbox.app.old_message import OldMessage
 from pillarbox.core.dates import epoch_of, zone_of
 from pillarbox.core.errors import Refused
