@@ -19,12 +19,16 @@ def flags_of(
     its subject."""
     status, _ = client.select(mailbox, readonly=True)
     assert status == "OK", mailbox
+    numbers = client.search(None, which)[1][0].split()
+    if not numbers:
+        return {}
+    _, rows = client.fetch(b",".join(numbers), "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
     found = {}
-    for number in client.search(None, which)[1][0].split():
-        _, rows = client.fetch(number, "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-        told, subject = next(row for row in rows if isinstance(row, tuple))
-        flags = {flag.decode() for flag in imaplib.ParseFlags(told)} - {"\\Recent"} - but
-        found[subject.split()[-1].decode()] = sorted(flags)
+    for row in rows:
+        if isinstance(row, tuple):  # one that went away since the search has none
+            told, subject = row
+            flags = {flag.decode() for flag in imaplib.ParseFlags(told)} - {"\\Recent"} - but
+            found[subject.split()[-1].decode()] = sorted(flags)
     return found
 
 

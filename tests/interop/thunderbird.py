@@ -76,6 +76,7 @@ class Thunderbird:
         ]
         (profile / "user.js").write_text("\n".join(lines))
         self._log = (folder / "thunderbird.log").open("wb")
+        self._said = folder / "imap.log"
         command = [
             "thunderbird",
             "--headless",
@@ -85,7 +86,13 @@ class Thunderbird:
         ]
         self._process = subprocess.Popen(
             [*command, "--profile", str(profile)],
-            env={"HOME": str(folder), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            env={
+                "HOME": str(folder),
+                "PATH": os.environ["PATH"],
+                "LC_ALL": "C.UTF-8",
+                "MOZ_LOG": "timestamp,sync,IMAP:5",
+                "MOZ_LOG_FILE": str(self._said),
+            },
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
@@ -123,6 +130,12 @@ class Thunderbird:
         )["value"]
         assert not (isinstance(told, dict) and "failed" in told), told
         return told
+
+    def said_by_imap(self) -> str:
+        """The last commands and answers of all its sessions, by its own log."""
+        lines = self._said.with_name("imap.log.moz_log").read_text("utf-8", "replace").splitlines()
+        told = [line for line in lines if "SendData" in line or "NewLine" in line or "dle" in line]
+        return "\n".join(told[-100:])
 
     def _end(self) -> None:
         self._process.terminate()
