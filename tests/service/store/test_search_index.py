@@ -3,6 +3,7 @@
 import asyncio
 from array import array
 from pathlib import Path
+from threading import Event
 
 import apsw
 import pytest
@@ -253,6 +254,45 @@ def test_how_rare_trigrams_are_is_remembered_of_some_and_found_mail_stays_right(
         assert await found(store, "banana") == list(range(2, 23))
         assert await found(store, "apple") == [1]
         assert await found(store, "cherry") == [23]
+
+    with_store(tmp_path, work)
+
+
+def test_what_was_looked_up_before_is_not_taken_to_the_thread_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the thread has the index, or it takes long."""
+
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        submitted = 0
+        was_submitted = asyncio.Event()
+        submit = store.index._submit
+
+        def counted(work):
+            nonlocal submitted
+            submitted += 1
+            was_submitted.set()
+            return submit(work)
+
+        monkeypatch.setattr(store.index, "_submit", counted)
+        assert await found(store, "banana") == [2]
+        assert submitted == 0
+        assert await found(store, "apple") == [1]
+        assert submitted == 1
+        assert await found(store, "apple") == [1]
+        assert submitted == 1
+        has_begun, may_end = Event(), Event()
+        submit(lambda: (has_begun.set(), may_end.wait()))
+        await asyncio.to_thread(has_begun.wait)
+        was_submitted.clear()
+        looked_up = asyncio.create_task(found(store, "apple"))
+        await was_submitted.wait()
+        may_end.set()
+        assert await looked_up == [1]
+        monkeypatch.setattr(search_index, "MOST_FOUND_AT_ONCE", 0)
+        assert await found(store, "apple") == [1]
+        assert submitted == 3
 
     with_store(tmp_path, work)
 
