@@ -184,7 +184,7 @@ def _search(server: Server, client: Imap, figures: dict[str, float]) -> list[str
 
 
 def wait_for_index(server: PillarboxServer) -> float:
-    """Until the search index has all; the time of `time.monotonic`."""
+    """Until the search index has all; the time of `time.monotonic` of that. It is merged when this returns."""
     seen, since = -1, time.monotonic()
     while time.monotonic() - since < 2:
         time.sleep(0.05)
@@ -198,6 +198,7 @@ def wait_for_index(server: PillarboxServer) -> float:
                 index.close()
             if up_to is not None and up_to > seen:
                 seen, since = up_to, time.monotonic()
+    settle(server)
     return since
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from array import array
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
@@ -293,6 +294,29 @@ def test_what_was_looked_up_before_is_not_taken_to_the_thread_again(
         monkeypatch.setattr(search_index, "MOST_FOUND_AT_ONCE", 0)
         assert await found(store, "apple") == [1]
         assert submitted == 3
+
+    with_store(tmp_path, work)
+
+
+def test_what_many_batches_made_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_index, "BATCH_MESSAGES", 1)
+    monkeypatch.setattr(search_index, "MERGED_PAGES", 1)
+
+    def segments(store: Store) -> int:
+        with closing(apsw.Connection(str(idx(store)))) as index:
+            return index.execute("SELECT count(DISTINCT segid) FROM texts_idx").fetchone()[0]
+
+    async def work(store: Store) -> None:
+        for number in range(search_index.BATCHES_TO_MERGE - 1):
+            await store.append(1, message(f"apple {number} {number % 3 * 'cherry'}"))
+        await indexed(store)
+        assert segments(store) > 1
+        for number in range(search_index.BATCHES_TO_MERGE):
+            await store.append(1, message(f"apple {number}, banana {'x' * number}"))
+        await indexed(store)
+        assert segments(store) == 1
+        assert len(await found(store, "apple")) == 2 * search_index.BATCHES_TO_MERGE - 1
+        assert len(await found(store, "banana")) == search_index.BATCHES_TO_MERGE
 
     with_store(tmp_path, work)
 
