@@ -32,7 +32,6 @@ _FIELD = re.compile(
     rb"^([^\x00-\x20\x7f:]++)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?",
     re.MULTILINE,
 )
-_BLANK_LINE = re.compile(rb"\n\r?\n")
 # RFC 2047 §2, with an RFC 2231 §5 language after the charset; spaces in the text are tolerated.
 _ENCODED_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\r\n]*)\?=")
 
@@ -48,10 +47,15 @@ def header_end(octets: bytes, start: int = 0) -> int:
     if octets.startswith(b"\n", start):
         return start + 1
     while True:
-        blank = _BLANK_LINE.search(octets, start, start + _SEARCHED)
-        if blank is not None:
-            return blank.end()
-        if start + _SEARCHED >= len(octets):
+        # A regular expression would look at each octet.
+        stop = start + _SEARCHED
+        if (crlf := octets.find(b"\n\r\n", start, stop)) >= 0:
+            stop = crlf + 1
+        if (lf := octets.find(b"\n\n", start, stop)) >= 0:
+            return lf + 2
+        if crlf >= 0:
+            return crlf + 3
+        if stop >= len(octets):
             return len(octets)
         start += _SEARCHED - 2  # it may lie across the cut
 
