@@ -188,7 +188,7 @@ def _places_of_nul(octets: bytes) -> list[int]:
 
 def _is_surely_without(octets: bytes, needles: list[bytes]) -> bool:
     """The same of one message."""
-    if len(octets) > HEADER_PIECE:
+    if len(octets) > HEADER_PIECE or b"\0" in octets:
         return False
     upper = _upper(octets, needles)
     return any(needle not in upper for needle in needles) and _reads_as_it_stands([octets], octets)

@@ -71,6 +71,13 @@ def test_a_text_that_one_of_many_messages_hides_is_found() -> None:
     assert found([], [("ABC", True)]) == set()
 
 
+def test_a_text_that_is_hidden_behind_a_nul_is_found() -> None:
+    hidden = b"Content-Transfer-Encoding: (\0) base64\r\n\r\nQUJD\r\n"
+    assert contains(hidden, "ABC", with_header=True)
+    assert found([(1, hidden), (2, PLAIN)], [("ABC", True)]) == {1}
+    assert found([(1, hidden), (2, PLAIN + 200_000 * b"x")], [("ABC", True)]) == {1}
+
+
 def test_a_text_that_the_octets_have_elsewhere_is_not_found() -> None:
     assert not contains(PLAIN, "PLAIN", with_header=False)
     assert contains(PLAIN, "PLAIN", with_header=True)
