@@ -14,8 +14,8 @@ data_dir = "/var/lib/pillarbox"
 # act as this user, too. Empty: whoever starts it.
 user = ""
 
-# Server processes that share the work; 0: one for each core. One is the fastest while a few clients wait for each
-# answer; more are for many busy sessions, and need more than two cores.
+# Server processes that share the work; 0: one for each core. One takes the least CPU for a message, and some 40 MB of
+# memory; several get more done where many sessions are busy at once.
 workers = 1
 
 # What the lines of the log look like: "text", or "json" with a field for each value.
