@@ -7,11 +7,13 @@ our answers, or sends faster than we handle.
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 import types
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -180,19 +182,30 @@ class Connection(asyncio.Protocol):
             refused = Refused(self.introduce(), "connection", "", "", 0, "", text, "")
             self.service.recorder.add(refused)
 
-    def flush(self) -> None:
-        """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices."""
+    def flush(self) -> bool:
+        """Write what the engine has queued; for output outside of `handle` (IDLE) and between slices. Whether there was
+        something."""
         session, transport = self._session, self._transport
         if session is None or transport is None or transport.is_closing():
-            return
+            return False
         try:
             parts = self.channel.send(session.engine.data_to_send())
         except ssl.SSLError:
             self.abort()
-            return
+            return False
         if self.channel.is_behind:
             self.wake()
         write(transport, parts)
+        return bool(parts)
+
+    def _acknowledge(self) -> None:
+        """Let the kernel send its ACK now, not some 40 ms later: a peer that writes the rest of a command by itself, as
+        imaplib does with what follows a literal, may hold it until then (RFC 1122 §4.2.3.2, §4.2.3.4)."""
+        if self._transport is not None and not self._transport.is_closing():
+            with suppress(OSError):  # it may be gone, or no TCP
+                self._transport.get_extra_info("socket").setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1
+                )
 
     def compress(self) -> None:
         """Compress all that is said from now on; what is queued goes out as it is (RFC 4978 §3)."""
@@ -416,7 +429,8 @@ class Connection(asyncio.Protocol):
                 if self._buffered > READ_AHEAD_OCTETS:
                     self._pause_reading()
                 return
-        self._turn()
+        if self._turn():
+            self._acknowledge()
 
     def _is_behind(self) -> bool:
         """Whether there is output that was not compressed yet."""
@@ -540,14 +554,16 @@ class Connection(asyncio.Protocol):
         elif not held and not has_more:
             self._turn()
 
-    def _turn(self) -> None:
-        """Let the session answer events until there is none, one has to wait, or others are due."""
+    def _turn(self) -> bool:
+        """Let the session answer events until there is none, one has to wait, or others are due. Whether nothing was
+        said, and the peer has to go on."""
         session = self._session
         if session is None or self._transport is None or not self._opened:
-            return
+            return False
         SESSION.set(self.id)
         engine = session.engine
         events, began = 0, time.monotonic()
+        is_short = has_said = False
         while not engine.closing:
             if self._write_paused:
                 self._pause_reading()
@@ -563,6 +579,7 @@ class Connection(asyncio.Protocol):
                 continue
             event = engine.next_event()
             if event.__class__ is Wait:
+                is_short = event is Wait.NEED_DATA
                 self._resume_reading()
                 break
             events += 1
@@ -570,14 +587,14 @@ class Connection(asyncio.Protocol):
                 break
             is_over = time.monotonic() - began > TURN_S
             if is_over or self.channel.is_compressed:
-                self.flush()
+                has_said = self.flush() or has_said
             if is_over or self._is_behind():
                 self._pause_reading()
                 self.wake()
                 break
         if events:
             self._patience.heard = self._loop.time()
-        self.flush()
+        has_said = self.flush() or has_said
         if engine.closing:
             if self._task is None and not self._is_behind():
                 self._close()
@@ -585,6 +602,7 @@ class Connection(asyncio.Protocol):
             self.channel.start_tls()
         elif self._eof and self._task is None and not self._turn_scheduled:
             self._close()
+        return is_short and not has_said
 
     def _step(self, session: Session, event: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
         """Begin what handles an event, or an interjection (None); False when a task goes on with it."""

@@ -52,8 +52,12 @@ MOST_PROBED = 1024
 """Trigrams of an index of which it is remembered how rare they are: people type a word letter by letter, and search for
 it again."""
 MOST_FOUND_AT_ONCE = 256
+MOST_LOOKED_AT_ONCE = 250_000
 """Contents that a look-up may find on the event loop, where all of its trigrams were looked up before, so that they are
-in memory: with those of AS_RARE, some 2 ms. To the thread and back takes as long as most look-ups."""
+in memory; and, as that is a guess, the contents of the index times its trigrams and ROW_TRIGRAMS: some 5 ms where all
+of them are in all contents. To the thread and back takes as long as most look-ups."""
+ROW_TRIGRAMS = 8
+"""What is found costs as much as to look for so many trigrams."""
 MOST_OPEN = 32
 CACHE_KIB = 4096
 """Of an index, in memory."""
@@ -200,16 +204,21 @@ class SearchIndex:
             return await self._run(find)
         except apsw.Error as error:
             path = path_of_index(self._path_of(account))
-            log.warning("%s: %s; it is not used", path, error)
+            if database.is_damage(error):
+                log.warning("%s: %s; it is made anew", path, error)
+                await self._run(partial(self._discard, account))
+                self.catch_up(account)
+            else:
+                log.warning("%s: %s; it is not used", path, error)
             return None
 
     def _is_quick(self, account: int, numbers: tuple[int, int], trigrams: list[str]) -> bool:
-        index = self._open.get(account)
-        if index is None:
+        index, next_content = self._open.get(account), numbers[1]
+        if index is None or next_content * (ROW_TRIGRAMS + len(trigrams)) > MOST_LOOKED_AT_ONCE:
             return False
         shares = [index.shares.get(trigram) for trigram in trigrams]
         known = [share for share in shares if share is not None]
-        return len(known) == len(trigrams) and min(known) * numbers[1] <= MOST_FOUND_AT_ONCE
+        return len(known) == len(trigrams) and min(known) * next_content <= MOST_FOUND_AT_ONCE
 
     def _find(self, account: int, numbers: tuple[int, int], trigrams: list[str]) -> Hits | None:
         generation, next_content = numbers
@@ -377,13 +386,14 @@ class SearchIndex:
         self._due.pop(account, None)
         self._later.pop(account, None)
 
-        def work() -> None:
-            index = self._open.pop(account, None)
-            if index is not None:
-                index.connection.close()
-            remove(self._path_of(account))
+        self._submit(partial(self._discard, account))
 
-        self._submit(work)
+    def _discard(self, account: int) -> None:
+        """With _in_use."""
+        index = self._open.pop(account, None)
+        if index is not None:
+            index.connection.close()
+        remove(self._path_of(account))
 
 
 def path_of_index(account_file: Path) -> Path:

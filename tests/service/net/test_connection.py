@@ -524,6 +524,37 @@ def test_large_and_small_input_keep_their_order(
     run(tmp_path, scenario)
 
 
+def test_half_a_command_is_acknowledged_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer's kernel may hold the other half until then. Whole ones have their answer, with which the ACK goes."""
+    acknowledge, was_called = connection_module.Connection._acknowledge, asyncio.Event()
+    calls = 0
+
+    def counted(connection: Connection) -> None:
+        nonlocal calls
+        calls += 1
+        acknowledge(connection)
+        was_called.set()
+
+    monkeypatch.setattr(connection_module.Connection, "_acknowledge", counted)
+
+    async def scenario(rig: Rig) -> None:
+        reader, writer = await rig.connect()
+        await reader.readline()
+        for command in (b"whole", b"sleep", b"to", b"tle"):
+            writer.write(command + b"\n")
+            assert await reader.readline() == b"<" + command + b">\n"
+        assert calls == 0
+        writer.write(b"one ha")
+        await was_called.wait()
+        writer.write(b"lf\n")
+        assert await reader.readline() == b"<one half>\n"
+        assert calls == 1
+
+    run(tmp_path, scenario)
+
+
 HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 25\r\n"
 
 

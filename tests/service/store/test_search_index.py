@@ -104,12 +104,14 @@ def test_an_index_that_was_folded_otherwise_is_made_anew(tmp_path: Path) -> None
     with_store(tmp_path, age, again)
 
 
-def test_pages_that_are_damaged_keep_nothing_from_being_found(tmp_path: Path) -> None:
+def test_pages_that_are_damaged_keep_nothing_from_being_found_and_are_made_anew(tmp_path: Path) -> None:
     async def damaged(store: Store) -> None:
         octets = bytearray(idx(store).read_bytes())
         octets[4096:] = b"\xff" * (len(octets) - 4096)
         idx(store).write_bytes(octets)
         assert await found(store, "banana") == [2]
+        await store.index.finished()
+        assert (await store.index.find(1, "BANANA")).contents == {2}
 
     with_store(tmp_path, two_messages, damaged)
 
@@ -294,6 +296,12 @@ def test_what_was_looked_up_before_is_not_taken_to_the_thread_again(
         monkeypatch.setattr(search_index, "MOST_FOUND_AT_ONCE", 0)
         assert await found(store, "apple") == [1]
         assert submitted == 3
+        monkeypatch.setattr(search_index, "MOST_FOUND_AT_ONCE", 9)
+        assert await found(store, "apple") == [1]
+        assert submitted == 3
+        monkeypatch.setattr(search_index, "MOST_LOOKED_AT_ONCE", 3 * 3)
+        assert await found(store, "apple") == [1]
+        assert submitted == 4
 
     with_store(tmp_path, work)
 
