@@ -21,7 +21,8 @@ MAX_VALUE = 65_536
 FIELDS_A_SLICE = 4096
 """That are looked at in one go: one to five milliseconds."""
 
-_SEARCHED = 1 << 20
+_FIRST_SEARCHED = 1 << 10
+_MOST_SEARCHED = 1 << 20
 """Octets that are searched in one call, which lets no other thread run."""
 
 FieldSpan = tuple[bytes, int, int]
@@ -46,9 +47,11 @@ def header_end(octets: bytes, start: int = 0) -> int:
         return start + 2
     if octets.startswith(b"\n", start):
         return start + 1
+    length = _FIRST_SEARCHED
     while True:
-        # A regular expression would look at each octet.
-        stop = start + _SEARCHED
+        # A regular expression would look at each octet; what is far behind the one blank line keeps nobody from finding
+        # the other.
+        stop = start + length
         if (crlf := octets.find(b"\n\r\n", start, stop)) >= 0:
             stop = crlf + 1
         if (lf := octets.find(b"\n\n", start, stop)) >= 0:
@@ -57,7 +60,8 @@ def header_end(octets: bytes, start: int = 0) -> int:
             return crlf + 3
         if stop >= len(octets):
             return len(octets)
-        start += _SEARCHED - 2  # it may lie across the cut
+        start = stop - 2  # it may lie across the cut
+        length = min(2 * length, _MOST_SEARCHED)
 
 
 def split_header(block: bytes) -> list[FieldSpan]:

@@ -157,7 +157,7 @@ def possible(messages: Pairs, wanted: Wanted) -> Pairs:
     if len(joined) > HEADER_PIECE or not _reads_as_it_stands(octets_of, joined):
         return [pair for pair in messages if not _is_surely_without(pair[1], needles)]
     upper = _upper(joined, needles)
-    ends = _places_of_nul(upper)
+    ends = _places_of_nul(upper, len(messages))
     if len(ends) >= len(messages):  # some have NUL in them
         return messages
     having = set.intersection(*[set(_numbers_with(needle, upper, ends)) for needle in needles])
@@ -176,11 +176,11 @@ def _numbers_with(needle: bytes, joined: bytes, ends: list[int]) -> Iterator[int
         place = joined.find(needle, ends[number] + 1)
 
 
-def _places_of_nul(octets: bytes) -> list[int]:
-    """Faster than `count`, which looks at each octet, where there are few."""
+def _places_of_nul(octets: bytes, most: int) -> list[int]:
+    """The first ones. Faster than `count`, which looks at each octet, where there are few."""
     places: list[int] = []
     place = octets.find(b"\0")
-    while place >= 0:
+    while place >= 0 and len(places) < most:
         places.append(place)
         place = octets.find(b"\0", place + 1)
     return places

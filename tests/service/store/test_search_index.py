@@ -104,7 +104,9 @@ def test_an_index_that_was_folded_otherwise_is_made_anew(tmp_path: Path) -> None
     with_store(tmp_path, age, again)
 
 
-def test_pages_that_are_damaged_keep_nothing_from_being_found_and_are_made_anew(tmp_path: Path) -> None:
+def test_pages_that_are_damaged_keep_nothing_from_being_found_and_are_made_anew(
+    tmp_path: Path,
+) -> None:
     async def damaged(store: Store) -> None:
         octets = bytearray(idx(store).read_bytes())
         octets[4096:] = b"\xff" * (len(octets) - 4096)

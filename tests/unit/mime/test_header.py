@@ -99,7 +99,9 @@ def test_header_text(raw: bytes, text: str) -> None:
 def test_a_blank_line_is_found_wherever_the_search_is_cut(
     monkeypatch: pytest.MonkeyPatch, before: int, end: bytes
 ) -> None:
-    monkeypatch.setattr(header, "_SEARCHED", 5)
+    monkeypatch.setattr(header, "_FIRST_SEARCHED", 5)
+    monkeypatch.setattr(header, "_MOST_SEARCHED", 7)
     block = b"x" * before + end
-    assert header_end(block + b"text") == len(block)
+    for text in (b"text", b"\n\n", b"\n\r\n", b"t\n\nt\n\r\n", b"\r\n\n"):
+        assert header_end(block + text) == len(block)
     assert header_end(b"y" * before) == before

@@ -122,8 +122,14 @@ def test_a_look_at_the_octets_changes_nothing(
 ) -> None:
     pairs = list(enumerate(messages))
     large = (7, PLAIN + HEADER_PIECE * b"x")
-    assert found(pairs, wanted) == found([large, *pairs], wanted) - {7} == {
-        number
-        for number, octets in enumerate(messages)
-        if all(taken_apart(octets, text, with_header=with_header) for text, with_header in wanted)
-    }
+    assert (
+        found(pairs, wanted)
+        == found([large, *pairs], wanted) - {7}
+        == {
+            number
+            for number, octets in enumerate(messages)
+            if all(
+                taken_apart(octets, text, with_header=with_header) for text, with_header in wanted
+            )
+        }
+    )
