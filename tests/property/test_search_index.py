@@ -20,7 +20,7 @@ from pillarbox.imapd.program import loosened
 from pillarbox.imapd.search import search
 from pillarbox.imapd.selected import EMPTY
 from pillarbox.mime import searched
-from pillarbox.mime.decode import search_text
+from pillarbox.mime.decode import part_headers_text, search_text
 from pillarbox.mime.fold import fold
 from pillarbox.mime.header import decode_searched_header, header_end
 from pillarbox.mime.message import parse_message
@@ -134,8 +134,10 @@ def naive(octets: bytes, program) -> bool:
     name, argument = program.name, program.argument
     block = octets[: header_end(octets)]
     if name in ("TEXT", "BODY"):
-        texts = [search_text(octets, parse_message(octets).root)]
-        texts += [decode_searched_header(block)] if name == "TEXT" else []
+        root = parse_message(octets).root
+        texts = [search_text(octets, root)]
+        if name == "TEXT":
+            texts += [decode_searched_header(block), part_headers_text(octets, root)]
         return any(casemap(argument) in casemap(text) for text in texts)
     field, wanted = argument if name == "HEADER" else (name, argument)
     fields = searched.fields_named(block, field.lower().encode())
@@ -187,7 +189,8 @@ def test_the_index_changes_nothing_but_the_time(messages, wanted, data) -> None:
 @settings(max_examples=200, deadline=None)
 def test_the_indexed_text_has_all_that_is_searched(octets: bytes, data) -> None:
     block = octets[: header_end(octets)]
-    every = [searched.body_text(octets), *searched.header_texts(block)]
+    every = [searched.body_text(octets), searched.part_headers(octets)]
+    every += searched.header_texts(block)
     every += [
         searched.field_text(block[start:end]) for _, start, end in searched.split_header(block)
     ]

@@ -6,6 +6,7 @@ from html import unescape
 
 from pillarbox.mime.charset import decode_charset, decode_searched
 from pillarbox.mime.header import decode_searched_header
+from pillarbox.mime.parameters import find_parameter
 from pillarbox.mime.structure import Part
 from pillarbox.mime.transfer import decode_transfer
 
@@ -49,6 +50,23 @@ def search_text(octets: bytes, root: Part) -> str:
             )
         elif part.type == b"text":
             pieces.append(part_text(octets[base + part.body_start : base + part.end], part))
+    return "\n".join(pieces)
+
+
+def part_headers_text(octets: bytes, root: Part) -> str:
+    """What SEARCH TEXT looks at beyond that in the message `octets`: the headers of parts, a line each, and what their
+    parameters and those of the message say that does not stand there so, as the names of attachments may (RFC 2231)."""
+    base = -root.header_start
+    pieces = []
+    for part in _walk(root):
+        block = octets[base + part.header_start : base + part.body_start]
+        if part is not root:
+            pieces.append(decode_searched_header(block))
+        for parameters in (part.parameters, part.disposition[1] if part.disposition else []):
+            for name, _ in parameters:
+                value = find_parameter(parameters, name.removesuffix(b"*"))
+                if value and value not in block:
+                    pieces.append(value.decode("utf-8", "replace"))
     return "\n".join(pieces)
 
 

@@ -1,14 +1,14 @@
 """What SEARCH looks at in a message, folded (RFC 3501 §6.4.4 BODY, HEADER, TEXT). Pure.
 
-`header_texts` and `body_text` are what a search compares with; `index_text` has every piece of them that is at least
-three characters long, and of the values of single fields, so that an index of it misses nothing.
+`header_texts`, `body_text` and `part_headers` are what a search compares with; `index_text` has every piece of them
+that is at least three characters long, and of the values of single fields, so that an index of it misses nothing.
 """
 
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from pillarbox.mime.decode import search_text
+from pillarbox.mime.decode import part_headers_text, search_text
 from pillarbox.mime.fold import fold, has_folded
 from pillarbox.mime.header import (
     MAX_VALUE,
@@ -17,7 +17,7 @@ from pillarbox.mime.header import (
     header_values,
     split_header,
 )
-from pillarbox.mime.structure import MIME_FIELDS, parse_structure
+from pillarbox.mime.structure import MIME_FIELDS, Part, parse_structure
 
 HEADER_PIECE = 128 * 1024
 """Octets of a header block that are decoded in one go."""
@@ -38,8 +38,9 @@ _ASCII_CHARSET = re.compile(
 )
 """In upper case, of what is no other text in any of these, if it is ASCII."""
 
-_CONTENT_T = b"\nCONTENT-T"
-"""Where the fields begin that say what a text is and how it is encoded (RFC 2045 §5, §6), in upper case."""
+_CONTENT = b"\nCONTENT-"
+"""Where the fields begin that say what a text is, how it is encoded and what it is called (RFC 2045 §3, RFC 2183), in
+upper case."""
 
 _OF_CONTAINERS = (b"MULTIPART", b"RFC822", b"GLOBAL")
 """One of these is in the header of each message that has others in it, of which some text is in more than its body."""
@@ -55,15 +56,18 @@ def header_texts(block: bytes) -> Iterator[str]:
 
 def body_text(octets: bytes) -> str:
     """The text behind the header of a whole message, for BODY and TEXT."""
-    return fold(_body_text(octets))
+    return fold(search_text(octets, _structure(octets)))
 
 
-def _body_text(octets: bytes) -> str:
-    """Not yet folded."""
+def part_headers(octets: bytes) -> str:
+    """The text of the headers of a whole message's parts, for TEXT."""
+    return fold(part_headers_text(octets, _structure(octets)))
+
+
+def _structure(octets: bytes) -> Part:
     size = header_end(octets)
     block = octets[:size]
-    values = header_values(block, split_header(block), MIME_FIELDS)
-    return search_text(octets, parse_structure(octets, size, values))
+    return parse_structure(octets, size, header_values(block, split_header(block), MIME_FIELDS))
 
 
 def field_text(raw: bytes) -> str:
@@ -203,11 +207,14 @@ def _reads_as_it_stands(messages: Sequence[bytes], joined: bytes) -> bool:
     if b"=?" in headers:
         return False
     # Whatever follows such a name, to the end of its header.
-    _, *fields = (b"\n" + headers.upper()).split(_CONTENT_T)
+    _, *fields = (b"\n" + headers.upper()).split(_CONTENT)
     types = b"\n".join([field.partition(b"\0")[0] for field in fields])
+    if _has_odd_parameters(types):
+        return False
     if any(word in types for word in _OF_CONTAINERS):
         types = joined.upper()
-        if b"=?" in types:
+        _, *fields = (b"\n" + types).split(_CONTENT)
+        if b"=?" in types or any(_has_odd_parameters(each[: header_end(each)]) for each in fields):
             return False
     return (
         b"BASE64" not in types
@@ -216,18 +223,26 @@ def _reads_as_it_stands(messages: Sequence[bytes], joined: bytes) -> bool:
     )
 
 
+def _has_odd_parameters(fields: bytes) -> bool:
+    """Whether values may be other than they stand there: encoded or in pieces, with comments or quoted characters."""
+    return b"*" in fields or b"(" in fields or b"\\" in fields
+
+
 def _has_all(octets: bytes, wanted: Wanted) -> bool:
-    body: str | None = None
-    is_folded = False
+    root: Part | None = None
+    body, is_folded = "", False
     block = octets[: header_end(octets)]
     for text, with_header in wanted:
         if with_header and any(text in piece for piece in header_texts(block)):
             continue
-        if body is None:
-            body = _body_text(octets)
+        if root is None:
+            root = _structure(octets)
+            body = search_text(octets, root)
             is_folded = len(body) <= _FOLDED_ONCE
             body = fold(body) if is_folded else body
-        if not (text in body if is_folded else has_folded(body, text)):
+        if text in body if is_folded else has_folded(body, text):
+            continue
+        if not (with_header and has_folded(part_headers_text(octets, root), text)):
             return False
     return True
 
@@ -239,7 +254,8 @@ def index_text(octets: bytes) -> str:
     if not block.isascii() or b"=?" in block or len(texts) > 1:
         # Encoded words and 8-bit octets read otherwise in a field alone than in the block.
         texts += [field_text(block[start:end]) for _, start, end in split_header(block)]
-    texts.append(body_text(octets))
+    root = _structure(octets)
+    texts += [fold(search_text(octets, root)), fold(part_headers_text(octets, root))]
     return "\n".join(texts)
 
 

@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
 
     def _acknowledge(self) -> None:
         """Let the kernel send its ACK now, not some 40 ms later: a peer that writes the rest of a command by itself, as
-        imaplib does with what follows a literal, may hold it until then (RFC 1122 §4.2.3.2, §4.2.3.4)."""
+        imaplib does with what follows a literal, may hold it until then (Nagle's algorithm)."""
         if self._transport is not None and not self._transport.is_closing():
             with suppress(OSError):  # it may be gone, or no TCP
                 self._transport.get_extra_info("socket").setsockopt(

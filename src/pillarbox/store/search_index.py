@@ -72,8 +72,9 @@ BEGIN_S = 1.0
 
 log = logging.getLogger("pillarbox.store")
 
-VERSION = 1
-"""`user_version`: how texts are folded (`mime.fold`). An index of another version is emptied."""
+VERSION = 2
+"""`user_version`: of what a message's text is made, and how it is folded (`mime.searched.index_text`). An index of
+another version is emptied."""
 
 _SCHEMA = (
     "CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(text, content='', detail=none, columnsize=0,"
@@ -450,7 +451,8 @@ def _run_all(connection: apsw.Connection, statements: Iterable[str]) -> None:
 def _state(connection: apsw.Connection) -> tuple[int, int]:
     """Generation, and the content up to which all is indexed."""
     for generation, up_to in connection.execute("SELECT generation, up_to FROM state"):
-        return int(generation), int(up_to)
+        if isinstance(generation, int) and isinstance(up_to, int):  # else it is damaged
+            return generation, up_to
     return -1, 0
 
 

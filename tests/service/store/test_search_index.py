@@ -118,6 +118,22 @@ def test_pages_that_are_damaged_keep_nothing_from_being_found_and_are_made_anew(
     with_store(tmp_path, two_messages, damaged)
 
 
+def test_an_index_without_a_usable_state_is_made_anew(tmp_path: Path) -> None:
+    async def damaged(store: Store) -> None:
+        with closing(apsw.Connection(str(idx(store)))) as index:
+            index.execute("PRAGMA writable_schema = 1")
+            index.execute(
+                "UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'state'"
+            )
+        with closing(apsw.Connection(str(idx(store)))) as index:
+            index.execute("UPDATE state SET up_to = NULL")
+        assert await found(store, "banana") == [2]
+        await indexed(store)
+        assert (await store.index.find(1, "BANANA")).contents == {2}
+
+    with_store(tmp_path, two_messages, damaged)
+
+
 def test_after_an_unclean_stop_it_begins_anew(tmp_path: Path) -> None:
     async def another_generation(store: Store) -> None:
         await store.write(

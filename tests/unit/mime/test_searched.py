@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pillarbox.mime.fold import fold
 from pillarbox.mime.header import header_end
 from pillarbox.mime.searched import (
     HEADER_PIECE,
@@ -12,6 +13,7 @@ from pillarbox.mime.searched import (
     body_text,
     header_texts,
     messages_with,
+    part_headers,
     possible,
 )
 
@@ -20,8 +22,10 @@ PLAIN = b"Subject: plain\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nsome 
 
 def taken_apart(octets: bytes, wanted: str, *, with_header: bool) -> bool:
     """The same, without a look at the octets before."""
-    texts = list(header_texts(octets[: header_end(octets)])) if with_header else []
-    return any(wanted in text for text in (*texts, body_text(octets)))
+    texts = [body_text(octets)]
+    if with_header:
+        texts += [*header_texts(octets[: header_end(octets)]), part_headers(octets)]
+    return any(wanted in text for text in texts)
 
 
 def found(messages: Pairs, wanted: Wanted) -> set[int]:
@@ -79,6 +83,29 @@ def test_a_text_that_is_hidden_behind_a_nul_is_found() -> None:
     assert found([(1, hidden), (2, PLAIN + 200_000 * b"x")], [("ABC", True)]) == {1}
 
 
+@pytest.mark.parametrize(
+    ("parameter", "wanted"),
+    [
+        (b'filename="Walrus 12.pdf"', "WALRUS 12"),
+        (b"filename*=utf-8''W%61lrus%C3%A4", fold("walrus\u00e4")),
+        (b'filename*0="Wal"; filename*1="rus"', "WALRUS"),
+        (b'filename="Wal\\rus"', "WALRUS"),
+        (b'filename="=?utf-8?q?W=61lrus?="', "WALRUS"),
+    ],
+)
+def test_an_attachment_is_found_by_its_name(parameter: bytes, wanted: str) -> None:
+    """TEXT is of the header and the body, and the headers of parts are in the body; BODY is of what is in the parts."""
+    field = b"Content-Disposition: attachment; " + parameter + b"\r\n"
+    mixed = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/pdf\r\n"
+        + field
+        + b"\r\nabc\r\n--b--\r\n"
+    )
+    single = field + b"Content-Type: application/pdf\r\n\r\nabc"
+    assert found([(1, PLAIN), (2, mixed), (3, single)], [(wanted, True)]) == {2, 3}
+    assert found([(1, PLAIN), (2, mixed), (3, single)], [(wanted, False)]) == set()
+
+
 def test_a_text_that_the_octets_have_elsewhere_is_not_found() -> None:
     assert not contains(PLAIN, "PLAIN", with_header=False)
     assert contains(PLAIN, "PLAIN", with_header=True)
@@ -93,6 +120,8 @@ pieces = st.sampled_from(
         b"'", b"hz", b"iso-8859-1", b"iso-2022-jp", b"\x1b$B", b"+AEEAQgBD-", b"Content-Transfer-Encoding: ", b"base64",
         b"quoted-printable", b"=42", b"QUJD", b"Content-Type: message/rfc822\r\n", b"--b\r\n", b"\xc3\xa4",
         b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: ", b"multi", b"(x)",
+        b"Content-Disposition: attachment; filename=", b"; filename*=utf-8''%41B", b"; filename*0=A; filename*1=BC",
+        b'; name="A\\B"', b"a(b)BC", b"Content-Description: ", b"--b--\r\n",
         b"part/mixed; boundary=b", b"base", b"64", b"message/", b"rfc", b"822", b"global", b"text/html",
     ]
 )  # fmt: skip
