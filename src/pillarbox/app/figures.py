@@ -82,6 +82,10 @@ class Status:
         """By worker."""
         self.moved_at = time.monotonic()
         """When an attempt to send something to another host was last seen to end."""
+        self.stopping = False
+        """The supervisor was told to stop."""
+        self.ended: set[int] = set()
+        """Workers that do not come again, by number: the server stops."""
         self.sample()
 
     def sample(self) -> None:
@@ -117,6 +121,7 @@ class Status:
             "version": self.version,
             "pid": self.pid,
             "started": self.started,
+            "stopping": self.stopping,
             "workers": [self._report_of(worker, lately, seconds) for worker in self.workers()],
             "totals": totals,
             "per_minute": {name: round((totals[name] - before[name]) / minutes) for name in old},
@@ -131,6 +136,7 @@ class Status:
         used_s = usage.cpu_s - lately.cpu_s.get(worker.pid, usage.cpu_s)
         return {
             "worker": worker.number,
+            "state": self._state_of(worker),
             "pid": worker.pid or None,
             "started": worker.figures["started"] or None,
             "restarts": worker.restarts,
@@ -142,6 +148,11 @@ class Status:
             "open_files": usage.descriptors,
             "connections": {name: worker.figures[name] for name in SERVICES},
         }
+
+    def _state_of(self, worker: WorkerState) -> str:
+        if self.stopping:
+            return "ended" if worker.number in self.ended else "stopping"
+        return "running" if worker.pid else "starting"
 
     def _slow(self) -> list[dict[str, Any]]:
         slowest = sorted(self._shared.slow(), key=lambda one: -one.seconds)[:MOST_SLOW_TOLD]

@@ -250,6 +250,7 @@ class Supervisor:
         worker.process = worker.talk = None
         self._shared.forget(worker.number)
         if self._stopping:
+            self._status.ended.add(worker.number)
             if not any(each.process for each in self._workers):
                 self._ended.set()
             return
@@ -293,7 +294,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         if not self._stopping:
-            self._stopping = True
+            self._stopping = self._status.stopping = True
+            self._status.ended.update(each.number for each in self._workers if not each.process)
             self.footing.manager.stopping()
             if self._monitoring is not None:
                 self._monitoring.readiness.stopping = True

@@ -57,7 +57,8 @@ def show_report(report: dict[str, Any]) -> None:
     """For people."""
     now = time.time()
     up = duration(now - report["started"])
-    click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}.")
+    end = ", is stopping" if report["stopping"] else ""
+    click.echo(f"Pillarbox {report['version']}, process {report['pid']}, runs for {up}{end}.")
     queue, minute, total = report["queue"], report["per_minute"], report["totals"]
     click.echo(
         f"Queue: {counted(queue['messages'], 'message')} for"
@@ -80,7 +81,7 @@ def show_report(report: dict[str, Any]) -> None:
         (
             worker["worker"],
             worker["pid"],
-            duration(now - worker["started"]) if worker["started"] else "starting",
+            duration(now - worker["started"]) if worker["state"] == "running" else worker["state"],
             worker["restarts"],
             *(worker["connections"][name] for name in services),
         )

@@ -148,6 +148,7 @@ def picture(report: dict[str, Any], now: float) -> RenderableType:
     head = Text.assemble(
         ("Pillarbox ", "bold"),
         f"{report['version']}, process {report['pid']}, runs for {duration(up)}, ",
+        ("is stopping, " if report["stopping"] else "", "red"),
         (f"{serving} of {len(workers)} workers serve", "" if serving == len(workers) else "red"),
     )
     oldest = f", the oldest {duration(queue['oldest_s'])} old" if queue["messages"] else ""
@@ -253,6 +254,8 @@ def _workers(workers: list[dict[str, Any]], now: float, *, narrow: bool) -> Tabl
 
 def _state_of(worker: dict[str, Any]) -> Text:
     """Its number, and what is wrong with it."""
+    if worker["state"] in ("stopping", "ended"):
+        return Text(f"{worker['worker']} {worker['state']}", style="bold red")
     if worker["serves"]:
         return Text(str(worker["worker"]))
     wrong = "does not answer" if worker["pid"] else "does not serve"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import poplib
+import re
 import resource
 import signal
 import smtplib
@@ -344,6 +345,47 @@ def test_a_stop_waits_for_the_message_in_hand_in_every_worker(tmp_path: Path) ->
     assert not list((tmp_path / "data" / "journal").iterdir())
     with pytest.raises(Refused, match="no server runs"):
         ask(tmp_path / "data")
+
+
+def test_a_stop_that_waits_is_told_by_status(tmp_path: Path) -> None:
+    """Which workers have ended, and which still have a session."""
+    server = ServerProcess(tmp_path, 1, workers=2)
+    server.start()
+    server.wait_for_workers()
+    config = str(tmp_path / "pillarbox.toml")
+
+    def told(command: str) -> list[str]:
+        arguments = [sys.executable, "-m", "pillarbox", command, "--config", config]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    def states() -> list[str]:
+        return sorted(worker["state"] for worker in server.status()["workers"])
+
+    assert (server.status()["stopping"], states()) == (False, ["running", "running"])
+    client = smtplib.SMTP("127.0.0.1", server.smtp, timeout=40)
+    client.ehlo()
+    client.mail("a@b.example")
+    client.rcpt(ANN)
+    client.docmd("DATA")
+    assert server.process is not None
+    server.process.terminate()
+    end = time.monotonic() + 20
+    while states() != ["ended", "stopping"]:
+        assert time.monotonic() < end, server.status()
+        time.sleep(0.05)
+    report = server.status()
+    assert report["stopping"]
+    assert sorted(bool(worker["pid"]) for worker in report["workers"]) == [False, True]
+    lines = told("status")
+    assert lines[0].endswith(" s, is stopping.")
+    assert sum(" stopping " in line for line in lines[1:]) == 1
+    assert sum(" ended " in line for line in lines[1:]) == 1
+    lines = told("top")
+    assert " s, is stopping, 1 of 2 workers serve" in lines[0]
+    assert [line for line in lines if re.match("[12] ended ", line)]
+    assert client.docmd(".")[0] == 250
+    assert server.process.wait(40) == 0
 
 
 def test_sighup_lets_every_worker_take_up_a_new_certificate(tmp_path: Path) -> None:

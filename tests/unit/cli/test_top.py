@@ -17,6 +17,7 @@ RATES = [*NAMES, "login_failures", *(f"{protocol}_commands" for protocol in PROT
 def worker(number: int, *, serves: bool = True) -> dict[str, Any]:
     return {
         "worker": number,
+        "state": "running",
         "pid": 4_194_304,
         "serves": serves,
         "cpu_percent": 100.0,
@@ -41,6 +42,7 @@ def shown(width: int, *, serves: bool = True) -> list[str]:
         "version": "0.1.0",
         "pid": 4_194_304,
         "started": NOW - 90_000,
+        "stopping": False,
         "workers": [worker(1), worker(2, serves=serves)],
         "queue": {
             "messages": 12,
