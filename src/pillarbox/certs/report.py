@@ -84,13 +84,18 @@ def _acme_problems(config: Config, paths: Paths) -> list[str]:
 
 
 def listeners(config: Config) -> list[str]:
-    """Where certificates are shown, like "imaps 0.0.0.0:993": every listener has TLS from the start or on request."""
+    """All of them, like "imaps 0.0.0.0:993"."""
     listen = config.listen
     return [
         f"{service} {address}"
         for service in listen.__struct_fields__
         for address in getattr(listen, service)
     ]
+
+
+def listeners_with_tls(config: Config) -> list[str]:
+    """Where certificates are shown: all but metrics, which is plain HTTP, have TLS from the start or on request."""
+    return [each for each in listeners(config) if not each.startswith("metrics ")]
 
 
 def _problems(pair: Pair, now: datetime.datetime) -> list[str]:

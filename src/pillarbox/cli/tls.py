@@ -13,7 +13,7 @@ from pillarbox.certs.pair import read_pair
 from pillarbox.certs.present import configured_paths
 from pillarbox.certs.private_ca import private_paths
 from pillarbox.certs.renewal import acme_paths, is_due, renewal_time
-from pillarbox.certs.report import Entry, listeners, report
+from pillarbox.certs.report import Entry, listeners_with_tls, report
 from pillarbox.cli.options import config_option, json_option, read_config
 from pillarbox.core.errors import Refused
 from pillarbox.core.words import counted
@@ -44,7 +44,7 @@ def status(as_json: bool) -> None:
         if not all_paths[0][0].exists():
             raise Refused("there is no certificate yet: the first start of the server makes one")
     entries = report(config, all_paths, datetime.datetime.now(datetime.UTC))
-    shown_at = listeners(config)
+    shown_at = listeners_with_tls(config)
     if as_json:
         click.echo(json.dumps([_row(each, shown_at) for each in entries], indent=2))
     else:

@@ -93,6 +93,19 @@ def test_every_certificate_has_a_row(run: Run) -> None:
     assert second["listeners"] == ["smtp 127.0.0.1:2525", "imaps 127.0.0.1:2993"]
 
 
+def test_the_metrics_listener_shows_no_certificate(run: Run) -> None:
+    """It is plain HTTP."""
+    write("a", "mail.example.org")
+    configure("a")
+    file = Path("pillarbox.toml")
+    file.write_text(file.read_text().replace("[tls]", 'metrics = ["127.0.0.1:9090"]\n[tls]'))
+    (entry,) = json.loads(run("tls", "status", "--json")[1])
+    assert entry["listeners"] == ["smtp 127.0.0.1:2525", "imaps 127.0.0.1:2993"]
+    out = run("tls", "status")[1]
+    assert "smtp 127.0.0.1:2525, imaps 127.0.0.1:2993; to clients" in out
+    assert "9090" not in out
+
+
 def test_what_is_wrong_is_named_and_the_exit_code_is_1(run: Run) -> None:
     write("a", "mx.example.org")
     write("b", "*.example.net", end=NOW - datetime.timedelta(days=3))
