@@ -26,9 +26,11 @@ PEER_SETTINGS = (
 
 _HEAD = f"""# Results
 
-Made by `python -m bench ... --save`, never by hand. Each section is one run on one machine, both servers
+Made by `.venv/bin/python -m bench ... --save`, never by hand. Each section is one run on one machine, both servers
 in turn, driven by the same load; CPU is that of the servers alone, counted until their background work is done.
 "Of the machine": all that the machine did in that time for anybody, the load taken off: the kernel's threads count too.
+"Load CPU share": the part of all CPU of the machine in that time that the load generator itself took;
+"of both": of its own CPU and that of the servers together.
 A bar says how many times better than the best peer a row should be; "equal" means within a tenth, or a millisecond.
 
 {PEER_SETTINGS}.
@@ -67,10 +69,10 @@ class Bar:
             return ours <= max(theirs * 1.1, theirs + 1)
         return ours * self.times <= theirs
 
-    def wanted(self) -> str:
-        """As it stands in a table."""
+    def wanted(self, *, beside_peers: bool) -> str:
+        """As it stands in a table; where no peer ran, without what is said of the best of them."""
         wanted = []
-        if self.times:
+        if self.times and beside_peers:
             within = f"within {1 / self.times:g} x" if self.times < 1 else f"{self.times:.3g} x"
             wanted.append("equal" if self.times == 1 else within)
         if self.at_most is not None:
@@ -102,13 +104,15 @@ def report(title: str, rows: Sequence[Row], bars: Mapping[str, Bar], *, save: bo
         best = pick((row.figures[name] for row in peers if name in row.figures), default=None)
         if peers:
             line.append(_ratio(bar, mine[name], best))
-        wanted = bar.wanted()
+        wanted = bar.wanted(beside_peers=bool(peers))
         if wanted and (best is not None or bar.at_most is not None):
             wanted += ": met" if bar.is_met(mine[name], best) else ": missed"
         line.append(wanted)
         lines.append(line)
-    better = ["better by"] if peers else []
-    head = ["row", *(row.name for row in rows), *better, "bar"]
+    head = ["row", *(row.name for row in rows), *(["better by"] if peers else []), "bar"]
+    if not any(line[-1] for line in lines):  # without a peer most bars say nothing
+        head.pop()
+        lines = [line[:-1] for line in lines]
     show(title, head, lines, rows, save=save)
 
 
