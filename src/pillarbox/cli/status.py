@@ -81,10 +81,17 @@ def show_report(report: dict[str, Any]) -> None:
         (
             worker["worker"],
             worker["pid"],
-            duration(now - worker["started"]) if worker["state"] == "running" else worker["state"],
+            _standing(worker, now),
             worker["restarts"],
             *(worker["connections"][name] for name in services),
         )
         for worker in workers
     ]
     show_table(["worker", "process", "runs_for", "restarts", *services], rows, as_json=False)
+
+
+def _standing(worker: dict[str, Any], now: float) -> str:
+    """How long it runs, or what keeps it from serving."""
+    if worker["state"] != "running":
+        return str(worker["state"])
+    return duration(now - worker["started"]) if worker["serves"] else "does not answer"

@@ -15,9 +15,10 @@ def shown(
     workers: list[dict[str, Any]] = [
         {
             "worker": number,
-            "state": state,
+            "state": "running" if state == "hanging" else state,
+            "serves": state == "running",
             "pid": pid or None,
-            "started": time.time() - 60 if state in ("running", "stopping") else None,
+            "started": time.time() - 60 if state in ("running", "stopping", "hanging") else None,
             "restarts": number,
             "connections": {},
         }
@@ -48,3 +49,8 @@ def test_a_server_that_is_stopping_is_told_so(capsys: pytest.CaptureFixture[str]
     assert lines[0] == "Pillarbox 1, process 6, runs for 0 s, is stopping."
     rows = [line.split() for line in lines[-2:]]
     assert rows == [["0", "7", "stopping", "0"], ["1", "ended", "1"]]
+
+
+def test_a_worker_that_does_not_answer_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [line.split() for line in shown(capsys, (7, "running"), (8, "hanging"))[-2:]]
+    assert rows == [["0", "7", "1", "min", "0", "s", "0"], ["1", "8", "does", "not", "answer", "1"]]

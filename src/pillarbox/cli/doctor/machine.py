@@ -58,6 +58,16 @@ async def check_server(case: Case) -> list[Finding]:
             " and start it again"
         )
         return [warning("server", str(folder), f"{found}, as root", advice)]
+    silent = [
+        each for each in report["workers"] if each["state"] == "running" and not each["serves"]
+    ]
+    if silent and not report["stopping"]:
+        which = ", ".join(f"{each['worker']} (process {each['pid']})" for each in silent)
+        advice = "see its log and pillarbox top; where it goes on, restart the server"
+        return [error("server", str(folder), f"{found}; worker {which} does not answer", advice)]
+    if report["stopping"]:
+        advice = "wait for it to end (30 s at most), and start it again: pillarbox serve"
+        return [warning("server", str(folder), f"{found}, is stopping", advice)]
     return [ok("server", str(folder), found)]
 
 
