@@ -127,9 +127,11 @@ def _messages(server: Server, number: int) -> int:
 
 def wait_for_turn() -> None:
     """Two runs at once would use the same ports, and measure each other. Held until this process ends."""
-    descriptor = os.open(
-        Path(tempfile.gettempdir()) / "pillarbox-bench.lock", os.O_RDWR | os.O_CREAT, 0o600
-    )
+    path = Path(tempfile.gettempdir()) / "pillarbox-bench.lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except PermissionError:  # another user's
+        descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
