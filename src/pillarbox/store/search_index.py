@@ -317,7 +317,8 @@ class SearchIndex:
         return 0
 
     def _up_to(self, account: int) -> int:
-        return _state(self._connect(account))[1]
+        # The account may have been removed meanwhile: no index is left behind.
+        return _state(self._connect(account))[1] if self._exists(account) else 0
 
     def _add(self, account: int, batch: _Batch) -> None:
         rows = [(content, _clean(index_text(octets))) for content, octets in batch.octets]
@@ -333,6 +334,8 @@ class SearchIndex:
 
     def _merge(self, account: int, pages: int) -> bool:
         """Whether there was something to merge."""
+        if not self._exists(account):
+            return False
         connection = self._connect(account)
         before = connection.total_changes()
         with _immediate(connection):

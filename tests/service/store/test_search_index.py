@@ -373,6 +373,17 @@ def test_a_removed_account_leaves_no_index(tmp_path: Path) -> None:
     with_store(tmp_path, work)
 
 
+def test_an_account_that_goes_while_its_index_is_made_or_merged_leaves_none(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await two_messages(store)
+        store.index.forget(1)
+        assert not await store.index._run(lambda: store.index._merge(1, 1))
+        assert await store.index._run(lambda: store.index._up_to(1)) == 0
+        assert not idx(store).exists()
+
+    with_store(tmp_path, work)
+
+
 def test_a_stop_does_not_wait_for_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
