@@ -147,6 +147,8 @@ def _announce(server: Server, folder: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]Pillarbox runs.[/] Accounts: {ALICE} and {BOB}, password {PASSWORD}")
     console.print("  ".join(f"{service} {port}" for service, port in ports.items()))
+    if ports != PORTS:
+        console.print("Another program has one of the usual ports, so all of these are others.")
     console.print(
         f"Its mail is kept in {folder}; mail to other hosts stays there too.", markup=False
     )

@@ -66,6 +66,7 @@ def test_every_printed_line_works_and_a_second_start_finds_the_same_mail(tmp_pat
     with running(tmp_path) as printed:
         lines = [line for line in printed if re.match(r"swaks |curl |printf |openssl ", line)]
         assert len(lines) == 10
+        assert any("so all of these are others" in line for line in printed)  # than PORTS
         shown = [paste(line, "a1 NOOP\na2 LOGOUT\n") for line in lines]
         assert "queued as" in shown[0]
         assert "queued as" in shown[2]
