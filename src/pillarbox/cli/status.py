@@ -81,7 +81,7 @@ def show_report(report: dict[str, Any]) -> None:
         (
             worker["worker"],
             worker["pid"],
-            _standing(worker, now),
+            fault_of(worker) or duration(now - worker["started"]),
             worker["restarts"],
             *(worker["connections"][name] for name in services),
         )
@@ -90,8 +90,8 @@ def show_report(report: dict[str, Any]) -> None:
     show_table(["worker", "process", "runs_for", "restarts", *services], rows, as_json=False)
 
 
-def _standing(worker: dict[str, Any], now: float) -> str:
-    """How long it runs, or what keeps it from serving."""
+def fault_of(worker: dict[str, Any]) -> str:
+    """What keeps a worker of a report from serving; "" where nothing does."""
     if worker["state"] != "running":
         return str(worker["state"])
-    return duration(now - worker["started"]) if worker["serves"] else "does not answer"
+    return "" if worker["serves"] else "does not answer"

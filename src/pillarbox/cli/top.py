@@ -29,6 +29,7 @@ from rich.text import Text
 from pillarbox.app.status import ask
 from pillarbox.cli.common import directory_of, duration, one_line
 from pillarbox.cli.options import config_option, json_option, read_config
+from pillarbox.cli.status import fault_of
 from pillarbox.config.schema import Config
 from pillarbox.core.tally import PROTOCOL_OF, PROTOCOLS
 from pillarbox.core.words import counted
@@ -254,12 +255,9 @@ def _workers(workers: list[dict[str, Any]], now: float, *, narrow: bool) -> Tabl
 
 def _state_of(worker: dict[str, Any]) -> Text:
     """Its number, and what is wrong with it."""
-    if worker["state"] in ("stopping", "ended"):
-        return Text(f"{worker['worker']} {worker['state']}", style="bold red")
-    if worker["serves"]:
-        return Text(str(worker["worker"]))
-    wrong = "does not answer" if worker["pid"] else "does not serve"
-    return Text(f"{worker['worker']} {wrong}", style="bold red")
+    if fault := fault_of(worker):
+        return Text(f"{worker['worker']} {fault}", style="bold red")
+    return Text(str(worker["worker"]))
 
 
 def _slow(commands: list[dict[str, Any]], now: float, *, narrow: bool) -> RenderableType:

@@ -1,7 +1,8 @@
 """What SEARCH looks at in a message, folded (RFC 3501 §6.4.4 BODY, HEADER, TEXT). Pure.
 
-`header_texts`, `body_text` and `part_headers` are what a search compares with; `index_text` has every piece of them
-that is at least three characters long, and of the values of single fields, so that an index of it misses nothing.
+`header_texts`, and `search_text` and `part_headers_text` of `mime.decode` are what a search compares with; `index_text`
+has every piece of them that is at least three characters long, and of the values of single fields, so that an index of
+it misses nothing.
 """
 
 import re
@@ -52,16 +53,6 @@ Pairs = Sequence[tuple[int, bytes]]
 def header_texts(block: bytes) -> Iterator[str]:
     """The text of a header block, for TEXT, in pieces that are searched one by one."""
     return (fold(decode_searched_header(piece)) for piece in _pieces(block))
-
-
-def body_text(octets: bytes) -> str:
-    """The text behind the header of a whole message, for BODY and TEXT."""
-    return fold(search_text(octets, _structure(octets)))
-
-
-def part_headers(octets: bytes) -> str:
-    """The text of the headers of a whole message's parts, for TEXT."""
-    return fold(part_headers_text(octets, _structure(octets)))
 
 
 def _structure(octets: bytes) -> Part:
@@ -230,6 +221,7 @@ def _has_odd_parameters(fields: bytes) -> bool:
 
 def _has_all(octets: bytes, wanted: Wanted) -> bool:
     root: Part | None = None
+    part_headers: str | None = None
     body, is_folded = "", False
     block = octets[: header_end(octets)]
     for text, with_header in wanted:
@@ -242,7 +234,11 @@ def _has_all(octets: bytes, wanted: Wanted) -> bool:
             body = fold(body) if is_folded else body
         if text in body if is_folded else has_folded(body, text):
             continue
-        if not (with_header and has_folded(part_headers_text(octets, root), text)):
+        if not with_header:
+            return False
+        if part_headers is None:
+            part_headers = part_headers_text(octets, root)
+        if not has_folded(part_headers, text):
             return False
     return True
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -347,6 +347,14 @@ def test_a_stop_waits_for_the_message_in_hand_in_every_worker(tmp_path: Path) ->
         ask(tmp_path / "data")
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """What another process does is seen by looking again."""
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_a_stop_that_waits_is_told_by_status(tmp_path: Path) -> None:
     """Which workers have ended, and which still have a session."""
     server = ServerProcess(tmp_path, 1, workers=2)
@@ -370,10 +378,7 @@ def test_a_stop_that_waits_is_told_by_status(tmp_path: Path) -> None:
     client.docmd("DATA")
     assert server.process is not None
     server.process.terminate()
-    end = time.monotonic() + 20
-    while states() != ["ended", "stopping"]:
-        assert time.monotonic() < end, server.status()
-        time.sleep(0.05)
+    wait_until(lambda: states() == ["ended", "stopping"])
     report = server.status()
     assert report["stopping"]
     assert sorted(bool(worker["pid"]) for worker in report["workers"]) == [False, True]
@@ -399,10 +404,7 @@ def test_sighup_lets_every_worker_take_up_a_new_certificate(tmp_path: Path) -> N
         (tmp_path / "data" / "tls" / name).unlink()
     assert server.process is not None
     server.process.send_signal(signal.SIGHUP)
-    end = time.monotonic() + 10
-    while (tmp_path / "out").read_text().count("is in use") < 2:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: (tmp_path / "out").read_text().count("is in use") >= 2)
     assert client.noop()[0] == 250
     assert server.workers() == pids
     assert server.stop() == 0

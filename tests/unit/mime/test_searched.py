@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pillarbox.mime.decode import part_headers_text, search_text
 from pillarbox.mime.fold import fold
 from pillarbox.mime.header import header_end
+from pillarbox.mime.message import parse_message
 from pillarbox.mime.searched import (
     HEADER_PIECE,
     Pairs,
     Wanted,
-    body_text,
     header_texts,
     messages_with,
-    part_headers,
     possible,
 )
 
@@ -22,9 +22,11 @@ PLAIN = b"Subject: plain\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nsome 
 
 def taken_apart(octets: bytes, wanted: str, *, with_header: bool) -> bool:
     """The same, without a look at the octets before."""
-    texts = [body_text(octets)]
+    root = parse_message(octets).root
+    texts = [fold(search_text(octets, root))]
     if with_header:
-        texts += [*header_texts(octets[: header_end(octets)]), part_headers(octets)]
+        texts += header_texts(octets[: header_end(octets)])
+        texts.append(fold(part_headers_text(octets, root)))
     return any(wanted in text for text in texts)
 
 
